@@ -1,0 +1,181 @@
+"""What a model is: its architecture, its latent space, and where its weights come from.
+
+Plain frozen data, read from the TOML files in ``configs/model`` and from the metadata of weight
+files. Needs neither torch nor the weights.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from auravae_cli.errors import ConfigError
+from auravae_cli.group import Irreps
+
+IMAGE_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes that fix a network of the AuraEquiVAE family.
+
+    ``ch`` channels at full resolution, ``ch * ch_mult[i]`` at resolution 1 / 2**i, with
+    ``num_res_blocks`` residual blocks a level (one more in the decoder).
+    """
+
+    ch: int
+    ch_mult: tuple[int, ...]
+    num_res_blocks: int
+    latent_channels: int
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The number of channels at each level, from full resolution down."""
+        return tuple(self.ch * multiple for multiple in self.ch_mult)
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Pixels per latent cell, along each axis."""
+        return int(2 ** (len(self.ch_mult) - 1))
+
+    @property
+    def faults(self) -> list[str]:
+        """What makes this architecture impossible to build; empty where nothing does."""
+        faults = []
+        if not self.ch_mult or min(self.ch, self.num_res_blocks, self.latent_channels) < 1:
+            faults.append("ch, ch_mult, num_res_blocks and latent_channels must be positive")
+        elif any(width < 32 or width % 32 for width in (self.ch, *self.widths)):
+            faults.append(f"every width must be a multiple of 32 (norm groups): {self.widths}")
+        elif self.widths[-1] % 64:
+            faults.append(f"the last width must be a multiple of 64 (heads): {self.widths[-1]}")
+        return faults
+
+    @classmethod
+    def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Architecture | None:
+        """Read the sizes off a checkpoint's tensors, of both halves or of one; None if foreign."""
+        encoder = "encoder.conv_in.weight" in shapes
+        levels, blocks = ("encoder.down", 0) if encoder else ("decoder.up", 1)
+        pattern = re.compile(rf"{re.escape(levels)}\.(\d{{1,2}})\.block\.(\d{{1,2}})\.conv1\.weight")
+        widths: dict[int, int] = {}
+        num_blocks = 0
+        for match in filter(None, map(pattern.fullmatch, shapes)):
+            widths[int(match[1])] = shapes[match[0]][0] if shapes[match[0]] else 0
+            num_blocks = max(num_blocks, int(match[2]) + 1)
+        try:
+            ch = shapes["encoder.conv_in.weight"][0] if encoder else widths[0]
+            latent = (
+                shapes["encoder.conv_out.weight"][0]
+                if encoder
+                else shapes["decoder.conv_in.weight"][1]
+            )
+            ch_mult = tuple(widths[level] // ch for level in range(len(widths)))
+        except (KeyError, IndexError, ZeroDivisionError):
+            return None
+        found = cls(ch, ch_mult, num_blocks - blocks, latent)
+        divides = found.widths == tuple(widths[level] for level in range(len(widths)))
+        return found if divides and not found.faults else None
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """What a latent of a model looks like, and how the group acts on it."""
+
+    channels: int = 16
+    downsampling_factor: int = 8
+    irreps: Irreps = Irreps.parse("12xee+2xoe+2xeo")
+    clamp: float = 8.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One known model: a file of ``configs/model``.
+
+    ``kind`` is ``network`` or ``linear``; ``weights`` names a file embedded in the package;
+    ``hub_repo`` and ``hub_file`` name one on the model hub.
+    """
+
+    name: str
+    summary: str
+    kind: str
+    space: LatentSpace
+    architecture: Architecture | None = None
+    weights: str | None = None
+    hub_repo: str | None = None
+    hub_file: str | None = None
+    source: str | None = None
+
+
+def conventional_irreps(channels: int) -> Irreps:
+    """The reference's convention for any width: the last four channels are odd, h before v."""
+    if channels <= 4:
+        return Irreps(((channels, "ee"),))
+    return Irreps(((channels - 4, "ee"), (2, "oe"), (2, "eo")))
+
+
+def configs_path() -> Path:
+    """The folder of configs: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """Read a file of ``configs/model``. All its faults are reported in one `ConfigError`."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+    faults: list[str] = []
+    sections = {"architecture": Architecture, "space": LatentSpace}
+    for name, kind in sections.items():
+        if name in table:
+            table[name] = _build(kind, table[name], f"{name}.", faults)
+    config = _build(ModelConfig, table, "", faults)
+    if isinstance(architecture := table.get("architecture"), Architecture):
+        faults += architecture.faults
+    if isinstance(space := table.get("space"), LatentSpace) and space.irreps.dim != space.channels:
+        faults.append(f"space.irreps: {space.irreps} does not add up to {space.channels} channels")
+    if faults or config is None:
+        raise ConfigError("\n".join([f"{path}:", *(f"  {fault}" for fault in faults)]))
+    return config
+
+
+def _build(kind: type, table: Any, prefix: str, faults: list[str]) -> Any:
+    """A dataclass from a TOML table; unknown, missing and mistyped keys go to ``faults``."""
+    if not isinstance(table, dict):
+        faults.append(f"{prefix.rstrip('.')}: expected a table, found {table!r}")
+        return None
+    known = {field.name: str(field.type) for field in fields(kind)}
+    faults += [f"{prefix}{key}: unknown key" for key in table if key not in known]
+    values = {key: value for key, value in table.items() if key in known}
+    for key, value in list(values.items()):
+        try:
+            values[key] = _convert(value, known[key])
+        except ValueError as error:
+            faults.append(f"{prefix}{key}: {error}")
+            return None
+    try:
+        return kind(**values)
+    except TypeError as error:
+        faults.append(f"{prefix or 'file'}: {str(error).partition('() ')[2]}")
+        return None
+
+
+def _convert(value: Any, annotation: str) -> Any:
+    """A TOML value as the annotated type; ValueError says what was found and expected."""
+    if annotation == "Irreps":
+        return Irreps.parse(value)
+    if annotation == "tuple[int, ...]":
+        if isinstance(value, list) and all(type(item) is int for item in value):
+            return tuple(value)
+        raise ValueError(f"expected a list of integers, found {value!r}")
+    if annotation == "float" and type(value) in (int, float):
+        return float(value)
+    expected = {"int": int, "float": float, "str": str, "str | None": str}.get(annotation)
+    if expected and value is not None and type(value) is not expected:
+        raise ValueError(f"expected {expected.__name__}, found {value!r}")
+    return value

@@ -1,0 +1,57 @@
+"""Every error that a user can cause or meet, as one tree.
+
+AuraVaeError              says what, where, found, expected, and what to do next
+├─ InputImageError        a picture that cannot be read as one
+├─ LatentFileError        a file that is no latent of ours, or a damaged one
+│  ├─ LatentHeaderError   the header is missing, of another version, or contradicts the tensor
+│  └─ LatentMismatchError a sound latent, but of another model or representation
+├─ OutputError            a result that cannot or must not be written where it was asked for
+├─ ConfigError            faults of a configuration file, all at once
+└─ ModelError             nothing can run: the command ends with exit code 3
+   ├─ WeightsError        weights missing, damaged, or of another architecture
+   └─ DeviceError         the device is absent or too small
+
+Anything else that is raised is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class AuraVaeError(Exception):
+    """Base of all errors whose message is meant for the user."""
+
+
+class InputImageError(AuraVaeError):
+    """A picture is unreadable, empty, too large, or in a form that has no defined colours."""
+
+
+class LatentFileError(AuraVaeError):
+    """A latent file is unreadable, damaged, or holds values that cannot be decoded."""
+
+
+class LatentHeaderError(LatentFileError):
+    """A latent's header is missing, of an unknown version, or contradicts its tensor."""
+
+
+class LatentMismatchError(LatentFileError):
+    """A latent belongs to other weights or another representation than the model at hand."""
+
+
+class OutputError(AuraVaeError):
+    """An output exists already, collides with another, or cannot be written."""
+
+
+class ConfigError(AuraVaeError):
+    """A configuration file has faults; the message lists all of them."""
+
+
+class ModelError(AuraVaeError):
+    """The model cannot run at all."""
+
+
+class WeightsError(ModelError):
+    """Weights are missing, damaged, or do not fit the architecture."""
+
+
+class DeviceError(ModelError):
+    """The requested device is absent, or too small even for one picture."""

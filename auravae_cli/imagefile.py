@@ -1,0 +1,263 @@
+"""Picture files to pixels. Every conversion that changes colours is stated in a notice.
+
+The order is: check the size, decode, apply the EXIF orientation, bring to RGB (16 bits a channel
+are kept where the file has them), convert an embedded ICC profile to sRGB, composite alpha on a
+background.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (  # the plugins register the formats that Pillow would else look for, slowly
+    AvifImagePlugin as AvifImagePlugin,
+    BmpImagePlugin as BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin as GifImagePlugin,
+    Image,
+    ImageCms,
+    ImageColor,
+    ImageOps,
+    Jpeg2KImagePlugin as Jpeg2KImagePlugin,
+    JpegImagePlugin as JpegImagePlugin,
+    PngImagePlugin as PngImagePlugin,
+    PpmImagePlugin as PpmImagePlugin,
+    TgaImagePlugin as TgaImagePlugin,
+    TiffImagePlugin as TiffImagePlugin,
+    WebPImagePlugin as WebPImagePlugin,
+)
+
+from auravae_cli.errors import InputImageError
+
+# Raster formats alone: nothing that runs an interpreter (EPS) or has no pixels of its own (PDF).
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA")
+SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jpe .jfif .webp .avif .tif .tiff .bmp .gif .ppm .pgm .pbm .jp2 .tga".split()
+)
+MAX_PIXELS = 178_956_970  # where Pillow, too, takes a picture for a decompression bomb
+
+Pixels = NDArray[Any]  # [H, W, 3], uint8 or uint16
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A picture as read.
+
+    ``pixels`` is sRGB [H, W, 3], uint8, or uint16 from a file of 16 bits a channel. ``sha256`` is
+    that of the file's bytes, ``exif_orientation`` the tag (1 to 8) that has been applied.
+    """
+
+    pixels: Pixels
+    sha256: str
+    exif_orientation: int
+    notices: tuple[str, ...]
+
+
+def read_image(
+    data: bytes,
+    *,
+    background: str = "white",
+    max_pixels: int = MAX_PIXELS,
+) -> LoadedImage:
+    """Decode a picture from a file's bytes.
+
+    Args:
+        data: the whole file, in any of `FORMATS`; the content decides, never a name.
+        background: what alpha is composited on: a colour as Pillow spells it (``white``, ``#204060``).
+        max_pixels: larger pictures are refused before they are decoded.
+
+    Raises:
+        InputImageError: the bytes are no picture, or a damaged, oversized or undefined one.
+    """
+    if not data:
+        raise InputImageError("the file is empty: expected a picture")
+    notices: list[str] = []
+    with _pixel_limit(max_pixels):
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_size(image, max_pixels)
+                deep = _read_16_bit(image, data)
+                pixels = _to_srgb(image, deep, background, notices)
+                orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+                _note_frames(image, notices)
+        except InputImageError:
+            raise
+        except Image.UnidentifiedImageError:
+            raise InputImageError(
+                f"not a picture: the bytes start with {data[:8]!r}; expected one of {', '.join(FORMATS)}"
+            ) from None
+        except MemoryError:
+            raise InputImageError("not enough memory to decode the picture") from None
+        except Exception as error:  # decoders meet damaged bytes with errors of every type
+            raise InputImageError(
+                f"damaged picture ({error or type(error).__name__}): expected a complete file"
+            ) from error
+    return LoadedImage(
+        pixels=pixels,
+        sha256=hashlib.sha256(data).hexdigest(),
+        exif_orientation=orientation if 1 <= orientation <= 8 else 1,
+        notices=tuple(notices),
+    )
+
+
+def to_unit(pixels: Pixels) -> NDArray[np.float32]:
+    """uint8 or uint16 [H, W, 3] => float32 [3, H, W] in [-1, 1]."""
+    top = np.iinfo(pixels.dtype).max
+    chw = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    chw *= np.float32(2 / top)
+    chw -= np.float32(1)
+    return chw
+
+
+def from_unit(image: NDArray[np.float32], bits: int = 8) -> Pixels:
+    """float [3, H, W], clipped to [-1, 1] => uint8 (or uint16) [H, W, 3], rounded to nearest."""
+    top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    scaled = np.clip((image.astype(np.float32) + 1) / 2, 0, 1) * top
+    return np.ascontiguousarray(np.rint(scaled).astype(dtype).transpose(1, 2, 0))
+
+
+@contextmanager
+def _pixel_limit(max_pixels: int) -> Iterator[None]:
+    """Let Pillow's own guard, which refuses twice its limit, agree with ours."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max(max_pixels, 1)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise InputImageError(
+            f"{image.width} x {image.height} pixels: more than the limit of {max_pixels}; "
+            "raise it with --max-pixels if you trust the file"
+        )
+
+
+def _note_frames(image: Image.Image, notices: list[str]) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a phone's depth map is no second picture
+        notices.append(f"first of {frames} frames used")
+
+
+def _to_srgb(
+    image: Image.Image, deep: Pixels | None, background: str, notices: list[str]
+) -> Pixels:
+    """The pixels as [H, W, 3] in sRGB, upright, opaque; ``deep`` where they have 16 bits."""
+    profile = image.info.get("icc_profile")
+    upright = ImageOps.exif_transpose(image)
+    if deep is not None:
+        turned = _turn_like_exif(deep, image)
+        colours, alpha = turned[..., :3], turned[..., 3:] if turned.shape[2] == 4 else None
+        if profile and not _is_srgb(profile):
+            notices.append("16-bit colours reduced to 8 bits to convert the ICC profile")
+            narrow = Image.fromarray(np.rint(colours / 257).astype(np.uint8))
+            colours = np.asarray(_convert_profile(narrow, profile, notices)).astype(np.uint16) * 257
+    else:
+        has_alpha = upright.has_transparency_data
+        if upright.mode in ("P", "PA", "La", "RGBa") or has_alpha:
+            upright = upright.convert("RGBA" if has_alpha else "RGB")
+        alpha = np.asarray(upright.getchannel("A"))[..., None] if has_alpha else None
+        opaque = upright.convert("RGB") if has_alpha else upright
+        colours = np.asarray(_convert_profile(opaque, profile, notices).convert("RGB"))
+    return _composite(colours, alpha, background, notices)
+
+
+def _read_16_bit(image: Image.Image, data: bytes) -> Pixels | None:
+    """[H, W, 3 or 4] as uint16 where the file has more than 8 bits a channel, else None.
+
+    ``image`` must not be loaded yet: loading forgets how the file stores its samples.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        grey = np.asarray(image)
+        if image.mode == "F":
+            if not (np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1):
+                raise InputImageError("floating-point picture with values beyond 0 to 1")
+            grey = np.rint(grey * 65535)
+        elif grey.min() < 0 or grey.max() > 65535:
+            raise InputImageError("32-bit integer picture with values beyond 0 to 65535")
+        return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2)
+    codecs = {_raw_mode(tile.args) for tile in image.tile}
+    if image.mode not in ("RGB", "RGBA") or not any(";16" in codec for codec in codecs):
+        return None
+    # Pillow keeps the high byte of each 16-bit sample. Told the opposite byte order, it keeps
+    # the low byte: two decodes give all sixteen bits.
+    high = np.asarray(image).astype(np.uint16)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as swapped:
+        swapped.tile = [tile._replace(args=_swap_bytes(tile.args)) for tile in swapped.tile]
+        low = np.asarray(swapped)
+    return high << 8 | low
+
+
+def _raw_mode(args: Any) -> str:
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _swap_bytes(args: Any) -> Any:
+    mode, order = _raw_mode(args).split(";16")
+    little = order == "L" or (order == "N" and sys.byteorder == "little")
+    swapped = f"{mode};16{'B' if little else 'L'}"
+    return (swapped, *args[1:]) if isinstance(args, tuple) else swapped
+
+
+def _turn_like_exif(pixels: Pixels, image: Image.Image) -> Pixels:
+    """What `ImageOps.exif_transpose` does, for 16-bit pixels: Pillow cannot hold them."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return pixels[rows, columns]
+
+
+def _is_srgb(profile: bytes) -> bool:
+    try:
+        return "srgb" in ImageCms.getProfileDescription(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        ).lower()
+    except (ImageCms.PyCMSError, OSError):
+        return False
+
+
+def _convert_profile(
+    image: Image.Image, profile: bytes | None, notices: list[str]
+) -> Image.Image:
+    """Convert to sRGB by the embedded profile; unchanged, with a notice, where it is unusable."""
+    if not profile or _is_srgb(profile):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+        if converted is None:
+            raise ImageCms.PyCMSError("no output")
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        notices.append(f"colour profile ignored, sRGB assumed ({error})")
+        return image
+    name = ImageCms.getProfileDescription(source).strip() or "embedded profile"
+    notices.append(f"colours converted from {name} to sRGB")
+    return converted
+
+
+def _composite(
+    colours: Pixels, alpha: Pixels | None, background: str, notices: list[str]
+) -> Pixels:
+    """Blend on the background as browsers do, on the sRGB values; nothing to do where opaque."""
+    if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
+        return np.ascontiguousarray(colours)
+    notices.append(f"alpha composited on {background}")
+    top = float(np.iinfo(colours.dtype).max)
+    behind = np.array(ImageColor.getrgb(background)[:3]) * (top / 255)
+    weight = alpha / float(np.iinfo(alpha.dtype).max)
+    blended = colours * weight + behind * (1 - weight)
+    return np.rint(blended).astype(colours.dtype)

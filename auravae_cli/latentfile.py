@@ -1,0 +1,269 @@
+"""Latent files: one tensor and one JSON header in a safetensors file.
+
+A file of one latent holds ``latent`` [C, h, w]; a shard holds ``latents`` [N, C, h, w] and one
+record a row. The metadata key ``auravae`` is canonical JSON (sorted keys, no spaces), so equal
+latents give equal bytes. Needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auravae_cli import safefile
+from auravae_cli.action import act, act_into
+from auravae_cli.atomic import atomic_file
+from auravae_cli.dtypes import Array, StoredDtype
+from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatchError
+from auravae_cli.geometry import Padding
+from auravae_cli.group import E, GroupElement, Irreps
+
+FORMAT_VERSION = 1
+METADATA_KEY = "auravae"
+_BLOCK_BYTES = 1 << 20  # what is flipped at once stays in the cache
+
+
+@dataclass(frozen=True)
+class Space:
+    """The latent space that a latent lies in: which weights made it, and how V4 acts on it."""
+
+    model: str
+    weights_sha256: str
+    downsampling_factor: int
+    irreps: Irreps
+    clamp: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one stored latent.
+
+    ``image_size`` is the picture's (height, width) before padding; ``orientation`` the group
+    element by which the latent differs from its source picture; ``preparation`` what was done to
+    the picture beyond turning it upright (see `auravae_cli.prepare.Preparation`).
+    """
+
+    image_size: tuple[int, int]
+    padding: Padding
+    orientation: GroupElement = E
+    source: str | None = None
+    source_sha256: str | None = None
+    exif_orientation: int = 1
+    preparation: dict[str, Any] = field(default_factory=dict)
+
+    def act(self, g: GroupElement) -> Record:
+        """The record of the latent after ``g``: padding and orientation follow."""
+        return replace(self, padding=self.padding.act(g), orientation=g @ self.orientation)
+
+
+@dataclass(frozen=True)
+class LatentFile:
+    """A latent, or a shard of them, with its header.
+
+    ``values`` is [C, h, w] with one record, or [N, C, h, w] with N; bfloat16 as uint16 words.
+    """
+
+    values: Array
+    dtype: StoredDtype
+    space: Space
+    records: tuple[Record, ...]
+    tool_version: str
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether this is a stack of latents."""
+        return self.values.ndim == 4
+
+    def act(self, g: GroupElement) -> LatentFile:
+        """``g`` applied to every latent and its record, exactly."""
+        values = act(g, self.values, self.space.irreps)
+        return replace(self, values=values, records=tuple(r.act(g) for r in self.records))
+
+    def to_float32(self) -> NDArray[np.float32]:
+        """The values; LatentFileError where one is not finite, since no decoder can use it."""
+        values = self.dtype.to_float32(self.values)
+        if not np.isfinite(values).all():
+            bad = int(np.size(values) - np.isfinite(values).sum())
+            raise LatentFileError(f"{bad} of {values.size} values are NaN or infinite: encode the picture again")
+        return values
+
+    def require_space(self, space: Space) -> None:
+        """Raise LatentMismatchError unless this latent lies in ``space``."""
+        for name, found, expected in (
+            ("model", self.space.model, space.model),
+            ("weights", self.space.weights_sha256, space.weights_sha256),
+            ("representation", str(self.space.irreps), str(space.irreps)),
+        ):
+            if name != "model" and found != expected:
+                raise LatentMismatchError(
+                    f"latent of model {self.space.model!r} ({name} {found[:12]}), but the model at hand is "
+                    f"{space.model!r} ({name} {expected[:12]}); name its model with --model, "
+                    "or go on regardless with --any-model"
+                )
+
+    def header(self) -> bytes:
+        """What stands before the values in the file."""
+        space, shard = self.space, self.is_shard
+        common = {
+            "format_version": FORMAT_VERSION,
+            "tool_version": self.tool_version,
+            "model": space.model,
+            "weights_sha256": space.weights_sha256,
+            "downsampling_factor": space.downsampling_factor,
+            "representation": str(space.irreps),
+            "clamp": space.clamp,
+        }
+        rows = [_record_to_json(record) for record in self.records]
+        content = common | ({"rows": rows} if shard else rows[0])
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        name = "latents" if shard else "latent"
+        return safefile.header_bytes(
+            {name: (self.dtype, self.values.shape)}, {METADATA_KEY: text}
+        )
+
+    def to_bytes(self) -> bytes:
+        """The whole file."""
+        return self.header() + self.values.tobytes()
+
+
+def parse_latents(buffer: safefile.Buffer) -> LatentFile:
+    """A latent file from its bytes or its memory map; the values are a view of them.
+
+    Raises:
+        LatentFileError: not a latent file, damaged, or with another tensor than expected.
+        LatentHeaderError: our header is missing, of another version, or contradicts the tensor.
+    """
+    tensors, metadata = safefile.parse(buffer)
+    if METADATA_KEY not in metadata:
+        names = ", ".join(list(tensors)[:4]) or "nothing"
+        raise LatentHeaderError(
+            f"a safetensors file, but no latent of auravae: it holds {names} and no "
+            f"{METADATA_KEY!r} metadata"
+        )
+    shard = "latents" in tensors
+    expected = "latents" if shard else "latent"
+    if set(tensors) != {expected}:
+        raise LatentHeaderError(f"expected the one tensor 'latent' or 'latents', found {sorted(tensors)}")
+    tensor = tensors[expected]
+    try:
+        space, records, tool_version = _read_header(json.loads(metadata[METADATA_KEY]), shard)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise LatentHeaderError(f"damaged {METADATA_KEY!r} header: {error!r}") from error
+    _check_shape(tensor.values.shape, space, records, shard)
+    return LatentFile(tensor.values, tensor.dtype, space, records, tool_version)
+
+
+def read_latents(path: Path) -> LatentFile:
+    """Read a latent file or a shard, memory-mapped. Raises LatentFileError."""
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size == 0:
+                return parse_latents(b"")
+            return parse_latents(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    except OSError as error:
+        raise LatentFileError(f"cannot be read: {error.strerror or error}") from error
+
+
+def write_flipped(path: Path, latents: LatentFile, g: GroupElement) -> None:
+    """Write ``latents.act(g)`` in blocks: a shard needs no more memory than its header.
+
+    Raises OutputError where the file cannot be written.
+    """
+    header = replace(latents, records=tuple(record.act(g) for record in latents.records)).header()
+    stack = latents.values if latents.is_shard else latents.values[None]
+    rows = max(1, _BLOCK_BYTES // max(1, stack[0].nbytes)) if len(stack) else 1
+    block = np.empty((min(rows, len(stack)), *stack.shape[1:]), stack.dtype)
+    with atomic_file(path) as file:
+        file.write(header)
+        for start in range(0, len(stack), rows):
+            part = stack[start : start + rows]
+            act_into(block[: len(part)], g, part, latents.space.irreps)
+            file.write(block[: len(part)].data)
+
+
+def stack(latents: Sequence[LatentFile]) -> LatentFile:
+    """A shard of single latents that agree in shape, dtype and space; ValueError where they do not."""
+    first = latents[0]
+    if any((z.values.shape, z.dtype, z.space) != (first.values.shape, first.dtype, first.space) for z in latents):
+        raise ValueError("a shard holds latents of one shape, dtype and latent space")
+    values = np.stack([z.values for z in latents])
+    return replace(first, values=values, records=tuple(z.records[0] for z in latents))
+
+
+def _record_to_json(record: Record) -> dict[str, Any]:
+    return {
+        "image_size": list(record.image_size),
+        "padding": asdict(record.padding),
+        "orientation": str(record.orientation),
+        "source": record.source,
+        "source_sha256": record.source_sha256,
+        "exif_orientation": record.exif_orientation,
+        "preparation": record.preparation,
+    }
+
+
+def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Record, ...], str]:
+    """The parts of a header's JSON; any fault raises KeyError, TypeError or ValueError."""
+    if (version := content["format_version"]) != FORMAT_VERSION:
+        raise LatentHeaderError(
+            f"latent format version {version!r}: this auravae reads version {FORMAT_VERSION}; "
+            "use the release that wrote it"
+        )
+    space = Space(
+        model=_typed(content["model"], str),
+        weights_sha256=_typed(content["weights_sha256"], str),
+        downsampling_factor=_typed(content["downsampling_factor"], int),
+        irreps=Irreps.parse(content["representation"]),
+        clamp=float(content["clamp"]),
+    )
+    rows = content["rows"] if shard else [content]
+    return space, tuple(map(_read_record, rows)), _typed(content["tool_version"], str)
+
+
+def _read_record(row: dict[str, Any]) -> Record:
+    height, width = (_typed(side, int) for side in row["image_size"])
+    padding = Padding(**{side: _typed(row["padding"][side], int) for side in row["padding"]})
+    if min(height, width) < 1 or min(padding.as_tuple()) < 0:
+        raise ValueError(f"impossible sizes: {height} x {width} with {padding}")
+    source, digest = row["source"], row["source_sha256"]
+    return Record(
+        image_size=(height, width),
+        padding=padding,
+        orientation=GroupElement.parse(row["orientation"]),
+        source=None if source is None else _typed(source, str),
+        source_sha256=None if digest is None else _typed(digest, str),
+        exif_orientation=_typed(row["exif_orientation"], int),
+        preparation=_typed(row["preparation"], dict),
+    )
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def _check_shape(shape: tuple[int, ...], space: Space, records: tuple[Record, ...], shard: bool) -> None:
+    """The tensor must be what the header says of it: channels, rows, and every picture's size."""
+    *rows, channels, height, width = (0, 0, 0, *shape)[-4 if shard else -3 :]
+    if len(shape) != (4 if shard else 3) or channels != space.irreps.dim:
+        raise LatentHeaderError(
+            f"expected a latent [{'N, ' * shard}{space.irreps.dim}, h, w] for {space.irreps}, found shape {shape}"
+        )
+    if shard and rows[0] != len(records):
+        raise LatentHeaderError(f"{rows[0]} latents but {len(records)} records")
+    factor = space.downsampling_factor
+    for record in records:
+        padded = record.padding.padded(*record.image_size)
+        if padded != (height * factor, width * factor):
+            raise LatentHeaderError(
+                f"a latent of {height} x {width} cells stands for {height * factor} x {width * factor} pixels, "
+                f"but its header says {record.image_size} with {record.padding}"
+            )

@@ -1,0 +1,109 @@
+"""The linear autoencoder: 8x8 blocks projected on 16 components, each of one parity.
+
+A block is folded first: sums and differences of mirrored pixels give its parts of even and odd
+parity under each flip, a quarter of the block each. A component of parity p then reads its own
+part alone. Encoding (folding, then a weighted sum in a fixed order) and decoding therefore
+commute with the group bit for bit, not only up to rounding.
+
+Runs on numpy alone, in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auravae_cli.group import Irreps
+
+BLOCK = 8
+HALF = BLOCK // 2
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LinearAutoencoder:
+    """PCA of 8x8 RGB blocks within each parity class.
+
+    Attributes:
+        basis: [C, 3, 4, 4], the upper left quarter of each component, whose other quarters follow
+            by its parity; the whole component has unit norm.
+        mean: [3, 4, 4], the upper left quarter of the mean block (which is even).
+        scale: [C], what each coefficient is multiplied by to become a latent value.
+        irreps: the parity of each component.
+    """
+
+    basis: Float
+    mean: Float
+    scale: Float
+    irreps: Irreps
+
+    def encode(self, images: Any) -> Any:
+        """[B, 3, H, W] in [-1, 1], sides multiples of 8 => [B, C, H/8, W/8], not clamped."""
+        parts = fold(_as_numpy(images))
+        parts["ee"] = parts["ee"] - 4 * self.mean[:, :, :, None, None]
+        weights = self.basis * self.scale[:, None, None, None]
+        batch, height, width = len(images), *next(iter(parts.values())).shape[-2:]
+        latents = np.zeros((batch, len(weights), height, width), np.float32)
+        for channel, parity in enumerate(self.irreps.parities):
+            for index in np.ndindex(weights.shape[1:]):
+                latents[:, channel] += weights[channel][index] * parts[parity][(slice(None), *index)]
+        return _like(latents, images)
+
+    def decode(self, latents: Any) -> Any:
+        """[B, C, h, w] => [B, 3, 8h, 8w], about [-1, 1], not clipped."""
+        z = _as_numpy(latents)
+        weights = self.basis / self.scale[:, None, None, None]
+        shape = (len(z), 3, HALF, HALF, *z.shape[-2:])
+        parts = {parity: np.zeros(shape, np.float32) for parity in ("ee", "oe", "eo", "oo")}
+        for channel, parity in enumerate(self.irreps.parities):
+            for index in np.ndindex(weights.shape[1:]):
+                parts[parity][(slice(None), *index)] += weights[channel][index] * z[:, channel]
+        parts["ee"] += self.mean[:, :, :, None, None]
+        return _like(unfold(parts), latents)
+
+
+def fold(images: Float) -> dict[str, Float]:
+    """[B, 3, H, W] => for each parity, the sums of mirrored pixels [B, 3, 4, 4, H/8, W/8]."""
+    batch, channels, height, width = images.shape
+    blocks = images.reshape(batch, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
+    blocks = blocks.transpose(0, 1, 3, 5, 2, 4)  # [B, 3, row, column, h, w]
+    left, right = blocks[:, :, :, :HALF], blocks[:, :, :, : HALF - 1 : -1]
+    parts = {}
+    for odd_h, columns in (("e", left + right), ("o", left - right)):
+        upper, lower = columns[:, :, :HALF], columns[:, :, : HALF - 1 : -1]
+        parts[odd_h + "e"], parts[odd_h + "o"] = upper + lower, upper - lower
+    return parts
+
+
+def unfold(parts: dict[str, Float]) -> Float:
+    """The adjoint of `fold`: quarters [B, 3, 4, 4, h, w] of each parity => [B, 3, 8h, 8w]."""
+    batch, channels, _, _, height, width = parts["ee"].shape
+    blocks = np.empty((batch, channels, BLOCK, BLOCK, height, width), np.float32)
+    mirrored = slice(None, HALF - 1, -1)
+    for sign_v, rows in ((1, slice(HALF)), (-1, mirrored)):
+        for sign_h, columns in ((1, slice(HALF)), (-1, mirrored)):
+            # The order of the additions is the same in all four quarters: flips stay exact.
+            even_v = parts["ee"] + sign_h * parts["oe"]
+            odd_v = parts["eo"] + sign_h * parts["oo"]
+            blocks[:, :, rows, columns] = even_v + sign_v * odd_v
+    blocks = blocks.transpose(0, 1, 4, 2, 5, 3)
+    return blocks.reshape(batch, channels, height * BLOCK, width * BLOCK)
+
+
+def _as_numpy(array: Any) -> Float:
+    """Arrays and torch tensors alike, as float32 on the CPU."""
+    if not isinstance(array, np.ndarray):
+        array = array.detach().cpu().float().numpy()
+    return np.asarray(array, np.float32)
+
+
+def _like(result: Float, given: Any) -> Any:
+    """A numpy result as what was given: an array, or a tensor on the same device."""
+    if isinstance(given, np.ndarray):
+        return result
+    import torch  # loaded already, since the caller has a tensor
+
+    return torch.from_numpy(result).to(given.device)

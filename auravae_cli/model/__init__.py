@@ -1,0 +1,1 @@
+"""The neural autoencoder. The only part of the package, with training, that needs torch."""

@@ -1,0 +1,81 @@
+"""The building blocks of the autoencoder. All act on features [B, C, H, W].
+
+The attribute names are the reference's, since they are the names in every checkpoint: ``ae.py``
+of cloneofsimo/vqgan-training at commit 03e04401, itself FLUX's autoencoder with other attention.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NORM_GROUPS = 32
+HEAD_CHANNELS = 64
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalisation over 32 groups. torch keeps its statistics in float32 at any precision."""
+    return nn.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
+
+
+def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
+    """A convolution that keeps the size, with a border of zeros."""
+    return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+
+
+class ResnetBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 shortcut where the width changes."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm1 = group_norm(channels_in)
+        self.conv1 = conv3x3(channels_in, channels_out)
+        self.norm2 = group_norm(channels_out)
+        self.conv2 = conv3x3(channels_out, channels_out)
+        if channels_in != channels_out:
+            self.nin_shortcut = nn.Conv2d(channels_in, channels_out, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = self.conv2(F.silu(self.norm2(hidden)))
+        shortcut = self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
+        return shortcut + hidden
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over all positions, with heads of 64 channels, added to its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1, bias=False)
+        self.proj_out = nn.Conv2d(channels, channels, kernel_size=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        heads = self.qkv(self.norm(x)).view(batch, 3, -1, HEAD_CHANNELS, height * width)
+        query, key, value = heads.transpose(3, 4).unbind(1)  # each [B, heads, H*W, 64]
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return x + self.proj_out(attended.transpose(2, 3).reshape(batch, channels, height, width))
+
+
+class Downsample(nn.Module):
+    """Halves height and width. The border of zeros lies on the right and the bottom alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, kernel_size=3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Doubles height and width: every pixel four times, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
