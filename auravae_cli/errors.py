@@ -6,10 +6,11 @@ AuraVaeError              says what, where, found, expected, and what to do next
 │  ├─ LatentHeaderError   the header is missing, of another version, or contradicts the tensor
 │  └─ LatentMismatchError a sound latent, but of another model or representation
 ├─ OutputError            a result that cannot or must not be written where it was asked for
+├─ ComputeError           one picture or latent is too large for the memory, or gave NaN
 ├─ ConfigError            faults of a configuration file, all at once
 └─ ModelError             nothing can run: the command ends with exit code 3
    ├─ WeightsError        weights missing, damaged, or of another architecture
-   └─ DeviceError         the device is absent or too small
+   └─ DeviceError         the device or the number format is not to be had
 
 Anything else that is raised is a bug and keeps its traceback.
 """
@@ -41,6 +42,10 @@ class OutputError(AuraVaeError):
     """An output exists already, collides with another, or cannot be written."""
 
 
+class ComputeError(AuraVaeError):
+    """The model ran, but not on this input: out of memory at batch 1, or values not finite."""
+
+
 class ConfigError(AuraVaeError):
     """A configuration file has faults; the message lists all of them."""
 
@@ -54,4 +59,4 @@ class WeightsError(ModelError):
 
 
 class DeviceError(ModelError):
-    """The requested device is absent, or too small even for one picture."""
+    """The requested device is absent, or cannot run the requested number format."""

@@ -1,0 +1,263 @@
+"""The codec: pixels <-> latents, for arrays, tensors, Pillow images and files.
+
+::
+
+    picture --prepare--> [3, H', W'] --encode--> raw latent --clamp--> latent [C, h, w]
+    latent --decode--> [3, H', W'] --crop--> [3, H, W] --clip, round--> picture
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from auravae_cli import safefile
+from auravae_cli.config import LatentSpace, ModelConfig, conventional_irreps
+from auravae_cli.dtypes import FLOAT16, StoredDtype
+from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
+from auravae_cli.geometry import Padding
+from auravae_cli.imagefile import LoadedImage, Pixels, from_unit, read_image
+from auravae_cli.latentfile import LatentFile, Record, Space
+from auravae_cli.linear import LinearAutoencoder
+from auravae_cli.models import DEFAULT_MODEL, find_weights
+from auravae_cli.prepare import Preparation
+from auravae_cli.version import __version__
+
+PARTS = ("encoder", "decoder")
+
+
+class Autoencoder(Protocol):
+    """What a codec runs: a network or the linear model. Arrays in, arrays out; likewise tensors."""
+
+    def encode(self, images: Any) -> Any: ...
+
+    def decode(self, latents: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A loaded model with its latent space.
+
+    ``device`` is where it runs; ``batch_size`` how many pictures of one size it runs best at once
+    (one on a CPU, where larger batches gain nothing and would change the last bits).
+    """
+
+    space: Space
+    autoencoder: Autoencoder
+    device: str = "cpu"
+    batch_size: int = 1
+
+    def encode(self, images: Any) -> Any:
+        """Pixels => latents.
+
+        Args:
+            images: numpy array or torch tensor [B, 3, H, W], float, in [-1, 1]; H and W multiples
+                of ``space.downsampling_factor``.
+
+        Returns:
+            [B, C, H/f, W/f], float32, clamped to +-``space.clamp``; of the same kind, on the same
+            device. Deterministic: this model family has no posterior to sample from.
+
+        Raises:
+            ValueError: another shape. ComputeError: out of memory even for one picture.
+        """
+        factor = self.space.downsampling_factor
+        if len(images.shape) != 4 or images.shape[1] != 3 or any(s % factor for s in images.shape[2:]):
+            raise ValueError(f"expected [B, 3, H, W] in multiples of {factor}, found {tuple(images.shape)}")
+        return self.autoencoder.encode(images).clip(-self.space.clamp, self.space.clamp)
+
+    def decode(self, latents: Any) -> Any:
+        """Latents [B, C, h, w] => pixels [B, 3, f*h, f*w], float32, about [-1, 1], not clipped.
+
+        Raises:
+            ValueError: another shape. ComputeError: out of memory even for one latent.
+        """
+        channels = self.space.irreps.dim
+        if len(latents.shape) != 4 or latents.shape[1] != channels:
+            raise ValueError(f"expected [B, {channels}, h, w], found {tuple(latents.shape)}")
+        return self.autoencoder.decode(latents)
+
+    def encode_image(
+        self,
+        image: Image.Image | Pixels | LoadedImage | Path | str,
+        preparation: Preparation = Preparation(),
+        dtype: StoredDtype = FLOAT16,
+    ) -> LatentFile:
+        """A picture of any size => a latent with its header.
+
+        Args:
+            image: a path, a Pillow image, uint8 or uint16 [H, W, 3], or what `read_image` gives.
+            preparation: crop, resize and padding; the default keeps every pixel.
+            dtype: how the latent is stored.
+
+        Raises:
+            InputImageError: no such picture. ComputeError: see `encode`.
+        """
+        loaded = load_image(image, preparation.background)
+        pixels = preparation.frame(loaded.pixels)
+        padded, padding = preparation.padded(pixels, self.space.downsampling_factor)
+        source = str(image) if isinstance(image, (str, Path)) else None
+        latent = self.encode(padded[None])[0]
+        return self.store(latent, loaded, pixels, padding, preparation, dtype, source)
+
+    def store(
+        self,
+        latent: NDArray[np.float32],
+        loaded: LoadedImage,
+        pixels: Pixels,
+        padding: Padding,
+        preparation: Preparation,
+        dtype: StoredDtype,
+        source: str | None,
+    ) -> LatentFile:
+        """Round a latent to its storage type and put its header together. Raises ComputeError."""
+        if not np.isfinite(latent).all():
+            raise ComputeError("the encoder gave NaN or infinite values; try --dtype float32")
+        record = Record(
+            image_size=(pixels.shape[0], pixels.shape[1]),
+            padding=padding,
+            source=source,
+            source_sha256=loaded.sha256,
+            exif_orientation=loaded.exif_orientation,
+            preparation=preparation.to_json(),
+        )
+        return LatentFile(dtype.from_float32(latent), dtype, self.space, (record,), __version__)
+
+    def decode_latents(
+        self, latents: Sequence[LatentFile], *, noise: float = 0, seed: int = 0, bits: int = 8
+    ) -> list[Pixels]:
+        """Stored latents of one shape => pictures [H, W, 3] of their exact sizes.
+
+        Args:
+            latents: single latents of this model (``require_space`` checks it, this does not).
+            noise: each value is multiplied by 1 + noise * n, n standard normal; from ``seed``.
+            bits: 8 for uint8, 16 for uint16.
+
+        Raises:
+            LatentFileError: a value is not finite. ComputeError: see `decode`, or NaN came out.
+        """
+        batch = np.stack([latent.to_float32() for latent in latents])
+        if noise:
+            for z in batch:  # the same draw for every latent, whatever the batch
+                draw = np.random.default_rng(seed).standard_normal(z.shape, np.float32)
+                z *= 1 + np.float32(noise) * draw
+        pictures = []
+        for latent, image in zip(latents, self.decode(batch), strict=True):
+            if not np.isfinite(image).all():
+                raise ComputeError("the decoder gave NaN or infinite values; try --dtype float32")
+            record = latent.records[0]
+            pictures.append(from_unit(image[:, *record.padding.inner(*record.image_size)], bits))
+        return pictures
+
+    def decode_latent(self, latent: LatentFile | Path | str, **options: Any) -> Pixels:
+        """One stored latent => a picture; options as for `decode_latents`. Raises LatentFileError."""
+        from auravae_cli.latentfile import read_latents
+
+        stored = latent if isinstance(latent, LatentFile) else read_latents(Path(latent))
+        if stored.is_shard:
+            raise LatentFileError("a shard of latents: expected a single one")
+        stored.require_space(self.space)
+        return self.decode_latents([stored], **options)[0]
+
+
+def load_image(image: Image.Image | Pixels | LoadedImage | Path | str, background: str) -> LoadedImage:
+    """Any form of picture as a `LoadedImage`. Raises InputImageError."""
+    if isinstance(image, LoadedImage):
+        return image
+    if isinstance(image, (str, Path)):
+        try:
+            return read_image(Path(image).read_bytes(), background=background)
+        except OSError as error:
+            raise InputImageError(f"{image}: cannot be read: {error.strerror or error}") from error
+    if isinstance(image, Image.Image):
+        buffer = _png(image)
+        return read_image(buffer, background=background)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+        raise InputImageError(f"expected uint8 or uint16 [H, W, 3], found {image.dtype} {image.shape}")
+    return LoadedImage(image, hashlib.sha256(image.tobytes()).hexdigest(), 1, ())
+
+
+def load_codec(
+    model: str = DEFAULT_MODEL,
+    *,
+    parts: tuple[str, ...] = PARTS,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Codec:
+    """Load a model.
+
+    Args:
+        model: a name (``auravae models list``) or the path of a checkpoint.
+        parts: ``("encoder",)`` or ``("decoder",)`` load that half alone.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``: what the network computes in.
+
+    Raises:
+        WeightsError: no such model, or damaged weights. DeviceError: no such device.
+    """
+    path, config = find_weights(model)
+    digest = file_sha256(path)
+    name = config.name if config else path.stem
+    if config.kind == "linear" if config else _is_linear(path):
+        linear = _load_linear(path, config)
+        return Codec(_space(name, digest, config.space if config else LatentSpace()), linear)
+    from auravae_cli.model.network import load_network
+
+    network, architecture = load_network(path, parts, device, dtype)
+    channels = architecture.latent_channels
+    space = config.space if config else LatentSpace(
+        channels, architecture.downsampling_factor, conventional_irreps(channels)
+    )
+    on_gpu = network.device.type != "cpu"
+    return Codec(_space(name, digest, space), network, str(network.device), 8 if on_gpu else 1)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, as `sha256sum` prints it. Raises WeightsError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _space(name: str, digest: str, space: LatentSpace) -> Space:
+    return Space(name, digest, space.downsampling_factor, space.irreps, space.clamp)
+
+
+def _png(image: Image.Image) -> bytes:
+    """A Pillow image's bytes, so that it takes the same path as a file."""
+    import io
+
+    buffer = io.BytesIO()
+    image = image if image.mode != "CMYK" else image.convert("RGB")
+    image.save(buffer, "PNG", compress_level=1, exif=image.getexif(), icc_profile=image.info.get("icc_profile"))
+    return buffer.getvalue()
+
+
+def _is_linear(path: Path) -> bool:
+    try:
+        _, metadata = safefile.parse(path.read_bytes()) if path.stat().st_size < 1 << 20 else ({}, {})
+        return json.loads(metadata.get("auravae", "{}")).get("kind") == "linear"
+    except (OSError, LatentFileError, ValueError, AttributeError):
+        return False
+
+
+def _load_linear(path: Path, config: ModelConfig | None) -> LinearAutoencoder:
+    irreps = (config.space if config else LatentSpace()).irreps
+    try:
+        tensors, _ = safefile.parse(path.read_bytes())
+        basis, mean, scale = (tensors[name].values for name in ("basis", "mean", "scale"))
+    except (OSError, LatentFileError, KeyError) as error:
+        raise WeightsError(f"{path}: no linear model ({error})") from error
+    if (basis.shape, mean.shape, scale.shape) != ((irreps.dim, 3, 4, 4), (3, 4, 4), (irreps.dim,)):
+        raise WeightsError(f"{path}: the linear model's tensors do not have the shapes for {irreps}")
+    return LinearAutoencoder(basis, mean, scale, irreps)

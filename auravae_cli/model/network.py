@@ -1,0 +1,91 @@
+"""A loaded network on its device: what turns arrays or tensors into latents and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from auravae_cli.config import Architecture
+from auravae_cli.errors import ComputeError, DeviceError
+from auravae_cli.model.weights import load_networks
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Network:
+    """Encoder and decoder, or one of them, in a number format on a device.
+
+    Accepts numpy arrays and tensors of any device, and gives back the same kind, in float32.
+    """
+
+    def __init__(
+        self, parts: dict[str, nn.Module], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.parts, self.device, self.dtype = parts, device, dtype
+
+    def encode(self, images: Any) -> Any:
+        """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
+        return self._run(self.parts["encoder"], images)
+
+    def decode(self, latents: Any) -> Any:
+        """[B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
+        return self._run(self.parts["decoder"], latents)
+
+    def _run(self, network: nn.Module, batch: Any) -> Any:
+        given = torch.as_tensor(batch)
+        with torch.inference_mode():
+            result = run_halving(lambda x: network(x.to(self.device, self.dtype)).float(), given)
+        return result.cpu().numpy() if isinstance(batch, np.ndarray) else result.to(given.device)
+
+
+def run_halving(function: Any, batch: Tensor) -> Tensor:
+    """``function(batch)``; where memory runs out, in two halves, and so on down to single items.
+
+    Raises ComputeError where even one item does not fit.
+    """
+    try:
+        return function(batch)
+    except RuntimeError as error:
+        out = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not out:
+            raise
+    if len(batch) == 1:  # outside the handler: the failed run's tensors are freed by now
+        size = " x ".join(map(str, batch.shape[-2:]))
+        raise ComputeError(
+            f"not enough memory on the device for one item of {size}; try --device cpu or a smaller picture"
+        )
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(batch) // 2
+    return torch.cat([run_halving(function, batch[:half]), run_halving(function, batch[half:])])
+
+
+def load_network(
+    path: Path, parts: tuple[str, ...], device: str, dtype: str
+) -> tuple[Network, Architecture]:
+    """Load a checkpoint; ``device`` and ``dtype`` may be ``auto``.
+
+    Automatic is CUDA in bfloat16 where there is one, else the CPU in float32.
+    Raises WeightsError or DeviceError.
+    """
+    chosen = _device(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if chosen.type == "cuda" else "float32"
+    networks, architecture = load_networks(path, parts, chosen, DTYPES[dtype])
+    return Network(networks, chosen, DTYPES[dtype]), architecture
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(f"device {name!r} is not to be had ({reason}); try --device cpu") from error
+    return device
