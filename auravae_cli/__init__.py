@@ -1,0 +1,63 @@
+"""An image autoencoder whose latent space is equivariant under flips.
+
+    from auravae_cli import H, load_codec
+
+    codec = load_codec()
+    latent = codec.encode_image("photo.jpg")
+    mirrored = codec.decode_latent(latent.act(H))
+
+Names are loaded when they are used: importing this package imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from auravae_cli.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from auravae_cli.action import act as act
+    from auravae_cli.codec import Codec as Codec
+    from auravae_cli.codec import load_codec as load_codec
+    from auravae_cli.errors import AuraVaeError as AuraVaeError
+    from auravae_cli.group import GROUP as GROUP
+    from auravae_cli.group import HV as HV
+    from auravae_cli.group import E as E
+    from auravae_cli.group import GroupElement as GroupElement
+    from auravae_cli.group import H as H
+    from auravae_cli.group import Irreps as Irreps
+    from auravae_cli.group import V as V
+    from auravae_cli.latentfile import LatentFile as LatentFile
+    from auravae_cli.latentfile import read_latents as read_latents
+    from auravae_cli.latentfile import stack as stack
+    from auravae_cli.metrics import psnr as psnr
+    from auravae_cli.metrics import ssim as ssim
+    from auravae_cli.prepare import Preparation as Preparation
+
+_HOME = {
+    "AuraVaeError": "errors",
+    "Codec": "codec",
+    "E": "group",
+    "GROUP": "group",
+    "GroupElement": "group",
+    "H": "group",
+    "HV": "group",
+    "Irreps": "group",
+    "LatentFile": "latentfile",
+    "Preparation": "prepare",
+    "V": "group",
+    "act": "action",
+    "load_codec": "codec",
+    "psnr": "metrics",
+    "read_latents": "latentfile",
+    "ssim": "metrics",
+    "stack": "latentfile",
+}
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'auravae_cli' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"auravae_cli.{_HOME[name]}"), name)

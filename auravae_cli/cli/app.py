@@ -1,0 +1,66 @@
+"""The `auravae` program: its commands, and the one place where an error becomes an exit code.
+
+Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 3 the model or its weights are
+unusable, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from auravae_cli.cli.decode import decode
+from auravae_cli.cli.encode import encode
+from auravae_cli.cli.flip import flip
+from auravae_cli.cli.info import info
+from auravae_cli.cli.models import app as models_app
+from auravae_cli.cli.roundtrip import roundtrip
+from auravae_cli.errors import AuraVaeError, ModelError
+from auravae_cli.version import __version__
+
+app = typer.Typer(
+    name="auravae",
+    help="An image autoencoder whose latents can be flipped without the model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (encode, decode, flip, roundtrip, info):
+    app.command()(command)
+app.add_typer(models_app, name="models")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"auravae {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the program."""
+    try:
+        app()
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(3)
+    except AuraVaeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away: that is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

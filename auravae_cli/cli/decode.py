@@ -1,0 +1,81 @@
+"""auravae decode"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auravae_cli.cli import options as opt
+
+if TYPE_CHECKING:
+    from auravae_cli.codec import Codec
+    from auravae_cli.latentfile import LatentFile
+
+
+class Format(str, Enum):
+    """Picture formats that can be written."""
+
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+    tiff = "tiff"
+
+
+def decode(
+    latents: opt.Latents = None,
+    output: opt.Output = None,
+    listed: opt.From = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="A model's name, or the path of a checkpoint. [default: the latents' own]"),
+    ] = None,
+    file_format: Annotated[Format, typer.Option("--format", help="Of outputs whose name does not say it.")] = Format.png,
+    bits: Annotated[int, typer.Option(help="8, or 16 for PNG of 16 bits a channel.")] = 8,
+    quality: opt.Quality = 95,
+    noise: opt.Noise = 0.0,
+    seed: opt.Seed = 0,
+    any_model: opt.AnyModel = False,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = opt.ComputeDtype.auto,
+    batch_size: opt.BatchSize = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Decode latents to pictures: photo.safetensors => photo.decoded.png.
+
+    The picture has the exact size of the one that was encoded. The source picture itself is never
+    overwritten.
+    """
+    from auravae_cli.cli.jobs import plan_jobs
+    from auravae_cli.cli.report import Reporter
+    from auravae_cli.codec import load_codec
+    from auravae_cli.imagewrite import WRITABLE
+    from auravae_cli.pipeline.decode import CodecByModel, DecodeOptions, decode_files
+
+    if bits not in (8, 16):
+        raise typer.BadParameter(f"{bits}: expected 8 or 16", param_hint="--bits")
+    reporter = Reporter(as_json, quiet)
+    suffix = f".{file_format.value}"
+    jobs = plan_jobs(
+        latents,
+        listed,
+        output,
+        input_suffixes=[".safetensors"],
+        suffix=suffix,
+        tag=".decoded",
+        output_suffixes=WRITABLE,
+        reporter=reporter,
+    )
+    load = partial(load_codec, parts=("decoder",), device=device, dtype=dtype.value)
+    if model is None:
+        codec_of: Callable[[LatentFile], Codec] = CodecByModel(load)
+    else:
+        codec = load(model)
+        codec_of = lambda latent: codec  # noqa: E731
+    options = DecodeOptions(suffix, bits, quality, noise, seed, any_model, overwrite)
+    raise typer.Exit(reporter.run(decode_files(jobs, codec_of, options, batch_size), len(jobs)))

@@ -1,0 +1,99 @@
+"""auravae info"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from auravae_cli.cli import options as opt
+
+if TYPE_CHECKING:
+    from auravae_cli.latentfile import LatentFile
+
+
+def info(
+    latents: Annotated[list[str], typer.Argument(metavar="LATENT...", help="Latent files or shards, folders, patterns, or -.")],
+    as_json: opt.AsJson = False,
+) -> None:
+    """Say what a latent file holds: its model, sizes, orientation, source and values."""
+    from auravae_cli.cli.report import EXIT_SOME_FAILED, print_table, say
+    from auravae_cli.errors import AuraVaeError, LatentFileError
+    from auravae_cli.latentfile import parse_latents, read_latents
+    from auravae_cli.pipeline.inputs import collect
+
+    failed = False
+    sources = collect(latents, [".safetensors"])
+    if not sources:
+        raise typer.BadParameter("no latent files in the folders named")
+    for source in sources:
+        try:
+            if source.path is None:
+                content = parse_latents(source.read_bytes(LatentFileError))
+            else:
+                content = read_latents(source.path)
+            facts = describe(content)
+        except AuraVaeError as error:
+            failed = True
+            say(f"failed: {source.name}: {error}")
+            continue
+        if as_json:
+            print(json.dumps({"file": source.name, **facts}))
+        else:
+            print_table(source.name, ["", ""], [[name, _show(value)] for name, value in facts.items()])
+    sys.stdout.flush()
+    raise typer.Exit(EXIT_SOME_FAILED if failed else 0)
+
+
+def describe(latents: LatentFile) -> dict[str, Any]:
+    """The facts of a latent file, as JSON types."""
+    import numpy as np
+
+    values = latents.dtype.to_float32(latents.values)
+    finite = values[np.isfinite(values)]
+    axes = tuple(axis for axis in range(values.ndim) if axis != values.ndim - 3)
+    facts: dict[str, Any] = {
+        "shape": list(latents.values.shape),
+        "dtype": latents.dtype.name,
+        "model": latents.space.model,
+        "weights_sha256": latents.space.weights_sha256,
+        "representation": str(latents.space.irreps),
+        "downsampling_factor": latents.space.downsampling_factor,
+        "clamp": latents.space.clamp,
+        "tool_version": latents.tool_version,
+    }
+    if not latents.is_shard:
+        record = latents.records[0]
+        facts |= {
+            "image_size": list(record.image_size),
+            "padding": dict(zip(("left", "right", "top", "bottom"), record.padding.as_tuple(), strict=True)),
+            "orientation": str(record.orientation),
+            "source": record.source,
+            "source_sha256": record.source_sha256,
+            "exif_orientation": record.exif_orientation,
+            "preparation": record.preparation,
+        }
+    return facts | {
+        "not_finite": int(values.size - finite.size),
+        "minimum": float(finite.min()) if finite.size else None,
+        "maximum": float(finite.max()) if finite.size else None,
+        "clamped": int((np.abs(finite) >= latents.space.clamp).sum()),
+        "mean_per_channel": _rounded(values.mean(axes, dtype=np.float64)),
+        "deviation_per_channel": _rounded(values.std(axes, dtype=np.float64)),
+    }
+
+
+def _rounded(values: Any) -> list[float | None]:
+    return [round(float(value), 4) if value == value and abs(value) < 1e30 else None for value in values]
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_show(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_show, value)) if len(value) > 4 else " x ".join(map(_show, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "unknown" if value is None else str(value)

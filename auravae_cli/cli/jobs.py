@@ -1,0 +1,51 @@
+"""From parsed arguments to jobs: the steps that encode, decode, flip and roundtrip share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import typer
+
+from auravae_cli.cli.report import Reporter
+from auravae_cli.errors import AuraVaeError
+from auravae_cli.pipeline.batches import Outcome
+from auravae_cli.pipeline.inputs import STREAM, collect, read_list
+from auravae_cli.pipeline.outputs import Job, plan
+
+
+def plan_jobs(
+    arguments: list[str] | None,
+    listed: str | None,
+    output: str | None,
+    *,
+    input_suffixes: Iterable[str],
+    suffix: str,
+    tag: str,
+    output_suffixes: Iterable[str],
+    reporter: Reporter,
+) -> list[Job]:
+    """The jobs; inputs without a place of their own are reported as failed.
+
+    Ends with a usage error where nothing is named, or the output cannot take it.
+    """
+    try:
+        names = [*(arguments or []), *(read_list(listed) if listed else [])]
+        sources = collect(names, input_suffixes)
+    except AuraVaeError as error:
+        raise typer.BadParameter(str(error)) from error
+    if not sources:
+        found = "the folders named hold none" if names else "none was named"
+        raise typer.BadParameter(f"no input: {found}; expected files, folders, patterns or -")
+    try:
+        jobs, colliding = plan(sources, output, suffix, tag, frozenset(output_suffixes))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from error
+    if sum(job.output is None for job in jobs) > 1:
+        raise typer.BadParameter("only one input can go to standard output", param_hint=STREAM)
+    reporter.data_on_stdout = any(job.output is None for job in jobs)
+    if reporter.data_on_stdout and sys.stdout.isatty():
+        raise typer.BadParameter("binary data on a terminal: pipe it, or name a file", param_hint="--output")
+    for source, error in colliding:
+        reporter.report(Outcome(source.name, "failed", None, str(error)))
+    return jobs

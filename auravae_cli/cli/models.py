@@ -1,0 +1,70 @@
+"""auravae models"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from auravae_cli.cli import options as opt
+
+app = typer.Typer(help="List the known models, and fetch official weights.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(as_json: opt.AsJson = False) -> None:
+    """List the models, and where their weights lie on this machine."""
+    from auravae_cli.cli.report import print_table
+    from auravae_cli.models import DEFAULT_MODEL, known_models, local_weights
+
+    rows: list[dict[str, Any]] = []
+    for config in known_models().values():
+        path = local_weights(config)
+        rows.append(
+            {
+                "name": config.name,
+                "default": config.name == DEFAULT_MODEL,
+                "summary": config.summary,
+                "weights": None if path is None else str(path),
+            }
+        )
+    if as_json:
+        print("\n".join(map(json.dumps, rows)))
+        return
+    print_table(
+        "",
+        ["model", "", "weights", "what it is"],
+        [
+            [row["name"], "default" * row["default"], row["weights"] or "not on this machine", row["summary"]]
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="The model to fetch: aura.")],
+    as_json: opt.AsJson = False,
+) -> None:
+    """Fetch a model's official weights into the hub's cache, check them and print their sha256."""
+    from auravae_cli.codec import file_sha256, load_codec
+    from auravae_cli.models import known_models
+    from auravae_cli.models import pull as fetch
+
+    config = known_models().get(name)
+    if config is None:
+        raise typer.BadParameter(f"no model {name!r}: expected one of {', '.join(known_models())}")
+    path = fetch(config)
+    codec = load_codec(str(path), device="cpu", dtype="auto")
+    facts = {
+        "model": name,
+        "path": str(path),
+        "sha256": file_sha256(path),
+        "representation": str(codec.space.irreps),
+        "downsampling_factor": codec.space.downsampling_factor,
+    }
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        print("\n".join(f"{key:<20} {value}" for key, value in facts.items()))

@@ -1,0 +1,42 @@
+"""The options that say how a picture is brought to the encoder."""
+
+from __future__ import annotations
+
+import re
+
+import typer
+from PIL import ImageColor
+
+from auravae_cli.prepare import Preparation
+
+
+def read_preparation(
+    crop: str | None, resize: int | None, center_crop: str | None, pad: str, background: str
+) -> Preparation:
+    """The options as a `Preparation`; typer.BadParameter where one is malformed."""
+    try:
+        ImageColor.getrgb(background)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; expected e.g. white or #204060", param_hint="--background") from error
+    return Preparation(
+        crop=_numbers(crop, r"(\d+),(\d+),([1-9]\d*),([1-9]\d*)", "X,Y,W,H", "--crop"),  # type: ignore[arg-type]
+        resize=resize,
+        center_crop=_center(center_crop),
+        pad=pad,  # type: ignore[arg-type]
+        background=background,
+    )
+
+
+def _center(text: str | None) -> tuple[int, int] | None:
+    if text is not None and text.isdecimal():
+        text = f"{text}x{text}"
+    return _numbers(text, r"([1-9]\d*)x([1-9]\d*)", "HxW", "--center-crop")  # type: ignore[return-value]
+
+
+def _numbers(text: str | None, pattern: str, form: str, option: str) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(pattern, text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r}: expected {form}", param_hint=option)
+    return tuple(map(int, match.groups()))

@@ -1,0 +1,93 @@
+"""What a command says: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from auravae_cli.pipeline.batches import Outcome
+
+EXIT_SOME_FAILED = 1
+
+
+@dataclass
+class Reporter:
+    """Prints outcomes as they come, and keeps count for the exit code.
+
+    ``data_on_stdout`` says that stdout carries a latent or a picture, so nothing else may.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+    data_on_stdout: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def run(
+        self, outcomes: Iterable[Outcome], total: int, describe: Callable[[Outcome], str] | None = None
+    ) -> int:
+        """Report every outcome; the exit code."""
+        for outcome in self._with_progress(outcomes, total):
+            self.report(outcome, describe)
+        if total > 1 and not self.quiet and not self.as_json:
+            say(", ".join(f"{number} {status}" for status, number in sorted(self.counts.items())))
+        return EXIT_SOME_FAILED if self.counts["failed"] else 0
+
+    def report(self, outcome: Outcome, describe: Callable[[Outcome], str] | None = None) -> None:
+        """Print one outcome."""
+        self.counts[outcome.status] += 1
+        if self.as_json:
+            stream = sys.stderr if self.data_on_stdout else sys.stdout
+            print(json.dumps(asdict(outcome)), file=stream, flush=True)
+        if outcome.status == "failed" and not self.as_json:
+            say(f"failed: {outcome.source}: {outcome.reason}")
+        if self.as_json or self.quiet:
+            return
+        for notice in outcome.notices:
+            say(f"note: {outcome.source}: {notice}")
+        if outcome.status != "failed":
+            line = describe(outcome) if describe else _line(outcome)
+            print(line, file=sys.stderr if self.data_on_stdout else sys.stdout)
+
+    def _with_progress(self, outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
+        """A bar on stderr where somebody watches and there is something to wait for."""
+        if self.quiet or total < 2 or not sys.stderr.isatty():
+            yield from outcomes
+            return
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (SpinnerColumn(), *Progress.get_default_columns()[:3], TimeRemainingColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("", total=total)
+            for outcome in outcomes:
+                yield outcome
+                failed = f"  {self.counts['failed']} failed" if self.counts["failed"] else ""
+                progress.update(task, advance=1, description=f"{outcome.source[-40:]}{failed}")
+
+
+def _line(outcome: Outcome) -> str:
+    note = f"  ({outcome.reason})" if outcome.status == "skipped" else ""
+    return f"{outcome.source} -> {outcome.output or 'standard output'}{note}"
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """A table on stdout; plain and uncut where nobody looks at a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False).print(table)

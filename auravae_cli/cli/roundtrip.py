@@ -1,0 +1,102 @@
+"""auravae roundtrip"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from auravae_cli.cli import options as opt
+
+if TYPE_CHECKING:
+    from auravae_cli.pipeline.batches import Outcome
+
+
+class Flip(str, Enum):
+    """Which flips of the latent are decoded as well."""
+
+    h = "h"
+    v = "v"
+    hv = "hv"
+    all = "all"
+
+
+def roundtrip(
+    photos: opt.Pictures = None,
+    flip: Annotated[
+        Flip | None,
+        typer.Option(help="Also decode the flipped latent, compare it with the flipped picture, and write a contact sheet."),
+    ] = None,
+    output: opt.Output = None,
+    listed: opt.From = None,
+    model: opt.Model = "linear",
+    store: opt.Store = opt.StoredDtypeName.float16,
+    noise: opt.Noise = 0.0,
+    seed: opt.Seed = 0,
+    crop: opt.Crop = None,
+    resize: opt.Resize = None,
+    center_crop: opt.CenterCrop = None,
+    pad: opt.PadOption = opt.Pad.edge,
+    background: opt.Background = "white",
+    max_pixels: opt.MaxPixels = 178_956_970,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = opt.ComputeDtype.auto,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """See what a model does to pictures: photo.jpg => photo.roundtrip.png, with PSNR and SSIM.
+
+    With --flip it also writes photo.sheet.png: original, reconstruction, difference, each flip.
+    """
+    from auravae_cli.cli.jobs import plan_jobs
+    from auravae_cli.cli.preparation import read_preparation
+    from auravae_cli.cli.report import Reporter
+    from auravae_cli.codec import load_codec
+    from auravae_cli.dtypes import STORED_DTYPES
+    from auravae_cli.group import GROUP, GroupElement
+    from auravae_cli.imagefile import SUFFIXES
+    from auravae_cli.imagewrite import WRITABLE
+    from auravae_cli.pipeline.decode import DecodeOptions
+    from auravae_cli.pipeline.encode import EncodeOptions
+    from auravae_cli.pipeline.roundtrip import roundtrip_files
+
+    reporter = Reporter(as_json, quiet)
+    preparation = read_preparation(crop, resize, center_crop, pad.value, background)
+    jobs = plan_jobs(
+        photos,
+        listed,
+        output,
+        input_suffixes=SUFFIXES,
+        suffix=".png",
+        tag=".roundtrip",
+        output_suffixes=WRITABLE,
+        reporter=reporter,
+    )
+    codec = load_codec(model, device=device, dtype=dtype.value)
+    elements = () if flip is None else GROUP[1:] if flip is Flip.all else (GroupElement.parse(flip.value),)
+    encode = EncodeOptions(preparation, STORED_DTYPES[store.value], max_pixels, overwrite)
+    decode = DecodeOptions(noise=noise, seed=seed)
+    outcomes = roundtrip_files(jobs, codec, encode, decode, elements)
+    raise typer.Exit(reporter.run(outcomes, len(jobs), describe))
+
+
+def describe(outcome: Outcome) -> str:
+    """A round trip's numbers for people."""
+    details = outcome.details
+    lines = [f"{outcome.source} -> {outcome.output or 'standard output'}"]
+    if "sheet" in details:
+        lines.append(f"  contact sheet   {details['sheet']}")
+    lines.append(f"  reconstruction  {_quality(details)}")
+    for g, numbers in details.get("flips", {}).items():
+        lines.append(f"  {f'flipped by {g}':<14}  {_quality(numbers)}")
+    seconds = details["seconds"].items()
+    lines.append("  seconds         " + ", ".join(f"{stage} {value:.3f}" for stage, value in seconds))
+    return "\n".join(lines)
+
+
+def _quality(numbers: dict[str, Any]) -> str:
+    psnr, ssim = numbers["psnr"], numbers["ssim"]
+    left = "identical" if psnr is None else f"PSNR {psnr:6.2f} dB"
+    return left + ("" if ssim is None else f"   SSIM {ssim:.4f}")

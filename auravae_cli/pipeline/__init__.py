@@ -1,0 +1,1 @@
+"""Many files: what is read, where results go, and what became of each. No printing here."""

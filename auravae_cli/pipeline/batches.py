@@ -1,0 +1,109 @@
+"""Running many jobs: equal shapes together, one bad file alone in its failure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from auravae_cli.errors import AuraVaeError, ModelError
+from auravae_cli.pipeline.outputs import Job
+
+Loaded = TypeVar("Loaded")
+PENDING_BATCHES = 4  # how many unfinished batches may wait for pictures of their shape
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input: ``done``, ``skipped`` (finished before) or ``failed``.
+
+    ``details`` are facts for people and machines: shapes, numbers, seconds.
+    """
+
+    source: str
+    status: str
+    output: str | None = None
+    reason: str | None = None
+    notices: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready(Generic[Loaded]):
+    """A job whose input is read; up to ``batch_size`` jobs of equal ``key`` run together."""
+
+    job: Job
+    key: Hashable
+    content: Loaded
+    batch_size: int = 1
+
+
+def failure(job: Job, error: Exception) -> Outcome:
+    """The outcome of a job that ended in an error."""
+    reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
+    return Outcome(job.source.name, "failed", _name(job), reason)
+
+
+def done(job: Job, notices: tuple[str, ...] = (), **details: Any) -> Outcome:
+    """The outcome of a job whose result is written."""
+    return Outcome(job.source.name, "done", _name(job), None, notices, details)
+
+
+def skipped(job: Job) -> Outcome:
+    """The outcome of a job whose result stands there already."""
+    return Outcome(job.source.name, "skipped", _name(job), "up to date")
+
+
+def run(
+    jobs: Iterable[Job],
+    load: Callable[[Job], Ready[Loaded] | Outcome],
+    finish: Callable[[list[Ready[Loaded]]], list[Outcome]],
+) -> Iterator[Outcome]:
+    """Load every job and finish them in batches of equal key; an outcome for each, as it comes.
+
+    An error of the user's making fails its job alone. A ModelError ends everything.
+    """
+    waiting: dict[Hashable, list[Ready[Loaded]]] = defaultdict(list)
+    for job in jobs:
+        ready = _guard(job, load)
+        if isinstance(ready, Outcome):
+            yield ready
+            continue
+        waiting[ready.key].append(ready)
+        if len(waiting[ready.key]) >= ready.batch_size:
+            yield from _finish(waiting.pop(ready.key), finish)
+        elif sum(map(len, waiting.values())) >= PENDING_BATCHES * ready.batch_size:
+            fullest = max(waiting, key=lambda key: len(waiting[key]))
+            yield from _finish(waiting.pop(fullest), finish)
+    for batch in waiting.values():
+        yield from _finish(batch, finish)
+
+
+def _guard(
+    job: Job, load: Callable[[Job], Ready[Loaded] | Outcome]
+) -> Ready[Loaded] | Outcome:
+    try:
+        return load(job)
+    except ModelError:
+        raise
+    except (AuraVaeError, MemoryError) as error:
+        return failure(job, error)
+
+
+def _finish(
+    batch: list[Ready[Loaded]], finish: Callable[[list[Ready[Loaded]]], list[Outcome]]
+) -> list[Outcome]:
+    """Finish a batch; where that fails, each job by itself, so that only the culprit fails."""
+    try:
+        return finish(batch)
+    except ModelError:
+        raise
+    except (AuraVaeError, MemoryError) as error:
+        if len(batch) == 1:
+            return [failure(batch[0].job, error)]
+        return [outcome for ready in batch for outcome in _finish([ready], finish)]
+
+
+def _name(job: Job) -> str | None:
+    return None if job.output is None else str(job.output)

@@ -1,0 +1,147 @@
+"""Latent files => pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from auravae_cli.atomic import write_atomically
+from auravae_cli.codec import Codec
+from auravae_cli.errors import LatentFileError, LatentMismatchError, OutputError
+from auravae_cli.imagewrite import picture_bytes, read_provenance
+from auravae_cli.latentfile import LatentFile, parse_latents
+from auravae_cli.models import known_models
+from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
+from auravae_cli.pipeline.outputs import Job, refuse_to_replace
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How latents are decoded and pictures written."""
+
+    suffix: str = ".png"
+    bits: int = 8
+    quality: int = 95
+    noise: float = 0.0
+    seed: int = 0
+    any_model: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ReadLatent:
+    """A latent on its way, and what its picture will say of its origin."""
+
+    latent: LatentFile
+    codec: Codec
+    provenance: dict[str, Any]
+
+
+def decode_files(
+    jobs: Iterable[Job],
+    codec_of: Callable[[LatentFile], Codec],
+    options: DecodeOptions,
+    batch_size: int | None = None,
+) -> Iterator[Outcome]:
+    """Decode every latent by the codec that ``codec_of`` gives for it; an outcome for each."""
+
+    def load(job: Job) -> Ready[ReadLatent] | Outcome:
+        data = job.source.read_bytes(LatentFileError)
+        latent = parse_latents(data)
+        if latent.is_shard:
+            raise LatentFileError("a shard of latents: decode takes files of one latent")
+        codec = codec_of(latent)
+        check_space(latent, codec, options.any_model)
+        provenance = provenance_of(data, codec, options)
+        if job.output is not None and job.output.exists():
+            if not options.overwrite and read_provenance(job.output) == provenance:
+                return skipped(job)
+            refuse_to_replace(job.output, options.overwrite)
+            refuse_source(job.output, latent)
+        content = ReadLatent(latent, codec, provenance)
+        key = (codec.space, latent.values.shape)
+        return Ready(job, key, content, batch_size or codec.batch_size)
+
+    def finish(batch: list[Ready[ReadLatent]]) -> list[Outcome]:
+        pictures = batch[0].content.codec.decode_latents(
+            [ready.content.latent for ready in batch],
+            noise=options.noise,
+            seed=options.seed,
+            bits=options.bits,
+        )
+        return [store(ready, pixels) for ready, pixels in zip(batch, pictures, strict=True)]
+
+    def store(ready: Ready[ReadLatent], pixels: Any) -> Outcome:
+        job = ready.job
+        suffix = options.suffix if job.output is None else job.output.suffix
+        content = picture_bytes(
+            pixels, suffix, quality=options.quality, provenance=ready.content.provenance
+        )
+        if job.output is None:
+            sys.stdout.buffer.write(content)
+        else:
+            write_atomically(job.output, content)
+        orientation = str(ready.content.latent.records[0].orientation)
+        return done(job, image_size=list(pixels.shape[:2]), orientation=orientation, bytes=len(content))
+
+    return run(jobs, load, finish)
+
+
+class CodecByModel:
+    """The codec of each latent's own model, loaded when the first latent of it comes."""
+
+    def __init__(self, load: Callable[[str], Codec]) -> None:
+        self._load, self._codecs = load, dict[str, Codec]()
+
+    def __call__(self, latent: LatentFile) -> Codec:
+        """The codec; LatentMismatchError where the latent's model is not on this machine."""
+        name = latent.space.model
+        if name not in self._codecs:
+            if name not in known_models():  # a checkpoint by path: its name alone does not find it
+                raise LatentMismatchError(
+                    f"latent of model {name!r} (weights {latent.space.weights_sha256[:12]}), which is "
+                    "none of the known ones; name its checkpoint with --model PATH"
+                )
+            self._codecs[name] = self._load(name)
+        return self._codecs[name]
+
+
+def check_space(latent: LatentFile, codec: Codec, any_model: bool) -> None:
+    """Refuse a latent of another model; by request, only one that cannot be decoded at all."""
+    if not any_model:
+        latent.require_space(codec.space)
+    elif latent.values.shape[-3] != codec.space.irreps.dim:
+        raise LatentFileError(
+            f"{latent.values.shape[-3]} channels: model {codec.space.model!r} takes {codec.space.irreps.dim}"
+        )
+    elif latent.space.downsampling_factor != codec.space.downsampling_factor:
+        raise LatentFileError(
+            f"downsampling factor {latent.space.downsampling_factor}: model {codec.space.model!r} "
+            f"has {codec.space.downsampling_factor}"
+        )
+
+
+def provenance_of(data: bytes, codec: Codec, options: DecodeOptions) -> dict[str, Any]:
+    """What fixes the decoded picture: the latent, the weights and the settings."""
+    return {
+        "latent_sha256": hashlib.sha256(data).hexdigest(),
+        "weights_sha256": codec.space.weights_sha256,
+        "model": codec.space.model,
+        "bits": options.bits,
+        "quality": options.quality,
+        "noise": [options.noise, options.seed] if options.noise else None,
+    }
+
+
+def refuse_source(output: Path, latent: LatentFile) -> None:
+    """Raise OutputError where ``output`` is the very picture that the latent was made from."""
+    try:
+        digest = hashlib.sha256(output.read_bytes()).hexdigest()
+    except OSError:
+        return
+    if digest == latent.records[0].source_sha256:
+        raise OutputError(f"{output} is the source picture of this latent: it is never overwritten")

@@ -1,0 +1,109 @@
+"""Pictures => latent files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auravae_cli.atomic import write_atomically
+from auravae_cli.codec import Codec
+from auravae_cli.dtypes import StoredDtype
+from auravae_cli.errors import InputImageError, LatentFileError
+from auravae_cli.geometry import Padding
+from auravae_cli.imagefile import LoadedImage, Pixels, read_image
+from auravae_cli.latentfile import read_latents
+from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
+from auravae_cli.pipeline.outputs import Job, refuse_to_replace
+from auravae_cli.prepare import Preparation
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How pictures are read and latents stored."""
+
+    preparation: Preparation
+    stored_dtype: StoredDtype
+    max_pixels: int
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A picture on its way: as read, as framed, and as the encoder takes it."""
+
+    loaded: LoadedImage
+    pixels: Pixels
+    padded: NDArray[np.float32]
+    padding: Padding
+
+
+def encode_files(
+    jobs: Iterable[Job], codec: Codec, options: EncodeOptions, batch_size: int | None = None
+) -> Iterator[Outcome]:
+    """Encode every picture; an outcome for each."""
+
+    def load(job: Job) -> Ready[PreparedImage] | Outcome:
+        data = job.source.read_bytes(InputImageError)
+        loaded = read_image(
+            data, background=options.preparation.background, max_pixels=options.max_pixels
+        )
+        if job.output is not None and job.output.exists():
+            if not options.overwrite and is_finished(job.output, loaded, codec, options):
+                return skipped(job)
+            refuse_to_replace(job.output, options.overwrite)
+        pixels = options.preparation.frame(loaded.pixels)
+        padded, padding = options.preparation.padded(pixels, codec.space.downsampling_factor)
+        image = PreparedImage(loaded, pixels, padded, padding)
+        return Ready(job, padded.shape, image, batch_size or codec.batch_size)
+
+    def finish(batch: list[Ready[PreparedImage]]) -> list[Outcome]:
+        latents = codec.encode(np.stack([ready.content.padded for ready in batch]))
+        return [store(ready.job, ready.content, z) for ready, z in zip(batch, latents, strict=True)]
+
+    def store(job: Job, image: PreparedImage, z: NDArray[np.float32]) -> Outcome:
+        latent = codec.store(
+            z,
+            image.loaded,
+            image.pixels,
+            image.padding,
+            options.preparation,
+            options.stored_dtype,
+            job.source.relative.as_posix() if job.source.path else None,
+        )
+        content = latent.to_bytes()
+        if job.output is None:
+            sys.stdout.buffer.write(content)
+        else:
+            write_atomically(job.output, content)
+        size = latent.records[0].image_size
+        return done(
+            job,
+            image.loaded.notices,
+            image_size=list(size),
+            latent_shape=list(latent.values.shape),
+            bytes=len(content),
+        )
+
+    return run(jobs, load, finish)
+
+
+def is_finished(path: Path, loaded: LoadedImage, codec: Codec, options: EncodeOptions) -> bool:
+    """Whether ``path`` is what encoding this picture with these settings gave before."""
+    try:
+        latent = read_latents(path)
+    except LatentFileError:
+        return False
+    record = latent.records[0] if not latent.is_shard else None
+    return (
+        record is not None
+        and latent.space == codec.space
+        and latent.dtype == options.stored_dtype
+        and record.source_sha256 == loaded.sha256
+        and record.preparation == options.preparation.to_json()
+        and not record.orientation.axes
+    )

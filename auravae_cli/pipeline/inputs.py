@@ -1,0 +1,82 @@
+"""From a command's arguments to the files that it works on."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from auravae_cli.errors import AuraVaeError, InputImageError
+
+STREAM = "-"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input: a file, or standard input.
+
+    ``relative`` is its place below the folder that was named, or its bare name: where its result
+    goes in an output folder.
+    """
+
+    path: Path | None
+    relative: Path
+
+    @property
+    def name(self) -> str:
+        """As the user wrote it."""
+        return STREAM if self.path is None else str(self.path)
+
+    def read_bytes(self, error: type[AuraVaeError]) -> bytes:
+        """The whole content; ``error`` is raised where it cannot be read."""
+        if self.path is None:
+            return sys.stdin.buffer.read()
+        try:
+            return self.path.read_bytes()
+        except OSError as reason:
+            raise error(f"cannot be read: {reason.strerror or reason}") from reason
+
+
+def collect(arguments: Iterable[str], suffixes: Iterable[str]) -> list[Source]:
+    """The inputs that the arguments name, each file once, in order.
+
+    A folder stands for the files below it with one of ``suffixes``, hidden ones apart; a pattern
+    that the shell left alone for the files that it matches; ``-`` for standard input. Any other
+    name stands for itself, whether it exists or not: reading it gives the error.
+    """
+    known = frozenset(suffixes)
+    found: dict[Path | None, Source] = {}
+    for argument in arguments:
+        for source in _expand(argument, known):
+            found.setdefault(source.path, source)
+    return list(found.values())
+
+
+def read_list(name: str) -> list[str]:
+    """The lines of a list of inputs (``-``: standard input). Raises InputImageError."""
+    try:
+        text = sys.stdin.read() if name == STREAM else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputImageError(f"the list {name} cannot be read: {error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _expand(argument: str, suffixes: frozenset[str]) -> list[Source]:
+    path = Path(argument)
+    if argument == STREAM:
+        return [Source(None, Path("stdin"))]
+    if path.is_dir():
+        return [
+            Source(file, file.relative_to(path))
+            for file in sorted(path.rglob("*"))
+            if file.suffix.lower() in suffixes
+            and file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+    if glob.has_magic(argument) and not path.exists():
+        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
+        if matches:
+            return [Source(match, Path(match.name)) for match in matches if match.is_file()]
+    return [Source(path, Path(path.name))]

@@ -1,0 +1,154 @@
+"""Pictures => latents => pictures, with what that costs in quality and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auravae_cli.action import act_on_base
+from auravae_cli.atomic import write_atomically
+from auravae_cli.codec import Codec
+from auravae_cli.errors import InputImageError
+from auravae_cli.group import GroupElement
+from auravae_cli.imagefile import Pixels, read_image
+from auravae_cli.imagewrite import picture_bytes, read_provenance
+from auravae_cli.metrics import psnr, ssim
+from auravae_cli.pipeline.batches import Outcome, Ready, done, run
+from auravae_cli.pipeline.decode import DecodeOptions
+from auravae_cli.pipeline.encode import EncodeOptions
+from auravae_cli.pipeline.outputs import Job, refuse_to_replace
+from auravae_cli.sheet import DIFFERENCE_GAIN, contact_sheet, difference
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """One picture through the model: 8-bit pixels, numbers, and seconds of each stage."""
+
+    original: Pixels
+    reconstruction: Pixels
+    flips: dict[GroupElement, Pixels]
+    details: dict[str, Any]
+
+
+def roundtrip_files(
+    jobs: Iterable[Job],
+    codec: Codec,
+    encode: EncodeOptions,
+    decode: DecodeOptions,
+    elements: tuple[GroupElement, ...],
+) -> Iterator[Outcome]:
+    """Write each reconstruction, and with ``elements`` a contact sheet; an outcome for each."""
+
+    def load(job: Job) -> Ready[bytes] | Outcome:
+        return Ready(job, None, job.source.read_bytes(InputImageError))
+
+    def finish(batch: list[Ready[bytes]]) -> list[Outcome]:
+        return [store(ready.job, ready.content) for ready in batch]
+
+    def store(job: Job, data: bytes) -> Outcome:
+        places = [job.output] if job.output else []
+        sheet_path = sheet_place(job.output) if job.output and elements else None
+        for place in [*places, *([sheet_path] if sheet_path else [])]:
+            # An older round trip's pictures are this command's own to replace; no other file is.
+            ours = place.is_file() and (read_provenance(place) or {}).get("command") == "roundtrip"
+            refuse_to_replace(place, encode.overwrite or ours)
+        started = time.perf_counter()
+        loaded = read_image(
+            data, background=encode.preparation.background, max_pixels=encode.max_pixels
+        )
+        if job.output is not None and job.output.is_file():
+            if job.output.read_bytes() == data:
+                raise InputImageError("the result would replace the picture itself; name another output")
+        read_seconds = time.perf_counter() - started
+        trip = roundtrip(loaded.pixels, codec, encode, decode, elements)
+        trip.details["seconds"] = {"read": read_seconds, **trip.details["seconds"]}
+        note = {"command": "roundtrip", "model": codec.space.model}
+        write = _write(job.output, trip.reconstruction, decode, note)
+        if sheet_path is not None:
+            _write(sheet_path, contact_sheet(cells(trip)), decode, note)
+            trip.details["sheet"] = str(sheet_path)
+        trip.details["seconds"]["write"] = write
+        return done(job, loaded.notices, **trip.details)
+
+    return run(jobs, load, finish)
+
+
+def roundtrip(
+    pixels: Pixels,
+    codec: Codec,
+    encode: EncodeOptions,
+    decode: DecodeOptions,
+    elements: tuple[GroupElement, ...] = (),
+) -> RoundTrip:
+    """Encode a picture [H, W, 3] and decode it, and its latent after each of ``elements``.
+
+    A decoded flip is compared with the flipped picture. Metrics are of 8-bit pixels.
+    """
+    started = time.perf_counter()
+    latent = codec.encode_image(pixels, encode.preparation, encode.stored_dtype)
+    encoded = time.perf_counter()
+    options = {"noise": decode.noise, "seed": decode.seed}
+    reconstruction = codec.decode_latent(latent, **options)
+    decoded = time.perf_counter()
+    original = _to_8_bit(encode.preparation.frame(pixels))
+    flips = {g: codec.decode_latent(latent.act(g), **options) for g in elements}
+    details: dict[str, Any] = {
+        "image_size": list(original.shape[:2]),
+        "latent_shape": list(latent.values.shape),
+        **_compare(reconstruction, original),
+        "seconds": {"encode": encoded - started, "decode": decoded - encoded},
+    }
+    if elements:
+        details["flips"] = {
+            str(g): _compare(flips[g], act_on_pixels(g, original)) for g in elements
+        }
+    return RoundTrip(original, reconstruction, flips, details)
+
+
+def cells(trip: RoundTrip) -> list[tuple[str, Pixels]]:
+    """The captioned pictures of a contact sheet."""
+    numbers = trip.details
+    captions = [
+        ("original", trip.original),
+        (f"reconstruction {_db(numbers['psnr'])}", trip.reconstruction),
+        (f"difference x {DIFFERENCE_GAIN}", difference(trip.reconstruction, trip.original)),
+    ]
+    for g, flipped in trip.flips.items():
+        captions.append((f"latent flipped by {g} {_db(numbers['flips'][str(g)]['psnr'])}", flipped))
+    return captions
+
+
+def sheet_place(output: Path) -> Path:
+    """Where the contact sheet goes, beside the reconstruction."""
+    return output.with_name(f"{output.stem.removesuffix('.roundtrip')}.sheet.png")
+
+
+def act_on_pixels(g: GroupElement, pixels: Pixels) -> Pixels:
+    """``g`` on [H, W, 3]."""
+    return act_on_base(g, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
+
+
+def _compare(image: Pixels, reference: Pixels) -> dict[str, float | None]:
+    value = psnr(image, reference)
+    return {"psnr": value if np.isfinite(value) else None, "ssim": ssim(image, reference)}
+
+
+def _to_8_bit(pixels: Pixels) -> Pixels:
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257).astype(np.uint8)
+
+
+def _db(value: float | None) -> str:
+    return "identical" if value is None else f"{value:.2f} dB"
+
+
+def _write(path: Path | None, pixels: Pixels, options: DecodeOptions, note: dict[str, Any]) -> float:
+    """Write a picture where there is a place for it; the seconds that took."""
+    started = time.perf_counter()
+    if path is not None:
+        write_atomically(path, picture_bytes(pixels, path.suffix, quality=options.quality, provenance=note))
+    return time.perf_counter() - started
