@@ -36,10 +36,10 @@ def act(g: GroupElement, latent: ArrayOrTensor, irreps: Irreps) -> ArrayOrTensor
             f"expected a latent [..., {irreps.dim}, h, w] for {irreps}, found shape {tuple(latent.shape)}"
         )
     if isinstance(latent, np.ndarray):
-        out = np.empty(latent.shape, latent.dtype)
+        out: Any = np.empty(latent.shape, latent.dtype)
         act_into(out, g, latent, irreps)
-        return out
-    flipped = latent.flip(g.axes)  # a copy even where g is the identity
+        return out  # type: ignore[no-any-return]
+    flipped: ArrayOrTensor = latent.flip(g.axes)  # a copy even where g is the identity
     for channel in irreps.odd_channels(g):
         flipped[..., channel, :, :].neg_()
     return flipped

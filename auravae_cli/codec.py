@@ -23,12 +23,11 @@ from auravae_cli import safefile
 from auravae_cli.config import LatentSpace, ModelConfig, conventional_irreps
 from auravae_cli.dtypes import FLOAT16, StoredDtype
 from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
-from auravae_cli.geometry import Padding
 from auravae_cli.imagefile import LoadedImage, Pixels, from_unit, read_image
 from auravae_cli.latentfile import LatentFile, Record, Space
 from auravae_cli.linear import LinearAutoencoder
 from auravae_cli.models import DEFAULT_MODEL, find_weights
-from auravae_cli.prepare import Preparation
+from auravae_cli.prepare import Preparation, PreparedImage
 from auravae_cli.version import __version__
 
 PARTS = ("encoder", "decoder")
@@ -70,8 +69,14 @@ class Codec:
             ValueError: another shape. ComputeError: out of memory even for one picture.
         """
         factor = self.space.downsampling_factor
-        if len(images.shape) != 4 or images.shape[1] != 3 or any(s % factor for s in images.shape[2:]):
-            raise ValueError(f"expected [B, 3, H, W] in multiples of {factor}, found {tuple(images.shape)}")
+        if (
+            len(images.shape) != 4
+            or images.shape[1] != 3
+            or any(s % factor for s in images.shape[2:])
+        ):
+            raise ValueError(
+                f"expected [B, 3, H, W] in multiples of {factor}, found {tuple(images.shape)}"
+            )
         return self.autoencoder.encode(images).clip(-self.space.clamp, self.space.clamp)
 
     def decode(self, latents: Any) -> Any:
@@ -102,34 +107,33 @@ class Codec:
             InputImageError: no such picture. ComputeError: see `encode`.
         """
         loaded = load_image(image, preparation.background)
-        pixels = preparation.frame(loaded.pixels)
-        padded, padding = preparation.padded(pixels, self.space.downsampling_factor)
+        prepared = preparation.apply(loaded, self.space.downsampling_factor)
         source = str(image) if isinstance(image, (str, Path)) else None
-        latent = self.encode(padded[None])[0]
-        return self.store(latent, loaded, pixels, padding, preparation, dtype, source)
+        return self.store(self.encode(prepared.padded[None])[0], prepared, dtype, source)
 
     def store(
         self,
         latent: NDArray[np.float32],
-        loaded: LoadedImage,
-        pixels: Pixels,
-        padding: Padding,
-        preparation: Preparation,
+        image: PreparedImage,
         dtype: StoredDtype,
         source: str | None,
     ) -> LatentFile:
-        """Round a latent to its storage type and put its header together. Raises ComputeError."""
-        if not np.isfinite(latent).all():
+        """Round a latent to its storage type and put its header together.
+
+        Raises ComputeError where a value is not finite, as given or as stored.
+        """
+        stored = dtype.from_float32(latent)
+        if not np.isfinite(dtype.to_float32(stored)).all():
             raise ComputeError("the encoder gave NaN or infinite values; try --dtype float32")
         record = Record(
-            image_size=(pixels.shape[0], pixels.shape[1]),
-            padding=padding,
+            image_size=(image.pixels.shape[0], image.pixels.shape[1]),
+            padding=image.padding,
             source=source,
-            source_sha256=loaded.sha256,
-            exif_orientation=loaded.exif_orientation,
-            preparation=preparation.to_json(),
+            source_sha256=image.loaded.sha256,
+            exif_orientation=image.loaded.exif_orientation,
+            preparation=image.preparation.to_json(),
         )
-        return LatentFile(dtype.from_float32(latent), dtype, self.space, (record,), __version__)
+        return LatentFile(stored, dtype, self.space, (record,), __version__)
 
     def decode_latents(
         self, latents: Sequence[LatentFile], *, noise: float = 0, seed: int = 0, bits: int = 8
@@ -146,9 +150,9 @@ class Codec:
         """
         batch = np.stack([latent.to_float32() for latent in latents])
         if noise:
-            for z in batch:  # the same draw for every latent, whatever the batch
-                draw = np.random.default_rng(seed).standard_normal(z.shape, np.float32)
-                z *= 1 + np.float32(noise) * draw
+            # The same draw for every latent, whatever else is in the batch.
+            draw = np.random.default_rng(seed).standard_normal(batch.shape[1:], np.float32)
+            batch *= 1 + np.float32(noise) * draw
         pictures = []
         for latent, image in zip(latents, self.decode(batch), strict=True):
             if not np.isfinite(image).all():
@@ -168,7 +172,9 @@ class Codec:
         return self.decode_latents([stored], **options)[0]
 
 
-def load_image(image: Image.Image | Pixels | LoadedImage | Path | str, background: str) -> LoadedImage:
+def load_image(
+    image: Image.Image | Pixels | LoadedImage | Path | str, background: str
+) -> LoadedImage:
     """Any form of picture as a `LoadedImage`. Raises InputImageError."""
     if isinstance(image, LoadedImage):
         return image
@@ -181,7 +187,9 @@ def load_image(image: Image.Image | Pixels | LoadedImage | Path | str, backgroun
         buffer = _png(image)
         return read_image(buffer, background=background)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
-        raise InputImageError(f"expected uint8 or uint16 [H, W, 3], found {image.dtype} {image.shape}")
+        raise InputImageError(
+            f"expected uint8 or uint16 [H, W, 3], found {image.dtype} {image.shape}"
+        )
     return LoadedImage(image, hashlib.sha256(image.tobytes()).hexdigest(), 1, ())
 
 
@@ -213,8 +221,10 @@ def load_codec(
 
     network, architecture = load_network(path, parts, device, dtype)
     channels = architecture.latent_channels
-    space = config.space if config else LatentSpace(
-        channels, architecture.downsampling_factor, conventional_irreps(channels)
+    space = (
+        config.space
+        if config
+        else LatentSpace(channels, architecture.downsampling_factor, conventional_irreps(channels))
     )
     on_gpu = network.device.type != "cpu"
     return Codec(_space(name, digest, space), network, str(network.device), 8 if on_gpu else 1)
@@ -239,14 +249,22 @@ def _png(image: Image.Image) -> bytes:
 
     buffer = io.BytesIO()
     image = image if image.mode != "CMYK" else image.convert("RGB")
-    image.save(buffer, "PNG", compress_level=1, exif=image.getexif(), icc_profile=image.info.get("icc_profile"))
+    image.save(
+        buffer,
+        "PNG",
+        compress_level=1,
+        exif=image.getexif(),
+        icc_profile=image.info.get("icc_profile"),
+    )
     return buffer.getvalue()
 
 
 def _is_linear(path: Path) -> bool:
     try:
-        _, metadata = safefile.parse(path.read_bytes()) if path.stat().st_size < 1 << 20 else ({}, {})
-        return json.loads(metadata.get("auravae", "{}")).get("kind") == "linear"
+        _, metadata = (
+            safefile.parse(path.read_bytes()) if path.stat().st_size < 1 << 20 else ({}, {})
+        )
+        return bool(json.loads(metadata.get("auravae", "{}")).get("kind") == "linear")
     except (OSError, LatentFileError, ValueError, AttributeError):
         return False
 
@@ -259,5 +277,7 @@ def _load_linear(path: Path, config: ModelConfig | None) -> LinearAutoencoder:
     except (OSError, LatentFileError, KeyError) as error:
         raise WeightsError(f"{path}: no linear model ({error})") from error
     if (basis.shape, mean.shape, scale.shape) != ((irreps.dim, 3, 4, 4), (3, 4, 4), (irreps.dim,)):
-        raise WeightsError(f"{path}: the linear model's tensors do not have the shapes for {irreps}")
+        raise WeightsError(
+            f"{path}: the linear model's tensors do not have the shapes for {irreps}"
+        )
     return LinearAutoencoder(basis, mean, scale, irreps)

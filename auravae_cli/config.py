@@ -59,7 +59,9 @@ class Architecture:
         """Read the sizes off a checkpoint's tensors, of both halves or of one; None if foreign."""
         encoder = "encoder.conv_in.weight" in shapes
         levels, blocks = ("encoder.down", 0) if encoder else ("decoder.up", 1)
-        pattern = re.compile(rf"{re.escape(levels)}\.(\d{{1,2}})\.block\.(\d{{1,2}})\.conv1\.weight")
+        pattern = re.compile(
+            rf"{re.escape(levels)}\.(\d{{1,2}})\.block\.(\d{{1,2}})\.conv1\.weight"
+        )
         widths: dict[int, int] = {}
         num_blocks = 0
         for match in filter(None, map(pattern.fullmatch, shapes)):
@@ -134,7 +136,7 @@ def read_model_config(path: Path) -> ModelConfig:
     for name, kind in sections.items():
         if name in table:
             table[name] = _build(kind, table[name], f"{name}.", faults)
-    config = _build(ModelConfig, table, "", faults)
+    config: ModelConfig | None = _build(ModelConfig, table, "", faults)
     if isinstance(architecture := table.get("architecture"), Architecture):
         faults += architecture.faults
     if isinstance(space := table.get("space"), LatentSpace) and space.irreps.dim != space.channels:

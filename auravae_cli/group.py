@@ -29,9 +29,7 @@ class GroupElement:
 
     def __matmul__(self, other: GroupElement) -> GroupElement:
         """The composition: first ``other``, then ``self``."""
-        return GroupElement(
-            self.horizontal != other.horizontal, self.vertical != other.vertical
-        )
+        return GroupElement(self.horizontal != other.horizontal, self.vertical != other.vertical)
 
     def __invert__(self) -> GroupElement:
         """The inverse, which is the element itself."""

@@ -19,19 +19,41 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import (  # the plugins register the formats that Pillow would else look for, slowly
     AvifImagePlugin as AvifImagePlugin,
+)
+from PIL import (
     BmpImagePlugin as BmpImagePlugin,
+)
+from PIL import (
     ExifTags,
-    GifImagePlugin as GifImagePlugin,
     Image,
     ImageCms,
     ImageColor,
+    ImageFile,
     ImageOps,
+    UnidentifiedImageError,
+)
+from PIL import (
+    GifImagePlugin as GifImagePlugin,
+)
+from PIL import (
     Jpeg2KImagePlugin as Jpeg2KImagePlugin,
+)
+from PIL import (
     JpegImagePlugin as JpegImagePlugin,
+)
+from PIL import (
     PngImagePlugin as PngImagePlugin,
+)
+from PIL import (
     PpmImagePlugin as PpmImagePlugin,
+)
+from PIL import (
     TgaImagePlugin as TgaImagePlugin,
+)
+from PIL import (
     TiffImagePlugin as TiffImagePlugin,
+)
+from PIL import (
     WebPImagePlugin as WebPImagePlugin,
 )
 
@@ -40,7 +62,8 @@ from auravae_cli.errors import InputImageError
 # Raster formats alone: nothing that runs an interpreter (EPS) or has no pixels of its own (PDF).
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA")
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .webp .avif .tif .tiff .bmp .gif .ppm .pgm .pbm .jp2 .tga".split()
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
+    + (".ppm", ".pgm", ".pbm", ".jp2", ".tga")
 )
 MAX_PIXELS = 178_956_970  # where Pillow, too, takes a picture for a decompression bomb
 
@@ -90,7 +113,7 @@ def read_image(
                 _note_frames(image, notices)
         except InputImageError:
             raise
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             raise InputImageError(
                 f"not a picture: the bytes start with {data[:8]!r}; expected one of {', '.join(FORMATS)}"
             ) from None
@@ -186,8 +209,8 @@ def _read_16_bit(image: Image.Image, data: bytes) -> Pixels | None:
         elif grey.min() < 0 or grey.max() > 65535:
             raise InputImageError("32-bit integer picture with values beyond 0 to 65535")
         return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2)
-    codecs = {_raw_mode(tile.args) for tile in image.tile}
-    if image.mode not in ("RGB", "RGBA") or not any(";16" in codec for codec in codecs):
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    if image.mode not in ("RGB", "RGBA") or not any(";16" in _raw_mode(t.args) for t in tiles):
         return None
     # Pillow keeps the high byte of each 16-bit sample. Told the opposite byte order, it keeps
     # the low byte: two decodes give all sixteen bits.
@@ -195,7 +218,8 @@ def _read_16_bit(image: Image.Image, data: bytes) -> Pixels | None:
     with Image.open(io.BytesIO(data), formats=FORMATS) as swapped:
         swapped.tile = [tile._replace(args=_swap_bytes(tile.args)) for tile in swapped.tile]
         low = np.asarray(swapped)
-    return high << 8 | low
+    deep: Pixels = high << 8 | low
+    return deep
 
 
 def _raw_mode(args: Any) -> str:
@@ -221,16 +245,15 @@ def _turn_like_exif(pixels: Pixels, image: Image.Image) -> Pixels:
 
 def _is_srgb(profile: bytes) -> bool:
     try:
-        return "srgb" in ImageCms.getProfileDescription(
-            ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        ).lower()
+        return (
+            "srgb"
+            in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).lower()
+        )
     except (ImageCms.PyCMSError, OSError):
         return False
 
 
-def _convert_profile(
-    image: Image.Image, profile: bytes | None, notices: list[str]
-) -> Image.Image:
+def _convert_profile(image: Image.Image, profile: bytes | None, notices: list[str]) -> Image.Image:
     """Convert to sRGB by the embedded profile; unchanged, with a notice, where it is unusable."""
     if not profile or _is_srgb(profile):
         return image

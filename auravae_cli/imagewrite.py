@@ -47,21 +47,23 @@ def picture_bytes(
     """
     file_format = WRITABLE.get(suffix.lower())
     if file_format is None:
-        raise OutputError(f"cannot write {suffix or 'a name without suffix'!r}: expected one of {', '.join(WRITABLE)}")
+        raise OutputError(
+            f"cannot write {suffix or 'a name without suffix'!r}: expected one of {', '.join(WRITABLE)}"
+        )
     exif = _exif(provenance)
     if pixels.dtype == np.uint16:
         if file_format != "PNG":
             raise OutputError(f"{suffix} cannot hold 16 bits a channel here: expected .png")
         return _png_16_bit(pixels, exif)
-    options: dict[str, Any] = {
+    by_format: dict[str, dict[str, Any]] = {
         "PNG": {"compress_level": 4},
         "JPEG": {"quality": quality, "subsampling": 0 if quality >= 90 else 2},
         "WEBP": {"quality": quality, "lossless": quality == 100},
         "TIFF": {"compression": "tiff_adobe_deflate"},
-    }[file_format]
+    }
     buffer = io.BytesIO()
     try:
-        Image.fromarray(pixels).save(buffer, file_format, exif=exif, **options)
+        Image.fromarray(pixels).save(buffer, file_format, exif=exif, **by_format[file_format])
     except (OSError, ValueError) as error:  # beyond the format's own limits, such as WebP's 16383
         raise OutputError(
             f"{file_format} cannot hold a picture of {pixels.shape[1]} x {pixels.shape[0]} ({error}); write .png"

@@ -91,7 +91,9 @@ class LatentFile:
         values = self.dtype.to_float32(self.values)
         if not np.isfinite(values).all():
             bad = int(np.size(values) - np.isfinite(values).sum())
-            raise LatentFileError(f"{bad} of {values.size} values are NaN or infinite: encode the picture again")
+            raise LatentFileError(
+                f"{bad} of {values.size} values are NaN or infinite: encode the picture again"
+            )
         return values
 
     def require_space(self, space: Space) -> None:
@@ -124,9 +126,7 @@ class LatentFile:
         content = common | ({"rows": rows} if shard else rows[0])
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         name = "latents" if shard else "latent"
-        return safefile.header_bytes(
-            {name: (self.dtype, self.values.shape)}, {METADATA_KEY: text}
-        )
+        return safefile.header_bytes({name: (self.dtype, self.values.shape)}, {METADATA_KEY: text})
 
     def to_bytes(self) -> bytes:
         """The whole file."""
@@ -150,11 +150,20 @@ def parse_latents(buffer: safefile.Buffer) -> LatentFile:
     shard = "latents" in tensors
     expected = "latents" if shard else "latent"
     if set(tensors) != {expected}:
-        raise LatentHeaderError(f"expected the one tensor 'latent' or 'latents', found {sorted(tensors)}")
+        raise LatentHeaderError(
+            f"expected the one tensor 'latent' or 'latents', found {sorted(tensors)}"
+        )
     tensor = tensors[expected]
     try:
         space, records, tool_version = _read_header(json.loads(metadata[METADATA_KEY]), shard)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise LatentHeaderError(f"damaged {METADATA_KEY!r} header: {error!r}") from error
     _check_shape(tensor.values.shape, space, records, shard)
     return LatentFile(tensor.values, tensor.dtype, space, records, tool_version)
@@ -191,7 +200,10 @@ def write_flipped(path: Path, latents: LatentFile, g: GroupElement) -> None:
 def stack(latents: Sequence[LatentFile]) -> LatentFile:
     """A shard of single latents that agree in shape, dtype and space; ValueError where they do not."""
     first = latents[0]
-    if any((z.values.shape, z.dtype, z.space) != (first.values.shape, first.dtype, first.space) for z in latents):
+    if any(
+        (z.values.shape, z.dtype, z.space) != (first.values.shape, first.dtype, first.space)
+        for z in latents
+    ):
         raise ValueError("a shard holds latents of one shape, dtype and latent space")
     values = np.stack([z.values for z in latents])
     return replace(first, values=values, records=tuple(z.records[0] for z in latents))
@@ -250,7 +262,9 @@ def _typed(value: Any, kind: type) -> Any:
     return value
 
 
-def _check_shape(shape: tuple[int, ...], space: Space, records: tuple[Record, ...], shard: bool) -> None:
+def _check_shape(
+    shape: tuple[int, ...], space: Space, records: tuple[Record, ...], shard: bool
+) -> None:
     """The tensor must be what the header says of it: channels, rows, and every picture's size."""
     *rows, channels, height, width = (0, 0, 0, *shape)[-4 if shard else -3 :]
     if len(shape) != (4 if shard else 3) or channels != space.irreps.dim:

@@ -49,7 +49,9 @@ class LinearAutoencoder:
         latents = np.zeros((batch, len(weights), height, width), np.float32)
         for channel, parity in enumerate(self.irreps.parities):
             for index in np.ndindex(weights.shape[1:]):
-                latents[:, channel] += weights[channel][index] * parts[parity][(slice(None), *index)]
+                latents[:, channel] += (
+                    weights[channel][index] * parts[parity][(slice(None), *index)]
+                )
         return _like(latents, images)
 
     def decode(self, latents: Any) -> Any:

@@ -46,6 +46,8 @@ def _gaussian_filter(image: NDArray[np.float64]) -> NDArray[np.float64]:
     kernel /= kernel.sum()
     for axis in (0, 1):
         length = image.shape[axis] - SSIM_WINDOW + 1
-        shifted = (np.take(image, range(i, i + length), axis) for i in range(SSIM_WINDOW))
-        image = sum((weight * part for weight, part in zip(kernel, shifted)), start=np.float64(0))
+        parts = [np.take(image, range(i, i + length), axis) for i in range(SSIM_WINDOW)]
+        image = np.zeros_like(parts[0])
+        for weight, part in zip(kernel, parts, strict=True):
+            image += weight * part
     return image

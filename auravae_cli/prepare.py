@@ -11,7 +11,7 @@ from PIL import Image
 
 from auravae_cli.errors import InputImageError
 from auravae_cli.geometry import Padding, padding_for
-from auravae_cli.imagefile import Pixels, to_unit
+from auravae_cli.imagefile import LoadedImage, Pixels, to_unit
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,29 @@ class Preparation:
             pixels = _cut(pixels, top, left, height, width)
         return pixels
 
-    def padded(self, pixels: Pixels, multiple: int) -> tuple[NDArray[np.float32], Padding]:
-        """[H, W, 3] => float32 [3, H', W'] in [-1, 1] with sides that are multiples."""
-        padding = padding_for(*pixels.shape[:2], multiple)
+    def apply(self, loaded: LoadedImage, multiple: int) -> PreparedImage:
+        """Frame a picture and pad its sides to multiples of ``multiple``. Raises InputImageError."""
+        pixels = self.frame(loaded.pixels)
+        padding = padding_for(pixels.shape[0], pixels.shape[1], multiple)
         sides = ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right))
-        return np.pad(to_unit(pixels), sides, mode=self.pad), padding
+        return PreparedImage(
+            loaded, pixels, np.pad(to_unit(pixels), sides, mode=self.pad), padding, self
+        )
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A picture on its way to the encoder.
+
+    ``pixels`` is what a decoded latent is to be compared with, [H, W, 3]; ``padded`` what the
+    encoder takes, float32 [3, H', W'] in [-1, 1].
+    """
+
+    loaded: LoadedImage
+    pixels: Pixels
+    padded: NDArray[np.float32]
+    padding: Padding
+    preparation: Preparation
 
 
 def _cut(pixels: Pixels, top: int, left: int, height: int, width: int) -> Pixels:
@@ -72,9 +90,12 @@ def _resize(pixels: Pixels, short_side: int) -> Pixels:
     factor = short_side / min(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     channels = [
-        Image.fromarray(pixels[..., channel].astype(np.float32)).resize(size, Image.Resampling.LANCZOS)
+        Image.fromarray(pixels[..., channel].astype(np.float32)).resize(
+            size, Image.Resampling.LANCZOS
+        )
         for channel in range(3)
     ]
     top = np.iinfo(pixels.dtype).max
     resized = np.stack([np.asarray(channel) for channel in channels], axis=-1)
-    return np.clip(np.rint(resized), 0, top).astype(pixels.dtype)
+    rounded: Pixels = np.clip(np.rint(resized), 0, top).astype(pixels.dtype)
+    return rounded

@@ -48,10 +48,14 @@ def parse(buffer: Buffer) -> tuple[dict[str, Tensor], dict[str, str]]:
         dtype, shape, begin, stop = _entry(name, entry)
         found = f"bytes {begin} to {stop} of {len(buffer) - start}"
         if begin + start != end or stop + start > len(buffer):
-            raise LatentFileError(f"damaged header: {name!r} claims {found}; the file may be cut off")
+            raise LatentFileError(
+                f"damaged header: {name!r} claims {found}; the file may be cut off"
+            )
         size = math.prod(shape) * dtype.numpy.itemsize
         if stop - begin != size:
-            raise LatentFileError(f"damaged header: {name!r} claims {found}, its shape needs {size}")
+            raise LatentFileError(
+                f"damaged header: {name!r} claims {found}, its shape needs {size}"
+            )
         values = np.frombuffer(buffer, dtype.numpy, math.prod(shape), start + begin)
         tensors[name] = Tensor(dtype, values.reshape(shape))
         end = start + stop
@@ -111,10 +115,17 @@ def _entry(name: str, entry: Any) -> tuple[StoredDtype, tuple[int, ...], int, in
         code, shape, (begin, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = [*shape, begin, stop]
     except (TypeError, KeyError, ValueError):
-        raise LatentFileError(f"damaged header: {name!r} has no dtype, shape and data_offsets") from None
-    if any(type(number) is not int or not 0 <= number < 2**48 for number in numbers) or begin > stop:
+        raise LatentFileError(
+            f"damaged header: {name!r} has no dtype, shape and data_offsets"
+        ) from None
+    if (
+        any(type(number) is not int or not 0 <= number < 2**48 for number in numbers)
+        or begin > stop
+    ):
         raise LatentFileError(f"damaged header: {name!r} has impossible sizes {numbers}")
     dtype = _DTYPE_OF_CODE.get(code) if isinstance(code, str) else None
     if dtype is None:
-        raise LatentFileError(f"tensor {name!r} has dtype {code!r}: expected one of {', '.join(_DTYPE_OF_CODE)}")
+        raise LatentFileError(
+            f"tensor {name!r} has dtype {code!r}: expected one of {', '.join(_DTYPE_OF_CODE)}"
+        )
     return dtype, tuple(shape), begin, stop

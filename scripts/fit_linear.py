@@ -53,9 +53,15 @@ def main() -> None:
         "mean": (mean / 4).reshape(3, 4, 4),
         "scale": scale,
     }
-    card = {"photographs": len(paths), "blocks": moments["ee"].count, "script": "scripts/fit_linear.py"}
+    card = {
+        "photographs": len(paths),
+        "blocks": moments["ee"].count,
+        "script": "scripts/fit_linear.py",
+    }
     metadata = {"auravae": json.dumps({"kind": "linear", "card": card}, sort_keys=True)}
-    arguments.output.write_bytes(safefile.pack({n: t.astype(np.float32) for n, t in tensors.items()}, metadata))
+    arguments.output.write_bytes(
+        safefile.pack({n: t.astype(np.float32) for n, t in tensors.items()}, metadata)
+    )
 
 
 class Moments:

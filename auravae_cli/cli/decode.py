@@ -31,9 +31,15 @@ def decode(
     listed: opt.From = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="A model's name, or the path of a checkpoint. [default: the latents' own]"),
+        typer.Option(
+            "--model",
+            "-m",
+            help="A model's name, or the path of a checkpoint. [default: the latents' own]",
+        ),
     ] = None,
-    file_format: Annotated[Format, typer.Option("--format", help="Of outputs whose name does not say it.")] = Format.png,
+    file_format: Annotated[
+        Format, typer.Option("--format", help="Of outputs whose name does not say it.")
+    ] = Format.png,
     bits: Annotated[int, typer.Option(help="8, or 16 for PNG of 16 bits a channel.")] = 8,
     quality: opt.Quality = 95,
     noise: opt.Noise = 0.0,

@@ -11,7 +11,9 @@ from auravae_cli.cli import options as opt
 
 def flip(
     latents: opt.Latents = None,
-    horizontal: Annotated[bool, typer.Option("--horizontal", "-H", help="Mirror left-right.")] = False,
+    horizontal: Annotated[
+        bool, typer.Option("--horizontal", "-H", help="Mirror left-right.")
+    ] = False,
     vertical: Annotated[bool, typer.Option("--vertical", "-V", help="Mirror top-bottom.")] = False,
     output: opt.Output = None,
     listed: opt.From = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def info(
-    latents: Annotated[list[str], typer.Argument(metavar="LATENT...", help="Latent files or shards, folders, patterns, or -.")],
+    latents: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="LATENT...", help="Latent files or shards, folders, patterns, or -."
+        ),
+    ],
     as_json: opt.AsJson = False,
 ) -> None:
     """Say what a latent file holds: its model, sizes, orientation, source and values."""
@@ -42,7 +48,9 @@ def info(
         if as_json:
             print(json.dumps({"file": source.name, **facts}))
         else:
-            print_table(source.name, ["", ""], [[name, _show(value)] for name, value in facts.items()])
+            print_table(
+                source.name, ["", ""], [[name, _show(value)] for name, value in facts.items()]
+            )
     sys.stdout.flush()
     raise typer.Exit(EXIT_SOME_FAILED if failed else 0)
 
@@ -68,7 +76,9 @@ def describe(latents: LatentFile) -> dict[str, Any]:
         record = latents.records[0]
         facts |= {
             "image_size": list(record.image_size),
-            "padding": dict(zip(("left", "right", "top", "bottom"), record.padding.as_tuple(), strict=True)),
+            "padding": dict(
+                zip(("left", "right", "top", "bottom"), record.padding.as_tuple(), strict=True)
+            ),
             "orientation": str(record.orientation),
             "source": record.source,
             "source_sha256": record.source_sha256,
@@ -86,7 +96,7 @@ def describe(latents: LatentFile) -> dict[str, Any]:
 
 
 def _rounded(values: Any) -> list[float | None]:
-    return [round(float(value), 4) if value == value and abs(value) < 1e30 else None for value in values]
+    return [round(float(value), 4) if math.isfinite(value) else None for value in values]
 
 
 def _show(value: Any) -> str:

@@ -45,7 +45,9 @@ def plan_jobs(
         raise typer.BadParameter("only one input can go to standard output", param_hint=STREAM)
     reporter.data_on_stdout = any(job.output is None for job in jobs)
     if reporter.data_on_stdout and sys.stdout.isatty():
-        raise typer.BadParameter("binary data on a terminal: pipe it, or name a file", param_hint="--output")
-    for source, error in colliding:
-        reporter.report(Outcome(source.name, "failed", None, str(error)))
+        raise typer.BadParameter(
+            "binary data on a terminal: pipe it, or name a file", param_hint="--output"
+        )
+    for source, collision in colliding:
+        reporter.report(Outcome(source.name, "failed", None, str(collision)))
     return jobs

@@ -36,7 +36,12 @@ def list_models(as_json: opt.AsJson = False) -> None:
         "",
         ["model", "", "weights", "what it is"],
         [
-            [row["name"], "default" * row["default"], row["weights"] or "not on this machine", row["summary"]]
+            [
+                row["name"],
+                "default" * row["default"],
+                row["weights"] or "not on this machine",
+                row["summary"],
+            ]
             for row in rows
         ],
     )

@@ -34,41 +34,63 @@ class Pad(str, Enum):
 
 Pictures = Annotated[
     Optional[list[str]],
-    typer.Argument(metavar="PHOTO...", help="Pictures, folders, patterns, or - for standard input."),
+    typer.Argument(
+        metavar="PHOTO...", help="Pictures, folders, patterns, or - for standard input."
+    ),
 ]
 Latents = Annotated[
     Optional[list[str]],
-    typer.Argument(metavar="LATENT...", help="Latent files, folders, patterns, or - for standard input."),
+    typer.Argument(
+        metavar="LATENT...", help="Latent files, folders, patterns, or - for standard input."
+    ),
 ]
 Output = Annotated[
     Optional[str],
     typer.Option(
-        "--output", "-o", metavar="PATH",
+        "--output",
+        "-o",
+        metavar="PATH",
         help="A file (by its suffix), else a folder that mirrors the inputs, or - for standard output. "
         "Default: beside each input.",
     ),
 ]
 From = Annotated[
-    Optional[str], typer.Option("--from", metavar="LIST", help="Also take the inputs listed in this file, one a line.")
+    Optional[str],
+    typer.Option(
+        "--from", metavar="LIST", help="Also take the inputs listed in this file, one a line."
+    ),
 ]
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="A model's name (auravae models list), or the path of a checkpoint.")
+    str,
+    typer.Option(
+        "--model", "-m", help="A model's name (auravae models list), or the path of a checkpoint."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[
-    ComputeDtype, typer.Option(help="What the network computes in; auto: bfloat16 on CUDA, else float32.")
+    ComputeDtype,
+    typer.Option(help="What the network computes in; auto: bfloat16 on CUDA, else float32."),
 ]
 BatchSize = Annotated[
-    Optional[int], typer.Option(min=1, help="Pictures of one size run together. [default: 8 on a GPU, else 1]")
+    Optional[int],
+    typer.Option(min=1, help="Pictures of one size run together. [default: 8 on a GPU, else 1]"),
 ]
 Store = Annotated[StoredDtypeName, typer.Option("--store", help="How latents are stored.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object an input, on standard output.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON object an input, on standard output.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 AnyModel = Annotated[bool, typer.Option("--any-model", help="Accept latents of other weights.")]
-MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse larger pictures (decompression bombs).")]
-Background = Annotated[str, typer.Option(metavar="COLOUR", help="What alpha is composited on: a name or #rrggbb.")]
-PadOption = Annotated[Pad, typer.Option(help="What fills sides up to multiples of 8; cropped again by decode.")]
+MaxPixels = Annotated[
+    int, typer.Option(min=1, help="Refuse larger pictures (decompression bombs).")
+]
+Background = Annotated[
+    str, typer.Option(metavar="COLOUR", help="What alpha is composited on: a name or #rrggbb.")
+]
+PadOption = Annotated[
+    Pad, typer.Option(help="What fills sides up to multiples of 8; cropped again by decode.")
+]
 Resize = Annotated[
     Optional[int], typer.Option(min=1, metavar="N", help="Bring the short side to N pixels first.")
 ]
@@ -76,10 +98,12 @@ Crop = Annotated[
     Optional[str], typer.Option(metavar="X,Y,W,H", help="Cut out this part of the picture first.")
 ]
 CenterCrop = Annotated[
-    Optional[str], typer.Option(metavar="HxW", help="Keep the middle H x W pixels (or N for N x N).")
+    Optional[str],
+    typer.Option(metavar="HxW", help="Keep the middle H x W pixels (or N for N x N)."),
 ]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")]
 Noise = Annotated[
-    float, typer.Option(min=0.0, help="Multiply each latent value by 1 + NOISE * randn before decoding.")
+    float,
+    typer.Option(min=0.0, help="Multiply each latent value by 1 + NOISE * randn before decoding."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise.")]

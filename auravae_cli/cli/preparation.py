@@ -17,7 +17,9 @@ def read_preparation(
     try:
         ImageColor.getrgb(background)
     except ValueError as error:
-        raise typer.BadParameter(f"{error}; expected e.g. white or #204060", param_hint="--background") from error
+        raise typer.BadParameter(
+            f"{error}; expected e.g. white or #204060", param_hint="--background"
+        ) from error
     return Preparation(
         crop=_numbers(crop, r"(\d+),(\d+),([1-9]\d*),([1-9]\d*)", "X,Y,W,H", "--crop"),  # type: ignore[arg-type]
         resize=resize,

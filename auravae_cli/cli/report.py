@@ -27,7 +27,10 @@ class Reporter:
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(
-        self, outcomes: Iterable[Outcome], total: int, describe: Callable[[Outcome], str] | None = None
+        self,
+        outcomes: Iterable[Outcome],
+        total: int,
+        describe: Callable[[Outcome], str] | None = None,
     ) -> int:
         """Report every outcome; the exit code."""
         for outcome in self._with_progress(outcomes, total):
@@ -60,7 +63,12 @@ class Reporter:
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = (SpinnerColumn(), *Progress.get_default_columns()[:3], TimeRemainingColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            *Progress.get_default_columns()[:3],
+            TimeRemainingColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("", total=total)
             for outcome in outcomes:

@@ -26,7 +26,9 @@ def roundtrip(
     photos: opt.Pictures = None,
     flip: Annotated[
         Flip | None,
-        typer.Option(help="Also decode the flipped latent, compare it with the flipped picture, and write a contact sheet."),
+        typer.Option(
+            help="Also decode the flipped latent, compare it with the flipped picture, and write a contact sheet."
+        ),
     ] = None,
     output: opt.Output = None,
     listed: opt.From = None,
@@ -75,7 +77,9 @@ def roundtrip(
         reporter=reporter,
     )
     codec = load_codec(model, device=device, dtype=dtype.value)
-    elements = () if flip is None else GROUP[1:] if flip is Flip.all else (GroupElement.parse(flip.value),)
+    elements = (
+        () if flip is None else GROUP[1:] if flip is Flip.all else (GroupElement.parse(flip.value),)
+    )
     encode = EncodeOptions(preparation, STORED_DTYPES[store.value], max_pixels, overwrite)
     decode = DecodeOptions(noise=noise, seed=seed)
     outcomes = roundtrip_files(jobs, codec, encode, decode, elements)
@@ -92,7 +96,9 @@ def describe(outcome: Outcome) -> str:
     for g, numbers in details.get("flips", {}).items():
         lines.append(f"  {f'flipped by {g}':<14}  {_quality(numbers)}")
     seconds = details["seconds"].items()
-    lines.append("  seconds         " + ", ".join(f"{stage} {value:.3f}" for stage, value in seconds))
+    lines.append(
+        "  seconds         " + ", ".join(f"{stage} {value:.3f}" for stage, value in seconds)
+    )
     return "\n".join(lines)
 
 

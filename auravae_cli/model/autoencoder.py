@@ -96,9 +96,7 @@ class Decoder(nn.Module):
                 architecture.num_res_blocks + 1,
                 "upsample" if level > 0 else None,
             )
-            for level, (channels_out, channels_in) in enumerate(
-                pairwise((*widths, widths[-1]))
-            )
+            for level, (channels_out, channels_in) in enumerate(pairwise((*widths, widths[-1])))
         )
         self.norm_out = group_norm(widths[0])
         self.conv_out = conv3x3(widths[0], 3)

@@ -87,5 +87,7 @@ def _device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
-        raise DeviceError(f"device {name!r} is not to be had ({reason}); try --device cpu") from error
+        raise DeviceError(
+            f"device {name!r} is not to be had ({reason}); try --device cpu"
+        ) from error
     return device

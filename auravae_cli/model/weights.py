@@ -92,7 +92,7 @@ def _wanted(name: str, parts: tuple[str, ...]) -> bool:
 def _read_safetensors(path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if _wanted(name, parts)]
+            names = [n for n in file.keys() if _wanted(n, parts)]  # noqa: SIM118 - no dict
             return {canonical_name(name): file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise WeightsError(

@@ -80,9 +80,7 @@ def run(
         yield from _finish(batch, finish)
 
 
-def _guard(
-    job: Job, load: Callable[[Job], Ready[Loaded] | Outcome]
-) -> Ready[Loaded] | Outcome:
+def _guard(job: Job, load: Callable[[Job], Ready[Loaded] | Outcome]) -> Ready[Loaded] | Outcome:
     try:
         return load(job)
     except ModelError:

@@ -86,7 +86,9 @@ def decode_files(
         else:
             write_atomically(job.output, content)
         orientation = str(ready.content.latent.records[0].orientation)
-        return done(job, image_size=list(pixels.shape[:2]), orientation=orientation, bytes=len(content))
+        return done(
+            job, image_size=list(pixels.shape[:2]), orientation=orientation, bytes=len(content)
+        )
 
     return run(jobs, load, finish)
 

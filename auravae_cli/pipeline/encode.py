@@ -14,12 +14,11 @@ from auravae_cli.atomic import write_atomically
 from auravae_cli.codec import Codec
 from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import InputImageError, LatentFileError
-from auravae_cli.geometry import Padding
-from auravae_cli.imagefile import LoadedImage, Pixels, read_image
+from auravae_cli.imagefile import LoadedImage, read_image
 from auravae_cli.latentfile import read_latents
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.pipeline.outputs import Job, refuse_to_replace
-from auravae_cli.prepare import Preparation
+from auravae_cli.prepare import Preparation, PreparedImage
 
 
 @dataclass(frozen=True)
@@ -30,16 +29,6 @@ class EncodeOptions:
     stored_dtype: StoredDtype
     max_pixels: int
     overwrite: bool
-
-
-@dataclass(frozen=True)
-class PreparedImage:
-    """A picture on its way: as read, as framed, and as the encoder takes it."""
-
-    loaded: LoadedImage
-    pixels: Pixels
-    padded: NDArray[np.float32]
-    padding: Padding
 
 
 def encode_files(
@@ -56,25 +45,16 @@ def encode_files(
             if not options.overwrite and is_finished(job.output, loaded, codec, options):
                 return skipped(job)
             refuse_to_replace(job.output, options.overwrite)
-        pixels = options.preparation.frame(loaded.pixels)
-        padded, padding = options.preparation.padded(pixels, codec.space.downsampling_factor)
-        image = PreparedImage(loaded, pixels, padded, padding)
-        return Ready(job, padded.shape, image, batch_size or codec.batch_size)
+        image = options.preparation.apply(loaded, codec.space.downsampling_factor)
+        return Ready(job, image.padded.shape, image, batch_size or codec.batch_size)
 
     def finish(batch: list[Ready[PreparedImage]]) -> list[Outcome]:
         latents = codec.encode(np.stack([ready.content.padded for ready in batch]))
         return [store(ready.job, ready.content, z) for ready, z in zip(batch, latents, strict=True)]
 
     def store(job: Job, image: PreparedImage, z: NDArray[np.float32]) -> Outcome:
-        latent = codec.store(
-            z,
-            image.loaded,
-            image.pixels,
-            image.padding,
-            options.preparation,
-            options.stored_dtype,
-            job.source.relative.as_posix() if job.source.path else None,
-        )
+        source = job.source.relative.as_posix() if job.source.path else None
+        latent = codec.store(z, image, options.stored_dtype, source)
         content = latent.to_bytes()
         if job.output is None:
             sys.stdout.buffer.write(content)

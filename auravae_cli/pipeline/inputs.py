@@ -76,7 +76,7 @@ def _expand(argument: str, suffixes: frozenset[str]) -> list[Source]:
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]
     if glob.has_magic(argument) and not path.exists():
-        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
+        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 - absolute too
         if matches:
             return [Source(match, Path(match.name)) for match in matches if match.is_file()]
     return [Source(path, Path(path.name))]

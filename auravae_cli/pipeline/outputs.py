@@ -42,7 +42,9 @@ def plan(
         path = Path(output)
         if path.suffix.lower() in suffixes and not path.is_dir():
             if len(sources) > 1:
-                raise ValueError(f"{len(sources)} inputs cannot all be written to the file {output}")
+                raise ValueError(
+                    f"{len(sources)} inputs cannot all be written to the file {output}"
+                )
             return [Job(source, path) for source in sources], []
         folder = path
     elif output == STREAM and len(sources) > 1:
@@ -52,7 +54,12 @@ def plan(
     uses = Counter(job.output for job in jobs if job.output is not None)
     unique = [job for job in jobs if job.output is None or uses[job.output] == 1]
     colliding = [
-        (job.source, OutputError(f"{job.output} would be the result of {uses[job.output]} inputs; name them apart"))
+        (
+            job.source,
+            OutputError(
+                f"{job.output} would be the result of {uses[job.output]} inputs; name them apart"
+            ),
+        )
         for job in jobs
         if job.output is not None and uses[job.output] > 1
     ]

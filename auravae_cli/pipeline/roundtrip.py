@@ -13,7 +13,7 @@ import numpy as np
 from auravae_cli.action import act_on_base
 from auravae_cli.atomic import write_atomically
 from auravae_cli.codec import Codec
-from auravae_cli.errors import InputImageError
+from auravae_cli.errors import InputImageError, OutputError
 from auravae_cli.group import GroupElement
 from auravae_cli.imagefile import Pixels, read_image
 from auravae_cli.imagewrite import picture_bytes, read_provenance
@@ -61,9 +61,8 @@ def roundtrip_files(
         loaded = read_image(
             data, background=encode.preparation.background, max_pixels=encode.max_pixels
         )
-        if job.output is not None and job.output.is_file():
-            if job.output.read_bytes() == data:
-                raise InputImageError("the result would replace the picture itself; name another output")
+        if job.output and job.output.is_file() and job.output.read_bytes() == data:
+            raise OutputError("the result would replace the picture itself; name another output")
         read_seconds = time.perf_counter() - started
         trip = roundtrip(loaded.pixels, codec, encode, decode, elements)
         trip.details["seconds"] = {"read": read_seconds, **trip.details["seconds"]}
@@ -146,9 +145,13 @@ def _db(value: float | None) -> str:
     return "identical" if value is None else f"{value:.2f} dB"
 
 
-def _write(path: Path | None, pixels: Pixels, options: DecodeOptions, note: dict[str, Any]) -> float:
+def _write(
+    path: Path | None, pixels: Pixels, options: DecodeOptions, note: dict[str, Any]
+) -> float:
     """Write a picture where there is a place for it; the seconds that took."""
     started = time.perf_counter()
     if path is not None:
-        write_atomically(path, picture_bytes(pixels, path.suffix, quality=options.quality, provenance=note))
+        write_atomically(
+            path, picture_bytes(pixels, path.suffix, quality=options.quality, provenance=note)
+        )
     return time.perf_counter() - started
