@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from auravae_cli.dtypes import Array, StoredDtype
 from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatchError
 from auravae_cli.geometry import Padding
 from auravae_cli.group import E, GroupElement, Irreps
+from auravae_cli.safefile import Buffer
 
 FORMAT_VERSION = 1
 METADATA_KEY = "auravae"
@@ -133,7 +134,7 @@ class LatentFile:
         return self.header() + self.values.tobytes()
 
 
-def parse_latents(buffer: safefile.Buffer) -> LatentFile:
+def parse_latents(buffer: Buffer) -> LatentFile:
     """A latent file from its bytes or its memory map; the values are a view of them.
 
     Raises:
@@ -180,21 +181,26 @@ def read_latents(path: Path) -> LatentFile:
         raise LatentFileError(f"cannot be read: {error.strerror or error}") from error
 
 
-def write_flipped(path: Path, latents: LatentFile, g: GroupElement) -> None:
-    """Write ``latents.act(g)`` in blocks: a shard needs no more memory than its header.
+def flipped_chunks(latents: LatentFile, g: GroupElement) -> Iterator[bytes | memoryview]:
+    """The bytes of ``latents.act(g)`` in pieces: a shard needs no more memory than its header.
 
-    Raises OutputError where the file cannot be written.
+    A piece is valid until the next one is asked for.
     """
-    header = replace(latents, records=tuple(record.act(g) for record in latents.records)).header()
-    stack = latents.values if latents.is_shard else latents.values[None]
-    rows = max(1, _BLOCK_BYTES // max(1, stack[0].nbytes)) if len(stack) else 1
-    block = np.empty((min(rows, len(stack)), *stack.shape[1:]), stack.dtype)
+    yield replace(latents, records=tuple(record.act(g) for record in latents.records)).header()
+    rows = latents.values if latents.is_shard else latents.values[None]
+    at_once = max(1, _BLOCK_BYTES // max(1, rows[:1].nbytes))
+    block = np.empty((min(at_once, len(rows)), *rows.shape[1:]), rows.dtype)
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once]
+        act_into(block[: len(part)], g, part, latents.space.irreps)
+        yield block[: len(part)].data
+
+
+def write_flipped(path: Path, latents: LatentFile, g: GroupElement) -> None:
+    """Write ``latents.act(g)`` to a file. Raises OutputError where it cannot be written."""
     with atomic_file(path) as file:
-        file.write(header)
-        for start in range(0, len(stack), rows):
-            part = stack[start : start + rows]
-            act_into(block[: len(part)], g, part, latents.space.irreps)
-            file.write(block[: len(part)].data)
+        for chunk in flipped_chunks(latents, g):
+            file.write(chunk)
 
 
 def stack(latents: Sequence[LatentFile]) -> LatentFile:

@@ -88,14 +88,21 @@ def say(text: str) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """A table on stdout; plain and uncut where nobody looks at a terminal."""
+    """A table on stdout: drawn on a terminal, else plain lines that no width cuts."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+        for row in [[title], columns, *texts]:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+            if any(row):
+                print("  ".join(cells).rstrip())
+        return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(str, row))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(table)
+    for row in texts:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)

@@ -7,7 +7,13 @@ from collections.abc import Iterable, Iterator
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.group import GroupElement
-from auravae_cli.latentfile import LatentFile, parse_latents, read_latents, write_flipped
+from auravae_cli.latentfile import (
+    LatentFile,
+    flipped_chunks,
+    parse_latents,
+    read_latents,
+    write_flipped,
+)
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.pipeline.outputs import Job, refuse_to_replace
 
@@ -31,7 +37,7 @@ def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iter
 
     def store(job: Job, latents: LatentFile) -> Outcome:
         if job.output is None:
-            sys.stdout.buffer.write(latents.act(g).to_bytes())
+            sys.stdout.buffer.writelines(flipped_chunks(latents, g))
         else:
             write_flipped(job.output, latents, g)
         return done(job, latents=len(latents.records), by=str(g))
