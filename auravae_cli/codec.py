@@ -23,7 +23,7 @@ from auravae_cli import safefile
 from auravae_cli.config import LatentSpace, ModelConfig, conventional_irreps
 from auravae_cli.dtypes import FLOAT16, StoredDtype
 from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
-from auravae_cli.imagefile import LoadedImage, Pixels, from_unit, read_image
+from auravae_cli.imagefile import LoadedImage, Pixels, from_pillow, from_unit, read_image
 from auravae_cli.latentfile import LatentFile, Record, Space
 from auravae_cli.linear import LinearAutoencoder
 from auravae_cli.models import DEFAULT_MODEL, find_weights
@@ -184,8 +184,7 @@ def load_image(
         except OSError as error:
             raise InputImageError(f"{image}: cannot be read: {error.strerror or error}") from error
     if isinstance(image, Image.Image):
-        buffer = _png(image)
-        return read_image(buffer, background=background)
+        return from_pillow(image, background=background)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
         raise InputImageError(
             f"expected uint8 or uint16 [H, W, 3], found {image.dtype} {image.shape}"
@@ -241,22 +240,6 @@ def file_sha256(path: Path) -> str:
 
 def _space(name: str, digest: str, space: LatentSpace) -> Space:
     return Space(name, digest, space.downsampling_factor, space.irreps, space.clamp)
-
-
-def _png(image: Image.Image) -> bytes:
-    """A Pillow image's bytes, so that it takes the same path as a file."""
-    import io
-
-    buffer = io.BytesIO()
-    image = image if image.mode != "CMYK" else image.convert("RGB")
-    image.save(
-        buffer,
-        "PNG",
-        compress_level=1,
-        exif=image.getexif(),
-        icc_profile=image.info.get("icc_profile"),
-    )
-    return buffer.getvalue()
 
 
 def _is_linear(path: Path) -> bool:

@@ -102,20 +102,17 @@ def read_image(
     """
     if not data:
         raise InputImageError("the file is empty: expected a picture")
-    notices: list[str] = []
     with _pixel_limit(max_pixels):
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(image, max_pixels)
-                deep = _read_16_bit(image, data)
-                pixels = _to_srgb(image, deep, background, notices)
-                orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
-                _note_frames(image, notices)
+                return _load(image, data, background)
         except InputImageError:
             raise
         except UnidentifiedImageError:
             raise InputImageError(
-                f"not a picture: the bytes start with {data[:8]!r}; expected one of {', '.join(FORMATS)}"
+                f"not a picture: the bytes start with {data[:8]!r}; "
+                f"expected one of {', '.join(FORMATS)}"
             ) from None
         except MemoryError:
             raise InputImageError("not enough memory to decode the picture") from None
@@ -123,9 +120,28 @@ def read_image(
             raise InputImageError(
                 f"damaged picture ({error or type(error).__name__}): expected a complete file"
             ) from error
+
+
+def from_pillow(image: Image.Image, *, background: str = "white") -> LoadedImage:
+    """A Pillow image of any mode, treated like the file that it might have come from.
+
+    Its ``sha256`` is that of the pixels. Raises InputImageError where its colours are undefined.
+    """
+    try:
+        return _load(image, None, background)
+    except (OSError, ValueError) as error:
+        raise InputImageError(f"cannot bring mode {image.mode} to RGB: {error}") from error
+
+
+def _load(image: Image.Image, data: bytes | None, background: str) -> LoadedImage:
+    notices: list[str] = []
+    deep = _read_16_bit(image, data)
+    pixels = _to_srgb(image, deep, background, notices)
+    orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    _note_frames(image, notices)
     return LoadedImage(
         pixels=pixels,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=hashlib.sha256(pixels.tobytes() if data is None else data).hexdigest(),
         exif_orientation=orientation if 1 <= orientation <= 8 else 1,
         notices=tuple(notices),
     )
@@ -195,7 +211,7 @@ def _to_srgb(
     return _composite(colours, alpha, background, notices)
 
 
-def _read_16_bit(image: Image.Image, data: bytes) -> Pixels | None:
+def _read_16_bit(image: Image.Image, data: bytes | None) -> Pixels | None:
     """[H, W, 3 or 4] as uint16 where the file has more than 8 bits a channel, else None.
 
     ``image`` must not be loaded yet: loading forgets how the file stores its samples.
@@ -210,7 +226,8 @@ def _read_16_bit(image: Image.Image, data: bytes) -> Pixels | None:
             raise InputImageError("32-bit integer picture with values beyond 0 to 65535")
         return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2)
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    if image.mode not in ("RGB", "RGBA") or not any(";16" in _raw_mode(t.args) for t in tiles):
+    deep = image.mode in ("RGB", "RGBA") and any(";16" in _raw_mode(t.args) for t in tiles)
+    if data is None or not deep:
         return None
     # Pillow keeps the high byte of each 16-bit sample. Told the opposite byte order, it keeps
     # the low byte: two decodes give all sixteen bits.
@@ -218,8 +235,8 @@ def _read_16_bit(image: Image.Image, data: bytes) -> Pixels | None:
     with Image.open(io.BytesIO(data), formats=FORMATS) as swapped:
         swapped.tile = [tile._replace(args=_swap_bytes(tile.args)) for tile in swapped.tile]
         low = np.asarray(swapped)
-    deep: Pixels = high << 8 | low
-    return deep
+    samples: Pixels = high << 8 | low
+    return samples
 
 
 def _raw_mode(args: Any) -> str:
