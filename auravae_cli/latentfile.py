@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,6 @@ class Record:
     exif_orientation: int = 1
     preparation: dict[str, Any] = field(default_factory=dict)
 
-    def act(self, g: GroupElement) -> Record:
-        """The record of the latent after ``g``: padding and orientation follow."""
-        return replace(self, padding=self.padding.act(g), orientation=g @ self.orientation)
-
 
 @dataclass(frozen=True)
 class LatentFile:
@@ -85,7 +81,7 @@ class LatentFile:
     def act(self, g: GroupElement) -> LatentFile:
         """``g`` applied to every latent and its record, exactly."""
         values = act(g, self.values, self.space.irreps)
-        return replace(self, values=values, records=tuple(r.act(g) for r in self.records))
+        return replace(self, values=values, records=act_on_records(g, self.records))
 
     def to_float32(self) -> NDArray[np.float32]:
         """The values; LatentFileError where one is not finite, since no decoder can use it."""
@@ -123,8 +119,7 @@ class LatentFile:
             "representation": str(space.irreps),
             "clamp": space.clamp,
         }
-        rows = [_record_to_json(record) for record in self.records]
-        content = common | ({"rows": rows} if shard else rows[0])
+        content = common | _records_to_json(self.records, self.is_shard)
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         name = "latents" if shard else "latent"
         return safefile.header_bytes({name: (self.dtype, self.values.shape)}, {METADATA_KEY: text})
@@ -181,12 +176,21 @@ def read_latents(path: Path) -> LatentFile:
         raise LatentFileError(f"cannot be read: {error.strerror or error}") from error
 
 
+def act_on_records(g: GroupElement, records: tuple[Record, ...]) -> tuple[Record, ...]:
+    """The records of latents after ``g``: padding and orientation follow."""
+    moved = {  # few, since the rows of a shard mostly agree, and have one object each afterwards
+        (padding, orientation): {"padding": padding.act(g), "orientation": g @ orientation}
+        for padding, orientation in {(record.padding, record.orientation) for record in records}
+    }
+    return tuple(Record(**(vars(r) | moved[r.padding, r.orientation])) for r in records)
+
+
 def flipped_chunks(latents: LatentFile, g: GroupElement) -> Iterator[bytes | memoryview]:
     """The bytes of ``latents.act(g)`` in pieces: a shard needs no more memory than its header.
 
     A piece is valid until the next one is asked for.
     """
-    yield replace(latents, records=tuple(record.act(g) for record in latents.records)).header()
+    yield replace(latents, records=act_on_records(g, latents.records)).header()
     rows = latents.values if latents.is_shard else latents.values[None]
     at_once = max(1, _BLOCK_BYTES // max(1, rows[:1].nbytes))
     block = np.empty((min(at_once, len(rows)), *rows.shape[1:]), rows.dtype)
@@ -215,16 +219,33 @@ def stack(latents: Sequence[LatentFile]) -> LatentFile:
     return replace(first, values=values, records=tuple(z.records[0] for z in latents))
 
 
-def _record_to_json(record: Record) -> dict[str, Any]:
-    return {
-        "image_size": list(record.image_size),
-        "padding": asdict(record.padding),
-        "orientation": str(record.orientation),
-        "source": record.source,
-        "source_sha256": record.source_sha256,
-        "exif_orientation": record.exif_orientation,
-        "preparation": record.preparation,
+def _records_to_json(records: tuple[Record, ...], shard: bool) -> dict[str, Any]:
+    """The fields of the only record; for a shard, those that all rows share, and the ``rows``."""
+    columns = {name: [getattr(record, name) for record in records] for name in _FIELDS}
+    shared = {
+        n: column[0]
+        for n, column in columns.items()
+        if column and column.count(column[0]) == len(column)
     }
+    content = {name: _FIELDS[name].to_json(value) for name, value in shared.items()}
+    if not shard:
+        return content
+    own = {
+        name: map(_FIELDS[name].to_json, column)
+        for name, column in columns.items()
+        if name not in shared
+    }
+    rows = [dict(zip(own, values, strict=True)) for values in zip(*own.values(), strict=True)]
+    return content | {"rows": rows or [{}] * len(records)}
+
+
+def _records_from_json(content: dict[str, Any], shard: bool) -> tuple[Record, ...]:
+    """The inverse. Any fault raises KeyError, TypeError or ValueError."""
+    shared = {n: field.from_json(content[n]) for n, field in _FIELDS.items() if n in content}
+    return tuple(
+        Record(**shared, **{name: _FIELDS[name].from_json(value) for name, value in row.items()})
+        for row in (content["rows"] if shard else [{}])
+    )
 
 
 def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Record, ...], str]:
@@ -241,31 +262,50 @@ def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Rec
         irreps=Irreps.parse(content["representation"]),
         clamp=float(content["clamp"]),
     )
-    rows = content["rows"] if shard else [content]
-    return space, tuple(map(_read_record, rows)), _typed(content["tool_version"], str)
+    return space, _records_from_json(content, shard), _typed(content["tool_version"], str)
 
 
-def _read_record(row: dict[str, Any]) -> Record:
-    height, width = (_typed(side, int) for side in row["image_size"])
-    padding = Padding(**{side: _typed(row["padding"][side], int) for side in row["padding"]})
-    if min(height, width) < 1 or min(padding.as_tuple()) < 0:
-        raise ValueError(f"impossible sizes: {height} x {width} with {padding}")
-    source, digest = row["source"], row["source_sha256"]
-    return Record(
-        image_size=(height, width),
-        padding=padding,
-        orientation=GroupElement.parse(row["orientation"]),
-        source=None if source is None else _typed(source, str),
-        source_sha256=None if digest is None else _typed(digest, str),
-        exif_orientation=_typed(row["exif_orientation"], int),
-        preparation=_typed(row["preparation"], dict),
-    )
+def _read_padding(sides: dict[str, Any]) -> Padding:
+    padding = Padding(**sides)
+    if any(type(side) is not int or side < 0 for side in sides.values()):
+        raise ValueError(f"impossible padding {sides}")
+    return padding
+
+
+def _read_size(sides: list[Any]) -> tuple[int, int]:
+    height, width = sides
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+        raise ValueError(f"impossible image size {sides}")
+    return height, width
+
+
+def _optional_text(value: Any) -> str | None:
+    return None if value is None else str(_typed(value, str))
 
 
 def _typed(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, found {value!r}")
     return value
+
+
+@dataclass(frozen=True)
+class _Field:
+    """How a field of `Record` stands in JSON, and how it is read back."""
+
+    from_json: Callable[[Any], Any]
+    to_json: Callable[[Any], Any] = lambda value: value
+
+
+_FIELDS = {
+    "image_size": _Field(_read_size, list),
+    "padding": _Field(_read_padding, lambda padding: dict(vars(padding))),
+    "orientation": _Field(GroupElement.parse, str),
+    "source": _Field(_optional_text),
+    "source_sha256": _Field(_optional_text),
+    "exif_orientation": _Field(lambda value: _typed(value, int)),
+    "preparation": _Field(lambda value: _typed(value, dict)),
+}
 
 
 def _check_shape(

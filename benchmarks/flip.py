@@ -12,19 +12,21 @@ copies by itself. Interleaved, after a warm-up round; the source is in the page 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from auravae_cli import H, HV, V, load_codec, read_latents, stack
+from auravae_cli import HV, H, V, load_codec, read_latents, stack
 from auravae_cli.atomic import atomic_file
 from auravae_cli.group import GroupElement
-from auravae_cli.latentfile import flipped_chunks, write_flipped
+from auravae_cli.latentfile import LatentFile, flipped_chunks, write_flipped
 
 SHARD = 1000
 
@@ -74,10 +76,18 @@ def make_shards(folder: Path, latents: int) -> list[Path]:
     rows = [codec.encode_image(random.integers(0, 256, (256, 256, 3), np.uint8)) for _ in range(20)]
     shards = []
     for start in range(0, latents, SHARD):
-        shard = stack([rows[row % 20] for row in range(start, min(start + SHARD, latents))])
+        numbers = range(start, min(start + SHARD, latents))
+        shard = stack([named(rows[number % 20], number) for number in numbers])
         shards.append(folder / f"shard-{start:08}.safetensors")
         shards[-1].write_bytes(shard.to_bytes())
     return shards
+
+
+def named(latent: LatentFile, number: int) -> LatentFile:
+    """The latent as that of a picture of its own."""
+    digest = hashlib.sha256(str(number).encode()).hexdigest()
+    record = replace(latent.records[0], source=f"{number:08}.jpg", source_sha256=digest)
+    return replace(latent, records=(record,))
 
 
 def copy_safely(source: Path, target: Path) -> None:
