@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,10 @@ def read_image(
         raise InputImageError("the file is empty: expected a picture")
     with _pixel_limit(max_pixels):
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of sizes: ours is checked right below
+                image = Image.open(io.BytesIO(data), formats=FORMATS)
+            with image:
                 _check_size(image, max_pixels)
                 return _load(image, data, background)
         except InputImageError:
@@ -135,10 +139,13 @@ def from_pillow(image: Image.Image, *, background: str = "white") -> LoadedImage
 
 def _load(image: Image.Image, data: bytes | None, background: str) -> LoadedImage:
     notices: list[str] = []
-    deep = _read_16_bit(image, data)
-    pixels = _to_srgb(image, deep, background, notices)
-    orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    _note_frames(image, notices)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        deep = _read_16_bit(image, data)
+        pixels = _to_srgb(image, deep, background, notices)
+        orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        _note_frames(image, notices)
+    notices += sorted({f"the decoder warns: {warning.message}" for warning in caught})
     return LoadedImage(
         pixels=pixels,
         sha256=hashlib.sha256(pixels.tobytes() if data is None else data).hexdigest(),

@@ -6,6 +6,7 @@ unusable, 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -53,6 +54,8 @@ def _root(
 
 def main() -> None:
     """Run the program."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text in any encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except ModelError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,6 +63,10 @@ def describe(latents: LatentFile) -> dict[str, Any]:
     values = latents.dtype.to_float32(latents.values)
     finite = values[np.isfinite(values)]
     axes = tuple(axis for axis in range(values.ndim) if axis != values.ndim - 3)
+    with warnings.catch_warnings():  # of NaN and infinity, or of nothing: NaN, shown as unknown
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean = values.mean(axes, dtype=np.float64)
+        deviation = values.std(axes, dtype=np.float64)
     facts: dict[str, Any] = {
         "shape": list(latents.values.shape),
         "dtype": latents.dtype.name,
@@ -90,8 +95,8 @@ def describe(latents: LatentFile) -> dict[str, Any]:
         "minimum": float(finite.min()) if finite.size else None,
         "maximum": float(finite.max()) if finite.size else None,
         "clamped": int((np.abs(finite) >= latents.space.clamp).sum()),
-        "mean_per_channel": _rounded(values.mean(axes, dtype=np.float64)),
-        "deviation_per_channel": _rounded(values.std(axes, dtype=np.float64)),
+        "mean_per_channel": _rounded(mean),
+        "deviation_per_channel": _rounded(deviation),
     }
 
 

@@ -92,7 +92,8 @@ PadOption = Annotated[
     Pad, typer.Option(help="What fills sides up to multiples of 8; cropped again by decode.")
 ]
 Resize = Annotated[
-    Optional[int], typer.Option(min=1, metavar="N", help="Bring the short side to N pixels first.")
+    Optional[int],
+    typer.Option(min=1, max=65_536, metavar="N", help="Bring the short side to N pixels first."),
 ]
 Crop = Annotated[
     Optional[str], typer.Option(metavar="X,Y,W,H", help="Cut out this part of the picture first.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from auravae_cli.imagewrite import picture_bytes, read_provenance
 from auravae_cli.latentfile import LatentFile, parse_latents
 from auravae_cli.models import known_models
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
-from auravae_cli.pipeline.outputs import Job, refuse_to_replace
+from auravae_cli.pipeline.outputs import Job, refuse_to_replace, stands, write_to_stdout
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def decode_files(
         codec = codec_of(latent)
         check_space(latent, codec, options.any_model)
         provenance = provenance_of(data, codec, options)
-        if job.output is not None and job.output.exists():
+        if job.output is not None and stands(job.output):
             if not options.overwrite and read_provenance(job.output) == provenance:
                 return skipped(job)
             refuse_to_replace(job.output, options.overwrite)
@@ -82,7 +81,7 @@ def decode_files(
             pixels, suffix, quality=options.quality, provenance=ready.content.provenance
         )
         if job.output is None:
-            sys.stdout.buffer.write(content)
+            write_to_stdout([content])
         else:
             write_atomically(job.output, content)
         orientation = str(ready.content.latent.records[0].orientation)
@@ -113,14 +112,14 @@ class CodecByModel:
 
 
 def check_space(latent: LatentFile, codec: Codec, any_model: bool) -> None:
-    """Refuse a latent of another model; by request, only one that cannot be decoded at all."""
+    """Refuse a latent of another model, unless any will do, and one that cannot be decoded."""
     if not any_model:
         latent.require_space(codec.space)
-    elif latent.values.shape[-3] != codec.space.irreps.dim:
+    if latent.values.shape[-3] != codec.space.irreps.dim:
         raise LatentFileError(
             f"{latent.values.shape[-3]} channels: model {codec.space.model!r} takes {codec.space.irreps.dim}"
         )
-    elif latent.space.downsampling_factor != codec.space.downsampling_factor:
+    if latent.space.downsampling_factor != codec.space.downsampling_factor:
         raise LatentFileError(
             f"downsampling factor {latent.space.downsampling_factor}: model {codec.space.model!r} "
             f"has {codec.space.downsampling_factor}"

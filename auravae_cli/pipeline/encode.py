@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,13 @@ from auravae_cli.errors import InputImageError, LatentFileError
 from auravae_cli.imagefile import LoadedImage, read_image
 from auravae_cli.latentfile import read_latents
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
-from auravae_cli.pipeline.outputs import Job, refuse_to_replace
+from auravae_cli.pipeline.outputs import (
+    Job,
+    refuse_to_replace,
+    refuse_to_replace_input,
+    stands,
+    write_to_stdout,
+)
 from auravae_cli.prepare import Preparation, PreparedImage
 
 
@@ -41,10 +46,11 @@ def encode_files(
         loaded = read_image(
             data, background=options.preparation.background, max_pixels=options.max_pixels
         )
-        if job.output is not None and job.output.exists():
+        if job.output is not None and stands(job.output):
             if not options.overwrite and is_finished(job.output, loaded, codec, options):
                 return skipped(job)
             refuse_to_replace(job.output, options.overwrite)
+            refuse_to_replace_input(job.output, data)
         image = options.preparation.apply(loaded, codec.space.downsampling_factor)
         return Ready(job, image.padded.shape, image, batch_size or codec.batch_size)
 
@@ -57,7 +63,7 @@ def encode_files(
         latent = codec.store(z, image, options.stored_dtype, source)
         content = latent.to_bytes()
         if job.output is None:
-            sys.stdout.buffer.write(content)
+            write_to_stdout([content])
         else:
             write_atomically(job.output, content)
         size = latent.records[0].image_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 
 from auravae_cli.errors import LatentFileError
@@ -15,7 +14,7 @@ from auravae_cli.latentfile import (
     write_flipped,
 )
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
-from auravae_cli.pipeline.outputs import Job, refuse_to_replace
+from auravae_cli.pipeline.outputs import Job, refuse_to_replace, stands, write_to_stdout
 
 
 def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iterator[Outcome]:
@@ -26,7 +25,7 @@ def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iter
             latents = parse_latents(job.source.read_bytes(LatentFileError))
         else:
             latents = read_latents(job.source.path)
-        if job.output is not None and job.output.exists():
+        if job.output is not None and stands(job.output):
             if not overwrite and _is_flipped(job, latents, g):
                 return skipped(job)
             refuse_to_replace(job.output, overwrite)
@@ -37,7 +36,7 @@ def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iter
 
     def store(job: Job, latents: LatentFile) -> Outcome:
         if job.output is None:
-            sys.stdout.buffer.writelines(flipped_chunks(latents, g))
+            write_to_stdout(flipped_chunks(latents, g))
         else:
             write_flipped(job.output, latents, g)
         return done(job, latents=len(latents.records), by=str(g))

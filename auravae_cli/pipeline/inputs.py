@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ def read_list(name: str) -> list[str]:
         text = sys.stdin.read() if name == STREAM else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputImageError(f"the list {name} cannot be read: {error}") from error
+    if "\0" in text:
+        raise InputImageError(f"the list {name} holds NUL characters: expected one name a line")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -67,7 +70,7 @@ def _expand(argument: str, suffixes: frozenset[str]) -> list[Source]:
     path = Path(argument)
     if argument == STREAM:
         return [Source(None, Path("stdin"))]
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - never raises, as Path.is_dir does for a name too long
         return [
             Source(file, file.relative_to(path))
             for file in sorted(path.rglob("*"))
@@ -75,7 +78,7 @@ def _expand(argument: str, suffixes: frozenset[str]) -> list[Source]:
             and file.is_file()
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]
-    if glob.has_magic(argument) and not path.exists():
+    if glob.has_magic(argument) and not os.path.exists(path):  # noqa: PTH110 - likewise
         matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 - absolute too
         if matches:
             return [Source(match, Path(match.name)) for match in matches if match.is_file()]

@@ -6,7 +6,10 @@ a name of its own, it does not.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +43,7 @@ def plan(
     folder = None
     if output is not None and output != STREAM:
         path = Path(output)
-        if path.suffix.lower() in suffixes and not path.is_dir():
+        if path.suffix.lower() in suffixes and not os.path.isdir(path):  # noqa: PTH112 - never raises
             if len(sources) > 1:
                 raise ValueError(
                     f"{len(sources)} inputs cannot all be written to the file {output}"
@@ -76,12 +79,43 @@ def _place(
     return source.path.with_name(source.path.stem + tag + suffix)
 
 
+def stands(path: Path) -> bool:
+    """Whether something stands there. Where that cannot be told (a name too long, a folder that
+    may not be entered), nothing does: writing there gives the error.
+    """
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of these
+
+
+def write_to_stdout(chunks: Iterable[bytes | memoryview]) -> None:
+    """Write data to standard output, all of it. Raises OutputError where it does not take it."""
+    try:
+        sys.stdout.buffer.writelines(chunks)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # the reader went away: `main` knows what to do
+        raise
+    except OSError as error:
+        # What is buffered still would be written, and fail, once more as the program ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reason = error.strerror or error
+        raise OutputError(f"cannot write to standard output: {reason}") from error
+
+
 def refuse_to_replace(output: Path, overwrite: bool) -> None:
     """Raise OutputError where a file stands already and may not be replaced."""
-    if output.is_dir():
+    if os.path.isdir(output):  # noqa: PTH112 - as above
         raise OutputError(f"{output} is a folder: expected a file's name")
-    if output.exists() and not overwrite:
+    if stands(output) and not overwrite:
         raise OutputError(
             f"{output} exists already and is not the result of this input with these settings; "
             "kept it (replace it with --overwrite)"
         )
+
+
+def refuse_to_replace_input(output: Path, data: bytes) -> None:
+    """Raise OutputError where ``output`` is the very picture, of these bytes, that is the input."""
+    try:
+        same = stands(output) and output.read_bytes() == data
+    except OSError:
+        return
+    if same:
+        raise OutputError(f"{output} is the picture itself: it is never overwritten")

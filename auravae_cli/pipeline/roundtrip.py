@@ -13,7 +13,7 @@ import numpy as np
 from auravae_cli.action import act_on_base
 from auravae_cli.atomic import write_atomically
 from auravae_cli.codec import Codec
-from auravae_cli.errors import InputImageError, OutputError
+from auravae_cli.errors import InputImageError
 from auravae_cli.group import GroupElement
 from auravae_cli.imagefile import Pixels, read_image
 from auravae_cli.imagewrite import picture_bytes, read_provenance
@@ -21,7 +21,12 @@ from auravae_cli.metrics import psnr, ssim
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run
 from auravae_cli.pipeline.decode import DecodeOptions
 from auravae_cli.pipeline.encode import EncodeOptions
-from auravae_cli.pipeline.outputs import Job, refuse_to_replace
+from auravae_cli.pipeline.outputs import (
+    Job,
+    refuse_to_replace,
+    refuse_to_replace_input,
+    write_to_stdout,
+)
 from auravae_cli.sheet import DIFFERENCE_GAIN, contact_sheet, difference
 
 
@@ -51,18 +56,16 @@ def roundtrip_files(
         return [store(ready.job, ready.content) for ready in batch]
 
     def store(job: Job, data: bytes) -> Outcome:
-        places = [job.output] if job.output else []
         sheet_path = sheet_place(job.output) if job.output and elements else None
-        for place in [*places, *([sheet_path] if sheet_path else [])]:
+        for place in filter(None, [job.output, sheet_path]):
             # An older round trip's pictures are this command's own to replace; no other file is.
-            ours = place.is_file() and (read_provenance(place) or {}).get("command") == "roundtrip"
+            ours = (read_provenance(place) or {}).get("command") == "roundtrip"
             refuse_to_replace(place, encode.overwrite or ours)
+            refuse_to_replace_input(place, data)
         started = time.perf_counter()
         loaded = read_image(
             data, background=encode.preparation.background, max_pixels=encode.max_pixels
         )
-        if job.output and job.output.is_file() and job.output.read_bytes() == data:
-            raise OutputError("the result would replace the picture itself; name another output")
         read_seconds = time.perf_counter() - started
         trip = roundtrip(loaded.pixels, codec, encode, decode, elements)
         trip.details["seconds"] = {"read": read_seconds, **trip.details["seconds"]}
@@ -148,10 +151,12 @@ def _db(value: float | None) -> str:
 def _write(
     path: Path | None, pixels: Pixels, options: DecodeOptions, note: dict[str, Any]
 ) -> float:
-    """Write a picture where there is a place for it; the seconds that took."""
+    """Write a picture, to standard output where it has no place; the seconds that took."""
     started = time.perf_counter()
-    if path is not None:
-        write_atomically(
-            path, picture_bytes(pixels, path.suffix, quality=options.quality, provenance=note)
-        )
+    suffix = options.suffix if path is None else path.suffix
+    content = picture_bytes(pixels, suffix, quality=options.quality, provenance=note)
+    if path is None:
+        write_to_stdout([content])
+    else:
+        write_atomically(path, content)
     return time.perf_counter() - started
