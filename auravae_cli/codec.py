@@ -72,7 +72,7 @@ class Codec:
         if (
             len(images.shape) != 4
             or images.shape[1] != 3
-            or any(s % factor for s in images.shape[2:])
+            or any(s % factor or not s for s in images.shape[2:])
         ):
             raise ValueError(
                 f"expected [B, 3, H, W] in multiples of {factor}, found {tuple(images.shape)}"
@@ -86,7 +86,7 @@ class Codec:
             ValueError: another shape. ComputeError: out of memory even for one latent.
         """
         channels = self.space.irreps.dim
-        if len(latents.shape) != 4 or latents.shape[1] != channels:
+        if len(latents.shape) != 4 or latents.shape[1] != channels or 0 in latents.shape[2:]:
             raise ValueError(f"expected [B, {channels}, h, w], found {tuple(latents.shape)}")
         return self.autoencoder.decode(latents)
 
@@ -248,7 +248,7 @@ def _is_linear(path: Path) -> bool:
             safefile.parse(path.read_bytes()) if path.stat().st_size < 1 << 20 else ({}, {})
         )
         return bool(json.loads(metadata.get("auravae", "{}")).get("kind") == "linear")
-    except (OSError, LatentFileError, ValueError, AttributeError):
+    except (OSError, LatentFileError, ValueError, AttributeError, RecursionError):
         return False
 
 

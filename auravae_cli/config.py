@@ -154,22 +154,24 @@ def _build(kind: type, table: Any, prefix: str, faults: list[str]) -> Any:
     known = {field.name: str(field.type) for field in fields(kind)}
     faults += [f"{prefix}{key}: unknown key" for key in table if key not in known]
     values = {key: value for key, value in table.items() if key in known}
-    for key, value in list(values.items()):
+    sound = True
+    for key, value in values.items():
         try:
             values[key] = _convert(value, known[key])
         except ValueError as error:
             faults.append(f"{prefix}{key}: {error}")
-            return None
+            sound = False
     try:
-        return kind(**values)
+        built = kind(**values)
     except TypeError as error:
         faults.append(f"{prefix or 'file'}: {str(error).partition('() ')[2]}")
         return None
+    return built if sound else None
 
 
 def _convert(value: Any, annotation: str) -> Any:
     """A TOML value as the annotated type; ValueError says what was found and expected."""
-    if annotation == "Irreps":
+    if annotation == "Irreps" and isinstance(value, str):
         return Irreps.parse(value)
     if annotation == "tuple[int, ...]":
         if isinstance(value, list) and all(type(item) is int for item in value):
@@ -177,7 +179,9 @@ def _convert(value: Any, annotation: str) -> Any:
         raise ValueError(f"expected a list of integers, found {value!r}")
     if annotation == "float" and type(value) in (int, float):
         return float(value)
-    expected = {"int": int, "float": float, "str": str, "str | None": str}.get(annotation)
+    expected = {"int": int, "float": float, "str": str, "str | None": str, "Irreps": str}.get(
+        annotation
+    )
     if expected and value is not None and type(value) is not expected:
         raise ValueError(f"expected {expected.__name__}, found {value!r}")
     return value

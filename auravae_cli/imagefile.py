@@ -118,6 +118,11 @@ def read_image(
                 f"not a picture: the bytes start with {data[:8]!r}; "
                 f"expected one of {', '.join(FORMATS)}"
             ) from None
+        except Image.DecompressionBombError as error:  # beyond twice the limit Pillow refuses first
+            raise InputImageError(
+                f"{error}: more than the limit of {max_pixels}; "
+                "raise it with --max-pixels if you trust the file"
+            ) from None
         except MemoryError:
             raise InputImageError("not enough memory to decode the picture") from None
         except Exception as error:  # decoders meet damaged bytes with errors of every type

@@ -1,7 +1,7 @@
 """Pixels to picture files, with a note of where they came from.
 
-The note (EXIF ``UserComment``) lets a later run see that a picture is the finished result of the
-same latent, weights and settings.
+The note (EXIF ``UserComment``, or ``ImageDescription`` in TIFF) lets a later run see that a picture
+is the finished result of the same latent, weights and settings.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def picture_bytes(
         raise OutputError(
             f"cannot write {suffix or 'a name without suffix'!r}: expected one of {', '.join(WRITABLE)}"
         )
-    exif = _exif(provenance)
+    exif = _exif(provenance, file_format)
     if pixels.dtype == np.uint16:
         if file_format != "PNG":
             raise OutputError(f"{suffix} cannot hold 16 bits a channel here: expected .png")
@@ -75,7 +75,11 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
     """What `picture_bytes` noted in this file, or None where it is not ours or not readable."""
     try:
         with Image.open(path, formats=tuple(set(WRITABLE.values()))) as image:
-            comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+            exif = image.getexif()
+            if image.format == "TIFF":
+                comment = exif[ExifTags.Base.ImageDescription]
+            else:
+                comment = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
         if isinstance(comment, str):
             comment = comment.encode()
         note = json.loads(comment.removeprefix(_COMMENT_PREFIX))
@@ -84,12 +88,16 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
     return note if isinstance(note, dict) else None
 
 
-def _exif(provenance: dict[str, Any] | None) -> bytes:
+def _exif(provenance: dict[str, Any] | None, file_format: str) -> bytes:
     exif = Image.Exif()
     exif[ExifTags.Base.Software] = f"auravae {__version__}"
     if provenance is not None:
-        comment = _COMMENT_PREFIX + json.dumps(provenance, sort_keys=True).encode()
-        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+        note = json.dumps(provenance, sort_keys=True)
+        if file_format == "TIFF":  # Pillow writes no compressed TIFF with an EXIF directory
+            exif[ExifTags.Base.ImageDescription] = note
+        else:
+            comment = _COMMENT_PREFIX + note.encode()
+            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
     return exif.tobytes()
 
 

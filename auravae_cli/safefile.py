@@ -57,7 +57,10 @@ def parse(buffer: Buffer) -> tuple[dict[str, Tensor], dict[str, str]]:
                 f"damaged header: {name!r} claims {found}, its shape needs {size}"
             )
         values = np.frombuffer(buffer, dtype.numpy, math.prod(shape), start + begin)
-        tensors[name] = Tensor(dtype, values.reshape(shape))
+        try:
+            tensors[name] = Tensor(dtype, values.reshape(shape))
+        except ValueError as error:  # more axes than numpy has, or an empty one beside huge ones
+            raise LatentFileError(f"damaged header: {name!r} has an impossible shape") from error
         end = start + stop
     if end != len(buffer):
         raise LatentFileError(f"damaged file: {len(buffer) - end} bytes follow the last tensor")

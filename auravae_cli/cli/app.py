@@ -6,6 +6,7 @@ unusable, 130 interrupted.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -54,6 +55,7 @@ def _root(
 
 def main() -> None:
     """Run the program."""
+    gc.set_threshold(50_000)  # start-up makes many objects and no garbage: 15 ms less
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -69,7 +69,11 @@ class Reporter:
             TimeRemainingColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        # Lines on stdout go above the bar if both are on the terminal, else where stdout goes.
+        both = sys.stdout.isatty()
+        with Progress(
+            *columns, console=Console(stderr=True), transient=True, redirect_stdout=both
+        ) as progress:
             task = progress.add_task("", total=total)
             for outcome in outcomes:
                 yield outcome

@@ -53,7 +53,8 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        heads = self.qkv(self.norm(x)).view(batch, 3, -1, HEAD_CHANNELS, height * width)
+        split = (3, channels // HEAD_CHANNELS, HEAD_CHANNELS)
+        heads = self.qkv(self.norm(x)).view(batch, *split, height * width)
         query, key, value = heads.transpose(3, 4).unbind(1)  # each [B, heads, H*W, 64]
         attended = F.scaled_dot_product_attention(query, key, value)
         return x + self.proj_out(attended.transpose(2, 3).reshape(batch, channels, height, width))

@@ -36,10 +36,12 @@ class Network:
         return self._run(self.parts["decoder"], latents)
 
     def _run(self, network: nn.Module, batch: Any) -> Any:
-        given = torch.as_tensor(batch)
+        is_array = isinstance(batch, np.ndarray)
+        # A copy, since torch takes neither flipped views nor read-only maps of an array.
+        given = torch.from_numpy(batch.copy()) if is_array else batch
         with torch.inference_mode():
             result = run_halving(lambda x: network(x.to(self.device, self.dtype)).float(), given)
-        return result.cpu().numpy() if isinstance(batch, np.ndarray) else result.to(given.device)
+        return result.cpu().numpy() if is_array else result.to(given.device)
 
 
 def run_halving(function: Any, batch: Tensor) -> Tensor:
@@ -84,8 +86,8 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).partition("\n")[0]
         raise DeviceError(
             f"device {name!r} is not to be had ({reason}); try --device cpu"

@@ -20,6 +20,7 @@ from auravae_cli.model.autoencoder import Decoder, Encoder
 PARTS = {"encoder": Encoder, "decoder": Decoder}
 FOREIGN_PREFIXES = ("module.", "_orig_mod.", "vae.")
 NESTED_KEYS = ("state_dict", "model", "ema", "module", "vae")
+MAX_NESTING = 8
 
 
 def load_networks(
@@ -35,16 +36,20 @@ def load_networks(
     architecture = Architecture.from_shapes(shapes)
     if architecture is None:
         raise WeightsError(
-            f"{path}: no AuraEquiVAE checkpoint: its {len(shapes)} tensors start with "
-            f"{', '.join(sorted(shapes)[:3]) or 'nothing'}; expected names such as encoder.conv_in.weight"
+            f"{path}: no AuraEquiVAE checkpoint: {len(shapes)} tensors of the {' and '.join(parts)}, first "
+            f"{', '.join(sorted(shapes)[:3]) or 'none'}; expected names such as {parts[0]}.conv_in.weight"
         )
     networks = {}
     for part in parts:
-        with torch.device("meta"):  # no memory and no time spent on initial values
-            network = PARTS[part](architecture)
+        try:
+            with torch.device("meta"):  # no memory and no time spent on initial values
+                network = PARTS[part](architecture)
+        except RuntimeError as error:
+            raise WeightsError(f"{path}: its shapes suggest {architecture}: too large") from error
         expected = {f"{part}.{name}": tuple(t.shape) for name, t in network.state_dict().items()}
         _check_names(path, expected, {n: s for n, s in shapes.items() if n.startswith(part)})
         own = {name: state[f"{part}.{name}"] for name in network.state_dict()}
+        _check_formats(path, part, own)
         network.load_state_dict({n: t.to(device, dtype) for n, t in own.items()}, assign=True)
         networks[part] = network.eval().requires_grad_(False)
     return networks, architecture
@@ -102,14 +107,17 @@ def _read_safetensors(path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # given a path, torch would go by its suffix
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch meets damaged files with errors of every type
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise WeightsError(
             f"{path}: cannot be loaded as weights alone ({reason}); a checkpoint that holds code "
             "is not loaded: save its state dict as safetensors"
         ) from error
-    while isinstance(content, Mapping):
+    for _ in range(MAX_NESTING):  # a table can hold itself
+        if not isinstance(content, Mapping):
+            break
         nested = next((k for k in NESTED_KEYS if isinstance(content.get(k), Mapping)), None)
         if nested is None:
             break
@@ -118,6 +126,16 @@ def _read_pickle(path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: expected a table of tensors, found {type(content).__name__}")
     tensors = {str(k): t for k, t in content.items() if isinstance(t, Tensor)}
     return {canonical_name(k): t for k, t in tensors.items() if _wanted(k, parts)}
+
+
+def _check_formats(path: Path, part: str, tensors: Mapping[str, Tensor]) -> None:
+    """Only plain floating-point values: integers are quantised, and mean nothing by themselves."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+            found = "no values" if tensor.is_meta else f"{tensor.dtype} ({tensor.layout})"
+            raise WeightsError(
+                f"{path}: {part}.{name} holds {found}: expected plain floating-point values"
+            )
 
 
 def _check_names(

@@ -1,0 +1,192 @@
+"""decode: formats, depth, noise, and which latents are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from auravae_cli import Irreps, load_codec, read_latents, stack
+from auravae_cli.imagefile import read_image
+
+FOREIGN = "f" * 64
+TIFF_NOTE = pytest.mark.xfail(
+    raises=RuntimeError,
+    reason="imagewrite: Pillow cannot write an EXIF note into a compressed TIFF",
+)
+
+
+def write(path, latents):
+    Path(path).write_bytes(latents.to_bytes())
+
+
+def foreign(latent):
+    z = read_latents(latent)
+    return replace(z, space=replace(z.space, weights_sha256=FOREIGN))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind", "loss"),
+    [
+        ("png", "PNG", 0),
+        pytest.param("tiff", "TIFF", 0, marks=TIFF_NOTE),
+        ("jpg", "JPEG", 4),
+        ("webp", "WEBP", 4),
+    ],
+)
+def test_formats(auravae, latent, suffix, kind, loss):
+    pixels = load_codec().decode_latent(read_latents(latent)).astype(int)
+    assert auravae("decode", latent, "--format", suffix).code == 0
+    with Image.open(f"z.decoded.{suffix}") as image:
+        assert image.format == kind
+        assert np.abs(np.asarray(image) - pixels).mean() <= loss
+    assert auravae("decode", latent, "-o", f"named.{suffix}").code == 0
+    assert Path(f"named.{suffix}").read_bytes() == Path(f"z.decoded.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["hubble_16bit_rgb.png", "retina_16bit.png"])
+def test_16_bits_keep_more_than_8(auravae, work, samples, name):
+    source = read_image((samples / name).read_bytes()).pixels
+    assert source.dtype == np.uint16
+    auravae("encode", samples / name, "-o", "z.safetensors", "--store", "float32")
+    assert auravae("decode", "z.safetensors", "--bits", "16", "-o", "deep.png").code == 0
+    assert auravae("decode", "z.safetensors", "-o", "flat.png").code == 0
+    deep, flat = (read_image(Path(f"{n}.png").read_bytes()).pixels for n in ("deep", "flat"))
+    assert (deep.dtype, flat.dtype) == (np.uint16, np.uint8)
+    assert deep.shape == source.shape
+    assert np.array_equal(np.rint(deep / 257).astype(np.uint8), flat)
+    assert len(np.unique(deep)) > 2 * 256
+
+
+def test_16_bits_need_png(auravae, latent, tree, work):
+    result = auravae("decode", latent, "--bits", "16", "-o", "x.jpg")
+    assert result.code == 1
+    assert "16 bits" in result.err and ".png" in result.err
+    assert list(tree(work)) == ["z.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--bits", "12"),
+        ("--format", "bmp"),
+        ("--quality", "0"),
+        ("--quality", "101"),
+        ("--noise", "-1"),
+        ("--noise", "nan"),
+        ("--seed", "-1"),
+    ],
+)
+def test_malformed_options_are_wrong_usage(auravae, latent, option):
+    result = auravae("decode", latent, *option)
+    assert result.code == 2
+    assert option[0] in result.message
+
+
+def test_quality_changes_the_size(auravae, latent):
+    low, high = (
+        auravae("decode", latent, "-o", "-", "--format", "jpg", "--quality", q).out
+        for q in (20, 95)
+    )
+    assert 0 < len(low) < len(high) / 2
+
+
+def test_noise_is_reproducible_and_seeded(auravae, latent):
+    def decoded(*options):
+        return auravae("decode", latent, "-o", "-", *options).out
+
+    first, plain = decoded("--noise", "0.2", "--seed", "1"), decoded()
+    assert first == decoded("--noise", "0.2", "--seed", "1")
+    others = {first, plain, decoded("--noise", "0.2", "--seed", "2"), decoded("--noise", "0.1")}
+    assert len(others) == 4
+
+
+def test_a_latent_of_other_weights_is_refused_in_one_sentence(auravae, latent, work, tree):
+    write("foreign.safetensors", foreign(latent))
+    result = auravae("decode", "foreign.safetensors", latent)
+    assert result.code == 1
+    (line,) = [line for line in result.err.splitlines() if line.startswith("failed: ")]
+    own = read_latents(latent).space.weights_sha256
+    assert FOREIGN[:12] in line and own[:12] in line and "--any-model" in line
+    assert sorted(tree(work)) == ["foreign.safetensors", "z.decoded.png", "z.safetensors"]
+
+
+def test_any_model_decodes_it_all_the_same(auravae, latent, pixels):
+    write("foreign.safetensors", foreign(latent))
+    assert auravae("decode", "foreign.safetensors", "--any-model").code == 0
+    auravae("decode", latent)
+    assert np.array_equal(pixels("foreign.decoded.png"), pixels("z.decoded.png"))
+
+
+def test_any_model_still_needs_the_channels(auravae, latent):
+    z = read_latents(latent)
+    narrow = replace(z, values=z.values[:4], space=replace(z.space, irreps=Irreps.parse("4xee")))
+    write("narrow.safetensors", narrow)
+    result = auravae("decode", "narrow.safetensors", "--any-model")
+    assert result.code == 1
+    assert "4 channels" in result.err and "16" in result.err
+
+
+@pytest.mark.parametrize("options", [(), ("--any-model",)])
+def test_another_downsampling_factor_is_refused(auravae, latent, options):
+    z = read_latents(latent)
+    size = (4 * z.values.shape[1], 4 * z.values.shape[2])
+    lying = replace(
+        z,
+        space=replace(z.space, downsampling_factor=4),
+        records=(replace(z.records[0], image_size=size),),
+    )
+    write("lying.safetensors", lying)
+    result = auravae("decode", "lying.safetensors", *options)
+    assert result.code == 1
+    assert "downsampling factor 4" in result.err
+    assert not Path("lying.decoded.png").exists()
+
+
+def test_an_unknown_model_is_named(auravae, latent):
+    z = read_latents(latent)
+    write("u.safetensors", replace(z, space=replace(z.space, model="other")))
+    result = auravae("decode", "u.safetensors")
+    assert result.code == 1
+    assert "'other'" in result.err and "--model" in result.err
+
+
+def test_a_model_without_weights_is_exit_3(auravae, latent):
+    z = read_latents(latent)
+    write("s.safetensors", replace(z, space=replace(z.space, model="small")))
+    result = auravae("decode", "s.safetensors")
+    assert result.code == 3
+    assert "small" in result.err
+
+
+def test_values_that_are_not_finite_fail_their_latent_alone(auravae, latent):
+    z = read_latents(latent)
+    values = np.array(z.values)
+    values[0, 0, 0], values[3, 1, 2] = np.nan, np.inf
+    write("bad.safetensors", replace(z, values=values))
+    result = auravae("decode", latent, "bad.safetensors", "--batch-size", "2")
+    assert result.code == 1
+    assert "failed: bad.safetensors: 2 of" in result.err
+    assert Path("z.decoded.png").exists() and not Path("bad.decoded.png").exists()
+
+
+def test_a_shard_is_refused(auravae, latent):
+    z = read_latents(latent)
+    write("shard.safetensors", stack([z, z]))
+    result = auravae("decode", "shard.safetensors")
+    assert result.code == 1
+    assert "shard" in result.err
+
+
+def test_the_source_picture_is_never_overwritten(auravae, work, picture):
+    before = picture("photo.png").read_bytes()
+    auravae("encode", "photo.png")
+    for options in ((), ("--overwrite",)):
+        for output in ("photo.png", "."):
+            result = auravae("decode", "photo.safetensors", "-o", output, *options)
+            assert result.code == 1
+            assert "photo.png" in result.err
+    assert Path("photo.png").read_bytes() == before

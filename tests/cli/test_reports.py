@@ -1,0 +1,133 @@
+"""What is printed, and where: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+COMMANDS = [
+    ["encode", "a.png", "bad.png", "b.png"],
+    ["decode", "a.safetensors", "bad.safetensors"],
+    ["flip", "-H", "a.safetensors", "bad.safetensors"],
+    ["roundtrip", "a.png", "bad.png"],
+]
+
+
+@pytest.fixture
+def inputs(auravae, work, picture):
+    """Sound and bad pictures and latents."""
+    picture("a.png")
+    picture("b.png")
+    auravae("encode", "a.png")
+    Path("bad.png").write_text("no picture")
+    Path("bad.safetensors").write_text("no latent")
+    return work
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_has_one_line_an_input(auravae, inputs, command):
+    result = auravae(*command, "--json")
+    assert result.code == 1
+    assert result.err == ""
+    names = [argument for argument in command[1:] if argument != "-H"]
+    assert [row["source"] for row in result.rows] == names
+    for row in result.rows:
+        assert set(row) == {"source", "status", "output", "reason", "notices", "details"}
+        bad = row["source"].startswith("bad")
+        assert (row["status"] == "failed") == bad == bool(row["reason"] and "not" in row["reason"])
+        assert bad or Path(row["output"]).exists()
+
+
+def test_json_of_collisions_notices_and_missing_files(auravae, work, picture, samples):
+    for name in ("c.jpg", "c.png"):
+        picture(name)
+    photo = samples / "coffee_alpha.png"
+    result = auravae("encode", "c.jpg", "c.png", "gone.png", photo, "-o", "out", "--json")
+    assert result.code == 1
+    rows = {row["source"]: row for row in result.rows}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "c.jpg": "failed",
+        "c.png": "failed",
+        "gone.png": "failed",
+        str(photo): "done",
+    }
+    assert rows[str(photo)]["notices"] == ["alpha composited on white"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_quiet_prints_failures_only(auravae, inputs, command):
+    result = auravae(*command, "--quiet")
+    assert result.code == 1
+    assert result.out == b""
+    (line,) = result.err.splitlines()
+    assert line.startswith("failed: bad")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_quiet_success_is_silent(auravae, inputs, command):
+    good = [argument for argument in command if not argument.startswith("bad")]
+    result = auravae(*good, "-q")
+    assert (result.code, result.out, result.err) == (0, b"", "")
+
+
+def test_a_batch_ends_with_a_summary_on_stderr(auravae, inputs):
+    result = auravae("encode", "a.png", "b.png", "bad.png")
+    assert result.err.splitlines()[-1] == "1 done, 1 failed, 1 skipped"
+    assert len(result.text.splitlines()) == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_progress_on_a_terminal_leaves_stdout_alone(auravae, inputs, options):
+    command = ["encode", "a.png", "b.png", "bad.png", *options, "--overwrite"]
+    plain, watched = auravae(*command), auravae(*command, terminals="stderr")
+    assert watched.code == 1
+    assert watched.out == plain.out != b""
+    assert "\x1b[" in watched.err and "\x1b[" not in plain.err  # a bar was drawn and cleared
+    if not options:
+        assert "failed: bad.png" in watched.err and "2 done, 1 failed" in watched.err
+
+
+def test_on_a_terminal_lines_stand_above_the_bar(auravae, inputs):
+    result = auravae("encode", "a.png", "b.png", terminals="stdout stderr")
+    assert result.code == 0
+    assert "b.png -> b.safetensors" in result.text + result.err
+
+
+def test_data_on_stdout_passes_the_bar_untouched(auravae, inputs):
+    command = ["encode", "a.png", "-", "--overwrite"]
+    data = Path("b.png").read_bytes()
+    plain, watched = (
+        auravae(*command, stdin=data),
+        auravae(*command, stdin=data, terminals="stderr"),
+    )
+    assert watched.code == 0
+    assert watched.out == plain.out
+    assert watched.out[8:9] == b"{"
+
+
+@pytest.mark.parametrize("options", [["--quiet"], []])
+def test_nobody_watches_one_input_or_a_quiet_run(auravae, inputs, options):
+    names = ["a.png", "b.png"] if options else ["a.png"]
+    assert "\x1b[" not in auravae("encode", *names, *options, terminals="stderr").err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["encode", "--nonsense"], ["nonsense"], ["decode", "--bits", "many", "x"]]
+)
+def test_unknown_arguments_are_wrong_usage(auravae, work, arguments):
+    result = auravae(*arguments)
+    assert result.code == 2
+    assert result.out == b""
+    assert "Usage" in result.message
+
+
+def test_help_and_version(auravae, work):
+    from auravae_cli import __version__
+
+    assert auravae("--version").text == f"auravae {__version__}\n"
+    for command in (["encode"], ["decode"], ["flip"], ["roundtrip"], ["info"], ["models"], []):
+        for option in ("--help", "-h"):
+            result = auravae(*command, option)
+            assert (result.code, result.err) == (0, "")
+            assert "Usage: " in result.text and " ".join(["auravae", *command]) in result.text

@@ -1,0 +1,128 @@
+"""roundtrip: quality, contact sheets, and what it may replace."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PSNR_FLOOR = {  # dB; measured for the linear model, less a little
+    "astronaut.jpg": 25.3,
+    "camera_grey.png": 25.5,
+    "chelsea_exif6.jpg": 29.1,
+    "coffee.jpg": 25.6,
+    "coffee_alpha.png": 24.9,
+    "hubble_16bit_rgb.png": 24.3,
+    "retina_16bit.png": 30.2,
+    "rocket.webp": 29.4,
+}
+
+
+@pytest.mark.parametrize(("name", "floor"), PSNR_FLOOR.items())
+def test_quality_of_samples(auravae, work, samples, name, floor):
+    result = auravae("roundtrip", samples / name, "-o", "out.png", "--json")
+    details = result.row["details"]
+    assert result.code == 0
+    assert floor < details["psnr"] < floor + 1
+    assert 0.6 < details["ssim"] < 1
+    assert set(details["seconds"]) == {"read", "encode", "decode", "write"}
+
+
+def test_every_sample_has_a_floor(samples):
+    assert sorted(PSNR_FLOOR) == sorted(p.name for p in samples.iterdir() if p.suffix != ".md")
+
+
+def test_it_equals_encode_then_decode(auravae, work, samples, pixels):
+    auravae("roundtrip", samples / "coffee.jpg", "-o", "out.png", "--store", "bfloat16")
+    auravae("encode", samples / "coffee.jpg", "-o", "z.safetensors", "--store", "bfloat16")
+    auravae("decode", "z.safetensors")
+    assert np.array_equal(pixels("out.png"), pixels("z.decoded.png"))
+
+
+@pytest.mark.parametrize(("flip", "elements"), [("h", ["h"]), ("all", ["h", "v", "hv"])])
+def test_flips_give_numbers_and_a_sheet(auravae, work, picture, pixels, flip, elements):
+    picture("a.png", 43, 61)
+    row = auravae("roundtrip", "a.png", "--flip", flip, "--json").row
+    assert (row["output"], row["details"]["sheet"]) == ("a.roundtrip.png", "a.sheet.png")
+    assert list(row["details"]["flips"]) == elements
+    for numbers in row["details"]["flips"].values():  # the linear model is exactly equivariant
+        assert numbers["psnr"] == pytest.approx(row["details"]["psnr"], abs=0.01)
+    assert pixels("a.roundtrip.png").shape == (43, 61, 3)
+    height, width, _ = pixels("a.sheet.png").shape
+    assert height * width >= 43 * 61 * (3 + len(elements))
+
+
+def test_the_text_names_the_numbers(auravae, work, picture):
+    picture("a.png")
+    text = auravae("roundtrip", "a.png", "--flip", "v").text
+    for part in ("a.png -> a.roundtrip.png", "a.sheet.png", "PSNR", "SSIM", "flipped by v"):
+        assert part in text
+
+
+def test_without_flip_there_is_no_sheet(auravae, work, picture, tree):
+    picture("a.png")
+    assert auravae("roundtrip", "a.png").code == 0
+    assert sorted(tree(work)) == ["a.png", "a.roundtrip.png"]
+
+
+def test_noise_costs_quality(auravae, work, samples):
+    def psnr(noise):
+        options = ["-o", f"{noise}.png", "--noise", noise, "--seed", "3", "--json"]
+        return auravae("roundtrip", samples / "coffee.jpg", *options).row["details"]["psnr"]
+
+    assert psnr(0) > psnr(0.1) + 0.1 > psnr(0.5) + 1
+
+
+def test_a_stream_goes_to_a_stream(auravae, work, samples):
+    data = (samples / "chelsea_exif6.jpg").read_bytes()
+    result = auravae("roundtrip", "-", stdin=data)
+    assert result.code == 0
+    with Image.open(io.BytesIO(result.out)) as image:
+        assert (image.format, image.size) == ("PNG", (240, 300))
+    assert "PSNR" in result.err
+
+
+def test_it_replaces_its_own_pictures_and_no_others(auravae, work, picture, tree):
+    picture("a.png")
+    assert auravae("roundtrip", "a.png", "--flip", "h").code == 0
+    first = tree(work)
+    assert auravae("roundtrip", "a.png", "--flip", "v", "--noise", "0.3").code == 0
+    second = tree(work)
+    for name in ("a.roundtrip.png", "a.sheet.png"):
+        assert second[name] != first[name]
+        foreign = picture(name, 8, 8).read_bytes()
+        before = tree(work)
+        result = auravae("roundtrip", "a.png", "--flip", "h")
+        assert result.code == 1
+        assert name in result.err and "--overwrite" in result.err
+        assert tree(work) == before
+        assert auravae("roundtrip", "a.png", "--flip", "h", "--overwrite").code == 0
+        assert Path(name).read_bytes() == first[name] != foreign
+
+
+@pytest.mark.parametrize(("name", "output"), [("a.png", "a.png"), ("a.sheet.png", "a.png")])
+def test_the_picture_itself_is_never_overwritten(auravae, work, picture, name, output):
+    before = picture(name).read_bytes()
+    result = auravae("roundtrip", name, "-o", output, "--flip", "h", "--overwrite")
+    assert result.code == 1
+    assert name in result.err
+    assert Path(name).read_bytes() == before
+
+
+def test_options_of_preparation(auravae, work, picture, pixels):
+    picture("a.png", 60, 80)
+    assert auravae("roundtrip", "a.png", "--resize", "30", "--pad", "reflect").code == 0
+    assert pixels("a.roundtrip.png").shape == (30, 40, 3)
+
+
+def test_one_bad_picture_does_not_stop_the_others(auravae, work, picture):
+    picture("a.png")
+    picture("c.png")
+    Path("b.png").write_text("no picture")
+    result = auravae("roundtrip", "a.png", "b.png", "c.png")
+    assert result.code == 1
+    assert "failed: b.png: not a picture" in result.err
+    assert Path("a.roundtrip.png").exists() and Path("c.roundtrip.png").exists()

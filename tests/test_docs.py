@@ -1,0 +1,111 @@
+"""Help texts, the README, configs and samples say what they should."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+
+from auravae_cli.cli.app import app
+from auravae_cli.config import read_model_config
+from auravae_cli.models import WEIGHTS_PATH, known_models
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+SAMPLES = REPOSITORY / "samples"
+CONFIGS = sorted((REPOSITORY / "configs" / "model").iterdir())
+
+
+def commands(group, prefix=()):
+    """Every command and group below ``group``, with the words that call it."""
+    for name, command in group.commands.items():
+        yield (*prefix, name), command
+        if hasattr(command, "commands"):
+            yield from commands(command, (*prefix, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def test_the_commands_are_these():
+    names = {" ".join(words) for words in COMMANDS}
+    assert names == {
+        *("encode", "decode", "flip", "roundtrip", "info"),
+        *("models", "models list", "models pull"),
+    }
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_and_option_has_help(words):
+    command = COMMANDS[words]
+    assert command.help and command.help.strip().partition("\n")[0].endswith((".", ":"))
+    for parameter in command.params:
+        assert parameter.help, f"{' '.join(words)} {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_is_in_the_readme(words):
+    assert re.search(rf"\bauravae {' '.join(words)}\b", README)
+
+
+def test_the_readme_names_no_option_that_does_not_exist():
+    known = {
+        option
+        for command in COMMANDS.values()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    ours = re.findall(r"^auravae .*|`--[a-z-]+|\(`[a-z]* ?--.*?`", README, re.MULTILINE)
+    named = {option for text in ours for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+    assert len(named) >= 8
+    assert named <= known | {"--help", "--version"}
+
+
+def test_the_readme_has_no_gaps():
+    assert re.findall(r"@[A-Z_]+@", README) == []
+
+
+def test_the_readme_lists_every_link_that_exists():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    for link in links:
+        assert (REPOSITORY / link).exists(), link
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_loads(path):
+    assert path.suffix == ".toml"
+    config = read_model_config(path)
+    assert config.name == path.stem
+    assert config.summary
+    assert known_models()[config.name] == config
+    if config.weights:
+        assert (WEIGHTS_PATH / config.weights).is_file()
+
+
+@pytest.mark.parametrize("name", ["linear", "aura"])
+def test_models_are_in_the_readme(name):
+    assert f"| `{name}` |" in README
+
+
+def test_samples_are_listed_and_small():
+    table = (SAMPLES / "SOURCES.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(.+?)` \|.*\| (.+?) \|$", table, re.MULTILINE))
+    files = {path.name: path for path in SAMPLES.iterdir() if path.name != "SOURCES.md"}
+    assert set(listed) == set(files)
+    for name, path in files.items():
+        with Image.open(path) as image:
+            assert listed[name].startswith(f"{image.width} x {image.height}"), name
+    assert sum(path.stat().st_size for path in SAMPLES.iterdir()) < 1_000_000
+
+
+@pytest.mark.parametrize("row", ["Author", "Licence"])
+def test_samples_have_an_author_and_a_licence(row):
+    lines = (SAMPLES / "SOURCES.md").read_text(encoding="utf-8").splitlines()
+    header, _, *rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    (column,) = (i for i, title in enumerate(header) if title.startswith(row))
+    assert rows
+    assert all(cells[column].strip() for cells in rows)

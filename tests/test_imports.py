@@ -1,0 +1,125 @@
+"""What does not run a network imports no torch, and so answers at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PHOTO = REPOSITORY / "samples" / "coffee_alpha.png"
+
+RUN_PROGRAM = """
+import sys
+sys.argv[0] = "auravae"
+from auravae_cli.cli.app import main
+try:
+    main()
+except SystemExit as end:
+    code = end.code or 0
+"""
+WATCHED = {
+    "no terminal": "",
+    "terminal": "import sys; sys.stderr.isatty = lambda: True\n",
+    "both": "import sys; sys.stdout.isatty = sys.stderr.isatty = lambda: True\n",
+}
+REPORT = """
+heavy = {name.partition(".")[0] for name in sys.modules} & {"torch", "numpy", "rich", "PIL"}
+print(code, *sorted(heavy), file=sys.__stderr__)
+"""
+
+
+def modules_after(code: str, *arguments: object, cwd: Path) -> tuple[int, set[str], str]:
+    """The exit code, the large packages that are imported in the end, and standard output."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm"}
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; code = 0\n{code}{REPORT}", *map(str, arguments)],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    exit_code, *heavy = result.stderr.splitlines()[-1].split()
+    return int(exit_code), set(heavy), result.stdout
+
+
+def test_the_package_imports_neither_torch_nor_numpy(tmp_path):
+    assert modules_after("import auravae_cli\n", cwd=tmp_path)[1] == set()
+
+
+def test_the_check_would_notice(tmp_path):
+    assert modules_after("import torch\n", cwd=tmp_path)[1] >= {"torch"}
+    assert modules_after("import auravae_cli.model.layers\n", cwd=tmp_path)[1] >= {"torch"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["encode", "--help"],
+        ["decode", "--help"],
+        ["flip", "--help"],
+        ["roundtrip", "--help"],
+        ["models", "list"],
+        ["models", "list", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_commands_without_files(tmp_path, arguments):
+    code, heavy, out = modules_after(RUN_PROGRAM, *arguments, cwd=tmp_path)
+    assert code == 0
+    assert out
+    assert "torch" not in heavy
+
+
+@pytest.fixture(scope="module")
+def latent(tmp_path_factory) -> Path:
+    """A latent file."""
+    path = tmp_path_factory.mktemp("latent") / "z.safetensors"
+    code, heavy, _ = modules_after(RUN_PROGRAM, "encode", PHOTO, "-o", path, cwd=path.parent)
+    assert code == 0
+    assert "torch" not in heavy
+    return path
+
+
+@pytest.mark.parametrize("watched", WATCHED)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["info", "LATENT"],
+        ["info", "LATENT", "--json"],
+        ["flip", "LATENT", "LATENT2", "-H", "-o", "out"],
+        ["decode", "LATENT", "LATENT2", "-o", "out"],
+        ["encode", PHOTO, PHOTO.with_name("camera_grey.png"), "-o", "out"],
+        ["roundtrip", PHOTO, "--flip", "all", "-o", "out.png"],
+        ["encode", PHOTO, PHOTO.with_name("missing.png"), "-o", "out"],
+    ],
+    ids=lambda command: " ".join(str(part) for part in command if not isinstance(part, Path)),
+)
+def test_commands_on_files(tmp_path, latent, command, watched):
+    other = tmp_path / "z2.safetensors"
+    other.write_bytes(latent.read_bytes())
+    names = {"LATENT": latent, "LATENT2": other}
+    arguments = [names.get(part, part) for part in command]
+    program = WATCHED[watched] + RUN_PROGRAM
+    code, heavy, out = modules_after(program, *arguments, cwd=tmp_path)
+    assert code == (PHOTO.with_name("missing.png") in command)
+    assert "torch" not in heavy
+    if watched != "both":
+        assert out
+    if watched != "no terminal" and command[0] in ("flip", "encode", "decode"):
+        assert "rich" in heavy  # the progress bar was there
+
+
+def test_flip_and_info_do_not_need_pillow(tmp_path, latent):
+    for arguments in (["flip", latent, "-H", "-o", "h.safetensors"], ["info", latent]):
+        code, heavy, _ = modules_after(RUN_PROGRAM, *arguments, cwd=tmp_path)
+        assert code == 0
+        assert "PIL" not in heavy
