@@ -152,9 +152,12 @@ class Codec:
         if noise:
             # The same draw for every latent, whatever else is in the batch.
             draw = np.random.default_rng(seed).standard_normal(batch.shape[1:], np.float32)
-            batch *= 1 + np.float32(noise) * draw
+            with np.errstate(over="ignore"):
+                batch *= 1 + np.float32(noise) * draw
         pictures = []
-        for latent, image in zip(latents, self.decode(batch), strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
+            images = self.decode(batch)
+        for latent, image in zip(latents, images, strict=True):
             if not np.isfinite(image).all():
                 raise ComputeError("the decoder gave NaN or infinite values; try --dtype float32")
             record = latent.records[0]

@@ -9,7 +9,8 @@ AuraVaeError              says what, where, found, expected, and what to do next
 ├─ ComputeError           one picture or latent is too large for the memory, or gave NaN
 ├─ ConfigError            faults of a configuration file, all at once
 └─ ModelError             nothing can run: the command ends with exit code 3
-   ├─ WeightsError        weights missing, damaged, or of another architecture
+   ├─ WeightsError        weights damaged, or of another architecture
+   │  └─ MissingWeightsError  of a known model, and not on this machine
    └─ DeviceError         the device or the number format is not to be had
 
 Anything else that is raised is a bug and keeps its traceback.
@@ -56,6 +57,10 @@ class ModelError(AuraVaeError):
 
 class WeightsError(ModelError):
     """Weights are missing, damaged, or do not fit the architecture."""
+
+
+class MissingWeightsError(WeightsError):
+    """The weights of a known model are not on this machine."""
 
 
 class DeviceError(ModelError):

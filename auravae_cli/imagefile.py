@@ -62,10 +62,6 @@ from auravae_cli.errors import InputImageError
 
 # Raster formats alone: nothing that runs an interpreter (EPS) or has no pixels of its own (PDF).
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA")
-SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
-    + (".ppm", ".pgm", ".pbm", ".jp2", ".tga")
-)
 MAX_PIXELS = 178_956_970  # where Pillow, too, takes a picture for a decompression bomb
 
 Pixels = NDArray[Any]  # [H, W, 3], uint8 or uint16
@@ -103,10 +99,10 @@ def read_image(
     """
     if not data:
         raise InputImageError("the file is empty: expected a picture")
-    with _pixel_limit(max_pixels):
+    with _without_pillows_limit():
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of sizes: ours is checked right below
+                warnings.simplefilter("ignore")  # they come again, as notices, with the pixels
                 image = Image.open(io.BytesIO(data), formats=FORMATS)
             with image:
                 _check_size(image, max_pixels)
@@ -117,11 +113,6 @@ def read_image(
             raise InputImageError(
                 f"not a picture: the bytes start with {data[:8]!r}; "
                 f"expected one of {', '.join(FORMATS)}"
-            ) from None
-        except Image.DecompressionBombError as error:  # beyond twice the limit Pillow refuses first
-            raise InputImageError(
-                f"{error}: more than the limit of {max_pixels}; "
-                "raise it with --max-pixels if you trust the file"
             ) from None
         except MemoryError:
             raise InputImageError("not enough memory to decode the picture") from None
@@ -176,10 +167,10 @@ def from_unit(image: NDArray[np.float32], bits: int = 8) -> Pixels:
 
 
 @contextmanager
-def _pixel_limit(max_pixels: int) -> Iterator[None]:
-    """Let Pillow's own guard, which refuses twice its limit, agree with ours."""
+def _without_pillows_limit() -> Iterator[None]:
+    """Lift Pillow's own guard, a global one: ours is checked as soon as a size is known."""
     before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max(max_pixels, 1)
+    Image.MAX_IMAGE_PIXELS = None
     try:
         yield
     finally:

@@ -8,7 +8,10 @@ latents give equal bytes. Needs numpy alone.
 from __future__ import annotations
 
 import json
+import math
 import mmap
+import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -169,8 +172,9 @@ def read_latents(path: Path) -> LatentFile:
     """Read a latent file or a shard, memory-mapped. Raises LatentFileError."""
     try:
         with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                return parse_latents(b"")
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size == 0:  # a pipe has no map
+                return parse_latents(file.read())
             return parse_latents(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except OSError as error:
         raise LatentFileError(f"cannot be read: {error.strerror or error}") from error
@@ -242,9 +246,12 @@ def _records_to_json(records: tuple[Record, ...], shard: bool) -> dict[str, Any]
 def _records_from_json(content: dict[str, Any], shard: bool) -> tuple[Record, ...]:
     """The inverse. Any fault raises KeyError, TypeError or ValueError."""
     shared = {n: field.from_json(content[n]) for n, field in _FIELDS.items() if n in content}
+    rows: list[dict[str, Any]] = content["rows"] if shard else [{}]
+    if any(len(shared) + len(row) != len(_FIELDS) for row in rows):
+        raise ValueError(f"every latent needs the fields {', '.join(_FIELDS)}, once each")
     return tuple(
         Record(**shared, **{name: _FIELDS[name].from_json(value) for name, value in row.items()})
-        for row in (content["rows"] if shard else [{}])
+        for row in rows
     )
 
 
@@ -262,6 +269,8 @@ def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Rec
         irreps=Irreps.parse(content["representation"]),
         clamp=float(content["clamp"]),
     )
+    if not 0 < space.clamp < math.inf or space.downsampling_factor < 1:
+        raise ValueError("clamp and downsampling_factor must be positive numbers")
     return space, _records_from_json(content, shard), _typed(content["tool_version"], str)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from auravae_cli.config import ModelConfig, configs_path, read_model_config
-from auravae_cli.errors import WeightsError
+from auravae_cli.errors import MissingWeightsError, WeightsError
 
 DEFAULT_MODEL = "linear"
 WEIGHTS_PATH = Path(__file__).parent / "weights"
@@ -40,7 +39,9 @@ def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
             if config.hub_repo
             else "pass the path of a checkpoint of this architecture"
         )
-        raise WeightsError(f"the weights of model {model!r} are not on this machine; {advice}")
+        raise MissingWeightsError(
+            f"the weights of model {model!r} are not on this machine; {advice}"
+        )
     return path, config
 
 
@@ -75,11 +76,6 @@ def pull(config: ModelConfig) -> Path:
             f"cannot fetch {config.hub_file} of {config.hub_repo}: {reason}; check the connection, "
             "HF_TOKEN and HF_HUB_OFFLINE, or pass a file you have with --model PATH"
         ) from error
-
-
-def from_environment(repo: str | None, file: str | None, config: ModelConfig) -> ModelConfig:
-    """A config with another repository or file, where the user named one."""
-    return replace(config, hub_repo=repo or config.hub_repo, hub_file=file or config.hub_file)
 
 
 def _in_hub_cache(repo: str, file: str) -> Path | None:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from auravae_cli import safefile
 from auravae_cli.config import configs_path, read_model_config
-from auravae_cli.imagefile import SUFFIXES, read_image, to_unit
+from auravae_cli.imagefile import read_image, to_unit
 from auravae_cli.linear import BLOCK, fold
+from auravae_cli.suffixes import PICTURES
 
 Double = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     space = read_model_config(configs_path() / "model" / "linear.toml").space
-    paths = sorted(p for p in arguments.photos.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in arguments.photos.rglob("*") if p.suffix.lower() in PICTURES)
 
     moments = {parity: Moments() for _, parity in space.irreps.terms}
     for path in paths:

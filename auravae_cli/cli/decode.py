@@ -62,6 +62,7 @@ def decode(
     from auravae_cli.codec import load_codec
     from auravae_cli.imagewrite import WRITABLE
     from auravae_cli.pipeline.decode import CodecByModel, DecodeOptions, decode_files
+    from auravae_cli.suffixes import DECODED, LATENTS
 
     if bits not in (8, 16):
         raise typer.BadParameter(f"{bits}: expected 8 or 16", param_hint="--bits")
@@ -71,10 +72,11 @@ def decode(
         latents,
         listed,
         output,
-        input_suffixes=[".safetensors"],
+        input_suffixes=LATENTS,
         suffix=suffix,
-        tag=".decoded",
+        tag=DECODED,
         output_suffixes=WRITABLE,
+        result_tags=frozenset(),
         reporter=reporter,
     )
     load = partial(load_codec, parts=("decoder",), device=device, dtype=dtype.value)

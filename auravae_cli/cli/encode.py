@@ -36,8 +36,8 @@ def encode(
     from auravae_cli.cli.report import Reporter
     from auravae_cli.codec import load_codec
     from auravae_cli.dtypes import STORED_DTYPES
-    from auravae_cli.imagefile import SUFFIXES
     from auravae_cli.pipeline.encode import EncodeOptions, encode_files
+    from auravae_cli.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 
     reporter = Reporter(as_json, quiet)
     preparation = read_preparation(crop, resize, center_crop, pad.value, background)
@@ -45,10 +45,11 @@ def encode(
         photos,
         listed,
         output,
-        input_suffixes=SUFFIXES,
+        input_suffixes=PICTURES,
         suffix=".safetensors",
         tag="",
-        output_suffixes=[".safetensors"],
+        output_suffixes=LATENTS,
+        result_tags=PICTURE_TAGS,
         reporter=reporter,
     )
     codec = load_codec(model, parts=("encoder",), device=device, dtype=dtype.value)

@@ -30,6 +30,7 @@ def flip(
     from auravae_cli.cli.report import Reporter
     from auravae_cli.group import GroupElement
     from auravae_cli.pipeline.flip import flip_files
+    from auravae_cli.suffixes import FLIP_TAGS, LATENTS
 
     g = GroupElement(horizontal, vertical)
     if not g.axes:
@@ -39,10 +40,11 @@ def flip(
         latents,
         listed,
         output,
-        input_suffixes=[".safetensors"],
+        input_suffixes=LATENTS,
         suffix=".safetensors",
         tag=f".{g}",
-        output_suffixes=[".safetensors"],
+        output_suffixes=LATENTS,
+        result_tags=frozenset() if output else FLIP_TAGS,
         reporter=reporter,
     )
     raise typer.Exit(reporter.run(flip_files(jobs, g, overwrite=overwrite), len(jobs)))

@@ -23,6 +23,7 @@ def plan_jobs(
     suffix: str,
     tag: str,
     output_suffixes: Iterable[str],
+    result_tags: frozenset[str],
     reporter: Reporter,
 ) -> list[Job]:
     """The jobs; inputs without a place of their own are reported as failed.
@@ -31,7 +32,7 @@ def plan_jobs(
     """
     try:
         names = [*(arguments or []), *(read_list(listed) if listed else [])]
-        sources = collect(names, input_suffixes)
+        sources = collect(names, input_suffixes, result_tags)
     except AuraVaeError as error:
         raise typer.BadParameter(str(error)) from error
     if not sources:

@@ -58,11 +58,11 @@ def roundtrip(
     from auravae_cli.codec import load_codec
     from auravae_cli.dtypes import STORED_DTYPES
     from auravae_cli.group import GROUP, GroupElement
-    from auravae_cli.imagefile import SUFFIXES
     from auravae_cli.imagewrite import WRITABLE
     from auravae_cli.pipeline.decode import DecodeOptions
     from auravae_cli.pipeline.encode import EncodeOptions
     from auravae_cli.pipeline.roundtrip import roundtrip_files
+    from auravae_cli.suffixes import PICTURE_TAGS, PICTURES, ROUNDTRIP
 
     reporter = Reporter(as_json, quiet)
     preparation = read_preparation(crop, resize, center_crop, pad.value, background)
@@ -70,10 +70,11 @@ def roundtrip(
         photos,
         listed,
         output,
-        input_suffixes=SUFFIXES,
+        input_suffixes=PICTURES,
         suffix=".png",
-        tag=".roundtrip",
+        tag=ROUNDTRIP,
         output_suffixes=WRITABLE,
+        result_tags=PICTURE_TAGS,
         reporter=reporter,
     )
     codec = load_codec(model, device=device, dtype=dtype.value)

@@ -10,7 +10,12 @@ from typing import Any
 
 from auravae_cli.atomic import write_atomically
 from auravae_cli.codec import Codec
-from auravae_cli.errors import LatentFileError, LatentMismatchError, OutputError
+from auravae_cli.errors import (
+    LatentFileError,
+    LatentMismatchError,
+    MissingWeightsError,
+    OutputError,
+)
 from auravae_cli.imagewrite import picture_bytes, read_provenance
 from auravae_cli.latentfile import LatentFile, parse_latents
 from auravae_cli.models import known_models
@@ -55,7 +60,8 @@ def decode_files(
             raise LatentFileError("a shard of latents: decode takes files of one latent")
         codec = codec_of(latent)
         check_space(latent, codec, options.any_model)
-        provenance = provenance_of(data, codec, options)
+        suffix = options.suffix if job.output is None else job.output.suffix.lower()
+        provenance = provenance_of(data, codec, options, suffix)
         if job.output is not None and stands(job.output):
             if not options.overwrite and read_provenance(job.output) == provenance:
                 return skipped(job)
@@ -107,7 +113,10 @@ class CodecByModel:
                     f"latent of model {name!r} (weights {latent.space.weights_sha256[:12]}), which is "
                     "none of the known ones; name its checkpoint with --model PATH"
                 )
-            self._codecs[name] = self._load(name)
+            try:
+                self._codecs[name] = self._load(name)
+            except MissingWeightsError as error:  # this latent fails, others may not
+                raise LatentMismatchError(f"latent of model {name!r}: {error}") from error
         return self._codecs[name]
 
 
@@ -126,14 +135,14 @@ def check_space(latent: LatentFile, codec: Codec, any_model: bool) -> None:
         )
 
 
-def provenance_of(data: bytes, codec: Codec, options: DecodeOptions) -> dict[str, Any]:
+def provenance_of(data: bytes, codec: Codec, options: DecodeOptions, suffix: str) -> dict[str, Any]:
     """What fixes the decoded picture: the latent, the weights and the settings."""
     return {
         "latent_sha256": hashlib.sha256(data).hexdigest(),
         "weights_sha256": codec.space.weights_sha256,
         "model": codec.space.model,
         "bits": options.bits,
-        "quality": options.quality,
+        "quality": options.quality if suffix in (".jpg", ".jpeg", ".webp") else None,
         "noise": [options.noise, options.seed] if options.noise else None,
     }
 

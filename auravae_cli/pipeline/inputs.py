@@ -40,18 +40,21 @@ class Source:
             raise error(f"cannot be read: {reason.strerror or reason}") from reason
 
 
-def collect(arguments: Iterable[str], suffixes: Iterable[str]) -> list[Source]:
+def collect(
+    arguments: Iterable[str], suffixes: Iterable[str], result_tags: frozenset[str] = frozenset()
+) -> list[Source]:
     """The inputs that the arguments name, each file once, in order.
 
-    A folder stands for the files below it with one of ``suffixes``, hidden ones apart; a pattern
+    A folder stands for the files below it with one of ``suffixes``, but for hidden ones and for
+    results of earlier runs, whose stems end in one of ``result_tags``; a pattern
     that the shell left alone for the files that it matches; ``-`` for standard input. Any other
     name stands for itself, whether it exists or not: reading it gives the error.
     """
     known = frozenset(suffixes)
-    found: dict[Path | None, Source] = {}
+    found: dict[str | None, Source] = {}
     for argument in arguments:
-        for source in _expand(argument, known):
-            found.setdefault(source.path, source)
+        for source in _expand(argument, known, result_tags):
+            found.setdefault(os.path.abspath(source.path) if source.path else None, source)  # noqa: PTH100 - keeps links
     return list(found.values())
 
 
@@ -66,7 +69,7 @@ def read_list(name: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _expand(argument: str, suffixes: frozenset[str]) -> list[Source]:
+def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]) -> list[Source]:
     path = Path(argument)
     if argument == STREAM:
         return [Source(None, Path("stdin"))]
@@ -75,6 +78,7 @@ def _expand(argument: str, suffixes: frozenset[str]) -> list[Source]:
             Source(file, file.relative_to(path))
             for file in sorted(path.rglob("*"))
             if file.suffix.lower() in suffixes
+            and Path(file.stem).suffix not in result_tags
             and file.is_file()
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]

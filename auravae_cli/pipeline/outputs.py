@@ -15,6 +15,7 @@ from pathlib import Path
 
 from auravae_cli.errors import OutputError
 from auravae_cli.pipeline.inputs import STREAM, Source
+from auravae_cli.suffixes import LATENTS, PICTURES
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,15 @@ def plan(
         tag: of results beside their inputs, such as ``.decoded``.
 
     Raises:
-        ValueError: several inputs for one output, or a stream for a place without a name.
+        ValueError: several inputs for one output, or a file of a kind that is not written here.
     """
     folder = None
     if output is not None and output != STREAM:
         path = Path(output)
+        if path.suffix.lower() in (LATENTS | PICTURES) - suffixes and not stands(path):
+            raise ValueError(
+                f"{output}: expected a folder, or a file that ends in {' '.join(sorted(suffixes))}"
+            )
         if path.suffix.lower() in suffixes and not os.path.isdir(path):  # noqa: PTH112 - never raises
             if len(sources) > 1:
                 raise ValueError(

@@ -28,6 +28,7 @@ from auravae_cli.pipeline.outputs import (
     write_to_stdout,
 )
 from auravae_cli.sheet import DIFFERENCE_GAIN, contact_sheet, difference
+from auravae_cli.suffixes import ROUNDTRIP, SHEET
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def cells(trip: RoundTrip) -> list[tuple[str, Pixels]]:
 
 def sheet_place(output: Path) -> Path:
     """Where the contact sheet goes, beside the reconstruction."""
-    return output.with_name(f"{output.stem.removesuffix('.roundtrip')}.sheet.png")
+    return output.with_name(f"{output.stem.removesuffix(ROUNDTRIP)}{SHEET}.png")
 
 
 def act_on_pixels(g: GroupElement, pixels: Pixels) -> Pixels:

@@ -90,12 +90,7 @@ LIES = {
 }
 
 
-MISSING = pytest.mark.xfail(reason="latentfile: fields that are missing take a default")
-
-
-@pytest.mark.parametrize(
-    "lie", [pytest.param(k, marks=MISSING if k == "no orientation" else ()) for k in LIES]
-)
+@pytest.mark.parametrize("lie", LIES)
 def test_lying_headers_fail_everywhere(auravae, latent, lie):
     outer, inner, values = split(latent.read_bytes())
     LIES[lie](outer, inner)

@@ -37,7 +37,9 @@ def test_what_fits_is_run_once():
 
 
 def test_the_cpus_lack_of_memory_counts_too():
-    error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    error = RuntimeError(
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+    )
     assert torch.equal(run_halving(Limited(2, error), BATCH), 2 * BATCH)
 
 

@@ -63,7 +63,7 @@ def test_a_full_disk_is_an_output_error_and_leaves_nothing(
 def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     path.mkdir()
-    with pytest.raises(OutputError, match="cannot write .*folder: Is a directory"):
+    with pytest.raises(OutputError, match=r"cannot write .*folder: Is a directory"):
         write_atomically(path, b"data")
     assert list(tmp_path.iterdir()) == [path]
 

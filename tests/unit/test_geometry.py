@@ -30,6 +30,8 @@ def test_a_known_padding() -> None:
     assert padding_for(321, 481, 8) == Padding(left=3, right=4, top=3, bottom=4)
     assert padding_for(64, 8, 8) == Padding()
     assert padding_for(321, 481, 8).as_tuple() == (3, 4, 3, 4)
+    assert Padding(1, 2, 3, 4).inner(10, 20) == (slice(3, 13), slice(1, 21))
+    assert Padding(1, 2, 3, 4).padded(10, 20) == (17, 23)
 
 
 @given(paddings, elements, elements)

@@ -298,6 +298,13 @@ def test_a_profile_of_other_colours_is_ignored_with_a_notice(kind: Any, mode: st
 # Refusals
 
 
+def test_a_decoders_warning_becomes_a_notice() -> None:
+    data = saved(noise(8, 8), "WEBP", exif=exif(6)[:-2])  # the tags break off
+    loaded = read_image(data)
+    assert loaded.pixels.shape == (8, 8, 3)
+    assert [notice.startswith("the decoder warns: ") for notice in loaded.notices] == [True]
+
+
 @pytest.mark.parametrize("limit", [11, 6, 5, 1, 0])
 def test_oversized_pictures_are_refused_by_a_message_that_names_the_option(limit: int) -> None:
     assert read_image(saved(noise(3, 4)), max_pixels=12).pixels.shape == (3, 4, 3)

@@ -78,8 +78,9 @@ def test_16_bit_png_is_exact(height: int, width: int, seed: int) -> None:
 
 def test_equal_pictures_give_equal_bytes() -> None:
     for suffix in WRITABLE:
-        first, second = (picture_bytes(PIXELS, suffix, provenance=NOTE) for _ in range(2))
-        assert first == second
+        reordered = dict(reversed(NOTE.items()))
+        first = picture_bytes(PIXELS, suffix, provenance=NOTE)
+        assert first == picture_bytes(PIXELS, suffix, provenance=reordered)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".exe", "png", ".png.bak"])
@@ -102,5 +103,5 @@ def test_16_bits_need_png(suffix: str) -> None:
 def test_a_picture_too_long_for_webp_is_refused() -> None:
     longest = np.zeros((1, 16383, 3), np.uint8)
     assert read_image(picture_bytes(longest, ".webp")).pixels.shape == longest.shape
-    with pytest.raises(OutputError, match="WEBP cannot hold a picture of 16384 x 1 .*; write .png"):
+    with pytest.raises(OutputError, match=r"WEBP cannot hold .* 16384 x 1 .*; write \.png"):
         picture_bytes(np.zeros((1, 16384, 3), np.uint8), ".webp")
