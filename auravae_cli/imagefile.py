@@ -201,9 +201,11 @@ def _to_srgb(
         turned = _turn_like_exif(deep, image)
         colours, alpha = turned[..., :3], turned[..., 3:] if turned.shape[2] == 4 else None
         if profile and not _is_srgb(profile):
-            notices.append("16-bit colours reduced to 8 bits to convert the ICC profile")
             narrow = Image.fromarray(np.rint(colours / 257).astype(np.uint8))
-            colours = np.asarray(_convert_profile(narrow, profile, notices)).astype(np.uint16) * 257
+            converted = _convert_profile(narrow, profile, notices)
+            if converted is not narrow:  # an unusable profile costs no bits
+                notices.append("16-bit colours reduced to 8 bits to convert the ICC profile")
+                colours = np.asarray(converted).astype(np.uint16) * 257
     else:
         has_alpha = upright.has_transparency_data
         if upright.mode in ("P", "PA", "La", "RGBa") or has_alpha:

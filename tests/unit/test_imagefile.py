@@ -269,8 +269,8 @@ def test_a_profile_of_16_bit_colours_costs_bits_and_says_so() -> None:
     loaded = read_image(saved(grey, icc_profile=swapped_profile()))
     assert loaded.pixels.dtype == np.uint16
     assert loaded.notices == (
-        "16-bit colours reduced to 8 bits to convert the ICC profile",
         "colours converted from BGR! built-in to sRGB",
+        "16-bit colours reduced to 8 bits to convert the ICC profile",
     )
     exact = read_image(saved(grey, icc_profile=SRGB))
     np.testing.assert_array_equal(exact.pixels[..., 0], noise(3, 3, 1, np.uint16))
@@ -280,6 +280,14 @@ def test_a_profile_of_16_bit_colours_costs_bits_and_says_so() -> None:
 def test_a_broken_profile_is_ignored_with_a_notice(profile: bytes) -> None:
     loaded = read_image(saved(noise(4, 4), icc_profile=profile))
     np.testing.assert_array_equal(loaded.pixels, noise(4, 4))
+    (notice,) = loaded.notices
+    assert notice.startswith("colour profile ignored, sRGB assumed")
+
+
+def test_an_unusable_profile_costs_no_bits() -> None:
+    grey = noise(3, 3, 1, np.uint16)
+    loaded = read_image(saved(Image.fromarray(grey), icc_profile=b"no profile"))
+    np.testing.assert_array_equal(loaded.pixels[..., 0], grey)
     (notice,) = loaded.notices
     assert notice.startswith("colour profile ignored, sRGB assumed")
 
