@@ -30,7 +30,6 @@ from PIL import (
     ImageCms,
     ImageColor,
     ImageFile,
-    ImageOps,
     UnidentifiedImageError,
 )
 from PIL import (
@@ -138,14 +137,14 @@ def _load(image: Image.Image, data: bytes | None, background: str) -> LoadedImag
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         deep = _read_16_bit(image, data)
-        pixels = _to_srgb(image, deep, background, notices)
-        orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        orientation = _exif_orientation(image, notices)
+        pixels = _turn_upright(_to_srgb(image, deep, background, notices), orientation)
         _note_frames(image, notices)
     notices += sorted({f"the decoder warns: {warning.message}" for warning in caught})
     return LoadedImage(
         pixels=pixels,
         sha256=hashlib.sha256(pixels.tobytes() if data is None else data).hexdigest(),
-        exif_orientation=orientation if 1 <= orientation <= 8 else 1,
+        exif_orientation=orientation,
         notices=tuple(notices),
     )
 
@@ -194,12 +193,11 @@ def _note_frames(image: Image.Image, notices: list[str]) -> None:
 def _to_srgb(
     image: Image.Image, deep: Pixels | None, background: str, notices: list[str]
 ) -> Pixels:
-    """The pixels as [H, W, 3] in sRGB, upright, opaque; ``deep`` where they have 16 bits."""
+    """The pixels as [H, W, 3] in sRGB, opaque; ``deep`` where they have 16 bits."""
     profile = image.info.get("icc_profile")
-    upright = ImageOps.exif_transpose(image)
+    alpha = None
     if deep is not None:
-        turned = _turn_like_exif(deep, image)
-        colours, alpha = turned[..., :3], turned[..., 3:] if turned.shape[2] == 4 else None
+        colours, alpha = deep[..., :3], deep[..., 3:] if deep.shape[2] == 4 else None
         if profile and not _is_srgb(profile):
             narrow = Image.fromarray(np.rint(colours / 257).astype(np.uint8))
             converted = _convert_profile(narrow, profile, notices)
@@ -207,12 +205,14 @@ def _to_srgb(
                 notices.append("16-bit colours reduced to 8 bits to convert the ICC profile")
                 colours = np.asarray(converted).astype(np.uint16) * 257
     else:
-        has_alpha = upright.has_transparency_data
-        if upright.mode in ("P", "PA", "La", "RGBa") or has_alpha:
-            upright = upright.convert("RGBA" if has_alpha else "RGB")
-        alpha = np.asarray(upright.getchannel("A"))[..., None] if has_alpha else None
-        opaque = upright.convert("RGB") if has_alpha else upright
-        colours = np.asarray(_convert_profile(opaque, profile, notices).convert("RGB"))
+        if image.mode == "La":
+            image = image.convert("LA")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            alpha = np.asarray(image.getchannel("A"))[..., None]
+        if image.has_transparency_data or image.mode == "P":
+            image = image.convert("RGB")
+        colours = np.asarray(_convert_profile(image, profile, notices).convert("RGB"))
     return _composite(colours, alpha, background, notices)
 
 
@@ -255,14 +255,23 @@ def _swap_bytes(args: Any) -> Any:
     return (swapped, *args[1:]) if isinstance(args, tuple) else swapped
 
 
-def _turn_like_exif(pixels: Pixels, image: Image.Image) -> Pixels:
-    """What `ImageOps.exif_transpose` does, for 16-bit pixels: Pillow cannot hold them."""
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+def _exif_orientation(image: Image.Image, notices: list[str]) -> int:
+    """The tag, 1 to 8; 1 where there is none, or none that means anything."""
+    try:
+        orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # the pixels are sound, whatever its EXIF data may be
+        notices.append(f"EXIF data ignored, upright assumed ({error or type(error).__name__})")
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Apply an EXIF orientation to [H, W, C], as `ImageOps.exif_transpose` does at 8 bits."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
-    return pixels[rows, columns]
+    return np.ascontiguousarray(pixels[rows, columns])
 
 
 def _is_srgb(profile: bytes) -> bool:

@@ -59,7 +59,7 @@ def picture_bytes(
         "PNG": {"compress_level": 4},
         "JPEG": {"quality": quality, "subsampling": 0 if quality >= 90 else 2},
         "WEBP": {"quality": quality, "lossless": quality == 100},
-        "TIFF": {"compression": "raw"},  # Pillow cannot note the origin in a compressed one
+        "TIFF": {"compression": "tiff_adobe_deflate"},
     }
     buffer = io.BytesIO()
     try:

@@ -141,7 +141,7 @@ def parse_latents(buffer: Buffer) -> LatentFile:
     """
     tensors, metadata = safefile.parse(buffer)
     if METADATA_KEY not in metadata:
-        names = ", ".join(list(tensors)[:4]) or "nothing"
+        names = ", ".join(map(repr, list(tensors)[:4])) or "nothing"
         raise LatentHeaderError(
             f"a safetensors file, but no latent of auravae: it holds {names} and no "
             f"{METADATA_KEY!r} metadata"

@@ -3,7 +3,8 @@
 A block is folded first: sums and differences of mirrored pixels give its parts of even and odd
 parity under each flip, a quarter of the block each. A component of parity p then reads its own
 part alone. Encoding (folding, then a weighted sum in a fixed order) and decoding therefore
-commute with the group bit for bit, not only up to rounding.
+commute with the group exactly, not only up to rounding (a zero's sign alone may differ, where a
+block has none of an odd component).
 
 Runs on numpy alone, in float32.
 """

@@ -45,7 +45,7 @@ def test_the_cpus_lack_of_memory_counts_too():
 
 def test_one_item_that_does_not_fit_is_an_error_that_names_its_size():
     function = Limited(0)
-    with pytest.raises(ComputeError, match="not enough memory.*2 x 3"):
+    with pytest.raises(ComputeError, match=r"not enough memory.*2 x 3"):
         run_halving(function, BATCH)
     assert function.sizes == [7, 3, 1]
 

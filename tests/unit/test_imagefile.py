@@ -406,3 +406,12 @@ def test_values_beyond_the_range_are_clipped() -> None:
     values = np.array([-9, -1, 0, 1, 9], np.float32).reshape(1, 1, 5).repeat(3, axis=0)
     assert from_unit(values)[0, :, 0].tolist() == [0, 0, 128, 255, 255]
     assert from_unit(values, 16)[0, :, 0].tolist() == [0, 0, 32768, 65535, 65535]
+
+
+def test_damaged_exif_data_costs_no_pixels() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 5), "teal").save(buffer, "WEBP", exif=b"Exif\0\0garbage")
+    loaded = read_image(buffer.getvalue())
+    assert loaded.pixels.shape == (5, 9, 3)
+    assert loaded.exif_orientation == 1
+    assert any("EXIF data ignored" in notice for notice in loaded.notices)
