@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,8 @@ class Codec:
             device. Deterministic: this model family has no posterior to sample from.
 
         Raises:
-            ValueError: another shape. ComputeError: out of memory even for one picture.
+            ValueError: another shape.
+            ComputeError: out of memory even for one picture, or NaN or infinity came out.
         """
         factor = self.space.downsampling_factor
         if (
@@ -77,7 +79,10 @@ class Codec:
             raise ValueError(
                 f"expected [B, 3, H, W] in multiples of {factor}, found {tuple(images.shape)}"
             )
-        return self.autoencoder.encode(images).clip(-self.space.clamp, self.space.clamp)
+        raw = self.autoencoder.encode(images)
+        if not (abs(raw) < math.inf).all():  # the clamp would make infinity look like a latent
+            raise ComputeError("the encoder gave NaN or infinite values; try --dtype float32")
+        return raw.clip(-self.space.clamp, self.space.clamp)
 
     def decode(self, latents: Any) -> Any:
         """Latents [B, C, h, w] => pixels [B, 3, f*h, f*w], float32, about [-1, 1], not clipped.
@@ -118,13 +123,7 @@ class Codec:
         dtype: StoredDtype,
         source: str | None,
     ) -> LatentFile:
-        """Round a latent to its storage type and put its header together.
-
-        Raises ComputeError where a value is not finite, as given or as stored.
-        """
-        stored = dtype.from_float32(latent)
-        if not np.isfinite(dtype.to_float32(stored)).all():
-            raise ComputeError("the encoder gave NaN or infinite values; try --dtype float32")
+        """Round a latent to its storage type and put its header together."""
         record = Record(
             image_size=(image.pixels.shape[0], image.pixels.shape[1]),
             padding=image.padding,
@@ -133,6 +132,7 @@ class Codec:
             exif_orientation=image.loaded.exif_orientation,
             preparation=image.preparation.to_json(),
         )
+        stored = dtype.from_float32(latent)
         return LatentFile(stored, dtype, self.space, (record,), __version__)
 
     def decode_latents(

@@ -153,8 +153,9 @@ def to_unit(pixels: Pixels) -> NDArray[np.float32]:
     """uint8 or uint16 [H, W, 3] => float32 [3, H, W] in [-1, 1]."""
     top = np.iinfo(pixels.dtype).max
     chw = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-    chw *= np.float32(2 / top)
-    chw -= np.float32(1)
+    chw /= top  # first, so that v of 255 and 257 v of 65535 give the same value
+    chw *= 2
+    chw -= 1
     return chw
 
 

@@ -75,6 +75,8 @@ def load_network(
     Raises WeightsError or DeviceError.
     """
     chosen = _device(device)
+    if dtype not in ("auto", *DTYPES):
+        raise DeviceError(f"dtype {dtype!r}: expected auto or one of {', '.join(DTYPES)}")
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
     networks, architecture = load_networks(path, parts, chosen, DTYPES[dtype])
