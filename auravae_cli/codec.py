@@ -22,12 +22,13 @@ from PIL import Image
 
 from auravae_cli import safefile
 from auravae_cli.config import LatentSpace, ModelConfig, conventional_irreps
+from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.dtypes import FLOAT16, StoredDtype
 from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
 from auravae_cli.imagefile import LoadedImage, Pixels, from_pillow, from_unit, read_image
 from auravae_cli.latentfile import LatentFile, Record, Space
 from auravae_cli.linear import LinearAutoencoder
-from auravae_cli.models import DEFAULT_MODEL, find_weights
+from auravae_cli.models import find_weights
 from auravae_cli.prepare import Preparation, PreparedImage
 from auravae_cli.version import __version__
 

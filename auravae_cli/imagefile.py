@@ -57,11 +57,11 @@ from PIL import (
     WebPImagePlugin as WebPImagePlugin,
 )
 
+from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import InputImageError
 
 # Raster formats alone: nothing that runs an interpreter (EPS) or has no pixels of its own (PDF).
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA")
-MAX_PIXELS = 178_956_970  # where Pillow, too, takes a picture for a decompression bomb
 
 Pixels = NDArray[Any]  # [H, W, 3], uint8 or uint16
 

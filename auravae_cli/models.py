@@ -8,7 +8,6 @@ from pathlib import Path
 from auravae_cli.config import ModelConfig, configs_path, read_model_config
 from auravae_cli.errors import MissingWeightsError, WeightsError
 
-DEFAULT_MODEL = "linear"
 WEIGHTS_PATH = Path(__file__).parent / "weights"
 
 

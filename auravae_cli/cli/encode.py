@@ -5,20 +5,21 @@ from __future__ import annotations
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 
 
 def encode(
     photos: opt.Pictures = None,
     output: opt.Output = None,
     listed: opt.From = None,
-    model: opt.Model = "linear",
+    model: opt.Model = DEFAULT_MODEL,
     store: opt.Store = opt.StoredDtypeName.float16,
     crop: opt.Crop = None,
     resize: opt.Resize = None,
     center_crop: opt.CenterCrop = None,
     pad: opt.PadOption = opt.Pad.edge,
     background: opt.Background = "white",
-    max_pixels: opt.MaxPixels = 178_956_970,
+    max_pixels: opt.MaxPixels = MAX_PIXELS,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     batch_size: opt.BatchSize = None,

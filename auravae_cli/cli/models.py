@@ -16,7 +16,8 @@ app = typer.Typer(help="List the known models, and fetch official weights.", no_
 def list_models(as_json: opt.AsJson = False) -> None:
     """List the models, and where their weights lie on this machine."""
     from auravae_cli.cli.report import print_table
-    from auravae_cli.models import DEFAULT_MODEL, known_models, local_weights
+    from auravae_cli.defaults import DEFAULT_MODEL
+    from auravae_cli.models import known_models, local_weights
 
     rows: list[dict[str, Any]] = []
     for config in known_models().values():

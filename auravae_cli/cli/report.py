@@ -51,9 +51,12 @@ class Reporter:
             return
         for notice in outcome.notices:
             say(f"note: {outcome.source}: {notice}")
-        if outcome.status != "failed":
-            line = describe(outcome) if describe else _line(outcome)
-            print(line, file=sys.stderr if self.data_on_stdout else sys.stdout)
+        if outcome.status == "failed":
+            return
+        if describe:
+            print(describe(outcome), file=sys.stderr if self.data_on_stdout else sys.stdout)
+        elif outcome.output:  # in a pipe, silence says that all went well
+            print(_line(outcome), file=sys.stderr if self.data_on_stdout else sys.stdout)
 
     def _with_progress(self, outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
         """A bar on stderr where somebody watches and there is something to wait for."""
@@ -83,7 +86,7 @@ class Reporter:
 
 def _line(outcome: Outcome) -> str:
     note = f"  ({outcome.reason})" if outcome.status == "skipped" else ""
-    return f"{outcome.source} -> {outcome.output or 'standard output'}{note}"
+    return f"{outcome.source} -> {outcome.output}{note}"
 
 
 def say(text: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 
 if TYPE_CHECKING:
     from auravae_cli.pipeline.batches import Outcome
@@ -32,7 +33,7 @@ def roundtrip(
     ] = None,
     output: opt.Output = None,
     listed: opt.From = None,
-    model: opt.Model = "linear",
+    model: opt.Model = DEFAULT_MODEL,
     store: opt.Store = opt.StoredDtypeName.float16,
     noise: opt.Noise = 0.0,
     seed: opt.Seed = 0,
@@ -41,7 +42,7 @@ def roundtrip(
     center_crop: opt.CenterCrop = None,
     pad: opt.PadOption = opt.Pad.edge,
     background: opt.Background = "white",
-    max_pixels: opt.MaxPixels = 178_956_970,
+    max_pixels: opt.MaxPixels = MAX_PIXELS,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     overwrite: opt.Overwrite = False,

@@ -66,7 +66,7 @@ def test_streams_carry_nothing_but_data(auravae, samples):
     latent = auravae("encode", "-", stdin=data)
     assert latent.out[8:9] == b"{" and b"alpha composited" not in latent.out
     assert "alpha composited on white" in latent.err
-    assert "- -> standard output" in latent.err
+    assert latent.err == "note: -: alpha composited on white\n"
     assert auravae("flip", "-", "-V", stdin=latent.out).out[8:9] == b"{"
     picture = auravae("decode", "-", "--json", stdin=latent.out)
     assert picture.out[:4] == b"\x89PNG" and picture.out[-8:-4] == b"IEND"
