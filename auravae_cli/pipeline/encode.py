@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from auravae_cli.atomic import write_atomically
 from auravae_cli.codec import Codec
 from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import InputImageError, LatentFileError
-from auravae_cli.imagefile import LoadedImage, read_image
+from auravae_cli.imagefile import read_image
 from auravae_cli.latentfile import read_latents
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.pipeline.outputs import (
@@ -43,14 +44,14 @@ def encode_files(
 
     def load(job: Job) -> Ready[PreparedImage] | Outcome:
         data = job.source.read_bytes(InputImageError)
-        loaded = read_image(
-            data, background=options.preparation.background, max_pixels=options.max_pixels
-        )
         if job.output is not None and stands(job.output):
-            if not options.overwrite and is_finished(job.output, loaded, codec, options):
+            if not options.overwrite and is_finished(job.output, data, codec, options):
                 return skipped(job)
             refuse_to_replace(job.output, options.overwrite)
             refuse_to_replace_input(job.output, data)
+        loaded = read_image(
+            data, background=options.preparation.background, max_pixels=options.max_pixels
+        )
         image = options.preparation.apply(loaded, codec.space.downsampling_factor)
         return Ready(job, image.padded.shape, image, batch_size or codec.batch_size)
 
@@ -78,8 +79,8 @@ def encode_files(
     return run(jobs, load, finish)
 
 
-def is_finished(path: Path, loaded: LoadedImage, codec: Codec, options: EncodeOptions) -> bool:
-    """Whether ``path`` is what encoding this picture with these settings gave before."""
+def is_finished(path: Path, data: bytes, codec: Codec, options: EncodeOptions) -> bool:
+    """Whether ``path`` is what encoding these bytes with these settings gave before."""
     try:
         latent = read_latents(path)
     except LatentFileError:
@@ -89,7 +90,7 @@ def is_finished(path: Path, loaded: LoadedImage, codec: Codec, options: EncodeOp
         record is not None
         and latent.space == codec.space
         and latent.dtype == options.stored_dtype
-        and record.source_sha256 == loaded.sha256
+        and record.source_sha256 == hashlib.sha256(data).hexdigest()
         and record.preparation == options.preparation.to_json()
         and not record.orientation.axes
     )
