@@ -34,7 +34,7 @@ def decode(
         typer.Option(
             "--model",
             "-m",
-            help="A model's name, or the path of a checkpoint. [default: the latents' own]",
+            help="A model's name, or the path of a checkpoint. Default: the latents' own.",
         ),
     ] = None,
     file_format: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,12 +41,21 @@ def list_models(as_json: opt.AsJson = False) -> None:
             [
                 row["name"],
                 "default" * row["default"],
-                row["weights"] or "not on this machine",
+                _place(row["weights"]),
                 row["summary"],
             ]
             for row in rows
         ],
     )
+
+
+def _place(weights: str | None) -> str:
+    """Where weights lie, for people."""
+    from auravae_cli.models import WEIGHTS_PATH
+
+    if weights is None:
+        return "not on this machine"
+    return "in the package" if Path(weights).parent == WEIGHTS_PATH else weights
 
 
 @app.command()

@@ -73,7 +73,7 @@ Dtype = Annotated[
 ]
 BatchSize = Annotated[
     Optional[int],
-    typer.Option(min=1, help="Pictures of one size run together. [default: 8 on a GPU, else 1]"),
+    typer.Option(min=1, help="Pictures of one size run together. Default: 8 on a GPU, else 1."),
 ]
 Store = Annotated[StoredDtypeName, typer.Option("--store", help="How latents are stored.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
