@@ -72,7 +72,8 @@ def fold(images: Float) -> dict[str, Float]:
     """[B, 3, H, W] => for each parity, the sums of mirrored pixels [B, 3, 4, 4, H/8, W/8]."""
     batch, channels, height, width = images.shape
     blocks = images.reshape(batch, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
-    blocks = blocks.transpose(0, 1, 3, 5, 2, 4)  # [B, 3, row, column, h, w]
+    # [B, 3, row, column, h, w], copied so that each pixel of all blocks is one contiguous plane
+    blocks = np.ascontiguousarray(blocks.transpose(0, 1, 3, 5, 2, 4))
     left, right = blocks[:, :, :, :HALF], blocks[:, :, :, : HALF - 1 : -1]
     parts = {}
     for odd_h, columns in (("e", left + right), ("o", left - right)):

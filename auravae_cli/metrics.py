@@ -35,7 +35,7 @@ def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None
         rows = slice(top, min(top + _STRIP, height) + SSIM_WINDOW - 1)
         for channel in range(3):
             total += _ssim_sum(image[rows, :, channel], reference[rows, :, channel])
-    return total / (height * width * 3)
+    return float(total / (height * width * 3))
 
 
 def _ssim_sum(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
