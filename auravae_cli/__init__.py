@@ -18,21 +18,23 @@ from auravae_cli.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from auravae_cli.action import act as act
-    from auravae_cli.codec import Codec as Codec
-    from auravae_cli.codec import load_codec as load_codec
+    from auravae_cli.codec import Codec as Codec, load_codec as load_codec
     from auravae_cli.errors import AuraVaeError as AuraVaeError
-    from auravae_cli.group import GROUP as GROUP
-    from auravae_cli.group import HV as HV
-    from auravae_cli.group import E as E
-    from auravae_cli.group import GroupElement as GroupElement
-    from auravae_cli.group import H as H
-    from auravae_cli.group import Irreps as Irreps
-    from auravae_cli.group import V as V
-    from auravae_cli.latentfile import LatentFile as LatentFile
-    from auravae_cli.latentfile import read_latents as read_latents
-    from auravae_cli.latentfile import stack as stack
-    from auravae_cli.metrics import psnr as psnr
-    from auravae_cli.metrics import ssim as ssim
+    from auravae_cli.group import (
+        GROUP as GROUP,
+        HV as HV,
+        E as E,
+        GroupElement as GroupElement,
+        H as H,
+        Irreps as Irreps,
+        V as V,
+    )
+    from auravae_cli.latentfile import (
+        LatentFile as LatentFile,
+        read_latents as read_latents,
+        stack as stack,
+    )
+    from auravae_cli.metrics import psnr as psnr, ssim as ssim
     from auravae_cli.prepare import Preparation as Preparation
 
 _HOME = {

@@ -26,7 +26,7 @@ from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.dtypes import FLOAT16, StoredDtype
 from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
 from auravae_cli.imagefile import LoadedImage, Pixels, from_pillow, from_unit, read_image
-from auravae_cli.latentfile import LatentFile, Record, Space
+from auravae_cli.latentfile import LatentFile, Record, Space, read_latents
 from auravae_cli.linear import LinearAutoencoder
 from auravae_cli.models import find_weights
 from auravae_cli.prepare import Preparation, PreparedImage
@@ -167,8 +167,6 @@ class Codec:
 
     def decode_latent(self, latent: LatentFile | Path | str, **options: Any) -> Pixels:
         """One stored latent => a picture; options as for `decode_latents`. Raises LatentFileError."""
-        from auravae_cli.latentfile import read_latents
-
         stored = latent if isinstance(latent, LatentFile) else read_latents(Path(latent))
         if stored.is_shard:
             raise LatentFileError("a shard of latents: expected a single one")
@@ -215,7 +213,7 @@ def load_codec(
         WeightsError: no such model, or damaged weights. DeviceError: no such device.
     """
     path, config = find_weights(model)
-    digest = file_sha256(path)
+    digest = _file_sha256(path)
     name = config.name if config else path.stem
     if config.kind == "linear" if config else _is_linear(path):
         linear = _load_linear(path, config)
@@ -233,7 +231,7 @@ def load_codec(
     return Codec(_space(name, digest, space), network, str(network.device), 8 if on_gpu else 1)
 
 
-def file_sha256(path: Path) -> str:
+def _file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, as `sha256sum` prints it. Raises WeightsError."""
     try:
         with path.open("rb") as file:

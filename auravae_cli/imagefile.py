@@ -1,8 +1,8 @@
 """Picture files to pixels. Every conversion that changes colours is stated in a notice.
 
-The order is: check the size, decode, apply the EXIF orientation, bring to RGB (16 bits a channel
-are kept where the file has them), convert an embedded ICC profile to sRGB, composite alpha on a
-background.
+The order is: check the size, decode, bring to RGB (16 bits a channel are kept where the file has
+them), convert an embedded ICC profile to sRGB, composite alpha on a background, apply the EXIF
+orientation.
 """
 
 from __future__ import annotations
@@ -20,40 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import (  # the plugins register the formats that Pillow would else look for, slowly
     AvifImagePlugin as AvifImagePlugin,
-)
-from PIL import (
     BmpImagePlugin as BmpImagePlugin,
-)
-from PIL import (
     ExifTags,
+    GifImagePlugin as GifImagePlugin,
     Image,
     ImageCms,
     ImageColor,
     ImageFile,
-    UnidentifiedImageError,
-)
-from PIL import (
-    GifImagePlugin as GifImagePlugin,
-)
-from PIL import (
     Jpeg2KImagePlugin as Jpeg2KImagePlugin,
-)
-from PIL import (
     JpegImagePlugin as JpegImagePlugin,
-)
-from PIL import (
     PngImagePlugin as PngImagePlugin,
-)
-from PIL import (
     PpmImagePlugin as PpmImagePlugin,
-)
-from PIL import (
     TgaImagePlugin as TgaImagePlugin,
-)
-from PIL import (
     TiffImagePlugin as TiffImagePlugin,
-)
-from PIL import (
+    UnidentifiedImageError,
     WebPImagePlugin as WebPImagePlugin,
 )
 

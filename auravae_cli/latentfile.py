@@ -99,11 +99,10 @@ class LatentFile:
     def require_space(self, space: Space) -> None:
         """Raise LatentMismatchError unless this latent lies in ``space``."""
         for name, found, expected in (
-            ("model", self.space.model, space.model),
             ("weights", self.space.weights_sha256, space.weights_sha256),
             ("representation", str(self.space.irreps), str(space.irreps)),
         ):
-            if name != "model" and found != expected:
+            if found != expected:
                 raise LatentMismatchError(
                     f"latent of model {self.space.model!r} ({name} {found[:12]}), but the model at hand is "
                     f"{space.model!r} ({name} {expected[:12]}); name its model with --model, "
@@ -223,8 +222,15 @@ def stack(latents: Sequence[LatentFile]) -> LatentFile:
     return replace(first, values=values, records=tuple(z.records[0] for z in latents))
 
 
+def record_to_json(record: Record) -> dict[str, Any]:
+    """A record's fields as JSON types, as they stand in a header."""
+    return {name: field.to_json(getattr(record, name)) for name, field in _FIELDS.items()}
+
+
 def _records_to_json(records: tuple[Record, ...], shard: bool) -> dict[str, Any]:
     """The fields of the only record; for a shard, those that all rows share, and the ``rows``."""
+    if not shard:
+        return record_to_json(records[0])
     columns = {name: [getattr(record, name) for record in records] for name in _FIELDS}
     shared = {
         n: column[0]
@@ -232,8 +238,6 @@ def _records_to_json(records: tuple[Record, ...], shard: bool) -> dict[str, Any]
         if column and column.count(column[0]) == len(column)
     }
     content = {name: _FIELDS[name].to_json(value) for name, value in shared.items()}
-    if not shard:
-        return content
     own = {
         name: map(_FIELDS[name].to_json, column)
         for name, column in columns.items()

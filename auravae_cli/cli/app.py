@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import gc
 import io
-import os
 import sys
 from typing import Annotated
 
@@ -73,9 +72,10 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EPIPE):
             raise
-        # The reader of our output went away, which is its right, or its disk is full. What is
-        # buffered still would be written, and fail, once more as the program ends.
+        # The reader of our output went away, which is its right, or its disk is full.
         if error.errno == errno.ENOSPC:
             print(f"error: cannot write to standard output: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from auravae_cli.pipeline.outputs import give_up_stdout
+
+        give_up_stdout()
         sys.exit(1)

@@ -60,6 +60,8 @@ def describe(latents: LatentFile) -> dict[str, Any]:
     """The facts of a latent file, as JSON types."""
     import numpy as np
 
+    from auravae_cli.latentfile import record_to_json
+
     values = latents.dtype.to_float32(latents.values)
     finite = values[np.isfinite(values)]
     axes = tuple(axis for axis in range(values.ndim) if axis != values.ndim - 3)
@@ -78,18 +80,7 @@ def describe(latents: LatentFile) -> dict[str, Any]:
         "tool_version": latents.tool_version,
     }
     if not latents.is_shard:
-        record = latents.records[0]
-        facts |= {
-            "image_size": list(record.image_size),
-            "padding": dict(
-                zip(("left", "right", "top", "bottom"), record.padding.as_tuple(), strict=True)
-            ),
-            "orientation": str(record.orientation),
-            "source": record.source,
-            "source_sha256": record.source_sha256,
-            "exif_orientation": record.exif_orientation,
-            "preparation": record.preparation,
-        }
+        facts |= record_to_json(latents.records[0])
     return facts | {
         "not_finite": int(values.size - finite.size),
         "minimum": float(finite.min()) if finite.size else None,

@@ -64,9 +64,8 @@ def pull(
     as_json: opt.AsJson = False,
 ) -> None:
     """Fetch a model's official weights into the hub's cache, check them and print their sha256."""
-    from auravae_cli.codec import file_sha256, load_codec
-    from auravae_cli.models import known_models
-    from auravae_cli.models import pull as fetch
+    from auravae_cli.codec import load_codec
+    from auravae_cli.models import known_models, pull as fetch
 
     config = known_models().get(name)
     if config is None:
@@ -76,7 +75,7 @@ def pull(
     facts = {
         "model": name,
         "path": str(path),
-        "sha256": file_sha256(path),
+        "sha256": codec.space.weights_sha256,
         "representation": str(codec.space.irreps),
         "downsampling_factor": codec.space.downsampling_factor,
     }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from auravae_cli.atomic import write_atomically
 from auravae_cli.codec import Codec
 from auravae_cli.errors import (
     LatentFileError,
@@ -20,7 +19,7 @@ from auravae_cli.imagewrite import picture_bytes, read_provenance
 from auravae_cli.latentfile import LatentFile, parse_latents
 from auravae_cli.models import known_models
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
-from auravae_cli.pipeline.outputs import Job, refuse_to_replace, stands, write_to_stdout
+from auravae_cli.pipeline.outputs import Job, refuse_to_replace, stands, write_result
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class ReadLatent:
 
     latent: LatentFile
     codec: Codec
+    suffix: str
     provenance: dict[str, Any]
 
 
@@ -67,7 +67,7 @@ def decode_files(
                 return skipped(job)
             refuse_to_replace(job.output, options.overwrite)
             refuse_source(job.output, latent)
-        content = ReadLatent(latent, codec, provenance)
+        content = ReadLatent(latent, codec, suffix, provenance)
         key = (codec.space, latent.values.shape)
         return Ready(job, key, content, batch_size or codec.batch_size)
 
@@ -82,14 +82,13 @@ def decode_files(
 
     def store(ready: Ready[ReadLatent], pixels: Any) -> Outcome:
         job = ready.job
-        suffix = options.suffix if job.output is None else job.output.suffix
         content = picture_bytes(
-            pixels, suffix, quality=options.quality, provenance=ready.content.provenance
+            pixels,
+            ready.content.suffix,
+            quality=options.quality,
+            provenance=ready.content.provenance,
         )
-        if job.output is None:
-            write_to_stdout([content])
-        else:
-            write_atomically(job.output, content)
+        write_result(job.output, content)
         orientation = str(ready.content.latent.records[0].orientation)
         return done(
             job, image_size=list(pixels.shape[:2]), orientation=orientation, bytes=len(content)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from auravae_cli.atomic import write_atomically
 from auravae_cli.codec import Codec
 from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import InputImageError, LatentFileError
@@ -22,7 +21,7 @@ from auravae_cli.pipeline.outputs import (
     refuse_to_replace,
     refuse_to_replace_input,
     stands,
-    write_to_stdout,
+    write_result,
 )
 from auravae_cli.prepare import Preparation, PreparedImage
 
@@ -63,10 +62,7 @@ def encode_files(
         source = job.source.relative.as_posix() if job.source.path else None
         latent = codec.store(z, image, options.stored_dtype, source)
         content = latent.to_bytes()
-        if job.output is None:
-            write_to_stdout([content])
-        else:
-            write_atomically(job.output, content)
+        write_result(job.output, content)
         size = latent.records[0].image_size
         return done(
             job,

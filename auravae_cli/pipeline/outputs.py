@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import OutputError
 from auravae_cli.pipeline.inputs import STREAM, Source
 from auravae_cli.suffixes import LATENTS, PICTURES
@@ -91,6 +92,11 @@ def stands(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of these
 
 
+def give_up_stdout() -> None:
+    """After a failed write: what is buffered still would fail once more as the program ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def write_to_stdout(chunks: Iterable[bytes | memoryview]) -> None:
     """Write data to standard output, all of it. Raises OutputError where it does not take it."""
     try:
@@ -99,10 +105,17 @@ def write_to_stdout(chunks: Iterable[bytes | memoryview]) -> None:
     except BrokenPipeError:  # the reader went away: `main` knows what to do
         raise
     except OSError as error:
-        # What is buffered still would be written, and fail, once more as the program ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()
         reason = error.strerror or error
         raise OutputError(f"cannot write to standard output: {reason}") from error
+
+
+def write_result(output: Path | None, content: bytes) -> None:
+    """Write a whole result to its place, or to standard output. Raises OutputError."""
+    if output is None:
+        write_to_stdout([content])
+    else:
+        write_atomically(output, content)
 
 
 def refuse_to_replace(output: Path, overwrite: bool) -> None:

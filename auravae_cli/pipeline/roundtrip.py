@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from auravae_cli.action import act_on_base
-from auravae_cli.atomic import write_atomically
 from auravae_cli.codec import Codec
 from auravae_cli.errors import InputImageError
 from auravae_cli.group import GroupElement
@@ -25,7 +24,7 @@ from auravae_cli.pipeline.outputs import (
     Job,
     refuse_to_replace,
     refuse_to_replace_input,
-    write_to_stdout,
+    write_result,
 )
 from auravae_cli.sheet import DIFFERENCE_GAIN, contact_sheet, difference
 from auravae_cli.suffixes import ROUNDTRIP, SHEET
@@ -156,8 +155,5 @@ def _write(
     started = time.perf_counter()
     suffix = options.suffix if path is None else path.suffix
     content = picture_bytes(pixels, suffix, quality=options.quality, provenance=note)
-    if path is None:
-        write_to_stdout([content])
-    else:
-        write_atomically(path, content)
+    write_result(path, content)
     return time.perf_counter() - started

@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 COMMANDS = (["info"], ["info", "--json"], ["decode"], ["decode", "--any-model"], ["flip", "-HV"])
 QUICK = settings(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from auravae_cli.action import act_on_base
 from auravae_cli.geometry import Padding, padding_for
