@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from auravae_cli.errors import ConfigError
 from auravae_cli.group import Irreps
 
 IMAGE_CHANNELS = 3
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,13 @@ class LatentSpace:
     irreps: Irreps = Irreps.parse("12xee+2xoe+2xeo")
     clamp: float = 8.0
 
+    @property
+    def faults(self) -> list[str]:
+        """What contradicts itself; empty where nothing does."""
+        if self.irreps.dim == self.channels:
+            return []
+        return [f"irreps: {self.irreps} does not add up to {self.channels} channels"]
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -127,61 +137,77 @@ def configs_path() -> Path:
 
 def read_model_config(path: Path) -> ModelConfig:
     """Read a file of ``configs/model``. All its faults are reported in one `ConfigError`."""
+    return read_config(path, ModelConfig)
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Read a TOML file as a frozen dataclass, tables as the dataclasses that its fields name.
+
+    Raises:
+        ConfigError: lists every unknown, missing or mistyped key, and what the ``faults`` property
+            of any of the dataclasses finds.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+    return build_config(table, kind, str(path))
+
+
+def build_config(table: Mapping[str, Any], kind: type[Config], origin: str) -> Config:
+    """A dataclass from a parsed table; see `read_config`. ``origin`` names it in the error."""
     faults: list[str] = []
-    sections = {"architecture": Architecture, "space": LatentSpace}
-    for name, kind in sections.items():
-        if name in table:
-            table[name] = _build(kind, table[name], f"{name}.", faults)
-    config: ModelConfig | None = _build(ModelConfig, table, "", faults)
-    if isinstance(architecture := table.get("architecture"), Architecture):
-        faults += architecture.faults
-    if isinstance(space := table.get("space"), LatentSpace) and space.irreps.dim != space.channels:
-        faults.append(f"space.irreps: {space.irreps} does not add up to {space.channels} channels")
+    config: Config | None = _build(kind, table, "", faults)
     if faults or config is None:
-        raise ConfigError("\n".join([f"{path}:", *(f"  {fault}" for fault in faults)]))
+        raise ConfigError("\n".join([f"{origin}:", *(f"  {fault}" for fault in faults)]))
     return config
 
 
 def _build(kind: type, table: Any, prefix: str, faults: list[str]) -> Any:
-    """A dataclass from a TOML table; unknown, missing and mistyped keys go to ``faults``."""
+    """A dataclass from a TOML table, or None; what is wrong goes to ``faults``."""
     if not isinstance(table, dict):
         faults.append(f"{prefix.rstrip('.')}: expected a table, found {table!r}")
         return None
-    known = {field.name: str(field.type) for field in fields(kind)}
-    faults += [f"{prefix}{key}: unknown key" for key in table if key not in known]
-    values = {key: value for key, value in table.items() if key in known}
-    sound = True
-    for key, value in values.items():
-        try:
-            values[key] = _convert(value, known[key])
-        except ValueError as error:
-            faults.append(f"{prefix}{key}: {error}")
-            sound = False
-    try:
-        built = kind(**values)
-    except TypeError as error:
-        faults.append(f"{prefix or 'file'}: {str(error).partition('() ')[2]}")
+    types = get_type_hints(kind)
+    found = len(faults)
+    faults += [f"{prefix}{key}: unknown key" for key in table if key not in types]
+    values = {}
+    for key in table:
+        if key in types:
+            values[key] = _convert(table[key], types[key], f"{prefix}{key}", faults)
+    missing = [
+        field.name
+        for field in fields(kind)
+        if field.name not in table and field.default is field.default_factory is MISSING
+    ]
+    if missing:
+        faults.append(f"{prefix.rstrip('.') or 'file'}: missing {', '.join(missing)}")
+    if len(faults) > found:
         return None
-    return built if sound else None
+    built = kind(**values)
+    faults += [f"{prefix}{fault}" for fault in getattr(built, "faults", [])]
+    return built
 
 
-def _convert(value: Any, annotation: str) -> Any:
-    """A TOML value as the annotated type; ValueError says what was found and expected."""
-    if annotation == "Irreps" and isinstance(value, str):
-        return Irreps.parse(value)
-    if annotation == "tuple[int, ...]":
-        if isinstance(value, list) and all(type(item) is int for item in value):
-            return tuple(value)
-        raise ValueError(f"expected a list of integers, found {value!r}")
-    if annotation == "float" and type(value) in (int, float):
+def _convert(value: Any, kind: Any, place: str, faults: list[str]) -> Any:
+    """A TOML value as the annotated type; what was found and expected goes to ``faults``."""
+    if get_origin(kind) is UnionType:  # X | None: TOML has no null, so a value is never None
+        kind = next(choice for choice in get_args(kind) if choice is not type(None))
+    if is_dataclass(kind) and kind is not Irreps:
+        return _build(kind, value, f"{place}.", faults)  # type: ignore[arg-type]
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        if isinstance(value, list):
+            return tuple(_convert(v, item, f"{place}[{i}]", faults) for i, v in enumerate(value))
+        faults.append(f"{place}: expected a list, found {value!r}")
+    elif kind is Irreps and isinstance(value, str):
+        try:
+            return Irreps.parse(value)
+        except ValueError as error:
+            faults.append(f"{place}: {error}")
+    elif kind is float and type(value) is int:
         return float(value)
-    expected = {"int": int, "float": float, "str": str, "str | None": str, "Irreps": str}.get(
-        annotation
-    )
-    if expected and value is not None and type(value) is not expected:
-        raise ValueError(f"expected {expected.__name__}, found {value!r}")
+    elif type(value) is not kind:
+        name = "str" if kind is Irreps else kind.__name__
+        faults.append(f"{place}: expected {name}, found {value!r}")
     return value

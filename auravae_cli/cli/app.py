@@ -20,6 +20,7 @@ from auravae_cli.cli.flip import flip
 from auravae_cli.cli.info import info
 from auravae_cli.cli.models import app as models_app
 from auravae_cli.cli.roundtrip import roundtrip
+from auravae_cli.cli.train import train
 from auravae_cli.errors import AuraVaeError, ModelError
 from auravae_cli.version import __version__
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (encode, decode, flip, roundtrip, info):
+for command in (encode, decode, flip, roundtrip, info, train):
     app.command()(command)
 app.add_typer(models_app, name="models")
 

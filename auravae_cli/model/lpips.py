@@ -1,0 +1,104 @@
+"""LPIPS, the learned perceptual distance (Zhang et al. 2018, version 0.1, VGG16).
+
+Its weights are not part of this package. They come from a safetensors file with the names of
+torchvision's ``vgg16.features`` and ``lin0`` to ``lin4`` (convolutions may be int8 with a
+``weight_scale`` per output channel), or from the ``lpips`` package where that is installed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from auravae_cli.errors import WeightsError
+
+CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+POOLED_BEFORE = (5, 10, 17, 24)
+TAPPED_AFTER = (2, 7, 14, 21, 28)
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+
+
+class Lpips(nn.Module):
+    """The distance of pictures [B, 3, H, W] in [-1, 1], at least 16 pixels a side: [B]."""
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1))
+        self.register_buffer("scale", torch.tensor(SCALE).view(3, 1, 1))
+        for name, tensor in weights.items():
+            self.register_buffer(name.replace(".", "_"), tensor)
+
+    def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        with torch.no_grad():
+            expected = self._features(reference)
+        distance = torch.zeros((), device=image.device)
+        for tap, (a, b) in enumerate(zip(self._features(image), expected, strict=True)):
+            head = getattr(self, f"lin{tap}_weight")
+            distance = distance + F.conv2d((a - b).square(), head).mean((1, 2, 3))
+        return distance
+
+    def _features(self, x: Tensor) -> list[Tensor]:
+        """The tapped features, each of unit length over its channels."""
+        x = (x - self.shift) / self.scale
+        tapped = []
+        for layer in CONVOLUTIONS:
+            if layer in POOLED_BEFORE:
+                x = F.max_pool2d(x, 2)
+            weight, bias = (getattr(self, f"features_{layer}_{n}") for n in ("weight", "bias"))
+            x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            if layer in TAPPED_AFTER:
+                values = x.float()
+                tapped.append(values / (values.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return tapped
+
+
+def load_lpips(path: str | None) -> Lpips:
+    """LPIPS from a weights file, or from the ``lpips`` package where ``path`` is None.
+
+    Raises:
+        WeightsError: the file does not hold it, or the package is not installed.
+    """
+    weights = _from_file(Path(path)) if path else _from_package()
+    names = [f"features.{layer}.{kind}" for layer in CONVOLUTIONS for kind in ("weight", "bias")]
+    names += [f"lin{tap}.weight" for tap in range(len(TAPPED_AFTER))]
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise WeightsError(f"{path or 'lpips'}: no LPIPS of VGG16: {missing[0]} is missing")
+    return Lpips({name: weights[name] for name in names}).eval()
+
+
+def _from_file(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot be read as LPIPS weights: {error}") from error
+    for name in list(tensors):
+        if name.endswith(".weight_scale"):
+            scale = tensors.pop(name).view(-1, 1, 1, 1)
+            weight = name.removesuffix("_scale")
+            tensors[weight] = tensors[weight].float() * scale
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def _from_package() -> dict[str, Tensor]:
+    try:
+        import lpips
+    except ImportError:
+        raise WeightsError(
+            "LPIPS needs its weights: name a file, or pip install lpips; or set its weight to 0"
+        ) from None
+    state = lpips.LPIPS(net="vgg", verbose=False).state_dict()
+    weights = {}
+    for name, tensor in state.items():
+        kind = name.rpartition(".")[2]
+        if name.startswith("net.slice"):  # net.slice2.5.weight: the number is torchvision's
+            weights[f"features.{name.split('.')[2]}.{kind}"] = tensor
+        elif name.startswith("lin") and name[3].isdigit():  # lin0.model.1.weight
+            weights[f"{name[:4]}.weight"] = tensor
+    return weights

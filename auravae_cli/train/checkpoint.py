@@ -1,0 +1,87 @@
+"""Checkpoints: the whole state of a run, to go on from as if nothing had happened."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from auravae_cli.atomic import atomic_file
+from auravae_cli.errors import ConfigError, WeightsError
+from auravae_cli.train.loop import State
+from auravae_cli.train.recipe import Recipe
+
+FILE_NAME = "checkpoint.pt"
+# What may differ between the parts of one run: it changes where things are, not what is computed.
+FREE = ("checkpoint_every", "lpips_weights", "data.sources", "compile")
+_MODULES = ("autoencoder", "ema", "discriminator")
+_OPTIMIZERS = ("optimizers", "discriminator_optimizers")
+
+
+def write_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
+    """Write the state, whole or not at all. Raises OutputError."""
+    content: dict[str, Any] = {"step": state.step, "recipe": json.dumps(facts(recipe))}
+    for name in _MODULES:
+        module = getattr(state, name)
+        content[name] = None if module is None else module.state_dict()
+    for name in _OPTIMIZERS:
+        content[name] = [optimizer.state_dict() for optimizer in getattr(state, name)]
+    with atomic_file(path) as file:
+        torch.save(content, file)
+
+
+def read_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
+    """Fill ``state`` from a checkpoint of the same recipe.
+
+    Raises:
+        ConfigError: it was made with another recipe; all differences are listed.
+        WeightsError: the file is damaged.
+    """
+    try:
+        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        before = json.loads(content["recipe"])
+    except Exception as error:  # torch meets damaged files with errors of every type
+        raise WeightsError(
+            f"{path}: damaged checkpoint ({error}); remove it to start anew"
+        ) from error
+    now = facts(recipe)
+    differences = [
+        f"  {key}: {before.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if differences:
+        listed = "\n".join(differences)
+        raise ConfigError(
+            f"{path}: made with another recipe; go on with that one, or name another folder:\n{listed}"
+        )
+    state.step = content["step"]
+    for name in _MODULES:
+        if (module := getattr(state, name)) is not None:
+            module.load_state_dict(content[name])
+    for name in _OPTIMIZERS:
+        for optimizer, saved in zip(getattr(state, name), content[name], strict=True):
+            optimizer.load_state_dict(saved)
+
+
+def facts(recipe: Recipe) -> dict[str, Any]:
+    """What decides the result, as flat JSON: dotted key => value."""
+    flat = _flat(json.loads(json.dumps(asdict(recipe), default=str)), "")
+    return {key: value for key, value in flat.items() if key not in FREE}
+
+
+def _flat(value: Any, prefix: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        items: Any = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        items = enumerate(value)
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat

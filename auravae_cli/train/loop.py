@@ -1,0 +1,172 @@
+"""The training loop: a generator of step records, resumable bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from auravae_cli.errors import ComputeError
+from auravae_cli.model.lpips import load_lpips
+from auravae_cli.model.tied import PIXELS
+from auravae_cli.train import losses
+from auravae_cli.train.data import Pictures, batches
+from auravae_cli.train.networks import TrainedAutoencoder, build, build_discriminator, flip_each
+from auravae_cli.train.optimizers import build_optimizers, learning_rate, update
+from auravae_cli.train.processes import Processes
+from auravae_cli.train.recipe import Recipe
+
+MAX_SKIPPED = 20  # steps in a row whose gradient is not finite
+
+
+@dataclass
+class State:
+    """All that a run changes: what a checkpoint holds."""
+
+    step: int
+    autoencoder: TrainedAutoencoder
+    ema: TrainedAutoencoder
+    optimizers: list[torch.optim.Optimizer]
+    discriminator: nn.Module | None = None
+    discriminator_optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step did; ``losses`` are not weighted."""
+
+    step: int
+    losses: dict[str, float]
+    psnr: float
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+
+
+def initial_state(recipe: Recipe, device: torch.device) -> State:
+    """The state before the first step."""
+    autoencoder = build(recipe).to(device)
+    ema = copy.deepcopy(autoencoder).requires_grad_(False)
+    state = State(0, autoencoder, ema, build_optimizers(autoencoder, recipe.optimizer))
+    if any(stage.losses.gan for stage in recipe.stages):
+        state.discriminator = build_discriminator().to(device)
+        adamw = replace(recipe.optimizer, kind="adamw")
+        state.discriminator_optimizers = build_optimizers(state.discriminator, adamw)
+    return state
+
+
+def train(
+    state: State,
+    recipe: Recipe,
+    pictures: Pictures,
+    device: torch.device,
+    processes: Processes,
+    workers: int = 2,
+) -> Iterator[StepRecord]:
+    """Train from ``state.step`` to the end; ``state`` is up to date whenever a record is yielded.
+
+    Every draw depends on the seed, the step and the process alone, so a run that goes on from a
+    checkpoint computes what an undisturbed one would.
+
+    Raises:
+        ComputeError: the gradient is not finite, many steps in a row.
+    """
+    lpips = None
+    if any(stage.losses.lpips for stage in recipe.stages):
+        lpips = load_lpips(recipe.lpips_weights).to(device)
+    model = processes.wrap(state.autoencoder)
+    if recipe.compile:
+        model = torch.compile(model)
+    skipped = 0
+    stream = batches(
+        pictures.training, recipe, state.step, processes.rank, processes.world_size, workers
+    )
+    for batch in stream:
+        started = time.perf_counter()
+        step = state.step
+        rate = learning_rate(step, recipe)
+        images = torch.from_numpy(batch).to(device, non_blocking=True).float() / 127.5 - 1
+        values, norm = _update(state, model, recipe, images, rate, lpips, processes)
+        skipped = 0 if math.isfinite(norm) else skipped + 1
+        if skipped > MAX_SKIPPED:
+            raise ComputeError(
+                f"step {step}: the gradient has not been finite for {skipped} steps; lower the "
+                "learning rate, or train in float32"
+            )
+        state.step = step + 1
+        psnr = 10 * math.log10(4 / max(values["mse"], 1e-12))
+        yield StepRecord(step, values, psnr, rate, norm, time.perf_counter() - started)
+
+
+def _update(
+    state: State,
+    model: Any,
+    recipe: Recipe,
+    images: Tensor,
+    rate: float,
+    lpips: Any,
+    processes: Processes,
+) -> tuple[dict[str, float], float]:
+    """One step of the optimizers: the losses and the gradient's norm."""
+    weights = recipe.stage_at(state.step).losses
+    factors, flips = _draws(recipe, state.step, processes.rank, images)
+    with torch.autocast(images.device.type, torch.bfloat16, recipe.precision == "bfloat16"):
+        reconstruction, latent = model(images, factors, flips)
+        reconstruction, latent = reconstruction.float(), latent.float()
+        target = images if flips is None else flip_each(images, flips, PIXELS)
+        found = losses.reconstruction_losses(reconstruction, target, latent, weights, lpips)
+        if weights.gan:
+            found["gan"] = _adversarial_loss(state, recipe, reconstruction, target, processes)
+    losses.weighted_sum(found, weights).backward()
+    norm = update(state.optimizers, state.autoencoder, rate, recipe.optimizer.clip_norm)
+    _average(state, recipe.optimizer.ema)
+    return {name: float(value.detach()) for name, value in found.items()}, norm
+
+
+def _draws(
+    recipe: Recipe, step: int, rank: int, images: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """The step's noise factors [B, C, h, w] and group elements [2, B]; None where not wanted."""
+    generator = torch.Generator().manual_seed(hash((recipe.seed, step, rank)) & (2**63 - 1))
+    batch, factor = len(images), recipe.architecture.downsampling_factor
+    factors = flips = None
+    if recipe.noise.level and recipe.noise.share:
+        cells = [side // factor for side in images.shape[2:]]
+        normal = torch.randn(batch, recipe.space.channels, *cells, generator=generator)
+        noisy = torch.rand(batch, generator=generator) < recipe.noise.share
+        factors = 1 + recipe.noise.level * normal * noisy[:, None, None, None]
+        factors = factors.to(images.device, non_blocking=True)
+    if recipe.equivariance == "learned":
+        flips = torch.rand(2, batch, generator=generator) < 0.5
+        flips = flips.to(images.device, non_blocking=True)
+    return factors, flips
+
+
+def _adversarial_loss(
+    state: State, recipe: Recipe, fake: Tensor, real: Tensor, processes: Processes
+) -> Tensor:
+    """Train the discriminator for one step; what it then says about the reconstructions."""
+    discriminator = state.discriminator
+    assert discriminator is not None
+    discriminator.zero_grad(set_to_none=True)  # what the generator's loss left there
+    losses.discriminator_loss(discriminator(real), discriminator(fake.detach())).backward()
+    processes.average_gradients(discriminator)
+    rate, clip_norm = recipe.discriminator_learning_rate, recipe.optimizer.clip_norm
+    update(state.discriminator_optimizers, discriminator, rate, clip_norm)
+    with torch.no_grad():
+        expected = discriminator(real)
+    return losses.generator_loss(expected, discriminator(fake))
+
+
+def _average(state: State, decay: float) -> None:
+    """Move the averaged weights towards the trained ones, faster in the first steps."""
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    with torch.no_grad():
+        averaged, trained = list(state.ema.parameters()), list(state.autoencoder.parameters())
+        torch._foreach_lerp_(averaged, trained, 1 - decay)

@@ -1,0 +1,79 @@
+"""The losses. Pictures [B, 3, H, W] in [-1, 1], latents [B, C, h, w]; each gives a scalar.
+
+All are invariant under flips of their arguments, so exact equivariance costs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from auravae_cli.train.recipe import LossWeights
+
+BANDS = 2
+
+
+def high_frequency(image: Tensor, target: Tensor) -> Tensor:
+    """The mean absolute error of the finest bands of the Laplacian pyramid (Burt, Adelson 1983).
+
+    L1 and MSE are dominated by large areas; this is what keeps edges and lettering sharp.
+    """
+    error, total = image - target, torch.zeros((), device=image.device)
+    for _ in range(BANDS):
+        coarse = F.avg_pool2d(error, 2)
+        total = total + (error - F.interpolate(coarse, scale_factor=2.0)).abs().mean()
+        error = coarse
+    return total
+
+
+def anchor(latent: Tensor) -> Tensor:
+    """Holds every channel's standard deviation near 1: the mean square of its log-variance.
+
+    With multiplicative noise no loss but this one sees the latent's scale: the reference's mean
+    z^2 would only shrink it.
+    """
+    variance = latent.var((0, 2, 3))
+    return (variance + 1e-6).log().square().mean()
+
+
+def reconstruction_losses(
+    image: Tensor,
+    target: Tensor,
+    latent: Tensor,
+    weights: LossWeights,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None,
+) -> dict[str, Tensor]:
+    """Every loss of positive weight but the adversarial one, by name, not yet weighted.
+
+    ``mse`` is always there: the log gives the PSNR from it.
+    """
+    losses = {"mse": (image - target).square().mean()}
+    if weights.l1:
+        losses["l1"] = (image - target).abs().mean()
+    if weights.lpips and lpips:
+        losses["lpips"] = lpips(image, target).mean()
+    if weights.high_frequency:
+        losses["high_frequency"] = high_frequency(image, target)
+    if weights.anchor:
+        losses["anchor"] = anchor(latent)
+    return losses
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
+    """What is minimised."""
+    factors = asdict(weights)
+    return torch.stack([factors[name] * value for name, value in losses.items()]).sum()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Binary cross-entropy of the discriminator's logits (the reference's)."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def generator_loss(real: Tensor, fake: Tensor, margin: float = 0.1) -> Tensor:
+    """How far reconstructions score below the pictures themselves (the reference's, hinged)."""
+    return F.relu(real.detach() - fake - margin).mean()

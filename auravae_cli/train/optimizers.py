@@ -1,0 +1,64 @@
+"""Which parameter is trained by which optimizer, and at what rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from auravae_cli.train.muon import Muon
+from auravae_cli.train.recipe import Optimizer, Recipe
+
+ENDS = ("conv_in", "conv_out")
+
+
+def build_optimizers(module: nn.Module, settings: Optimizer) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for all convolutions but the first and last of each half.
+
+    Biases and norms are not decayed.
+    """
+    matrices, ends, vectors = [], [], []
+    for name, parameter in module.named_parameters():
+        if parameter.ndim <= 1:
+            vectors.append(parameter)
+        elif settings.kind == "muon" and not any(end in name for end in ENDS):
+            matrices.append(parameter)
+        else:
+            ends.append(parameter)
+    groups = [
+        {"params": ends, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2))
+    ]
+    if matrices:
+        optimizers.append(
+            Muon(matrices, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        )
+    return optimizers
+
+
+def update(
+    optimizers: Sequence[torch.optim.Optimizer], module: nn.Module, rate: float, clip_norm: float
+) -> float:
+    """Clip the gradient and take a step, unless it is not finite; the gradient's norm."""
+    norm = float(nn.utils.clip_grad_norm_(module.parameters(), clip_norm))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if math.isfinite(norm):
+            optimizer.step()
+    module.zero_grad(set_to_none=True)
+    return norm
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine that ends at zero after the last step."""
+    warmup = recipe.optimizer.warmup_steps
+    if step < warmup:
+        return recipe.optimizer.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, recipe.num_steps - warmup)
+    return recipe.optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

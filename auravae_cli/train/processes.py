@@ -1,0 +1,64 @@
+"""One process or many: what DistributedDataParallel under ``torchrun`` needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's number, and how many there are."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and reports."""
+        return self.rank == 0
+
+    def device(self, name: str) -> torch.device:
+        """The device called ``auto``, ``cpu`` or ``cuda``; of several GPUs, this process's own."""
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(name, self.local_rank) if name == "cuda" else torch.device(name)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """A module whose backward pass averages gradients over all processes."""
+        return DistributedDataParallel(module) if self.world_size > 1 else module
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Average a module's gradients over all processes, where it is not wrapped."""
+        if self.world_size > 1:
+            for parameter in module.parameters():
+                distributed.all_reduce(parameter.grad)
+                assert parameter.grad is not None
+                parameter.grad /= self.world_size
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` started; just this one where it did not."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield Processes()
+        return
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        processes = Processes(
+            distributed.get_rank(), world_size, int(os.environ.get("LOCAL_RANK", "0"))
+        )
+        if on_gpu:
+            torch.cuda.set_device(processes.local_rank)
+        yield processes
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,201 @@
+"""The recipe of a training run: a file of ``configs/train`` as frozen data. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from auravae_cli.config import Architecture, LatentSpace
+
+EQUIVARIANCE = ("exact", "learned")
+PRECISIONS = ("float32", "bfloat16")
+OPTIMIZERS = ("adamw", "muon")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on.
+
+    ``sources`` are folders and WebDataset tars of pictures. A share ``drawn`` of the samples is
+    text and line art, made on the fly; a share ``reduced`` of the crops is taken from the picture
+    at a random scale, down to ``min_scale``. ``num_validation`` pictures are held out. Pictures
+    are kept decoded in memory, reduced to ``max_side`` pixels where they are longer.
+    """
+
+    sources: tuple[str, ...] = ()
+    drawn: float = 0.05
+    reduced: float = 0.5
+    min_scale: float = 0.5
+    max_side: int = 1024
+    num_validation: int = 16
+
+    @property
+    def faults(self) -> list[str]:
+        """What is out of range; empty where nothing is."""
+        return [
+            *_shares(self, "drawn", "reduced"),
+            *_positive(self, "min_scale", "max_side", "num_validation"),
+            *(["min_scale: must be at most 1"] if self.min_scale > 1 else []),
+        ]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The latent noise: z * (1 + level * n), n standard normal, on a share of the samples."""
+
+    level: float = 0.1
+    share: float = 0.8
+
+    @property
+    def faults(self) -> list[str]:
+        """What is out of range; empty where nothing is."""
+        return [*_shares(self, "share"), *_at_least_zero(self, "level")]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The weight of each loss; one of weight 0 is not computed. `losses` defines them."""
+
+    l1: float = 1.0
+    mse: float = 2.0
+    lpips: float = 0.0
+    high_frequency: float = 0.1
+    anchor: float = 0.02
+    gan: float = 0.0
+
+    @property
+    def faults(self) -> list[str]:
+        """What is out of range; empty where nothing is."""
+        faults = _at_least_zero(self, *(field.name for field in fields(self)))
+        return faults or ([] if self.l1 + self.mse > 0 else ["l1 or mse must be positive"])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run with crops of one size; ``losses`` applies from here on."""
+
+    steps: int
+    crop_size: int
+    batch_size: int
+    losses: LossWeights = LossWeights()
+
+    @property
+    def faults(self) -> list[str]:
+        """What is out of range; empty where nothing is."""
+        return _positive(self, "steps", "crop_size", "batch_size")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW or Muon, with a linear warm-up and a cosine to zero over all stages.
+
+    ``ema`` is the decay of the averaged weights, which are what a run is for.
+    """
+
+    kind: str = "adamw"
+    learning_rate: float = 6e-4
+    warmup_steps: int = 200
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 1e-3
+    clip_norm: float = 1.0
+    ema: float = 0.999
+
+    @property
+    def faults(self) -> list[str]:
+        """What is out of range; empty where nothing is."""
+        return [
+            *_choice(self, "kind", OPTIMIZERS),
+            *_shares(self, "beta1", "beta2", "ema"),
+            *_positive(self, "learning_rate", "clip_norm"),
+            *_at_least_zero(self, "warmup_steps", "weight_decay"),
+        ]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a run computes.
+
+    ``equivariance`` is ``exact`` (tied weights) or ``learned`` (the reference's: a random group
+    element on latent and target, one draw a sample). ``start`` is ``random``, ``linear`` (the
+    closed form of `warmstart`) or the path of a checkpoint.
+    """
+
+    name: str
+    architecture: Architecture
+    stages: tuple[Stage, ...]
+    space: LatentSpace = LatentSpace()
+    start: str = "random"
+    equivariance: str = "exact"
+    data: Data = Data()
+    noise: Noise = Noise()
+    optimizer: Optimizer = Optimizer()
+    discriminator_learning_rate: float = 2e-4
+    precision: str = "bfloat16"
+    compile: bool = False
+    seed: int = 0
+    lpips_weights: str | None = None
+    checkpoint_every: int = 500
+
+    @property
+    def num_steps(self) -> int:
+        """The steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage that step number ``step``, from 0, belongs to."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+    @property
+    def faults(self) -> list[str]:
+        """What is out of range or contradicts itself; empty where nothing does."""
+        faults = _positive(self, "checkpoint_every", "discriminator_learning_rate")
+        if not self.stages:
+            faults.append("stages: expected at least one")
+        faults += _choice(self, "equivariance", EQUIVARIANCE)
+        faults += _choice(self, "precision", PRECISIONS)
+        for index, stage in enumerate(self.stages):
+            if stage.crop_size % self.architecture.downsampling_factor:
+                faults.append(
+                    f"stages[{index}].crop_size: expected a multiple of "
+                    f"{self.architecture.downsampling_factor}, found {stage.crop_size}"
+                )
+        if self.architecture.latent_channels != self.space.channels:
+            faults.append(
+                f"architecture.latent_channels: {self.architecture.latent_channels}, but "
+                f"space.channels: {self.space.channels}"
+            )
+        return faults
+
+
+def _choice(table: Any, name: str, choices: tuple[str, ...]) -> list[str]:
+    value = getattr(table, name)
+    return [] if value in choices else [f"{name}: expected {' or '.join(choices)}, found {value!r}"]
+
+
+def _shares(table: Any, *names: str) -> list[str]:
+    return [
+        f"{name}: expected a share from 0 to 1, found {getattr(table, name)}"
+        for name in names
+        if not 0 <= getattr(table, name) <= 1
+    ]
+
+
+def _positive(table: Any, *names: str) -> list[str]:
+    return [
+        f"{name}: expected a positive number, found {getattr(table, name)}"
+        for name in names
+        if not getattr(table, name) > 0
+    ]
+
+
+def _at_least_zero(table: Any, *names: str) -> list[str]:
+    return [
+        f"{name}: expected at least 0, found {getattr(table, name)}"
+        for name in names
+        if not getattr(table, name) >= 0
+    ]

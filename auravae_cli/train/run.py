@@ -1,0 +1,158 @@
+"""A training run in a folder: what is read, written and reported around the loop.
+
+RUN/checkpoint.pt       the whole state, to go on from
+RUN/log.jsonl           a line every few steps, and one for each validation
+RUN/preview.png         held-out pictures beside their reconstructions
+RUN/model.safetensors   the result: averaged weights, loads with --model
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from auravae_cli.atomic import write_atomically
+from auravae_cli.imagefile import Pixels, from_unit, to_unit
+from auravae_cli.imagewrite import picture_bytes
+from auravae_cli.metrics import psnr, ssim
+from auravae_cli.model.tied import load_whole_state, whole_state
+from auravae_cli.model.weights import read_checkpoint as read_weights
+from auravae_cli.sheet import contact_sheet
+from auravae_cli.train import checkpoint
+from auravae_cli.train.data import Batch, Pictures, make_batch, read_pictures
+from auravae_cli.train.export import latent_deviation, model_card, unit_deviation, write_weights
+from auravae_cli.train.loop import State, StepRecord, initial_state, train
+from auravae_cli.train.networks import TrainedAutoencoder
+from auravae_cli.train.processes import Processes
+from auravae_cli.train.recipe import Recipe, Stage
+from auravae_cli.train.warmstart import warm_start
+
+LOG_EVERY = 10
+PREVIEW_SIDE = 256
+PREVIEW_COUNT = 8
+START_SIDE, START_COUNT = 128, 24  # the crops that a linear start is fitted on
+SCALE_COUNT = 64  # the pictures that the latent's deviation is measured on
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How the averaged weights do on the held-out pictures: means over pictures."""
+
+    step: int
+    psnr: float
+    ssim: float
+
+
+def run_training(
+    recipe: Recipe,
+    folder: Path,
+    device: torch.device,
+    processes: Processes,
+    workers: int = 2,
+) -> Iterator[StepRecord | Validation]:
+    """Train in a folder, from its checkpoint if it holds one; records and validations as they come.
+
+    Whenever the consumer stops, in the middle or by an exception, the checkpoint is written first.
+
+    Raises:
+        ConfigError: no pictures, or a checkpoint of another recipe. WeightsError: damaged weights.
+        OutputError: the folder cannot be written.
+    """
+    pictures = read_pictures(recipe.data)
+    state = initial_state(recipe, device)
+    checkpoint_path = folder / checkpoint.FILE_NAME
+    if checkpoint_path.is_file():
+        checkpoint.read_checkpoint(checkpoint_path, state, recipe)
+    else:
+        start(state, recipe, pictures)
+    saved = state.step
+    try:
+        for record in train(state, recipe, pictures, device, processes, workers):
+            if processes.is_first and record.step % LOG_EVERY == 0:
+                _log(folder, asdict(record))
+            yield record
+            if processes.is_first and state.step % recipe.checkpoint_every == 0:
+                checkpoint.write_checkpoint(checkpoint_path, state, recipe)
+                saved = state.step
+                yield _validate(folder, state, pictures)
+    finally:
+        if processes.is_first and state.step != saved:
+            checkpoint.write_checkpoint(checkpoint_path, state, recipe)
+    if processes.is_first:
+        result = _validate(folder, state, pictures)
+        yield result
+        export(folder / "model.safetensors", state, recipe, pictures, result)
+
+
+def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
+    """Give the untrained networks the weights that the recipe starts from."""
+    autoencoder = state.autoencoder
+    if recipe.start == "linear":
+        device = next(autoencoder.parameters()).device
+        crops = replace(recipe, stages=(Stage(1, START_SIDE, START_COUNT),))
+        images = to_unit_batch(make_batch(pictures.training, crops, 0))
+        warm_start(autoencoder.cpu(), images)
+        autoencoder.to(device)
+    elif recipe.start != "random":
+        load_whole_state(autoencoder, read_weights(Path(recipe.start)))
+    state.ema.load_state_dict(autoencoder.state_dict())
+
+
+def export(
+    path: Path, state: State, recipe: Recipe, pictures: Pictures, result: Validation
+) -> None:
+    """Write the averaged weights, scaled to latents of unit deviation, with their card."""
+    device = next(state.ema.parameters()).device
+    crops = replace(recipe, stages=(Stage(1, PREVIEW_SIDE, SCALE_COUNT),))
+    images = to_unit_batch(make_batch(pictures.training, crops, 0)).to(device)
+    weights = unit_deviation(whole_state(state.ema), latent_deviation(state.ema, images))
+    write_weights(path, weights, recipe, model_card(recipe, state.step, asdict(result)))
+
+
+def to_unit_batch(batch: Batch) -> Tensor:
+    """uint8 [B, 3, H, W] => float32 in [-1, 1]."""
+    return torch.from_numpy(batch).float() / 127.5 - 1
+
+
+def _validate(folder: Path, state: State, pictures: Pictures) -> Validation:
+    """Reconstruct the held-out pictures, log how well, and draw some of them."""
+    cells: list[tuple[str, Pixels]] = []
+    numbers = []
+    for picture in pictures.validation:
+        original = _middle(picture)
+        reconstruction = _reconstruct(state.ema, original)
+        numbers.append((psnr(reconstruction, original), ssim(reconstruction, original) or 1.0))
+        if len(cells) < 2 * PREVIEW_COUNT:
+            cells += [("original", original), (f"{numbers[-1][0]:.2f} dB", reconstruction)]
+    write_atomically(folder / "preview.png", picture_bytes(contact_sheet(cells, columns=4), ".png"))
+    mean = np.mean(numbers, axis=0)
+    validation = Validation(state.step, float(mean[0]), float(mean[1]))
+    _log(folder, {"validation": asdict(validation)})
+    return validation
+
+
+def _middle(picture: Pixels) -> Pixels:
+    """The middle of a picture, its sides multiples of 8 and at most 256."""
+    sides = [min(side, PREVIEW_SIDE) // 8 * 8 for side in picture.shape[:2]]
+    top, left = ((side - kept) // 2 for side, kept in zip(picture.shape, sides, strict=False))
+    return picture[top : top + sides[0], left : left + sides[1]]
+
+
+@torch.inference_mode()
+def _reconstruct(autoencoder: TrainedAutoencoder, picture: Pixels) -> Pixels:
+    device = next(autoencoder.parameters()).device
+    batch = torch.from_numpy(to_unit(picture)[None]).to(device)
+    return from_unit(autoencoder(batch)[0][0].float().cpu().numpy())
+
+
+def _log(folder: Path, facts: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(facts) + "\n")
