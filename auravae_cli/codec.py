@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auravae_cli import safefile
-from auravae_cli.config import LatentSpace, ModelConfig, conventional_irreps
+from auravae_cli.card import Card, read_card
+from auravae_cli.config import Architecture, LatentSpace, ModelConfig, conventional_irreps
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.dtypes import FLOAT16, StoredDtype
 from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
@@ -215,18 +215,15 @@ def load_codec(
     path, config = find_weights(model)
     digest = _file_sha256(path)
     name = config.name if config else path.stem
-    if config.kind == "linear" if config else _is_linear(path):
+    card = read_card(path)
+    origin = config or card
+    if origin is not None and origin.kind == "linear":
         linear = _load_linear(path, config)
         return Codec(_space(name, digest, config.space if config else LatentSpace()), linear)
     from auravae_cli.model.network import load_network
 
     network, architecture = load_network(path, parts, device, dtype)
-    channels = architecture.latent_channels
-    space = (
-        config.space
-        if config
-        else LatentSpace(channels, architecture.downsampling_factor, conventional_irreps(channels))
-    )
+    space = config.space if config else _latent_space(architecture, card)
     on_gpu = network.device.type != "cpu"
     return Codec(_space(name, digest, space), network, str(network.device), 8 if on_gpu else 1)
 
@@ -240,18 +237,16 @@ def _file_sha256(path: Path) -> str:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def _latent_space(architecture: Architecture, card: Card | None) -> LatentSpace:
+    """The latent space of a checkpoint: what its card says, else what the reference's has."""
+    channels = architecture.latent_channels
+    irreps = (card.irreps if card else None) or conventional_irreps(channels)
+    clamp = card.clamp if card and card.clamp else LatentSpace.clamp
+    return LatentSpace(channels, architecture.downsampling_factor, irreps, clamp)
+
+
 def _space(name: str, digest: str, space: LatentSpace) -> Space:
     return Space(name, digest, space.downsampling_factor, space.irreps, space.clamp)
-
-
-def _is_linear(path: Path) -> bool:
-    try:
-        _, metadata = (
-            safefile.parse(path.read_bytes()) if path.stat().st_size < 1 << 20 else ({}, {})
-        )
-        return bool(json.loads(metadata.get("auravae", "{}")).get("kind") == "linear")
-    except (OSError, LatentFileError, ValueError, AttributeError, RecursionError):
-        return False
 
 
 def _load_linear(path: Path, config: ModelConfig | None) -> LinearAutoencoder:

@@ -26,6 +26,9 @@ SCALE = (0.458, 0.448, 0.450)
 class Lpips(nn.Module):
     """The distance of pictures [B, 3, H, W] in [-1, 1], at least 16 pixels a side: [B]."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()
         self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1))

@@ -164,14 +164,18 @@ def whole_state(autoencoder: nn.Module) -> dict[str, Tensor]:
 
 def load_whole_state(autoencoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Fill a module with weights under the checkpoint's names; tied layers project them."""
-    with torch.no_grad():
-        for name, tensor in state.items():
-            path, _, attribute = name.rpartition(".")
-            layer = autoencoder.get_submodule(path)
-            if parametrize.is_parametrized(layer, attribute):
-                setattr(layer, attribute, tensor.float())
-            else:
-                getattr(layer, attribute).copy_(tensor)
+    for name, tensor in state.items():
+        path, _, attribute = name.rpartition(".")
+        assign(autoencoder.get_submodule(path), attribute, tensor)
+
+
+@torch.no_grad()
+def assign(layer: nn.Module, attribute: str, tensor: Tensor) -> None:
+    """Set a layer's weight or bias, projected where the layer is tied."""
+    if parametrize.is_parametrized(layer, attribute):
+        setattr(layer, attribute, tensor.float())
+    else:
+        getattr(layer, attribute).copy_(tensor)
 
 
 def _act_on_channels(

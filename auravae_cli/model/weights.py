@@ -13,9 +13,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from auravae_cli.card import read_card
 from auravae_cli.config import Architecture
 from auravae_cli.errors import WeightsError
+from auravae_cli.group import Irreps
 from auravae_cli.model.autoencoder import Decoder, Encoder
+from auravae_cli.model.tied import expand
 
 PARTS = {"encoder": Encoder, "decoder": Decoder}
 FOREIGN_PREFIXES = ("module.", "_orig_mod.", "vae.")
@@ -98,10 +101,24 @@ def _read_safetensors(path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             names = [n for n in file.keys() if _wanted(n, parts)]  # noqa: SIM118 - no dict
-            return {canonical_name(name): file.get_tensor(name) for name in names}
+            state = {canonical_name(name): file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise WeightsError(
             f"{path}: damaged or half-downloaded safetensors ({error}); fetch it again"
+        ) from error
+    card = read_card(path)
+    return _expanded(path, state, card.irreps) if card and card.is_tied and card.irreps else state
+
+
+def _expanded(path: Path, state: dict[str, Tensor], irreps: Irreps) -> dict[str, Tensor]:
+    """Whole weights from the representatives of exactly equivariant ones."""
+    try:
+        return expand(state, irreps)
+    except (RuntimeError, IndexError) as error:
+        reason = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"{path}: its card says that it holds orbit representatives, but they cannot be "
+            f"expanded ({reason})"
         ) from error
 
 

@@ -80,7 +80,7 @@ def train(
     lpips = None
     if any(stage.losses.lpips for stage in recipe.stages):
         lpips = load_lpips(recipe.lpips_weights).to(device)
-    model = processes.wrap(state.autoencoder)
+    model: Any = processes.wrap(state.autoencoder)
     if recipe.compile:
         model = torch.compile(model)
     skipped = 0
@@ -168,5 +168,6 @@ def _average(state: State, decay: float) -> None:
     """Move the averaged weights towards the trained ones, faster in the first steps."""
     decay = min(decay, (1 + state.step) / (10 + state.step))
     with torch.no_grad():
-        averaged, trained = list(state.ema.parameters()), list(state.autoencoder.parameters())
+        averaged: list[Tensor] = list(state.ema.parameters())
+        trained: list[Tensor] = list(state.autoencoder.parameters())
         torch._foreach_lerp_(averaged, trained, 1 - decay)

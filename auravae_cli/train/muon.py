@@ -51,7 +51,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """The matrix with its singular values brought near 1, by a quintic Newton-Schulz iteration."""
     a, b, c = NEWTON_SCHULZ
     is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if is_tall else matrix
+    x: Tensor = matrix.T if is_tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.T

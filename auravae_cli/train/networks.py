@@ -61,7 +61,7 @@ def build(recipe: Recipe) -> TrainedAutoencoder:
         for module in autoencoder.modules():
             if isinstance(module, ResnetBlock):
                 nn.init.zeros_(module.conv2.weight)
-                nn.init.zeros_(module.conv2.bias)
+                nn.init.zeros_(module.conv2.bias)  # type: ignore[arg-type]
             elif isinstance(module, AttentionBlock):
                 nn.init.zeros_(module.proj_out.weight)
     if is_tied:

@@ -15,6 +15,8 @@ width must be 96 at least: with two, no weights at all can tell a bright picture
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +24,9 @@ from torch.nn import functional as F
 from auravae_cli.codec import load_codec
 from auravae_cli.errors import ConfigError
 from auravae_cli.group import GROUP, PARITIES, H, V, character
-from auravae_cli.model.layers import NORM_GROUPS, ResnetBlock
+from auravae_cli.model.autoencoder import Decoder, Encoder
+from auravae_cli.model.layers import NORM_GROUPS
+from auravae_cli.model.tied import assign
 from auravae_cli.train.networks import TrainedAutoencoder
 
 LEVEL = 32.0  # of the constant channels; the signals have a standard deviation of about 1
@@ -49,10 +53,11 @@ def warm_start(autoencoder: TrainedAutoencoder, images: Tensor) -> None:
     _fit_decoder(autoencoder.decoder, images, autoencoder.encoder(images))
 
 
-def _fit_encoder(encoder: nn.Module, images: Tensor, latents: Tensor) -> None:
+def _fit_encoder(encoder: Encoder, images: Tensor, latents: Tensor) -> None:
     x = _fit(
         encoder.conv_in, images, _window_components(images, 1, 3, encoder.conv_in.out_channels)
     )
+    level: Any
     for level, cell in zip(encoder.down, (2, 4, 8, 8), strict=False):
         x = _pass_on(level.block, x, level is encoder.down[-1])
         if hasattr(level, "downsample"):
@@ -63,17 +68,19 @@ def _fit_encoder(encoder: nn.Module, images: Tensor, latents: Tensor) -> None:
     _fit(encoder.conv_out, x, latents)
 
 
-def _fit_decoder(decoder: nn.Module, images: Tensor, latents: Tensor) -> None:
+def _fit_decoder(decoder: Decoder, images: Tensor, latents: Tensor) -> None:
     x = _fit(
         decoder.conv_in, latents, _window_components(images, 8, 24, decoder.conv_in.out_channels)
     )
+    level: Any
     for level, cell, window in zip(reversed(decoder.up), (4, 2, 1, 1), (12, 6, 5, 5), strict=False):
         x = _pass_on(level.block, x, level is decoder.up[0])
         if hasattr(level, "upsample"):
             conv = level.upsample.conv
             x = F.interpolate(x, scale_factor=2.0)
             x = _fit(conv, x, _window_components(images, cell, window, conv.out_channels))
-    x = _linearise(decoder.up[0].block[-1], decoder.norm_out, x)
+    last: Any = decoder.up[0]
+    x = _linearise(last.block[-1], decoder.norm_out, x)
     _fit(decoder.conv_out, x, images)
 
 
@@ -102,8 +109,8 @@ def _window_components(images: Tensor, cell: int, window: int, channels: int) ->
         filters = (vectors[:, order] * variances[order] ** -0.25).T.float()
         components = F.conv2d(padded, filters.reshape(-1, 3, window, window), stride=cell)
         parts.append(F.pad(components, (0, 0, 0, 0, 0, count - len(order))))
-    blocks = [sum(character(p, g) * x for p, x in zip(PARITIES, parts, strict=True)) for g in GROUP]
-    regular = torch.cat(blocks, 1)
+    signs = torch.tensor([[character(parity, g) for parity in PARITIES] for g in GROUP]).float()
+    regular = torch.einsum("gp,pbchw->bgchw", signs, torch.stack(parts)).flatten(1, 2)
     return regular / regular.square().mean().sqrt()
 
 
@@ -124,16 +131,18 @@ def _fit(conv: nn.Conv2d, x: Tensor, target: Tensor, stride: int = 1) -> Tensor:
     weight = solution[:-1].T.reshape(-1, x.shape[1], taps, taps)
     if is_corner:
         weight = F.pad(weight, (0, 1, 0, 1))
-    conv.weight, conv.bias = weight, solution[-1]
-    return conv(F.pad(x, (0, 1, 0, 1))) if is_corner else conv(x)
+    assign(conv, "weight", weight)
+    assign(conv, "bias", solution[-1])
+    output: Tensor = conv(F.pad(x, (0, 1, 0, 1)) if is_corner else x)
+    return output
 
 
 def _pass_on(blocks: nn.ModuleList, x: Tensor, is_last: bool) -> Tensor:
     """Let the blocks pass the strongest channels on; the last ones as pairs, for `_linearise`."""
     for block in blocks:
-        if not hasattr(block, "nin_shortcut"):
+        shortcut: Any = getattr(block, "nin_shortcut", None)
+        if shortcut is None:
             continue
-        shortcut = block.nin_shortcut
         width_in, width_out = shortcut.in_channels // 4, shortcut.out_channels // 4
         slots = (
             _pairs(4 * width_out // NORM_GROUPS) if is_last else [(i,) for i in range(width_out)]
@@ -143,8 +152,8 @@ def _pass_on(blocks: nn.ModuleList, x: Tensor, is_last: bool) -> Tensor:
             for slot, sign in zip(pair, (1, -1), strict=False):
                 for element in range(4):
                     weight[element, slot, element, source] = sign
-        shortcut.weight = weight.reshape(4 * width_out, 4 * width_in, 1, 1)
-        shortcut.bias = torch.zeros(4 * width_out)
+        assign(shortcut, "weight", weight.reshape(4 * width_out, 4 * width_in, 1, 1))
+        assign(shortcut, "bias", torch.zeros(4 * width_out))
         x = shortcut(x)
     return x
 
@@ -158,13 +167,13 @@ def _pairs(group: int) -> list[tuple[int, int]]:
     return [(s + first, s + first + 1) for first in range(1, group - 1, 2) for s in starts]
 
 
-def _linearise(block: ResnetBlock, norm: nn.GroupNorm, x: Tensor) -> Tensor:
+def _linearise(block: Any, norm: nn.GroupNorm, x: Tensor) -> Tensor:
     """Add the constant channels to what ``block`` gives out; what then reaches the convolution."""
     group = norm.num_channels // NORM_GROUPS
     is_constant = torch.arange(norm.num_channels) % group == 0
     levels = LEVEL * is_constant
     mean, deviation = LEVEL / group, LEVEL * (group - 1) ** 0.5 / group  # of a group without signal
-    block.conv2.bias = levels
-    norm.weight = torch.where(is_constant, 1.0, deviation)
-    norm.bias = torch.where(is_constant, 0.0, mean)
+    assign(block.conv2, "bias", levels)
+    assign(norm, "weight", torch.where(is_constant, 1.0, deviation))
+    assign(norm, "bias", torch.where(is_constant, 0.0, mean))
     return F.silu(norm(x + levels[:, None, None]))
