@@ -103,6 +103,19 @@ class LatentSpace:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """How a model reconstructs the pictures called ``data``: means over whole pictures.
+
+    Deterministic latents stored as float16; ``scripts/measure_models.py`` measures it.
+    """
+
+    data: str
+    psnr: float
+    ssim: float
+    lpips: float
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One known model: a file of ``configs/model``.
 
@@ -119,6 +132,7 @@ class ModelConfig:
     hub_repo: str | None = None
     hub_file: str | None = None
     source: str | None = None
+    quality: Quality | None = None
 
 
 def conventional_irreps(channels: int) -> Irreps:

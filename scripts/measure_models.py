@@ -70,7 +70,7 @@ def measure(codec: Codec, photo: Pixels, lpips: Lpips | None) -> dict[str, Any]:
         numbers[f"noise {level:g}"] = psnr(codec.decode_latent(latent, noise=level), photo)
     for g in ELEMENTS:
         flipped = np.ascontiguousarray(act_on_base(g, photo.transpose(2, 0, 1)).transpose(1, 2, 0))
-        numbers[f"gap {g}"] = numbers["psnr"] - psnr(codec.decode_latent(latent.flip(g)), flipped)
+        numbers[f"gap {g}"] = numbers["psnr"] - psnr(codec.decode_latent(latent.act(g)), flipped)
     height, width = (side // 8 * 8 for side in photo.shape[:2])
     image = to_unit(photo[:height, :width])[None]
     for g in ELEMENTS:

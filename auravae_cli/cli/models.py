@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ def list_models(as_json: opt.AsJson = False) -> None:
                 "default": config.name == DEFAULT_MODEL,
                 "summary": config.summary,
                 "weights": None if path is None else str(path),
+                "quality": asdict(config.quality) if config.quality else None,
             }
         )
     if as_json:
@@ -36,17 +38,26 @@ def list_models(as_json: opt.AsJson = False) -> None:
         return
     print_table(
         "",
-        ["model", "", "weights", "what it is"],
+        ["model", "", "PSNR dB", "SSIM", "LPIPS", "weights", "what it is"],
         [
             [
                 row["name"],
                 "default" * row["default"],
+                *_numbers(row["quality"]),
                 _place(row["weights"]),
                 row["summary"],
             ]
             for row in rows
         ],
     )
+    for data in sorted({row["quality"]["data"] for row in rows if row["quality"]}):
+        print(f"measured on {data}")
+
+
+def _numbers(quality: dict[str, Any] | None) -> tuple[str, str, str]:
+    if quality is None:
+        return "-", "-", "-"
+    return f"{quality['psnr']:.2f}", f"{quality['ssim']:.3f}", f"{quality['lpips']:.3f}"
 
 
 def _place(weights: str | None) -> str:

@@ -63,7 +63,10 @@ From = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A model's name (auravae models list), or the path of a checkpoint."
+        "--model",
+        "-m",
+        envvar="AURAVAE_MODEL",
+        help="A model's name (auravae models list), or the path of a checkpoint.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,8 @@ def follow(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    # A scheduler's SIGTERM is an interruption like any other: the checkpoint is written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with joined(device) as processes:
         hidden = quiet or not processes.is_first or not sys.stderr.isatty()
         steps = run_training(recipe, folder, processes.device(device), processes, workers)

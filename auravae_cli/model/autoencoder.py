@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from auravae_cli.config import Architecture
 from auravae_cli.model.layers import (
@@ -15,6 +14,7 @@ from auravae_cli.model.layers import (
     Upsample,
     conv3x3,
     group_norm,
+    silu,
 )
 
 
@@ -78,7 +78,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -105,4 +105,4 @@ class Decoder(nn.Module):
         z = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             z = level(z)
-        return self.conv_out(F.silu(self.norm_out(z)))
+        return self.conv_out(silu(self.norm_out(z)))

@@ -2,11 +2,14 @@
 
 Its weights are not part of this package. They come from a safetensors file with the names of
 torchvision's ``vgg16.features`` and ``lin0`` to ``lin4`` (convolutions may be int8 with a
-``weight_scale`` per output channel), or from the ``lpips`` package where that is installed.
+``weight_scale`` per output channel), or from the ``lpips`` or
+``torchmetrics`` package where one is installed.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -61,10 +64,10 @@ class Lpips(nn.Module):
 
 
 def load_lpips(path: str | None) -> Lpips:
-    """LPIPS from a weights file, or from the ``lpips`` package where ``path`` is None.
+    """LPIPS from a weights file, or from a package where ``path`` is None.
 
     Raises:
-        WeightsError: the file does not hold it, or the package is not installed.
+        WeightsError: the file does not hold it, or no package is installed.
     """
     weights = _from_file(Path(path)) if path else _from_package()
     names = [f"features.{layer}.{kind}" for layer in CONVOLUTIONS for kind in ("weight", "bias")]
@@ -90,18 +93,30 @@ def _from_file(path: Path) -> dict[str, Tensor]:
 
 
 def _from_package() -> dict[str, Tensor]:
+    """The weights that the ``lpips`` or the ``torchmetrics`` package brings: same network, same names."""
     try:
         import lpips
+
+        network = lpips.LPIPS(net="vgg", verbose=False)
     except ImportError:
-        raise WeightsError(
-            "LPIPS needs its weights: name a file, or pip install lpips; or set its weight to 0"
-        ) from None
-    state = lpips.LPIPS(net="vgg", verbose=False).state_dict()
+        try:
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+            network = LearnedPerceptualImagePatchSimilarity("vgg").net
+        except ImportError:
+            raise WeightsError(
+                "LPIPS needs its weights: name a file of them, or pip install 'auravae[train]'; or "
+                "do without"
+            ) from None
+    return canonical_names(network.state_dict())
+
+
+def canonical_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Torchvision's names for the packages' ``net.slice2.5.weight`` and ``lin0.model.1.weight``."""
     weights = {}
     for name, tensor in state.items():
-        kind = name.rpartition(".")[2]
-        if name.startswith("net.slice"):  # net.slice2.5.weight: the number is torchvision's
-            weights[f"features.{name.split('.')[2]}.{kind}"] = tensor
-        elif name.startswith("lin") and name[3].isdigit():  # lin0.model.1.weight
-            weights[f"{name[:4]}.weight"] = tensor
+        if layer := re.search(r"slice\d\.(\d+)\.(weight|bias)$", name):
+            weights[f"features.{layer[1]}.{layer[2]}"] = tensor
+        elif head := re.search(r"lin(\d)\.model\.\d\.weight$", name):
+            weights[f"lin{head[1]}.weight"] = tensor
     return weights

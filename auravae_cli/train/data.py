@@ -69,8 +69,9 @@ def read_pictures(data: Data, workers: int = 4) -> Pictures:
     order = sorted(decoded)
     if len(order) <= data.num_validation:
         raise ConfigError(
-            f"data: {len(order)} readable pictures in {', '.join(data.sources) or 'no source'}, of "
-            f"which {data.num_validation} would be held out; expected more"
+            f"data: {len(order)} readable pictures in {', '.join(data.sources) or 'no source'}; "
+            f"expected more than the {data.num_validation} that are held out. Name folders or tars "
+            "of pictures with --data, or in the recipe"
         )
     pictures = [decoded[digest] for digest in order]
     held_out = data.num_validation

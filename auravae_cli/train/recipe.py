@@ -10,6 +10,7 @@ from auravae_cli.config import Architecture, LatentSpace
 EQUIVARIANCE = ("exact", "learned")
 PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = ("adamw", "muon")
+LINEAR_START_WIDTH = 96  # three channels for each of 32 normalisation groups
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,33 @@ class Recipe:
                     f"stages[{index}].crop_size: expected a multiple of "
                     f"{self.architecture.downsampling_factor}, found {stage.crop_size}"
                 )
-        if self.architecture.latent_channels != self.space.channels:
+        faults += self._network_faults()
+        return faults
+
+    def _network_faults(self) -> list[str]:
+        """What the way to equivariance and the start ask of the network."""
+        faults = []
+        first, last = self.architecture.widths[0], self.architecture.widths[-1]
+        if self.equivariance == "exact" and last > 128 and last % 256:
             faults.append(
-                f"architecture.latent_channels: {self.architecture.latent_channels}, but "
-                f"space.channels: {self.space.channels}"
+                f"architecture: exact equivariance needs a last width of 64, 128 or a multiple of "
+                f"256, so that attention heads map to heads; found {last}"
+            )
+        if self.start == "linear" and first < LINEAR_START_WIDTH:
+            faults.append(
+                f"architecture: a linear start needs a first width of at least "
+                f"{LINEAR_START_WIDTH} (see auravae_cli/train/warmstart.py); found {first}"
+            )
+        if self.start == "linear" and self.space != LatentSpace():
+            faults.append("space: a linear start needs the latent space of the model linear")
+        if (
+            self.architecture.latent_channels != self.space.channels
+            or self.architecture.downsampling_factor != self.space.downsampling_factor
+        ):
+            faults.append(
+                f"space: {self.space.channels} channels at 1/{self.space.downsampling_factor}, but "
+                f"the architecture has {self.architecture.latent_channels} at "
+                f"1/{self.architecture.downsampling_factor}"
             )
         return faults
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from auravae_cli.atomic import write_atomically
+from auravae_cli.errors import ConfigError
 from auravae_cli.imagefile import Pixels, from_unit, to_unit
 from auravae_cli.imagewrite import picture_bytes
 from auravae_cli.metrics import psnr, ssim
@@ -62,9 +63,16 @@ def run_training(
     Whenever the consumer stops, in the middle or by an exception, the checkpoint is written first.
 
     Raises:
-        ConfigError: no pictures, or a checkpoint of another recipe. WeightsError: damaged weights.
+        ConfigError: no pictures, a batch that does not divide among the processes, or a checkpoint
+            of another recipe. WeightsError: damaged weights.
         OutputError: the folder cannot be written.
     """
+    for index, stage in enumerate(recipe.stages):
+        if stage.batch_size % processes.world_size:
+            raise ConfigError(
+                f"stages[{index}].batch_size: {stage.batch_size} does not divide among "
+                f"{processes.world_size} processes"
+            )
     pictures = read_pictures(recipe.data)
     state = initial_state(recipe, device)
     checkpoint_path = folder / checkpoint.FILE_NAME

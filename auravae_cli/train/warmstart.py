@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auravae_cli.codec import load_codec
-from auravae_cli.errors import ConfigError
 from auravae_cli.group import GROUP, PARITIES, H, V, character
 from auravae_cli.model.autoencoder import Decoder, Encoder
 from auravae_cli.model.layers import NORM_GROUPS
@@ -37,14 +36,8 @@ RIDGE = 1e-5  # of the least squares, relative to the mean of the inputs' square
 def warm_start(autoencoder: TrainedAutoencoder, images: Tensor) -> None:
     """Fit the short path on pictures [B, 3, H, W] in [-1, 1], H and W multiples of 8.
 
-    Raises:
-        ConfigError: the decoder's last width leaves a group no channel for signals.
+    The network must be one of `Recipe` with ``start = "linear"``.
     """
-    if autoencoder.decoder.norm_out.num_channels < 3 * NORM_GROUPS:
-        raise ConfigError(
-            f"start: a linear start needs a first width of at least {3 * NORM_GROUPS}, found "
-            f"{autoencoder.decoder.norm_out.num_channels}"
-        )
     for g in (H, V):
         images = torch.cat([images, images.flip(g.axes)])
     latents = torch.from_numpy(load_codec("linear").encode(images.numpy()))
