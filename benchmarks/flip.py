@@ -72,7 +72,7 @@ def main() -> None:
 
 def make_shards(folder: Path, latents: int) -> list[Path]:
     """Shards of random latents with a record for each row, as an encoder would write them."""
-    codec, random = load_codec(), np.random.default_rng(0)
+    codec, random = load_codec("linear"), np.random.default_rng(0)
     rows = [codec.encode_image(random.integers(0, 256, (256, 256, 3), np.uint8)) for _ in range(20)]
     shards = []
     for start in range(0, latents, SHARD):

@@ -29,7 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         latent = Path(folder) / "photo.safetensors"
         pixels = np.zeros((512, 512, 3), np.uint8)
-        latent.write_bytes(load_codec().encode_image(pixels).to_bytes())
+        latent.write_bytes(load_codec("linear").encode_image(pixels).to_bytes())
         photo = Path(folder) / "photo.ppm"
         photo.write_bytes(b"P6 512 512 255\n" + pixels.tobytes())
         commands = {
@@ -38,7 +38,16 @@ def main() -> None:
             "auravae --help": [*PROGRAM, "--help"],
             "auravae info FILE": [*PROGRAM, "info", str(latent)],
             "auravae flip FILE": [*PROGRAM, "flip", str(latent), "-H", "--overwrite"],
-            "auravae encode PHOTO": [*PROGRAM, "encode", str(photo), "--overwrite", "-o", folder],
+            "auravae encode PHOTO": [
+                *PROGRAM,
+                "encode",
+                str(photo),
+                "--model",
+                "linear",
+                "--overwrite",
+                "-o",
+                folder,
+            ],
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(rounds + 1):

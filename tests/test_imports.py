@@ -83,7 +83,9 @@ def test_commands_without_files(tmp_path, arguments):
 def latent(tmp_path_factory) -> Path:
     """A latent file."""
     path = tmp_path_factory.mktemp("latent") / "z.safetensors"
-    code, heavy, _ = modules_after(RUN_PROGRAM, "encode", PHOTO, "-o", path, cwd=path.parent)
+    code, heavy, _ = modules_after(
+        RUN_PROGRAM, "encode", PHOTO, "-m", "linear", "-o", path, cwd=path.parent
+    )
     assert code == 0
     assert "torch" not in heavy
     return path
@@ -97,9 +99,9 @@ def latent(tmp_path_factory) -> Path:
         ["info", "LATENT", "--json"],
         ["flip", "LATENT", "LATENT2", "-H", "-o", "out"],
         ["decode", "LATENT", "LATENT2", "-o", "out"],
-        ["encode", PHOTO, PHOTO.with_name("camera_grey.png"), "-o", "out"],
-        ["roundtrip", PHOTO, "--flip", "all", "-o", "out.png"],
-        ["encode", PHOTO, PHOTO.with_name("missing.png"), "-o", "out"],
+        ["encode", PHOTO, PHOTO.with_name("camera_grey.png"), "-m", "linear", "-o", "out"],
+        ["roundtrip", PHOTO, "--flip", "all", "-m", "linear", "-o", "out.png"],
+        ["encode", PHOTO, PHOTO.with_name("missing.png"), "-m", "linear", "-o", "out"],
     ],
     ids=lambda command: " ".join(str(part) for part in command if not isinstance(part, Path)),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,16 +19,17 @@ app = typer.Typer(help="List the known models, and fetch official weights.", no_
 def list_models(as_json: opt.AsJson = False) -> None:
     """List the models, and where their weights lie on this machine."""
     from auravae_cli.cli.report import print_table
-    from auravae_cli.defaults import DEFAULT_MODEL
+    from auravae_cli.defaults import DEFAULT_MODEL, MODEL_VARIABLE
     from auravae_cli.models import known_models, local_weights
 
+    default = os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL
     rows: list[dict[str, Any]] = []
     for config in known_models().values():
         path = local_weights(config)
         rows.append(
             {
                 "name": config.name,
-                "default": config.name == DEFAULT_MODEL,
+                "default": config.name == default,
                 "summary": config.summary,
                 "weights": None if path is None else str(path),
                 "quality": asdict(config.quality) if config.quality else None,

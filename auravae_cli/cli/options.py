@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from auravae_cli.defaults import MODEL_VARIABLE
+
 
 class StoredDtypeName(str, Enum):
     """How latents are stored."""
@@ -65,7 +67,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        envvar="AURAVAE_MODEL",
+        envvar=MODEL_VARIABLE,
         help="A model's name (auravae models list), or the path of a checkpoint.",
     ),
 ]

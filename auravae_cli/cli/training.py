@@ -5,58 +5,83 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from auravae_cli.cli.report import say
 from auravae_cli.train.processes import joined
 from auravae_cli.train.recipe import Recipe
 from auravae_cli.train.run import Validation, run_training
 
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+)
+
+
+@contextmanager
+def stopping_between_steps() -> Iterator[Callable[[], bool]]:
+    """Keep SIGINT and SIGTERM until somebody asks whether one came; a second one acts at once."""
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        restore()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    try:
+        yield lambda: came
+    finally:
+        restore()
+
 
 def follow(
     recipe: Recipe, folder: Path, device: str, workers: int, *, as_json: bool, quiet: bool
 ) -> None:
-    """Run the training and report."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    # A scheduler's SIGTERM is an interruption like any other: the checkpoint is written.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with joined(device) as processes:
-        hidden = quiet or not processes.is_first or not sys.stderr.isatty()
+    """Run the training and report. Raises KeyboardInterrupt, with the checkpoint written."""
+    with joined(device) as processes, stopping_between_steps() as is_stopped:
         steps = run_training(recipe, folder, processes.device(device), processes, workers)
-        with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
+        hidden = quiet or not processes.is_first or not sys.stderr.isatty()
+        with Progress(*COLUMNS, console=Console(stderr=True), disable=hidden) as progress:
             task = progress.add_task("", total=recipe.num_steps)
             for event in steps:
                 if isinstance(event, Validation):
-                    if as_json:
-                        print(json.dumps(asdict(event)), flush=True)
-                    elif not quiet:
-                        print(
-                            f"step {event.step}  held out: PSNR {event.psnr:.2f} dB  "
-                            f"SSIM {event.ssim:.4f}",
-                            flush=True,
-                        )
+                    _report(event, as_json, quiet)
                 else:
-                    progress.update(
-                        task,
-                        completed=event.step + 1,
-                        description=f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}",
-                    )
+                    shown = f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}"
+                    progress.update(task, completed=event.step + 1, description=shown)
+                if is_stopped():
+                    steps.close()
+                    raise KeyboardInterrupt
         if processes.is_first and not quiet:
             say(f"{folder / 'model.safetensors'}: {recipe.name}, {recipe.num_steps} steps")
+
+
+def _report(validation: Validation, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(validation)), flush=True)
+    elif not quiet:
+        numbers = f"PSNR {validation.psnr:.2f} dB  SSIM {validation.ssim:.4f}"
+        print(f"step {validation.step}  held out: {numbers}", flush=True)

@@ -9,7 +9,7 @@ RUN/model.safetensors   the result: averaged weights, loads with --model
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ LOG_EVERY = 10
 PREVIEW_SIDE = 256
 PREVIEW_COUNT = 8
 START_SIDE, START_COUNT = 128, 24  # the crops that a linear start is fitted on
-SCALE_COUNT = 64  # the pictures that the latent's deviation is measured on
+SCALE_COUNT = 128  # the crops that the latent's deviation is measured on
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def run_training(
     device: torch.device,
     processes: Processes,
     workers: int = 2,
-) -> Iterator[StepRecord | Validation]:
+) -> Generator[StepRecord | Validation, None, None]:
     """Train in a folder, from its checkpoint if it holds one; records and validations as they come.
 
-    Whenever the consumer stops, in the middle or by an exception, the checkpoint is written first.
+    Where the consumer stops early (``close``), the checkpoint is written first.
 
     Raises:
         ConfigError: no pictures, a batch that does not divide among the processes, or a checkpoint
@@ -80,23 +80,24 @@ def run_training(
         checkpoint.read_checkpoint(checkpoint_path, state, recipe)
     else:
         start(state, recipe, pictures)
-    saved = state.step
     try:
         for record in train(state, recipe, pictures, device, processes, workers):
             if processes.is_first and record.step % LOG_EVERY == 0:
                 _log(folder, asdict(record))
             yield record
-            if processes.is_first and state.step % recipe.checkpoint_every == 0:
+            is_due = state.step % recipe.checkpoint_every == 0 and state.step < recipe.num_steps
+            if processes.is_first and is_due:
                 checkpoint.write_checkpoint(checkpoint_path, state, recipe)
-                saved = state.step
                 yield _validate(folder, state, pictures)
-    finally:
-        if processes.is_first and state.step != saved:
+    except GeneratorExit:  # between two steps; an error within one leaves the last checkpoint
+        if processes.is_first:
             checkpoint.write_checkpoint(checkpoint_path, state, recipe)
+        raise
     if processes.is_first:
+        checkpoint.write_checkpoint(checkpoint_path, state, recipe)
         result = _validate(folder, state, pictures)
-        yield result
         export(folder / "model.safetensors", state, recipe, pictures, result)
+        yield result
 
 
 def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
@@ -118,7 +119,7 @@ def export(
 ) -> None:
     """Write the averaged weights, scaled to latents of unit deviation, with their card."""
     device = next(state.ema.parameters()).device
-    crops = replace(recipe, stages=(Stage(1, PREVIEW_SIDE, SCALE_COUNT),))
+    crops = replace(recipe, stages=(Stage(1, recipe.stages[-1].crop_size, SCALE_COUNT),))
     images = to_unit_batch(make_batch(pictures.training, crops, 0)).to(device)
     weights = unit_deviation(whole_state(state.ema), latent_deviation(state.ema, images))
     write_weights(path, weights, recipe, model_card(recipe, state.step, asdict(result)))

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,14 @@ class Terminal(io.TextIOWrapper):
 
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def instant_model() -> Iterator[None]:
+    """Most tests are about files, so the model that needs no torch serves them best."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AURAVAE_MODEL", "linear")
+        yield
 
 
 def run_main(*arguments: object, stdin: bytes = b"", terminals: str = "") -> Result:

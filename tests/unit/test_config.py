@@ -125,7 +125,10 @@ HEAD = 'name = "x"\nsummary = "x"\nkind = "network"\n'
         (HEAD + "space = 5", "space: expected a table, found 5"),
         (HEAD + "[space]\nirreps = 16", "space.irreps: expected str, found 16"),
         (HEAD + '[space]\nirreps = "15xee"', "15xee does not add up to 16 channels"),
-        (HEAD + "[space]\n[architecture]\nch = 32", "architecture: missing ch_mult, num_res_blocks, latent_channels"),
+        (
+            HEAD + "[space]\n[architecture]\nch = 32",
+            "architecture: missing ch_mult, num_res_blocks, latent_channels",
+        ),
         (
             HEAD + "[space]\n[architecture]\nch = 48\nch_mult = [1, 2]\nnum_res_blocks = 1\n"
             "latent_channels = 16",
