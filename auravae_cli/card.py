@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from auravae_cli.errors import WeightsError
 from auravae_cli.group import Irreps
 
 KEY = "auravae"
+KINDS = ("linear", "network")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ def read_card(path: Path) -> Card | None:
         content = json.loads(text)
         irreps = Irreps.parse(content["irreps"]) if "irreps" in content else None
         clamp = float(content["clamp"]) if "clamp" in content else None
-        return Card(content["kind"], content.get("tied") is True, irreps, clamp, content)
+        kind = content["kind"]
+        if kind not in KINDS or (clamp is not None and not 0 < clamp < math.inf):
+            raise ValueError(f"kind {kind!r}, clamp {clamp}")
+        return Card(kind, content.get("tied") is True, irreps, clamp, content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path}: its model card is damaged ({error}); fetch it again"

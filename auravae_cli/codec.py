@@ -223,7 +223,7 @@ def load_codec(
     from auravae_cli.model.network import load_network
 
     network, architecture = load_network(path, parts, device, dtype)
-    space = config.space if config else _latent_space(architecture, card)
+    space = config.space if config else _latent_space(path, architecture, card)
     on_gpu = network.device.type != "cpu"
     return Codec(_space(name, digest, space), network, str(network.device), 8 if on_gpu else 1)
 
@@ -237,10 +237,14 @@ def _file_sha256(path: Path) -> str:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _latent_space(architecture: Architecture, card: Card | None) -> LatentSpace:
+def _latent_space(path: Path, architecture: Architecture, card: Card | None) -> LatentSpace:
     """The latent space of a checkpoint: what its card says, else what the reference's has."""
     channels = architecture.latent_channels
     irreps = (card.irreps if card else None) or conventional_irreps(channels)
+    if irreps.dim != channels:
+        raise WeightsError(
+            f"{path}: its card says {irreps}, but its latent has {channels} channels"
+        )
     clamp = card.clamp if card and card.clamp else LatentSpace.clamp
     return LatentSpace(channels, architecture.downsampling_factor, irreps, clamp)
 

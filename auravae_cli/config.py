@@ -20,6 +20,7 @@ from auravae_cli.group import Irreps
 IMAGE_CHANNELS = 3
 
 Config = TypeVar("Config")
+_NOTHING: Any = object()  # in place of a value that could not be read
 
 
 @dataclass(frozen=True)
@@ -171,19 +172,18 @@ def read_config(path: Path, kind: type[Config]) -> Config:
 def build_config(table: Mapping[str, Any], kind: type[Config], origin: str) -> Config:
     """A dataclass from a parsed table; see `read_config`. ``origin`` names it in the error."""
     faults: list[str] = []
-    config: Config | None = _build(kind, table, "", faults)
-    if faults or config is None:
+    config: Config = _build(kind, table, "", faults)
+    if faults:
         raise ConfigError("\n".join([f"{origin}:", *(f"  {fault}" for fault in faults)]))
     return config
 
 
 def _build(kind: type, table: Any, prefix: str, faults: list[str]) -> Any:
-    """A dataclass from a TOML table, or None; what is wrong goes to ``faults``."""
+    """A dataclass from a TOML table, or `_NOTHING`; what is wrong goes to ``faults``."""
     if not isinstance(table, dict):
         faults.append(f"{prefix.rstrip('.')}: expected a table, found {table!r}")
-        return None
+        return _NOTHING
     types = get_type_hints(kind)
-    found = len(faults)
     faults += [f"{prefix}{key}: unknown key" for key in table if key not in types]
     values = {}
     for key in table:
@@ -196,15 +196,15 @@ def _build(kind: type, table: Any, prefix: str, faults: list[str]) -> Any:
     ]
     if missing:
         faults.append(f"{prefix.rstrip('.') or 'file'}: missing {', '.join(missing)}")
-    if len(faults) > found:
-        return None
+    if missing or _NOTHING in values.values():
+        return _NOTHING
     built = kind(**values)
     faults += [f"{prefix}{fault}" for fault in getattr(built, "faults", [])]
     return built
 
 
 def _convert(value: Any, kind: Any, place: str, faults: list[str]) -> Any:
-    """A TOML value as the annotated type; what was found and expected goes to ``faults``."""
+    """A TOML value as the annotated type, or `_NOTHING`; what is wrong goes to ``faults``."""
     if get_origin(kind) is UnionType:  # X | None: TOML has no null, so a value is never None
         kind = next(choice for choice in get_args(kind) if choice is not type(None))
     if is_dataclass(kind) and kind is not Irreps:
@@ -212,7 +212,8 @@ def _convert(value: Any, kind: Any, place: str, faults: list[str]) -> Any:
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
         if isinstance(value, list):
-            return tuple(_convert(v, item, f"{place}[{i}]", faults) for i, v in enumerate(value))
+            items = [_convert(v, item, f"{place}[{i}]", faults) for i, v in enumerate(value)]
+            return _NOTHING if _NOTHING in items else tuple(items)
         faults.append(f"{place}: expected a list, found {value!r}")
     elif kind is Irreps and isinstance(value, str):
         try:
@@ -221,7 +222,9 @@ def _convert(value: Any, kind: Any, place: str, faults: list[str]) -> Any:
             faults.append(f"{place}: {error}")
     elif kind is float and type(value) is int:
         return float(value)
-    elif type(value) is not kind:
+    elif type(value) is kind:
+        return value
+    else:
         name = "str" if kind is Irreps else kind.__name__
         faults.append(f"{place}: expected {name}, found {value!r}")
-    return value
+    return _NOTHING

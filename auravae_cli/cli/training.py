@@ -24,7 +24,7 @@ from rich.progress import (
 from auravae_cli.cli.report import say
 from auravae_cli.train.processes import joined
 from auravae_cli.train.recipe import Recipe
-from auravae_cli.train.run import Validation, run_training
+from auravae_cli.train.run import Opening, Validation, run_training
 
 COLUMNS = (
     TextColumn("{task.description}"),
@@ -67,7 +67,10 @@ def follow(
         with Progress(*COLUMNS, console=Console(stderr=True), disable=hidden) as progress:
             task = progress.add_task("", total=recipe.num_steps)
             for event in steps:
-                if isinstance(event, Validation):
+                if isinstance(event, Opening):
+                    if processes.is_first and not quiet:
+                        _announce(event)
+                elif isinstance(event, Validation):
                     _report(event, as_json, quiet)
                 else:
                     shown = f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}"
@@ -77,6 +80,13 @@ def follow(
                     raise KeyboardInterrupt
         if processes.is_first and not quiet:
             say(f"{folder / 'model.safetensors'}: {recipe.name}, {recipe.num_steps} steps")
+
+
+def _announce(opening: Opening) -> None:
+    for fault in opening.unreadable:
+        say(f"left out: {fault}")
+    going_on = f", going on from step {opening.step}" if opening.step else ""
+    say(f"{opening.num_training} pictures, {opening.num_validation} held out{going_on}")
 
 
 def _report(validation: Validation, as_json: bool, quiet: bool) -> None:

@@ -50,7 +50,7 @@ def load_networks(
         except RuntimeError as error:
             raise WeightsError(f"{path}: its shapes suggest {architecture}: too large") from error
         expected = {f"{part}.{name}": tuple(t.shape) for name, t in network.state_dict().items()}
-        _check_names(path, expected, {n: s for n, s in shapes.items() if n.startswith(part)})
+        check_names(path, expected, {n: s for n, s in shapes.items() if n.startswith(part)})
         own = {name: state[f"{part}.{name}"] for name in network.state_dict()}
         _check_formats(path, part, own)
         network.load_state_dict({n: t.to(device, dtype) for n, t in own.items()}, assign=True)
@@ -155,7 +155,7 @@ def _check_formats(path: Path, part: str, tensors: Mapping[str, Tensor]) -> None
             )
 
 
-def _check_names(
+def check_names(
     path: Path, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
 ) -> None:
     """Every expected tensor, no other, each with its shape; else a WeightsError that names them."""

@@ -59,13 +59,18 @@ def read_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
         raise ConfigError(
             f"{path}: made with another recipe; go on with that one, or name another folder:\n{listed}"
         )
-    state.step = content["step"]
-    for name in _MODULES:
-        if (module := getattr(state, name)) is not None:
-            module.load_state_dict(content[name])
-    for name in _OPTIMIZERS:
-        for optimizer, saved in zip(getattr(state, name), content[name], strict=True):
-            optimizer.load_state_dict(saved)
+    try:
+        for name in _MODULES:
+            if (module := getattr(state, name)) is not None:
+                module.load_state_dict(content[name])
+        for name in _OPTIMIZERS:
+            for optimizer, saved in zip(getattr(state, name), content[name], strict=True):
+                optimizer.load_state_dict(saved)
+        state.step = int(content["step"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path}: damaged checkpoint (it lacks or has another {error}); remove it to start anew"
+        ) from error
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:

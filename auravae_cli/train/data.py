@@ -86,14 +86,22 @@ def _files(sources: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
                 if path.suffix.lower() in PICTURES and path.is_file():
                     yield str(path), path.read_bytes()
         elif source.is_file() and tarfile.is_tarfile(source):
-            with tarfile.open(source) as archive:
-                for member in archive:
-                    if Path(member.name).suffix.lower() in PICTURES and member.isfile():
-                        file = archive.extractfile(member)
-                        assert file is not None
-                        yield f"{source}: {member.name}", file.read()
+            yield from _members(source)
         else:
             raise ConfigError(f"data.sources: {source}: expected a folder or a tar of pictures")
+
+
+def _members(source: Path) -> Iterator[tuple[str, bytes]]:
+    """The name and content of every picture in a tar."""
+    try:
+        with tarfile.open(source) as archive:
+            for member in archive:
+                if Path(member.name).suffix.lower() in PICTURES and member.isfile():
+                    file = archive.extractfile(member)
+                    assert file is not None
+                    yield f"{source}: {member.name}", file.read()
+    except tarfile.TarError as error:
+        raise ConfigError(f"data.sources: {source}: damaged or cut off ({error})") from error
 
 
 def _decode(content: bytes, max_side: int) -> Pixels:

@@ -18,6 +18,8 @@ from auravae_cli.train.networks import TrainedAutoencoder
 from auravae_cli.train.recipe import Recipe
 from auravae_cli.version import __version__
 
+DEAD = 1e-4  # a channel that hardly varies stays as it is
+
 
 @torch.inference_mode()
 def latent_deviation(
@@ -28,7 +30,8 @@ def latent_deviation(
     whole = torch.cat([latent.transpose(0, 1).flatten(1) for latent in latents], 1)
     is_even = torch.tensor([parity == "ee" for parity in autoencoder.irreps.parities])
     mean = whole.mean(1) * is_even.to(whole)  # an odd channel's mean over an orbit is zero
-    return (whole - mean[:, None]).square().mean(1).sqrt()
+    deviation = (whole - mean[:, None]).square().mean(1).sqrt()
+    return torch.where(deviation > DEAD, deviation, 1.0)
 
 
 def unit_deviation(state: dict[str, Tensor], deviation: Tensor) -> dict[str, Tensor]:
@@ -50,6 +53,8 @@ def model_card(recipe: Recipe, num_steps: int, validation: dict[str, Any]) -> di
     content = json.loads(json.dumps(asdict(recipe), default=str))
     # Where the pictures lay is of no use to others, and may be private: their names say enough.
     content["data"]["sources"] = [Path(source).name for source in recipe.data.sources]
+    if recipe.start not in ("random", "linear"):
+        content["start"] = Path(recipe.start).name
     content["lpips_weights"] = recipe.lpips_weights and Path(recipe.lpips_weights).name
     return {
         "recipe": content,

@@ -100,7 +100,8 @@ def train(
                 "learning rate, or train in float32"
             )
         state.step = step + 1
-        psnr = 10 * math.log10(4 / max(values["mse"], 1e-12))
+        mse = values["mse"]
+        psnr = 10 * math.log10(4 / max(mse, 1e-12)) if math.isfinite(mse) else -math.inf
         yield StepRecord(step, values, psnr, rate, norm, time.perf_counter() - started)
 
 
@@ -125,7 +126,8 @@ def _update(
             found["gan"] = _adversarial_loss(state, recipe, reconstruction, target, processes)
     losses.weighted_sum(found, weights).backward()
     norm = update(state.optimizers, state.autoencoder, rate, recipe.optimizer.clip_norm)
-    _average(state, recipe.optimizer.ema)
+    if math.isfinite(norm):
+        _average(state, recipe.optimizer.ema)
     return {name: float(value.detach()) for name, value in found.items()}, norm
 
 
@@ -159,6 +161,7 @@ def _adversarial_loss(
     processes.average_gradients(discriminator)
     rate, clip_norm = recipe.discriminator_learning_rate, recipe.optimizer.clip_norm
     update(state.discriminator_optimizers, discriminator, rate, clip_norm)
+    torch.clear_autocast_cache()  # it holds the weights of before the step
     with torch.no_grad():
         expected = discriminator(real)
     return losses.generator_loss(expected, discriminator(fake))

@@ -25,7 +25,7 @@ def high_frequency(image: Tensor, target: Tensor) -> Tensor:
     error, total = image - target, torch.zeros((), device=image.device)
     for _ in range(BANDS):
         coarse = F.avg_pool2d(error, 2)
-        total = total + (error - F.interpolate(coarse, scale_factor=2.0)).abs().mean()
+        total = total + (error - F.interpolate(coarse, error.shape[-2:])).abs().mean()
         error = coarse
     return total
 

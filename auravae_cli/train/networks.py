@@ -23,6 +23,7 @@ class TrainedAutoencoder(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.clamp, self.irreps = recipe.space.clamp, recipe.space.irreps
+        self.downsampling_factor = recipe.architecture.downsampling_factor
         self.encoder = Encoder(recipe.architecture)
         self.decoder = Decoder(recipe.architecture)
 

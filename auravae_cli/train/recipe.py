@@ -159,18 +159,19 @@ class Recipe:
             faults.append("stages: expected at least one")
         faults += _choice(self, "equivariance", EQUIVARIANCE)
         faults += _choice(self, "precision", PRECISIONS)
+        if self.seed < 0:
+            faults.append(f"seed: expected at least 0, found {self.seed}")
+        return faults if self.architecture.faults else faults + self._network_faults()
+
+    def _network_faults(self) -> list[str]:
+        """What the way to equivariance, the start and the stages ask of the network."""
+        faults = []
         for index, stage in enumerate(self.stages):
             if stage.crop_size % self.architecture.downsampling_factor:
                 faults.append(
                     f"stages[{index}].crop_size: expected a multiple of "
                     f"{self.architecture.downsampling_factor}, found {stage.crop_size}"
                 )
-        faults += self._network_faults()
-        return faults
-
-    def _network_faults(self) -> list[str]:
-        """What the way to equivariance and the start ask of the network."""
-        faults = []
         first, last = self.architecture.widths[0], self.architecture.widths[-1]
         if self.equivariance == "exact" and last > 128 and last % 256:
             faults.append(

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from auravae_cli.atomic import write_atomically
-from auravae_cli.errors import ConfigError
+from auravae_cli.errors import ConfigError, OutputError
 from auravae_cli.imagefile import Pixels, from_unit, to_unit
 from auravae_cli.imagewrite import picture_bytes
 from auravae_cli.metrics import psnr, ssim
 from auravae_cli.model.tied import load_whole_state, whole_state
-from auravae_cli.model.weights import read_checkpoint as read_weights
+from auravae_cli.model.weights import check_names, read_checkpoint as read_weights
 from auravae_cli.sheet import contact_sheet
 from auravae_cli.train import checkpoint
 from auravae_cli.train.data import Batch, Pictures, make_batch, read_pictures
@@ -43,6 +43,16 @@ SCALE_COUNT = 128  # the crops that the latent's deviation is measured on
 
 
 @dataclass(frozen=True)
+class Opening:
+    """What a run starts from, and on: its first event."""
+
+    step: int
+    num_training: int
+    num_validation: int
+    unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Validation:
     """How the averaged weights do on the held-out pictures: means over pictures."""
 
@@ -57,8 +67,8 @@ def run_training(
     device: torch.device,
     processes: Processes,
     workers: int = 2,
-) -> Generator[StepRecord | Validation, None, None]:
-    """Train in a folder, from its checkpoint if it holds one; records and validations as they come.
+) -> Generator[Opening | StepRecord | Validation, None, None]:
+    """Train in a folder, from its checkpoint if it holds one; events as they come.
 
     Where the consumer stops early (``close``), the checkpoint is written first.
 
@@ -80,7 +90,13 @@ def run_training(
         checkpoint.read_checkpoint(checkpoint_path, state, recipe)
     else:
         start(state, recipe, pictures)
+    opening = Opening(
+        state.step, len(pictures.training), len(pictures.validation), pictures.unreadable
+    )
+    if processes.is_first:
+        _log(folder, {"opening": asdict(opening)})
     try:
+        yield opening
         for record in train(state, recipe, pictures, device, processes, workers):
             if processes.is_first and record.step % LOG_EVERY == 0:
                 _log(folder, asdict(record))
@@ -110,7 +126,13 @@ def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
         warm_start(autoencoder.cpu(), images)
         autoencoder.to(device)
     elif recipe.start != "random":
-        load_whole_state(autoencoder, read_weights(Path(recipe.start)))
+        path, weights = Path(recipe.start), read_weights(Path(recipe.start))
+        expected, found = (
+            {name: tuple(tensor.shape) for name, tensor in state.items()}
+            for state in (whole_state(autoencoder), weights)
+        )
+        check_names(path, expected, found)
+        load_whole_state(autoencoder, weights)
     state.ema.load_state_dict(autoencoder.state_dict())
 
 
@@ -135,7 +157,7 @@ def _validate(folder: Path, state: State, pictures: Pictures) -> Validation:
     cells: list[tuple[str, Pixels]] = []
     numbers = []
     for picture in pictures.validation:
-        original = _middle(picture)
+        original = _middle(picture, state.autoencoder.downsampling_factor)
         reconstruction = _reconstruct(state.ema, original)
         numbers.append((psnr(reconstruction, original), ssim(reconstruction, original) or 1.0))
         if len(cells) < 2 * PREVIEW_COUNT:
@@ -147,9 +169,11 @@ def _validate(folder: Path, state: State, pictures: Pictures) -> Validation:
     return validation
 
 
-def _middle(picture: Pixels) -> Pixels:
-    """The middle of a picture, its sides multiples of 8 and at most 256."""
-    sides = [min(side, PREVIEW_SIDE) // 8 * 8 for side in picture.shape[:2]]
+def _middle(picture: Pixels, factor: int) -> Pixels:
+    """The middle of a picture, its sides multiples of the factor and at most 256."""
+    missing = [(0, max(0, factor - side)) for side in picture.shape[:2]]
+    picture = np.pad(picture, (*missing, (0, 0)), mode="edge")
+    sides = [min(side, PREVIEW_SIDE) // factor * factor for side in picture.shape[:2]]
     top, left = ((side - kept) // 2 for side, kept in zip(picture.shape, sides, strict=False))
     return picture[top : top + sides[0], left : left + sides[1]]
 
@@ -162,6 +186,9 @@ def _reconstruct(autoencoder: TrainedAutoencoder, picture: Pixels) -> Pixels:
 
 
 def _log(folder: Path, facts: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(facts) + "\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts) + "\n")
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error

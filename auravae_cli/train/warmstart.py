@@ -15,6 +15,7 @@ width must be 96 at least: with two, no weights at all can tell a bright picture
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ from auravae_cli.model.tied import assign
 from auravae_cli.train.networks import TrainedAutoencoder
 
 LEVEL = 32.0  # of the constant channels; the signals have a standard deviation of about 1
+# What each convolution is fitted to: cells of so many pixels, each described by a window of so many.
+ENCODER_TARGETS = ((1, 3), (2, 4), (4, 4), (8, 8))
+DECODER_TARGETS = ((8, 24), (4, 12), (2, 6), (1, 5))
 RIDGE = 1e-5  # of the least squares, relative to the mean of the inputs' squares
 
 
@@ -47,34 +51,42 @@ def warm_start(autoencoder: TrainedAutoencoder, images: Tensor) -> None:
 
 
 def _fit_encoder(encoder: Encoder, images: Tensor, latents: Tensor) -> None:
-    x = _fit(
-        encoder.conv_in, images, _window_components(images, 1, 3, encoder.conv_in.out_channels)
-    )
-    level: Any
-    for level, cell in zip(encoder.down, (2, 4, 8, 8), strict=False):
-        x = _pass_on(level.block, x, level is encoder.down[-1])
-        if hasattr(level, "downsample"):
-            conv = level.downsample.conv
-            window = 2 * cell if cell == 2 else cell
-            x = _fit(conv, x, _window_components(images, cell, window, conv.out_channels), stride=2)
+    levels: list[Any] = list(encoder.down)
+    x = _fit(encoder.conv_in, images, _components(images, ENCODER_TARGETS[0], encoder.conv_in))
+    for (level, following), target in zip(pairwise(levels), ENCODER_TARGETS[1:], strict=True):
+        x = _pass_on(level.block, x, is_last=False)
+        conv = level.downsample.conv
+        wanted = _components(images, target, conv, _needs_pairs(following, levels))
+        x = _fit(conv, x, wanted, stride=2)
+    x = _pass_on(levels[-1].block, x, is_last=True)
     x = _linearise(encoder.mid.block_2, encoder.norm_out, x)
     _fit(encoder.conv_out, x, latents)
 
 
 def _fit_decoder(decoder: Decoder, images: Tensor, latents: Tensor) -> None:
-    x = _fit(
-        decoder.conv_in, latents, _window_components(images, 8, 24, decoder.conv_in.out_channels)
-    )
-    level: Any
-    for level, cell, window in zip(reversed(decoder.up), (4, 2, 1, 1), (12, 6, 5, 5), strict=False):
-        x = _pass_on(level.block, x, level is decoder.up[0])
-        if hasattr(level, "upsample"):
-            conv = level.upsample.conv
-            x = F.interpolate(x, scale_factor=2.0)
-            x = _fit(conv, x, _window_components(images, cell, window, conv.out_channels))
-    last: Any = decoder.up[0]
-    x = _linearise(last.block[-1], decoder.norm_out, x)
+    levels: list[Any] = list(reversed(decoder.up))
+    x = _fit(decoder.conv_in, latents, _components(images, DECODER_TARGETS[0], decoder.conv_in))
+    for (level, following), target in zip(pairwise(levels), DECODER_TARGETS[1:], strict=True):
+        x = _pass_on(level.block, x, is_last=False)
+        conv = level.upsample.conv
+        wanted = _components(images, target, conv, _needs_pairs(following, levels))
+        x = _fit(conv, F.interpolate(x, scale_factor=2.0), wanted)
+    x = _pass_on(levels[-1].block, x, is_last=True)
+    x = _linearise(levels[-1].block[-1], decoder.norm_out, x)
     _fit(decoder.conv_out, x, images)
+
+
+def _needs_pairs(level: Any, levels: list[Any]) -> bool:
+    """Whether a level gets its input as pairs: the last one, if no shortcut of its own makes them."""
+    return level is levels[-1] and not hasattr(level.block[0], "nin_shortcut")
+
+
+def _components(
+    images: Tensor, target: tuple[int, int], conv: nn.Conv2d, as_pairs: bool = False
+) -> Tensor:
+    """What the output of ``conv`` should be."""
+    components = _window_components(images, *target, conv.out_channels)
+    return _place(components, conv.out_channels, as_pairs) if as_pairs else components
 
 
 def _window_components(images: Tensor, cell: int, window: int, channels: int) -> Tensor:
@@ -131,24 +143,31 @@ def _fit(conv: nn.Conv2d, x: Tensor, target: Tensor, stride: int = 1) -> Tensor:
 
 
 def _pass_on(blocks: nn.ModuleList, x: Tensor, is_last: bool) -> Tensor:
-    """Let the blocks pass the strongest channels on; the last ones as pairs, for `_linearise`."""
+    """Let the blocks' shortcuts pass the strongest channels on; those of the last level, as pairs."""
     for block in blocks:
         shortcut: Any = getattr(block, "nin_shortcut", None)
-        if shortcut is None:
-            continue
-        width_in, width_out = shortcut.in_channels // 4, shortcut.out_channels // 4
-        slots = (
-            _pairs(4 * width_out // NORM_GROUPS) if is_last else [(i,) for i in range(width_out)]
-        )
-        weight = torch.zeros(4, width_out, 4, width_in)
-        for source, pair in zip(range(width_in), slots, strict=False):
-            for slot, sign in zip(pair, (1, -1), strict=False):
-                for element in range(4):
-                    weight[element, slot, element, source] = sign
-        assign(shortcut, "weight", weight.reshape(4 * width_out, 4 * width_in, 1, 1))
-        assign(shortcut, "bias", torch.zeros(4 * width_out))
-        x = shortcut(x)
+        if shortcut is not None:
+            identity = torch.eye(shortcut.in_channels)[:, :, None, None]
+            weight = _place(identity, shortcut.out_channels, as_pairs=is_last).transpose(0, 1)
+            assign(shortcut, "weight", weight)
+            assign(shortcut, "bias", torch.zeros(shortcut.out_channels))
+            x = shortcut(x)
     return x
+
+
+def _place(x: Tensor, channels: int, as_pairs: bool) -> Tensor:
+    """The strongest channels of each block of [B, C, H, W], in blocks of another width."""
+    blocks = x.unflatten(1, (len(GROUP), -1))
+    placed = x.new_zeros(len(x), len(GROUP), channels // len(GROUP), *x.shape[2:])
+    if as_pairs:
+        for source, (plus, minus) in zip(
+            blocks.unbind(2), _pairs(channels // NORM_GROUPS), strict=False
+        ):
+            placed[:, :, plus], placed[:, :, minus] = source, -source
+    else:
+        kept = min(placed.shape[2], blocks.shape[2])
+        placed[:, :, :kept] = blocks[:, :, :kept]
+    return placed.flatten(1, 2)
 
 
 def _pairs(group: int) -> list[tuple[int, int]]:

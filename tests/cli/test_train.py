@@ -1,0 +1,147 @@
+"""train: a run from the command line, its messages, and going on."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+RECIPE = """
+name = "tiny"
+precision = "float32"
+checkpoint_every = 2
+[architecture]
+ch = 32
+ch_mult = [1, 2]
+num_res_blocks = 1
+latent_channels = 8
+[space]
+channels = 8
+downsampling_factor = 2
+irreps = "6xee+1xoe+1xeo"
+[data]
+num_validation = 1
+[[stages]]
+steps = 3
+crop_size = 16
+batch_size = 1
+"""
+
+
+@pytest.fixture
+def small_export(monkeypatch):
+    """The latent's deviation measured on few small crops."""
+    from auravae_cli.train import run
+
+    monkeypatch.setattr(run, "PREVIEW_SIDE", 32)
+    monkeypatch.setattr(run, "SCALE_COUNT", 2)
+
+
+@pytest.fixture
+def recipe(work, picture, small_export):
+    """A tiny recipe in the current folder, beside a folder of pictures."""
+    for number in range(3):
+        picture(f"photos/{number}.png", 40, 48, 9 * number)
+    path = work / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_run_leaves_a_model_that_encodes(auravae, recipe, tree, work):
+    result = auravae("train", recipe, "-o", "run", "--data", "photos", "--device", "cpu")
+    assert result.code == 0
+    lines = result.text.splitlines()
+    assert [line.split("held out")[0].strip() for line in lines] == ["step 2", "step 3"]
+    assert all("PSNR" in line and "SSIM" in line for line in lines)
+    assert "run/model.safetensors: tiny, 3 steps" in result.message
+    assert set(tree(work / "run")) == {
+        "checkpoint.pt",
+        "log.jsonl",
+        "preview.png",
+        "model.safetensors",
+    }
+    encoded = auravae("encode", "photos/0.png", "--model", "run/model.safetensors", "--json")
+    assert encoded.code == 0
+
+
+def test_json_and_quiet(auravae, recipe):
+    arguments = ("train", recipe, "-o", "run", "--data", "photos", "--device", "cpu")
+    assert [set(row) for row in auravae(*arguments, "--json", "-q").rows] == [
+        {"step", "psnr", "ssim"}
+    ] * 2
+    again = auravae(*arguments, "-q")  # it has ended: only its export is written again
+    assert (again.code, again.text, again.err) == (0, "", "")
+
+
+def test_an_interrupted_run_goes_on(auravae, recipe, tree, work, monkeypatch):
+    from auravae_cli.train import run
+
+    arguments = ("train", recipe, "--data", "photos", "--device", "cpu", "-o")
+    assert auravae(*arguments, "whole").code == 0
+    with monkeypatch.context() as patch:
+        log = run._log
+        patch.setattr(
+            run, "_log", lambda *given: (log(*given), os.kill(os.getpid(), signal.SIGINT))
+        )
+        assert auravae(*arguments, "run").code == 130
+    assert set(tree(work / "run")) == {"checkpoint.pt", "log.jsonl"}
+    result = auravae(*arguments, "run")
+    assert result.code == 0
+    assert [line[:6] for line in result.text.splitlines()] == ["step 2", "step 3"]
+    whole, resumed = (tree(work / name)["model.safetensors"] for name in ("whole", "run"))
+    assert whole == resumed
+
+
+def test_another_recipe_in_the_same_folder(auravae, recipe):
+    arguments = ("train", recipe, "-o", "run", "--data", "photos", "--device", "cpu")
+    assert auravae(*arguments).code == 0
+    recipe.write_text("seed = 7\n" + RECIPE.replace("steps = 3", "steps = 4"))
+    result = auravae(*arguments)
+    assert result.code == 1
+    assert "run/checkpoint.pt: made with another recipe" in result.message
+    assert "seed: 0 then, 7 now" in result.message
+    assert "stages.0.steps: 3 then, 4 now" in result.message
+
+
+def test_a_damaged_checkpoint(auravae, recipe, work):
+    (work / "run").mkdir()
+    (work / "run" / "checkpoint.pt").write_text("<html>")
+    result = auravae("train", recipe, "-o", "run", "--data", "photos", "--device", "cpu")
+    assert result.code == 3
+    assert "run/checkpoint.pt: damaged checkpoint" in result.message
+    assert (work / "run" / "checkpoint.pt").read_text() == "<html>"
+
+
+def test_a_bad_recipe_lists_its_faults(auravae, recipe, work):
+    recipe.write_text("sead = 1\n" + RECIPE.replace("ch = 32", "ch = 48"))
+    result = auravae("train", recipe, "-o", "run", "--data", "photos")
+    assert result.code == 1
+    assert "sead: unknown key" in result.message
+    assert "every width must be a multiple of 32" in result.message
+    assert not (work / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["absent.toml", "-o", "run"], 1, "absent.toml: cannot be read as TOML"),
+        (["tiny.toml", "-o", "run"], 1, "no source"),
+        (["tiny.toml", "-o", "run", "--data", "absent"], 1, "absent: expected a folder or a tar"),
+        (["tiny.toml", "-o", "tiny.toml", "--data", "photos"], 1, "tiny.toml"),
+        (["tiny.toml"], 2, "--output"),
+        (["tiny.toml", "-o", "run", "--workers", "0"], 2, "--workers"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_run(auravae, recipe, arguments, code, message):
+    result = auravae("train", *arguments)
+    assert result.code == code
+    assert message in result.message
+
+
+def test_weights_of_lpips_that_are_not_there(auravae, recipe):
+    recipe.write_text(RECIPE + "losses = { lpips = 1.0 }\n")
+    result = auravae("train", recipe, "-o", "run", "--data", "photos", "--lpips", "absent")
+    assert result.code == 3
+    assert "absent: cannot be read as LPIPS weights" in result.message

@@ -1,0 +1,338 @@
+"""The loop: resumable bit for bit, exactly equivariant throughout, and downhill."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from auravae_cli.errors import ComputeError, ConfigError, WeightsError
+from auravae_cli.group import GROUP, HV, GroupElement, H, Irreps, V
+from auravae_cli.model.tied import PIXELS, load_whole_state, whole_state
+from auravae_cli.train import loop, losses
+from auravae_cli.train.checkpoint import read_checkpoint, write_checkpoint
+from auravae_cli.train.data import Pictures
+from auravae_cli.train.networks import flip_each
+from auravae_cli.train.recipe import Data, LossWeights, Noise, Optimizer
+
+CPU = torch.device("cpu")
+GAN = LossWeights(gan=0.5)
+SILENT = Noise(level=0.0)
+VARIANTS = {
+    "exact, muon": {"kind": "muon"},
+    "exact, adamw, bfloat16": {"kind": "adamw", "precision": "bfloat16"},
+    "learned, adamw, bfloat16": {"equivariance": "learned", "precision": "bfloat16"},
+    "exact, muon, adversarial": {"kind": "muon", "losses": GAN},
+}
+
+
+@pytest.fixture
+def restore(tmp_path):
+    """A state read back from a checkpoint, into networks that started elsewhere."""
+
+    def through(state, recipe):
+        path = tmp_path / "checkpoint.pt"
+        write_checkpoint(path, state, recipe)
+        fresh = loop.initial_state(recipe, CPU)
+        with torch.no_grad():
+            for parameter in fresh.autoencoder.parameters():
+                parameter.add_(1)
+        read_checkpoint(path, fresh, recipe)
+        return fresh
+
+    return through
+
+
+@torch.no_grad()
+def deviation(autoencoder):
+    """How far reconstructions are from equivariant, relative to their size."""
+    images = torch.rand(1, 3, 8, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole, _ = autoencoder(images)
+    return max(
+        float((autoencoder(images.flip(g.axes))[0] - whole.flip(g.axes)).norm() / whole.norm())
+        for g in (H, V, HV)
+    )
+
+
+# Going on from a checkpoint
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
+    make_recipe, advance, restore, content, differences, variant
+):
+    recipe = make_recipe(steps=4, **VARIANTS[variant])
+    undisturbed, records = advance(recipe)
+    half, first = advance(recipe, 2)
+    resumed, rest = advance(recipe, state=restore(half, recipe))
+    assert differences(content(resumed), content(undisturbed)) == []
+    assert [record.step for record in records] == list(range(4))
+    for found, expected in zip(first + rest, records, strict=True):
+        assert replace(found, seconds=0) == replace(expected, seconds=0)
+
+
+def test_the_check_would_notice(make_recipe, advance, content, differences):
+    found = content(advance(make_recipe(), 1)[0])
+    expected = content(advance(make_recipe(seed=1), 1)[0])
+    assert len(differences(found, expected)) > 100
+
+
+def test_a_checkpoint_of_another_recipe_lists_what_differs(make_recipe, tmp_path):
+    recipe, path = make_recipe(), tmp_path / "checkpoint.pt"
+    state = loop.initial_state(recipe, CPU)
+    write_checkpoint(path, state, recipe)
+    other = make_recipe(seed=3, rate=0.5, losses=LossWeights(l1=7))
+    with pytest.raises(ConfigError) as caught:
+        read_checkpoint(path, state, other)
+    title, *lines = str(caught.value).splitlines()
+    assert title.startswith(f"{path}: made with another recipe")
+    assert lines == [
+        "  optimizer.learning_rate: 0.002 then, 0.5 now",
+        "  seed: 0 then, 3 now",
+        "  stages.0.losses.l1: 1.0 then, 7 now",
+    ]
+
+
+def test_what_may_change_between_the_parts_of_a_run(make_recipe, tmp_path):
+    recipe, path = make_recipe(), tmp_path / "checkpoint.pt"
+    state = loop.initial_state(recipe, CPU)
+    write_checkpoint(path, state, recipe)
+    data = replace(recipe.data, sources=("elsewhere",))
+    read_checkpoint(path, state, replace(recipe, data=data, checkpoint_every=7, lpips_weights="x"))
+
+
+def test_a_damaged_checkpoint_is_refused(make_recipe, tmp_path):
+    recipe, path = make_recipe(), tmp_path / "checkpoint.pt"
+    state = loop.initial_state(recipe, CPU)
+    write_checkpoint(path, state, recipe)
+    whole = path.read_bytes()
+    for content in (b"", b"PK\x03\x04", whole[: len(whole) // 2], b"\0" * 64):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="damaged checkpoint"):
+            read_checkpoint(path, state, recipe)
+
+
+@pytest.mark.parametrize("part", ["recipe", "step", "ema", "optimizers"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(make_recipe, tmp_path, part):
+    recipe, path = make_recipe(), tmp_path / "checkpoint.pt"
+    state = loop.initial_state(recipe, CPU)
+    write_checkpoint(path, state, recipe)
+    content = torch.load(path, weights_only=True)
+    del content[part]
+    torch.save(content, path)
+    with pytest.raises(WeightsError, match="damaged checkpoint"):
+        read_checkpoint(path, state, recipe)
+
+
+# Learning
+
+
+@pytest.fixture(scope="module")
+def one_picture():
+    """One small picture that every crop is the whole of."""
+    rows, columns = np.mgrid[:16, :16]
+    pixels = np.stack([rows * 16, columns * 16, 255 * (rows > columns)], -1).astype(np.uint8)
+    return Pictures((pixels,), (pixels,), ())
+
+
+def test_the_loss_falls_and_the_network_stays_exactly_equivariant(
+    make_recipe, advance, one_picture
+):
+    data = Data(drawn=0.0, reduced=0.0)
+    recipe = make_recipe(steps=30, batch=1, kind="muon", data=data, noise=SILENT)
+    state, records = advance(recipe, on=one_picture)
+    assert records[-1].psnr > records[0].psnr + 3
+    assert records[-1].losses["l1"] < 0.7 * records[0].losses["l1"]
+    assert max(deviation(state.autoencoder), deviation(state.ema)) < 1e-5
+
+
+def test_a_learned_network_is_not_exactly_equivariant(make_recipe, advance):
+    state, _ = advance(make_recipe(equivariance="learned"), 1)
+    assert deviation(state.autoencoder) > 1e-2
+
+
+def test_records_say_what_a_step_did(make_recipe, advance):
+    recipe = make_recipe(steps=3, losses=LossWeights(mse=0, high_frequency=0, gan=0.1))
+    for step, record in enumerate(advance(recipe)[1]):
+        assert record.step == step
+        assert record.losses.keys() == {"mse", "l1", "anchor", "gan"}
+        assert record.psnr == pytest.approx(10 * math.log10(4 / record.losses["mse"]))
+        assert record.gradient_norm > 0
+        assert record.seconds > 0
+
+
+def test_the_averaged_weights_move_fast_at_first(make_recipe, advance):
+    recipe = make_recipe()
+    before = [p.clone() for p in loop.initial_state(recipe, CPU).ema.parameters()]
+    state, _ = advance(recipe, 1)
+    pairs = zip(before, state.autoencoder.parameters(), state.ema.parameters(), strict=True)
+    for old, trained, averaged in pairs:
+        torch.testing.assert_close(averaged, 0.1 * old + 0.9 * trained)
+
+
+# Flips and noise
+
+
+def test_each_sample_is_flipped_by_its_own_element():
+    irreps = Irreps.parse("1xee+1xoe+1xeo+1xoo")
+    batch = torch.randn(4, 4, 3, 5)
+    flips = torch.tensor([[g.horizontal for g in GROUP], [g.vertical for g in GROUP]])
+    found = flip_each(batch, flips, irreps)
+    for sample, flipped, g in zip(batch, found, GROUP, strict=True):
+        signs = torch.tensor(irreps.signs(g)).view(-1, 1, 1)
+        assert torch.equal(flipped, sample.flip(g.axes) * signs)
+    assert torch.equal(flip_each(found, flips, irreps), batch)
+
+
+@torch.no_grad()
+def test_flipping_a_latent_flips_the_reconstruction_of_an_exact_network(make_recipe):
+    autoencoder = loop.initial_state(make_recipe(), CPU).autoencoder
+    images = torch.rand(4, 3, 8, 8) * 2 - 1
+    flips = torch.tensor([[g.horizontal for g in GROUP], [g.vertical for g in GROUP]])
+    expected = flip_each(autoencoder(images)[0], flips, PIXELS)
+    torch.testing.assert_close(autoencoder(images, None, flips)[0], expected)
+    assert not torch.allclose(autoencoder(images)[0], expected, atol=1e-2)
+
+
+def test_learned_training_flips_latent_and_target_alike(make_recipe, advance):
+    """With weights that are exactly equivariant, it therefore costs nothing."""
+    exact, learned = (
+        make_recipe(equivariance=kind, batch=8, noise=SILENT) for kind in ("exact", "learned")
+    )
+    state = loop.initial_state(learned, CPU)
+    load_whole_state(state.autoencoder, whole_state(loop.initial_state(exact, CPU).autoencoder))
+    images = torch.zeros(8, 3, 16, 16)
+    assert loop._draws(learned, 0, 0, images)[1].float().mean() not in (0, 1)
+    _, (found,) = advance(learned, 1, state)
+    _, (expected,) = advance(exact, 1)
+    assert found.losses == pytest.approx(expected.losses, rel=1e-4)
+
+
+def test_flips_are_drawn_for_learned_networks_alone(make_recipe):
+    images = torch.zeros(400, 3, 16, 16)
+    assert loop._draws(make_recipe(), 0, 0, images)[1] is None
+    flips = loop._draws(make_recipe(equivariance="learned"), 0, 0, images)[1]
+    elements = [GroupElement(*map(bool, pair)) for pair in flips.T.tolist()]
+    assert all(70 < elements.count(g) < 130 for g in GROUP)
+
+
+def test_noise_is_multiplied_on_a_share_of_the_samples(make_recipe):
+    recipe = make_recipe(noise=Noise(level=0.2, share=0.7))
+    factors, _ = loop._draws(recipe, 5, 0, torch.zeros(400, 3, 16, 24))
+    assert factors.shape == (400, 8, 8, 12)
+    is_clean = (factors == 1).all(3).all(2).all(1)
+    assert 0.3 - 0.08 < is_clean.float().mean() < 0.3 + 0.08
+    noisy = factors[~is_clean]
+    assert (noisy != 1).float().mean() > 0.99
+    assert float(noisy.mean()) == pytest.approx(1, abs=0.005)
+    assert float(noisy.std()) == pytest.approx(0.2, abs=0.005)
+
+
+def test_draws_depend_on_seed_step_and_process_alone(make_recipe):
+    images = torch.zeros(4, 3, 16, 16)
+    first = loop._draws(make_recipe(), 5, 0, images)[0]
+    torch.rand(3)
+    assert torch.equal(first, loop._draws(make_recipe(), 5, 0, images)[0])
+    others = [(make_recipe(), 6, 0), (make_recipe(), 5, 1), (make_recipe(seed=1), 5, 0)]
+    for recipe, step, rank in others:
+        assert not torch.equal(first, loop._draws(recipe, step, rank, images)[0])
+
+
+@pytest.mark.parametrize("noise", [Noise(level=0.0), Noise(share=0.0)])
+def test_no_noise_costs_nothing(make_recipe, noise):
+    assert loop._draws(make_recipe(noise=noise), 0, 0, torch.zeros(2, 3, 16, 16)) == (None, None)
+
+
+# The discriminator
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_generator_is_judged_by_the_discriminator_just_trained(make_recipe, precision):
+    recipe = make_recipe(losses=GAN, precision=precision, discriminator_learning_rate=1e-2)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        real_loss = losses.generator_loss
+        patch.setattr(losses, "generator_loss", lambda *a: seen.append(a) or real_loss(*a))
+        with torch.autocast("cpu", torch.bfloat16, precision == "bfloat16"):
+            state = loop.initial_state(recipe, CPU)
+            fake, real = torch.rand(2, 2, 3, 16, 16).unbind()
+            loop._adversarial_loss(state, recipe, fake, real, loop.Processes())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, precision == "bfloat16"):
+        expected = (state.discriminator(real), state.discriminator(fake))
+    ((judged_real, judged_fake),) = seen
+    torch.testing.assert_close(judged_real.detach(), expected[0])
+    torch.testing.assert_close(judged_fake.detach(), expected[1])
+
+
+def test_the_discriminator_is_trained_only_where_it_is_a_loss(make_recipe, advance):
+    assert loop.initial_state(make_recipe(), CPU).discriminator is None
+    recipe = make_recipe(losses=GAN)
+    before = loop.initial_state(recipe, CPU).discriminator.state_dict()
+    after = advance(recipe, 1)[0].discriminator.state_dict()
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert len(moved) > 5
+
+
+# Gradients that are not finite
+
+
+@pytest.fixture
+def spoilt(make_recipe, advance, content, monkeypatch):
+    """The content before and after a step whose gradient is NaN."""
+    recipe = make_recipe(optimizer=Optimizer(warmup_steps=0))
+    state, _ = advance(recipe, 1)
+    before = content(state)
+    real_sum = losses.weighted_sum
+    monkeypatch.setattr(losses, "weighted_sum", lambda *a: real_sum(*a) * math.nan)
+    _, (record,) = advance(recipe, 1, state)
+    assert not math.isfinite(record.gradient_norm)
+    assert state.step == 2
+    after = content(state)
+    assert after.pop(".step") == before.pop(".step") + 1
+    return before, after
+
+
+def test_a_step_with_a_bad_gradient_changes_no_weight_and_no_momentum(spoilt, differences):
+    changed = differences(*spoilt)
+    assert [name for name in changed if not name.startswith(".ema.") and name[-3:] != ".lr"] == []
+
+
+def test_a_step_with_a_bad_gradient_does_not_move_the_average(spoilt, differences):
+    assert [name for name in differences(*spoilt) if name.startswith(".ema.")] == []
+
+
+@pytest.mark.parametrize("value", [1e30, math.nan])
+def test_a_network_that_overflows_is_a_skipped_step(make_recipe, advance, value):
+    recipe = make_recipe(equivariance="learned")
+    state = loop.initial_state(recipe, CPU)
+    torch.nn.init.constant_(state.autoencoder.decoder.conv_out.bias, value)
+    _, (record,) = advance(recipe, 1, state)
+    assert not math.isfinite(record.gradient_norm)
+
+
+@pytest.fixture
+def gradients(monkeypatch):
+    """Steps without any computation, whose gradients have these norms."""
+
+    def patch(norms):
+        stream = iter(norms)
+        monkeypatch.setattr(loop, "_update", lambda *_: ({"mse": 1.0}, next(stream)))
+
+    return patch
+
+
+def test_many_bad_gradients_in_a_row_end_the_run(make_recipe, advance, gradients):
+    recipe = make_recipe(steps=60)
+    state = loop.initial_state(recipe, CPU)
+    gradients([1.0, math.nan, 1.0] + [math.inf] * 40)
+    with pytest.raises(ComputeError, match="step 23: the gradient has not been finite for 21"):
+        advance(recipe, state=state)
+    assert state.step == 23
+
+
+def test_some_bad_gradients_in_a_row_do_not(make_recipe, advance, gradients):
+    gradients(([math.nan] * 20 + [1.0]) * 2)
+    assert len(advance(make_recipe(steps=42))[1]) == 42
