@@ -2,7 +2,7 @@
 
     python scripts/make_model_sheet.py [--output docs/small.webp]
 
-The sample pictures, lettering and line art (drawn here, with a seed that training does not use);
+Sample pictures, lettering and line art (drawn here, with a seed that training does not use);
 each as original, `linear`, `small`, and the difference of the last, four times amplified.
 """
 
@@ -23,6 +23,7 @@ from auravae_cli.sheet import contact_sheet, difference
 from auravae_cli.train.drawn import drawn
 
 SAMPLES = Path(__file__).parents[1] / "samples"
+PHOTOS = ("astronaut.jpg", "camera_grey.png", "chelsea_exif6.jpg", "coffee.jpg", "rocket.webp")
 SIDE = 256
 DRAWN_SEEDS = (1, 5, 9)  # lettering, lines, shapes
 
@@ -51,15 +52,11 @@ def main() -> None:
 def pictures() -> list[tuple[str, Pixels]]:
     """Names and pictures, uint8 [256, 256, 3] at most."""
     found = []
-    for path in sorted(SAMPLES.glob("*.*")):
-        if path.suffix != ".md":
-            image = Image.fromarray(read_image(path.read_bytes()).pixels.astype(np.uint8))
-            image.thumbnail((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS)
-            left, top = (max(0, (side - SIDE) // 2) for side in image.size)
-            crop = image.crop(
-                (left, top, min(left + SIDE, image.width), min(top + SIDE, image.height))
-            )
-            found.append((path.name, np.asarray(crop)))
+    for name in PHOTOS:
+        image = Image.fromarray(read_image((SAMPLES / name).read_bytes()).pixels)
+        left, top = (max(0, (side - SIDE) // 2) for side in image.size)
+        box = (left, top, min(left + SIDE, image.width), min(top + SIDE, image.height))
+        found.append((name, np.asarray(image.crop(box))))
     found += [(f"drawn, seed {s}", drawn(np.random.default_rng(s), SIDE)) for s in DRAWN_SEEDS]
     return found
 

@@ -33,7 +33,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands_are_these():
     names = {" ".join(words) for words in COMMANDS}
     assert names == {
-        *("encode", "decode", "flip", "roundtrip", "info"),
+        *("encode", "decode", "flip", "roundtrip", "info", "train"),
         *("models", "models list", "models pull"),
     }
 
@@ -86,7 +86,7 @@ def test_every_config_loads(path):
         assert (WEIGHTS_PATH / config.weights).is_file()
 
 
-@pytest.mark.parametrize("name", ["linear", "aura"])
+@pytest.mark.parametrize("name", ["small", "linear", "aura"])
 def test_models_are_in_the_readme(name):
     assert f"| `{name}` |" in README
 

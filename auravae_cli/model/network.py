@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, DeviceError
+from auravae_cli.memory import free_memory
 from auravae_cli.model.weights import load_networks
 
+LIVE_FEATURES = 6  # full-resolution feature maps that are in memory at once, workspace included
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -23,25 +26,43 @@ class Network:
     """
 
     def __init__(
-        self, parts: dict[str, nn.Module], device: torch.device, dtype: torch.dtype
+        self,
+        parts: dict[str, nn.Module],
+        architecture: Architecture,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
-        self.parts, self.device, self.dtype = parts, device, dtype
+        self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
 
     def encode(self, images: Any) -> Any:
         """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
-        return self._run(self.parts["encoder"], images)
+        return self._run(self.parts["encoder"], images, 1)
 
     def decode(self, latents: Any) -> Any:
         """[B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
-        return self._run(self.parts["decoder"], latents)
+        return self._run(self.parts["decoder"], latents, self.architecture.downsampling_factor)
 
-    def _run(self, network: nn.Module, batch: Any) -> Any:
+    def _run(self, network: nn.Module, batch: Any, enlargement: int) -> Any:
         is_array = isinstance(batch, np.ndarray)
         # A copy, since torch takes neither flipped views nor read-only maps of an array.
         given = torch.from_numpy(batch.copy()) if is_array else batch
+
+        def forward(items: Tensor) -> Tensor:
+            if self.device.type == "cpu":
+                self._require_memory(len(items) * math.prod(items.shape[2:]) * enlargement**2)
+            output: Tensor = network(items.to(self.device, self.dtype))
+            return output.float()
+
         with torch.inference_mode():
-            result = run_halving(lambda x: network(x.to(self.device, self.dtype)).float(), given)
+            result = run_halving(forward, given)
         return result.cpu().numpy() if is_array else result.to(given.device)
+
+    def _require_memory(self, num_pixels: int) -> None:
+        """Raise OutOfMemoryError if the features of so many pixels would not fit the machine."""
+        features = num_pixels * self.architecture.widths[0] * self.dtype.itemsize
+        free = free_memory()
+        if free is not None and features * LIVE_FEATURES > free:
+            raise torch.OutOfMemoryError("more than the machine has")
 
 
 def run_halving(function: Any, batch: Tensor) -> Tensor:
@@ -58,7 +79,7 @@ def run_halving(function: Any, batch: Tensor) -> Tensor:
     if len(batch) == 1:  # outside the handler: the failed run's tensors are freed by now
         size = " x ".join(map(str, batch.shape[-2:]))
         raise ComputeError(
-            f"not enough memory on the device for one item of {size}; try --device cpu or a smaller picture"
+            f"not enough memory on the device for one item of {size}; try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
         )
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -80,7 +101,7 @@ def load_network(
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
     networks, architecture = load_networks(path, parts, chosen, DTYPES[dtype])
-    return Network(networks, chosen, DTYPES[dtype]), architecture
+    return Network(networks, architecture, chosen, DTYPES[dtype]), architecture
 
 
 def _device(name: str) -> torch.device:

@@ -26,8 +26,11 @@ def no_hub(monkeypatch, tmp_path):
 def test_the_list_for_machines(auravae, no_hub):
     rows = {row["name"]: row for row in auravae("models", "list", "--json").rows}
     assert set(rows) == set(known_models()) >= {"aura", "linear", "small"}
-    assert [name for name, row in rows.items() if row["default"]] == ["linear"]
-    assert Path(rows["linear"]["weights"]).is_file()
+    assert [name for name, row in rows.items() if row["default"]] == ["linear"]  # the tests' own
+    for name in ("linear", "small"):
+        assert Path(rows[name]["weights"]).is_file()
+        assert rows[name]["quality"]["psnr"] > 26
+    assert rows["aura"]["quality"] is None
     assert rows["aura"]["weights"] is None
     assert all(row["summary"] for row in rows.values())
 
@@ -38,6 +41,12 @@ def test_the_list_for_people(auravae, no_hub, terminals):
     assert (result.code, result.err) == (0, "")
     for word in ("aura", "linear", "small", "default", "not on this machine"):
         assert word in result.text
+
+
+def test_the_network_is_the_default(auravae, no_hub, monkeypatch):
+    monkeypatch.delenv("AURAVAE_MODEL")
+    rows = auravae("models", "list", "--json").rows
+    assert [row["name"] for row in rows if row["default"]] == ["small"]
 
 
 def test_a_cached_checkpoint_is_listed(auravae, no_hub):

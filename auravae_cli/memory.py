@@ -1,0 +1,38 @@
+"""How much memory a process may still take, so that a picture can be refused before it is tried.
+
+Without this the kernel would kill the process in the middle of a batch, and say nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory() -> int | None:
+    """Bytes to be had without swapping, by the machine and the container; None where unknown.
+
+    Linux tells; elsewhere nothing is known.
+    """
+    found = [size for size in (_machine(), _container()) if size is not None]
+    return min(found, default=None)
+
+
+def _machine() -> int | None:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        return None
+
+
+def _container() -> int | None:
+    """What control groups (version 2) leave; their ``max`` is no number where they set no limit."""
+    try:
+        limit, used = (int((_CGROUP / f"memory.{k}").read_text()) for k in ("max", "current"))
+    except (OSError, ValueError):
+        return None
+    return max(0, limit - used)
