@@ -61,7 +61,8 @@ class AttentionBlock(nn.Module):
         batch, channels, height, width = x.shape
         split = (3, channels // HEAD_CHANNELS, HEAD_CHANNELS)
         heads = self.qkv(self.norm(x)).view(batch, *split, height * width)
-        query, key, value = heads.transpose(3, 4).unbind(1)  # each [B, heads, H*W, 64]
+        # Contiguous, or torch falls back to a method that keeps all (H*W)^2 products in memory.
+        query, key, value = heads.transpose(3, 4).contiguous().unbind(1)  # [B, heads, H*W, 64]
         attended = F.scaled_dot_product_attention(query, key, value)
         return x + self.proj_out(attended.transpose(2, 3).reshape(batch, channels, height, width))
 

@@ -1,0 +1,59 @@
+"""Memory: attention that does not grow with the square of the picture, and pictures too large."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from auravae_cli import memory
+from auravae_cli.codec import load_codec
+from auravae_cli.errors import ComputeError
+from auravae_cli.model import network
+from auravae_cli.model.layers import AttentionBlock
+
+PHOTO = np.zeros((16, 24, 3), np.uint8)
+
+
+def test_attention_takes_the_path_of_bounded_memory():
+    """Where the inputs do not suit it, torch falls back in silence; here it may not."""
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        assert AttentionBlock(128)(torch.ones(1, 128, 4, 6)).shape == (1, 128, 4, 6)
+
+
+def test_a_picture_that_does_not_fit_is_refused_before_it_is_tried(monkeypatch):
+    codec = load_codec("small", device="cpu")
+    latent = codec.encode_image(PHOTO)
+    monkeypatch.setattr(network, "free_memory", lambda: 100_000)
+    for run in (lambda: codec.encode_image(PHOTO), lambda: codec.decode_latent(latent)):
+        with pytest.raises(ComputeError, match=r"not enough memory.*--resize"):
+            run()
+
+
+def test_what_fits_alone_runs_in_parts(monkeypatch):
+    codec = load_codec("small", device="cpu")
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 3, 16, 16)).astype(np.float32)
+    whole = codec.encode(images)
+    one = 16 * 16 * 96 * 4 * network.LIVE_FEATURES
+    monkeypatch.setattr(network, "free_memory", lambda: one)
+    np.testing.assert_allclose(codec.encode(images), whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("free", [None, 1 << 50])
+def test_unknown_or_ample_memory_is_no_reason_to_refuse(monkeypatch, free):
+    monkeypatch.setattr(network, "free_memory", lambda: free)
+    assert load_codec("small", device="cpu").encode_image(PHOTO).records
+
+
+def test_free_memory_is_the_least_that_machine_and_container_give(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.free_memory() is None
+    (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:   500 kB\n")
+    assert memory.free_memory() == 500 * 1024
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_memory() == 500 * 1024
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert memory.free_memory() == 4000
