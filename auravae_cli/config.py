@@ -6,6 +6,7 @@ files. Needs neither torch nor the weights.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -72,7 +73,8 @@ class Architecture:
             widths[int(match[1])] = shapes[match[0]][0] if shapes[match[0]] else 0
             num_blocks = max(num_blocks, int(match[2]) + 1)
         try:
-            ch = shapes["encoder.conv_in.weight"][0] if encoder else widths[0]
+            # A decoder does not depend on ch itself: any that divides all widths describes it.
+            ch = shapes["encoder.conv_in.weight"][0] if encoder else math.gcd(*widths.values())
             latent = (
                 shapes["encoder.conv_out.weight"][0]
                 if encoder

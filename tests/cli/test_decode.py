@@ -152,17 +152,17 @@ def test_an_unknown_model_is_named(auravae, latent):
 
 def test_a_latent_whose_model_is_not_here_fails_alone(auravae, latent):
     z = read_latents(latent)
-    write("s.safetensors", replace(z, space=replace(z.space, model="small")))
+    write("s.safetensors", replace(z, space=replace(z.space, model="aura")))
     result = auravae("decode", "s.safetensors", latent)
     assert result.code == 1
-    assert "failed: s.safetensors" in result.err and "'small'" in result.err
+    assert "failed: s.safetensors" in result.err and "'aura'" in result.err
     assert Path("z.decoded.png").exists()
 
 
 def test_a_model_asked_for_but_not_here_is_exit_3(auravae, latent):
-    result = auravae("decode", latent, "--model", "small")
+    result = auravae("decode", latent, "--model", "aura")
     assert result.code == 3
-    assert "small" in result.err
+    assert "aura" in result.err
 
 
 def test_values_that_are_not_finite_fail_their_latent_alone(auravae, latent):

@@ -191,7 +191,7 @@ def test_a_checkpoint_by_path(auravae, work, picture, repository):
     assert Path("b.png").read_bytes() != b""
 
 
-@pytest.mark.parametrize("model", ["small", "no-such-model"])
+@pytest.mark.parametrize("model", ["aura", "no-such-model"])
 def test_an_unusable_model_is_exit_3(auravae, work, picture, tree, model):
     picture("a.png")
     result = auravae("encode", "a.png", "--model", model)

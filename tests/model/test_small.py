@@ -33,6 +33,16 @@ def test_it_is_the_default(small):
     assert load_codec(device="cpu").space == small.space
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_half_of_it_loads_alone_and_computes_the_same(small, part):
+    half = load_codec("small", parts=(part,), device="cpu")
+    assert half.space == small.space
+    shape = (1, 3, 16, 24) if part == "encoder" else (1, 16, 2, 3)
+    batch = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    run = "encode" if part == "encoder" else "decode"
+    np.testing.assert_array_equal(getattr(half, run)(batch), getattr(small, run)(batch))
+
+
 def test_its_card_says_how_it_was_made():
     config = known_models()["small"]
     card = read_card(WEIGHTS_PATH / config.weights)
