@@ -121,5 +121,10 @@ class Irreps:
         """The channels that ``g`` negates."""
         return tuple(channel for channel, sign in enumerate(self.signs(g)) if sign < 0)
 
+    @property
+    def even_channels(self) -> tuple[int, ...]:
+        """The channels that no element negates."""
+        return tuple(channel for channel, parity in enumerate(self.parities) if parity == "ee")
+
     def __str__(self) -> str:
         return "+".join(f"{multiplicity}x{parity}" for multiplicity, parity in self.terms)

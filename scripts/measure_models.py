@@ -21,10 +21,11 @@ import torch
 
 from auravae_cli.action import act, act_on_base
 from auravae_cli.codec import Codec, load_codec
-from auravae_cli.group import HV, GroupElement, H, V
+from auravae_cli.group import HV, H, V
 from auravae_cli.imagefile import Pixels, to_unit
 from auravae_cli.metrics import psnr, ssim
 from auravae_cli.model.lpips import Lpips, load_lpips
+from auravae_cli.pipeline.roundtrip import act_on_pixels
 from auravae_cli.train.data import read_pictures
 from auravae_cli.train.recipe import Data
 
@@ -45,9 +46,9 @@ def main() -> None:
     pictures = read_pictures(data)
     photos = [*pictures.validation, *pictures.training]
     lpips = load_lpips(options.lpips) if options.lpips else None
+    codecs = {model: load_codec(model) for model in options.models}
     rows = {
-        model: [measure(load_codec(model), photo, lpips) for photo in photos]
-        for model in options.models
+        model: [measure(codec, photo, lpips) for photo in photos] for model, codec in codecs.items()
     }
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -69,27 +70,25 @@ def measure(codec: Codec, photo: Pixels, lpips: Lpips | None) -> dict[str, Any]:
     for level in NOISE:
         numbers[f"noise {level:g}"] = psnr(codec.decode_latent(latent, noise=level), photo)
     for g in ELEMENTS:
-        flipped = np.ascontiguousarray(act_on_base(g, photo.transpose(2, 0, 1)).transpose(1, 2, 0))
-        numbers[f"gap {g}"] = numbers["psnr"] - psnr(codec.decode_latent(latent.act(g)), flipped)
+        flipped = codec.decode_latent(latent.act(g))
+        numbers[f"gap {g}"] = numbers["psnr"] - psnr(flipped, act_on_pixels(g, photo))
     height, width = (side // 8 * 8 for side in photo.shape[:2])
     image = to_unit(photo[:height, :width])[None]
-    for g in ELEMENTS:
-        encoder, decoder = equivariance_errors(codec, image, g)
-        numbers[f"encoder {g}"], numbers[f"decoder {g}"] = encoder, decoder
-    return numbers
+    return numbers | equivariance_errors(codec, image)
 
 
-def equivariance_errors(codec: Codec, image: Any, g: GroupElement) -> tuple[float, float]:
-    """|E(gx) - gE(x)| / |E(x)| and |D(gz) - gD(z)| / |D(z)| in float32."""
+def equivariance_errors(codec: Codec, image: Any) -> dict[str, float]:
+    """|E(gx) - gE(x)| / |E(x)| and |D(gz) - gD(z)| / |D(z)| in float32, for every g."""
     latent = codec.encode(image)
     decoded = codec.decode(latent)
-    acted = act(g, latent, codec.space.irreps)
-    encoder = codec.encode(np.ascontiguousarray(act_on_base(g, image))) - acted
-    decoder = codec.decode(acted) - act_on_base(g, decoded)
-    return (
-        float(np.linalg.norm(encoder) / np.linalg.norm(latent)),
-        float(np.linalg.norm(decoder) / np.linalg.norm(decoded)),
-    )
+    errors = {}
+    for g in ELEMENTS:
+        acted = act(g, latent, codec.space.irreps)
+        encoder = codec.encode(np.ascontiguousarray(act_on_base(g, image))) - acted
+        decoder = codec.decode(acted) - act_on_base(g, decoded)
+        errors[f"encoder {g}"] = float(np.linalg.norm(encoder) / np.linalg.norm(latent))
+        errors[f"decoder {g}"] = float(np.linalg.norm(decoder) / np.linalg.norm(decoded))
+    return errors
 
 
 def _mean(key: str, form: str) -> Any:

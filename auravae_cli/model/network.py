@@ -15,9 +15,7 @@ from auravae_cli.errors import ComputeError, DeviceError
 from auravae_cli.memory import free_memory
 from auravae_cli.model.weights import load_networks
 
-LIVE_FEATURES = (
-    7  # full-resolution feature maps in memory at once, workspace included: 6.5 measured
-)
+LIVE_FEATURES = 7  # full-resolution feature maps in memory at once: 6.5 measured
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

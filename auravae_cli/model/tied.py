@@ -64,15 +64,13 @@ class Tie:
             return mean.unflatten(0, (self.copies, ORDER, -1))[:, 0].flatten(0, 1)
         if tensor.ndim > 1:
             return mean.unflatten(1, (ORDER, -1))[:, 0]
-        return mean[list(self._even)]
+        return mean[list(self.output.even_channels)]
 
     def expand(self, representatives: Tensor) -> Tensor:
         """The whole tensor: the orbit of its representatives."""
         if self.output is not None and representatives.ndim == 1:
-            whole = representatives.new_zeros(self.output.dim)
-            return whole.index_copy(
-                0, torch.tensor(self._even, device=whole.device), representatives
-            )
+            even = torch.tensor(self.output.even_channels, device=representatives.device)
+            return representatives.new_zeros(self.output.dim).index_copy(0, even, representatives)
         if self.output is not None:
             orbit = [
                 _act_on_channels(g, representatives.flip(g.axes), 0, self.output, 1) for g in GROUP
@@ -86,12 +84,6 @@ class Tie:
         blocks = [tensor.unflatten(0, (self.copies, -1)) for tensor in orbit]
         whole = torch.stack(blocks, 1).flatten(0, 2)
         return _padded(whole) if self.corner else whole
-
-    @property
-    def _even(self) -> tuple[int, ...]:
-        """The output channels that no element negates: the only ones whose bias is not zero."""
-        assert self.output is not None
-        return tuple(c for c, parity in enumerate(self.output.parities) if parity == "ee")
 
 
 def tie_of(name: str, irreps: Irreps) -> Tie:

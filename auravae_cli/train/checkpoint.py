@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def read_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
 
 def facts(recipe: Recipe) -> dict[str, Any]:
     """What decides the result, as flat JSON: dotted key => value."""
-    flat = _flat(json.loads(json.dumps(asdict(recipe), default=str)), "")
+    flat = _flat(recipe.to_json(), "")
     return {key: value for key, value in flat.items() if key not in FREE}
 
 

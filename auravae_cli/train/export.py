@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from auravae_cli.atomic import write_atomically
+from auravae_cli.card import KEY
 from auravae_cli.model.tied import representatives
 from auravae_cli.train.networks import TrainedAutoencoder
 from auravae_cli.train.recipe import Recipe
@@ -28,8 +28,9 @@ def latent_deviation(
     """The standard deviation of every latent channel over pictures and their flips: [C]."""
     latents = [autoencoder.encoder(part).float() for part in images.split(batch_size)]
     whole = torch.cat([latent.transpose(0, 1).flatten(1) for latent in latents], 1)
-    is_even = torch.tensor([parity == "ee" for parity in autoencoder.irreps.parities])
-    mean = whole.mean(1) * is_even.to(whole)  # an odd channel's mean over an orbit is zero
+    even = list(autoencoder.irreps.even_channels)
+    mean = torch.zeros_like(whole[:, 0])  # an odd channel's mean over an orbit is zero
+    mean[even] = whole[even].mean(1)
     deviation = (whole - mean[:, None]).square().mean(1).sqrt()
     return torch.where(deviation > DEAD, deviation, 1.0)
 
@@ -50,7 +51,7 @@ def unit_deviation(state: dict[str, Tensor], deviation: Tensor) -> dict[str, Ten
 
 def model_card(recipe: Recipe, num_steps: int, validation: dict[str, Any]) -> dict[str, Any]:
     """What a weights file says about its origin."""
-    content = json.loads(json.dumps(asdict(recipe), default=str))
+    content = recipe.to_json()
     # Where the pictures lay is of no use to others, and may be private: their names say enough.
     content["data"]["sources"] = [Path(source).name for source in recipe.data.sources]
     if recipe.start not in ("random", "linear"):
@@ -93,4 +94,4 @@ def write_weights(
         **card,
     }
     tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in stored.items()}
-    write_atomically(path, save(tensors, {"auravae": json.dumps(facts, sort_keys=True)}))
+    write_atomically(path, save(tensors, {KEY: json.dumps(facts, sort_keys=True)}))

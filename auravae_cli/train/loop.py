@@ -16,7 +16,7 @@ from auravae_cli.errors import ComputeError
 from auravae_cli.model.lpips import load_lpips
 from auravae_cli.model.tied import PIXELS
 from auravae_cli.train import losses
-from auravae_cli.train.data import Pictures, batches
+from auravae_cli.train.data import Batch, Pictures, batches
 from auravae_cli.train.networks import TrainedAutoencoder, build, build_discriminator, flip_each
 from auravae_cli.train.optimizers import build_optimizers, learning_rate, update
 from auravae_cli.train.processes import Processes
@@ -91,7 +91,7 @@ def train(
         started = time.perf_counter()
         step = state.step
         rate = learning_rate(step, recipe)
-        images = torch.from_numpy(batch).to(device, non_blocking=True).float() / 127.5 - 1
+        images = to_unit_batch(batch, device)
         values, norm = _update(state, model, recipe, images, rate, lpips, processes)
         skipped = 0 if math.isfinite(norm) else skipped + 1
         if skipped > MAX_SKIPPED:
@@ -103,6 +103,11 @@ def train(
         mse = values["mse"]
         psnr = 10 * math.log10(4 / max(mse, 1e-12)) if math.isfinite(mse) else -math.inf
         yield StepRecord(step, values, psnr, rate, norm, time.perf_counter() - started)
+
+
+def to_unit_batch(batch: Batch, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 [B, 3, H, W] => float32 in [-1, 1]."""
+    return torch.from_numpy(batch).to(device, non_blocking=True).float() / 127.5 - 1
 
 
 def _update(

@@ -59,8 +59,7 @@ def build(recipe: Recipe) -> TrainedAutoencoder:
         for module in autoencoder.modules():
             if isinstance(module, nn.Conv2d) and is_tied:
                 module.weight.mul_(2)  # the mean over four independent copies halves it again
-        for module in autoencoder.modules():
-            if isinstance(module, ResnetBlock):
+            elif isinstance(module, ResnetBlock):
                 nn.init.zeros_(module.conv2.weight)
                 nn.init.zeros_(module.conv2.bias)  # type: ignore[arg-type]
             elif isinstance(module, AttentionBlock):

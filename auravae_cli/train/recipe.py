@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from auravae_cli.config import Architecture, LatentSpace
@@ -143,6 +145,11 @@ class Recipe:
         """The steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
 
+    def to_json(self) -> dict[str, Any]:
+        """The whole recipe as plain JSON."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content
+
     def stage_at(self, step: int) -> Stage:
         """The stage that step number ``step``, from 0, belongs to."""
         for stage in self.stages:
@@ -159,8 +166,7 @@ class Recipe:
             faults.append("stages: expected at least one")
         faults += _choice(self, "equivariance", EQUIVARIANCE)
         faults += _choice(self, "precision", PRECISIONS)
-        if self.seed < 0:
-            faults.append(f"seed: expected at least 0, found {self.seed}")
+        faults += _at_least_zero(self, "seed")
         return faults if self.architecture.faults else faults + self._network_faults()
 
     def _network_faults(self) -> list[str]:
@@ -203,24 +209,22 @@ def _choice(table: Any, name: str, choices: tuple[str, ...]) -> list[str]:
 
 
 def _shares(table: Any, *names: str) -> list[str]:
-    return [
-        f"{name}: expected a share from 0 to 1, found {getattr(table, name)}"
-        for name in names
-        if not 0 <= getattr(table, name) <= 1
-    ]
+    return _unsound(table, names, "a share from 0 to 1", lambda value: 0 <= value <= 1)
 
 
 def _positive(table: Any, *names: str) -> list[str]:
-    return [
-        f"{name}: expected a positive number, found {getattr(table, name)}"
-        for name in names
-        if not getattr(table, name) > 0
-    ]
+    return _unsound(table, names, "a positive number", lambda value: value > 0)
 
 
 def _at_least_zero(table: Any, *names: str) -> list[str]:
+    return _unsound(table, names, "at least 0", lambda value: value >= 0)
+
+
+def _unsound(
+    table: Any, names: tuple[str, ...], expected: str, is_sound: Callable[[float], bool]
+) -> list[str]:
     return [
-        f"{name}: expected at least 0, found {getattr(table, name)}"
+        f"{name}: expected {expected}, found {getattr(table, name)}"
         for name in names
-        if not getattr(table, name) >= 0
+        if not is_sound(getattr(table, name))
     ]

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import ConfigError, OutputError
@@ -27,9 +26,9 @@ from auravae_cli.model.tied import load_whole_state, whole_state
 from auravae_cli.model.weights import check_names, read_checkpoint as read_weights
 from auravae_cli.sheet import contact_sheet
 from auravae_cli.train import checkpoint
-from auravae_cli.train.data import Batch, Pictures, make_batch, read_pictures
+from auravae_cli.train.data import Pictures, make_batch, read_pictures
 from auravae_cli.train.export import latent_deviation, model_card, unit_deviation, write_weights
-from auravae_cli.train.loop import State, StepRecord, initial_state, train
+from auravae_cli.train.loop import State, StepRecord, initial_state, to_unit_batch, train
 from auravae_cli.train.networks import TrainedAutoencoder
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe, Stage
@@ -142,14 +141,9 @@ def export(
     """Write the averaged weights, scaled to latents of unit deviation, with their card."""
     device = next(state.ema.parameters()).device
     crops = replace(recipe, stages=(Stage(1, recipe.stages[-1].crop_size, SCALE_COUNT),))
-    images = to_unit_batch(make_batch(pictures.training, crops, 0)).to(device)
+    images = to_unit_batch(make_batch(pictures.training, crops, 0), device)
     weights = unit_deviation(whole_state(state.ema), latent_deviation(state.ema, images))
     write_weights(path, weights, recipe, model_card(recipe, state.step, asdict(result)))
-
-
-def to_unit_batch(batch: Batch) -> Tensor:
-    """uint8 [B, 3, H, W] => float32 in [-1, 1]."""
-    return torch.from_numpy(batch).float() / 127.5 - 1
 
 
 def _validate(folder: Path, state: State, pictures: Pictures) -> Validation:
