@@ -123,8 +123,12 @@ class Codec:
         image: PreparedImage,
         dtype: StoredDtype,
         source: str | None,
+        key: str | None = None,
+        annotations: dict[str, Any] | None = None,
     ) -> LatentFile:
         """Round a latent to its storage type and put its header together."""
+        height, width = image.loaded.pixels.shape[:2]
+        whole = image.pixels.shape[:2] == (height, width)
         record = Record(
             image_size=(image.pixels.shape[0], image.pixels.shape[1]),
             padding=image.padding,
@@ -132,6 +136,10 @@ class Codec:
             source_sha256=image.loaded.sha256,
             exif_orientation=image.loaded.exif_orientation,
             preparation=image.preparation.to_json(),
+            key=key,
+            source_size=None if whole else (height, width),
+            source_box=None if whole else image.box,
+            annotations=annotations or {},
         )
         stored = dtype.from_float32(latent)
         return LatentFile(stored, dtype, self.space, (record,), __version__)

@@ -6,6 +6,8 @@ AuraVaeError              says what, where, found, expected, and what to do next
 │  ├─ LatentHeaderError   the header is missing, of another version, or contradicts the tensor
 │  └─ LatentMismatchError a sound latent, but of another model or representation
 ├─ OutputError            a result that cannot or must not be written where it was asked for
+├─ StoreError             a store that is damaged, unreachable, or holds latents of other settings
+├─ TooManyFailuresError   more inputs failed than the user allows
 ├─ ComputeError           one picture or latent is too large for the memory, or gave NaN
 ├─ ConfigError            faults of a configuration file, all at once
 └─ ModelError             nothing can run: the command ends with exit code 3
@@ -41,6 +43,14 @@ class LatentMismatchError(LatentFileError):
 
 class OutputError(AuraVaeError):
     """An output exists already, collides with another, or cannot be written."""
+
+
+class StoreError(AuraVaeError):
+    """A store of latents is damaged, unreachable, or was made by other weights or settings."""
+
+
+class TooManyFailuresError(AuraVaeError):
+    """A run over many inputs was ended since more of them failed than is allowed."""
 
 
 class ComputeError(AuraVaeError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import astuple, dataclass
+from functools import cached_property
 
 from auravae_cli.group import GroupElement
 
@@ -54,3 +56,70 @@ def padding_for(height: int, width: int, multiple: int) -> Padding:
     return Padding(
         left=columns // 2, right=columns - columns // 2, top=rows // 2, bottom=rows - rows // 2
     )
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a picture, in its pixels; sides may lie between pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def act(self, g: GroupElement, height: float, width: float) -> Box:
+        """Where the part lies after ``g`` on a picture of ``height`` x ``width``."""
+        left, right = (
+            (width - self.right, width - self.left) if g.horizontal else (self.left, self.right)
+        )
+        top, bottom = (
+            (height - self.bottom, height - self.top) if g.vertical else (self.top, self.bottom)
+        )
+        return Box(left, top, right, bottom)
+
+    def moved(self, x: float, y: float) -> Box:
+        """The same part, in a picture whose corner lies at (x, y)."""
+        return Box(self.left + x, self.top + y, self.right + x, self.bottom + y)
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom)."""
+        return astuple(self)
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Aspect-ratio buckets: a few sizes of about ``side`` x ``side`` pixels, and never more.
+
+    Both sides are multiples of ``step``, and neither is longer than ``max_ratio`` times the other.
+
+    >>> Buckets(256, step=64).sizes
+    ((192, 320), (256, 256), (320, 192))
+    >>> Buckets(256).nearest(768, 1024)
+    (192, 320)
+    """
+
+    side: int
+    step: int = 64
+    max_ratio: float = 2.0
+
+    @cached_property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """All (height, width), from wide to tall: for each height the widest that fits, and back."""
+        budget = self.side * self.side
+        found = set()
+        for short in range(self.step, self.side + 1, self.step):
+            long = budget // short // self.step * self.step
+            if long <= self.max_ratio * short:
+                found |= {(short, long), (long, short)}
+        return tuple(sorted(found))
+
+    def nearest(self, height: int, width: int) -> tuple[int, int]:
+        """The size whose aspect ratio is nearest; of two as near, the larger."""
+        return min(
+            self.sizes,
+            key=lambda size: (
+                round(abs(math.log(size[0] * width / (size[1] * height))), 9),
+                -size[0] * size[1],
+                size,
+            ),
+        )

@@ -12,8 +12,8 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,15 @@ from auravae_cli.action import act, act_into
 from auravae_cli.atomic import atomic_file
 from auravae_cli.dtypes import Array, StoredDtype
 from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatchError
-from auravae_cli.geometry import Padding
-from auravae_cli.group import E, GroupElement, Irreps
+from auravae_cli.group import GroupElement, Irreps
+from auravae_cli.record import (
+    Record as Record,
+    act_on_records,
+    record_to_json,
+    records_from_json,
+    records_to_json,
+    typed,
+)
 from auravae_cli.safefile import Buffer
 
 FORMAT_VERSION = 1
@@ -43,24 +50,6 @@ class Space:
     downsampling_factor: int
     irreps: Irreps
     clamp: float
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known of one stored latent.
-
-    ``image_size`` is the picture's (height, width) before padding; ``orientation`` the group
-    element by which the latent differs from its source picture; ``preparation`` what was done to
-    the picture beyond turning it upright (see `auravae_cli.prepare.Preparation`).
-    """
-
-    image_size: tuple[int, int]
-    padding: Padding
-    orientation: GroupElement = E
-    source: str | None = None
-    source_sha256: str | None = None
-    exif_orientation: int = 1
-    preparation: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,13 +104,10 @@ class LatentFile:
         common = {
             "format_version": FORMAT_VERSION,
             "tool_version": self.tool_version,
-            "model": space.model,
-            "weights_sha256": space.weights_sha256,
-            "downsampling_factor": space.downsampling_factor,
-            "representation": str(space.irreps),
-            "clamp": space.clamp,
+            **space_to_json(space),
         }
-        content = common | _records_to_json(self.records, self.is_shard)
+        own = records_to_json(self.records) if shard else record_to_json(self.records[0])
+        content = common | own
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         name = "latents" if shard else "latent"
         return safefile.header_bytes({name: (self.dtype, self.values.shape)}, {METADATA_KEY: text})
@@ -179,15 +165,6 @@ def read_latents(path: Path) -> LatentFile:
         raise LatentFileError(f"cannot be read: {error.strerror or error}") from error
 
 
-def act_on_records(g: GroupElement, records: tuple[Record, ...]) -> tuple[Record, ...]:
-    """The records of latents after ``g``: padding and orientation follow."""
-    moved = {  # few, since the rows of a shard mostly agree, and have one object each afterwards
-        (padding, orientation): {"padding": padding.act(g), "orientation": g @ orientation}
-        for padding, orientation in {(record.padding, record.orientation) for record in records}
-    }
-    return tuple(Record(**(vars(r) | moved[r.padding, r.orientation])) for r in records)
-
-
 def flipped_chunks(latents: LatentFile, g: GroupElement) -> Iterator[bytes | memoryview]:
     """The bytes of ``latents.act(g)`` in pieces: a shard needs no more memory than its header.
 
@@ -222,43 +199,6 @@ def stack(latents: Sequence[LatentFile]) -> LatentFile:
     return replace(first, values=values, records=tuple(z.records[0] for z in latents))
 
 
-def record_to_json(record: Record) -> dict[str, Any]:
-    """A record's fields as JSON types, as they stand in a header."""
-    return {name: field.to_json(getattr(record, name)) for name, field in _FIELDS.items()}
-
-
-def _records_to_json(records: tuple[Record, ...], shard: bool) -> dict[str, Any]:
-    """The fields of the only record; for a shard, those that all rows share, and the ``rows``."""
-    if not shard:
-        return record_to_json(records[0])
-    columns = {name: [getattr(record, name) for record in records] for name in _FIELDS}
-    shared = {
-        n: column[0]
-        for n, column in columns.items()
-        if column and column.count(column[0]) == len(column)
-    }
-    content = {name: _FIELDS[name].to_json(value) for name, value in shared.items()}
-    own = {
-        name: map(_FIELDS[name].to_json, column)
-        for name, column in columns.items()
-        if name not in shared
-    }
-    rows = [dict(zip(own, values, strict=True)) for values in zip(*own.values(), strict=True)]
-    return content | {"rows": rows or [{}] * len(records)}
-
-
-def _records_from_json(content: dict[str, Any], shard: bool) -> tuple[Record, ...]:
-    """The inverse. Any fault raises KeyError, TypeError or ValueError."""
-    shared = {n: field.from_json(content[n]) for n, field in _FIELDS.items() if n in content}
-    rows: list[dict[str, Any]] = content["rows"] if shard else [{}]
-    if any(len(shared) + len(row) != len(_FIELDS) for row in rows):
-        raise ValueError(f"every latent needs the fields {', '.join(_FIELDS)}, once each")
-    return tuple(
-        Record(**shared, **{name: _FIELDS[name].from_json(value) for name, value in row.items()})
-        for row in rows
-    )
-
-
 def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Record, ...], str]:
     """The parts of a header's JSON; any fault raises KeyError, TypeError or ValueError."""
     if (version := content["format_version"]) != FORMAT_VERSION:
@@ -266,59 +206,33 @@ def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Rec
             f"latent format version {version!r}: this auravae reads version {FORMAT_VERSION}; "
             "use the release that wrote it"
         )
+    space = space_from_json(content)
+    return space, records_from_json(content, shard), typed(content["tool_version"], str)
+
+
+def space_to_json(space: Space) -> dict[str, Any]:
+    """A space's fields as JSON types, as they stand in a header."""
+    return {
+        "model": space.model,
+        "weights_sha256": space.weights_sha256,
+        "downsampling_factor": space.downsampling_factor,
+        "representation": str(space.irreps),
+        "clamp": space.clamp,
+    }
+
+
+def space_from_json(content: dict[str, Any]) -> Space:
+    """The inverse. Any fault raises KeyError, TypeError or ValueError."""
     space = Space(
-        model=_typed(content["model"], str),
-        weights_sha256=_typed(content["weights_sha256"], str),
-        downsampling_factor=_typed(content["downsampling_factor"], int),
+        model=typed(content["model"], str),
+        weights_sha256=typed(content["weights_sha256"], str),
+        downsampling_factor=typed(content["downsampling_factor"], int),
         irreps=Irreps.parse(content["representation"]),
         clamp=float(content["clamp"]),
     )
     if not 0 < space.clamp < math.inf or space.downsampling_factor < 1:
         raise ValueError("clamp and downsampling_factor must be positive numbers")
-    return space, _records_from_json(content, shard), _typed(content["tool_version"], str)
-
-
-def _read_padding(sides: dict[str, Any]) -> Padding:
-    padding = Padding(**sides)
-    if any(type(side) is not int or side < 0 for side in sides.values()):
-        raise ValueError(f"impossible padding {sides}")
-    return padding
-
-
-def _read_size(sides: list[Any]) -> tuple[int, int]:
-    height, width = sides
-    if type(height) is not int or type(width) is not int or min(height, width) < 1:
-        raise ValueError(f"impossible image size {sides}")
-    return height, width
-
-
-def _optional_text(value: Any) -> str | None:
-    return None if value is None else str(_typed(value, str))
-
-
-def _typed(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise TypeError(f"expected {kind.__name__}, found {value!r}")
-    return value
-
-
-@dataclass(frozen=True)
-class _Field:
-    """How a field of `Record` stands in JSON, and how it is read back."""
-
-    from_json: Callable[[Any], Any]
-    to_json: Callable[[Any], Any] = lambda value: value
-
-
-_FIELDS = {
-    "image_size": _Field(_read_size, list),
-    "padding": _Field(_read_padding, lambda padding: dict(vars(padding))),
-    "orientation": _Field(GroupElement.parse, str),
-    "source": _Field(_optional_text),
-    "source_sha256": _Field(_optional_text),
-    "exif_orientation": _Field(lambda value: _typed(value, int)),
-    "preparation": _Field(lambda value: _typed(value, dict)),
-}
+    return space
 
 
 def _check_shape(

@@ -1,4 +1,9 @@
-"""From a picture to what the encoder takes: crop, resize and padding, on request and on record."""
+"""From a picture to what the encoder takes: crop, resize and padding, on request and on record.
+
+Every step but a crop by coordinates commutes with flips, exactly: it is done to the one picture
+that stands for all four mirror images of a picture, and turned back. So an odd pixel of padding,
+or of a centred crop, lies on the mirrored side of the mirrored picture.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from auravae_cli.action import act_on_base
 from auravae_cli.errors import InputImageError
-from auravae_cli.geometry import Padding, padding_for
+from auravae_cli.geometry import Box, Buckets, Padding, padding_for
+from auravae_cli.group import GroupElement
 from auravae_cli.imagefile import LoadedImage, Pixels, to_unit
 
 
@@ -19,8 +26,10 @@ class Preparation:
     """What is done to an upright picture before it is encoded, in this order.
 
     ``crop`` cuts out (x, y, width, height); ``resize`` brings the short side to so many pixels
-    (Lanczos); ``center_crop`` keeps (height, width) of the middle; ``pad`` says what fills the
-    sides up to multiples of the downsampling factor: ``edge`` or ``reflect``.
+    (Lanczos); ``center_crop`` keeps (height, width) of the middle; ``buckets``, in place of both,
+    brings the picture to the bucket nearest to its aspect ratio and cuts what stands over on two
+    opposite sides; ``pad`` says what fills the sides up to multiples of the downsampling factor:
+    ``edge`` or ``reflect``.
     """
 
     crop: tuple[int, int, int, int] | None = None
@@ -28,6 +37,7 @@ class Preparation:
     center_crop: tuple[int, int] | None = None
     pad: Literal["edge", "reflect"] = "edge"
     background: str = "white"
+    buckets: Buckets | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a latent's header: what was asked for, without what was not."""
@@ -39,25 +49,38 @@ class Preparation:
 
     def frame(self, pixels: Pixels) -> Pixels:
         """The picture that is to be encoded, [H, W, 3]: cropped and resized, not yet padded."""
-        if self.crop is not None:
-            x, y, width, height = self.crop
-            pixels = _cut(pixels, y, x, height, width)
-        if self.resize is not None:
-            pixels = _resize(pixels, self.resize)
-        if self.center_crop is not None:
-            height, width = self.center_crop
-            top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-            pixels = _cut(pixels, top, left, height, width)
-        return pixels
+        return self._frame(pixels)[0]
 
     def apply(self, loaded: LoadedImage, multiple: int) -> PreparedImage:
         """Frame a picture and pad its sides to multiples of ``multiple``. Raises InputImageError."""
-        pixels = self.frame(loaded.pixels)
-        padding = padding_for(pixels.shape[0], pixels.shape[1], multiple)
+        pixels, g, box = self._frame(loaded.pixels)
+        padding = padding_for(pixels.shape[0], pixels.shape[1], multiple).act(g)
         sides = ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right))
-        return PreparedImage(
-            loaded, pixels, np.pad(to_unit(pixels), sides, mode=self.pad), padding, self
-        )
+        unit = to_unit(pixels)
+        padded = np.pad(unit, sides, mode=self.pad) if any(padding.as_tuple()) else unit
+        return PreparedImage(loaded, pixels, padded, padding, box, self)
+
+    def _frame(self, pixels: Pixels) -> tuple[Pixels, GroupElement, Box]:
+        """The framed picture, the element that `representative` gives, and what part it shows."""
+        left, top = 0, 0
+        if self.crop is not None:
+            left, top, width, height = self.crop
+            pixels = _cut(pixels, top, left, height, width)
+        height, width = pixels.shape[:2]
+        g = representative(pixels)
+        framed, box = act_on_base_hwc(g, pixels), Box(0, 0, width, height)
+        if self.buckets is not None:
+            size = self.buckets.nearest(height, width)
+            box = _cover(height, width, size)
+            framed = _resample(framed, size, box)
+        if self.resize is not None:
+            factor = self.resize / min(height, width)
+            framed = _resample(
+                framed, (max(1, round(height * factor)), max(1, round(width * factor))), box
+            )
+        if self.center_crop is not None:
+            framed, box = _cut_center(framed, box, *self.center_crop)
+        return act_on_base_hwc(g, framed), g, box.act(g, height, width).moved(left, top)
 
 
 @dataclass(frozen=True)
@@ -65,14 +88,41 @@ class PreparedImage:
     """A picture on its way to the encoder.
 
     ``pixels`` is what a decoded latent is to be compared with, [H, W, 3]; ``padded`` what the
-    encoder takes, float32 [3, H', W'] in [-1, 1].
+    encoder takes, float32 [3, H', W'] in [-1, 1]; ``box`` the part of the upright source that it
+    shows.
     """
 
     loaded: LoadedImage
     pixels: Pixels
     padded: NDArray[np.float32]
     padding: Padding
+    box: Box
     preparation: Preparation
+
+
+def representative(pixels: Pixels) -> GroupElement:
+    """The element that turns [H, W, 3] into the picture that stands for all its mirror images.
+
+    That is the one whose first column, and first row, is brighter than its last; where they are as
+    bright, the next ones decide. So ``representative(g x) @ g == representative(x)``, but for a
+    picture with mirrored sums, such as its own mirror image.
+    """
+    return GroupElement(
+        horizontal=_darker_first(pixels.swapaxes(0, 1)), vertical=_darker_first(pixels)
+    )
+
+
+def _darker_first(lines: Pixels) -> bool:
+    for first, last in zip(lines[: len(lines) // 2], lines[::-1], strict=False):
+        if difference := int(first.sum(dtype=np.int64)) - int(last.sum(dtype=np.int64)):
+            return difference < 0
+    return False
+
+
+def act_on_base_hwc(g: GroupElement, pixels: Pixels) -> Pixels:
+    """``g`` on a picture [H, W, 3]: a view."""
+    turned: Pixels = act_on_base(g, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
+    return turned
 
 
 def _cut(pixels: Pixels, top: int, left: int, height: int, width: int) -> Pixels:
@@ -84,18 +134,32 @@ def _cut(pixels: Pixels, top: int, left: int, height: int, width: int) -> Pixels
     return pixels[top : top + height, left : left + width]
 
 
-def _resize(pixels: Pixels, short_side: int) -> Pixels:
-    """Lanczos per channel in floating point, so that 16-bit pictures keep their depth."""
-    height, width = pixels.shape[:2]
-    factor = short_side / min(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    channels = [
-        Image.fromarray(pixels[..., channel].astype(np.float32)).resize(
-            size, Image.Resampling.LANCZOS
-        )
-        for channel in range(3)
-    ]
-    top = np.iinfo(pixels.dtype).max
-    resized = np.stack([np.asarray(channel) for channel in channels], axis=-1)
-    rounded: Pixels = np.clip(np.rint(resized), 0, top).astype(pixels.dtype)
+def _cut_center(pixels: Pixels, box: Box, height: int, width: int) -> tuple[Pixels, Box]:
+    rows, columns = pixels.shape[:2]
+    top, left = (rows - height) // 2, (columns - width) // 2
+    x, y = (box.right - box.left) / columns, (box.bottom - box.top) / rows
+    part = Box(
+        box.left + left * x,
+        box.top + top * y,
+        box.left + (left + width) * x,
+        box.top + (top + height) * y,
+    )
+    return _cut(pixels, top, left, height, width), part
+
+
+def _cover(height: int, width: int, size: tuple[int, int]) -> Box:
+    """The largest part in the middle of a picture that has the shape of ``size``."""
+    scale = max(size[0] / height, size[1] / width)
+    x, y = (width - size[1] / scale) / 2, (height - size[0] / scale) / 2
+    return Box(max(0, x), max(0, y), min(width, width - x), min(height, height - y))
+
+
+def _resample(pixels: Pixels, size: tuple[int, int], box: Box) -> Pixels:
+    """Lanczos; 16-bit pictures, which Pillow has not, per channel in floating point."""
+    arguments = (size[1], size[0]), Image.Resampling.LANCZOS, box.as_tuple()
+    if pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(*arguments))
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
+    resized = np.stack([np.asarray(Image.fromarray(p).resize(*arguments)) for p in planes], -1)
+    rounded: Pixels = np.clip(np.rint(resized), 0, 65535).astype(pixels.dtype)
     return rounded

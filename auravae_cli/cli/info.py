@@ -60,7 +60,7 @@ def describe(latents: LatentFile) -> dict[str, Any]:
     """The facts of a latent file, as JSON types."""
     import numpy as np
 
-    from auravae_cli.latentfile import record_to_json
+    from auravae_cli.record import record_to_json
 
     values = latents.dtype.to_float32(latents.values)
     finite = values[np.isfinite(values)]

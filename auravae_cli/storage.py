@@ -1,0 +1,271 @@
+"""A folder of whole files, here or on a remote store: one interface for both.
+
+Local folders need the standard library alone; anything with a scheme (``s3://bucket/folder``) goes
+through fsspec, with requests that fail repeated after a growing pause.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+from auravae_cli.atomic import atomic_file, publish, settle
+from auravae_cli.errors import StoreError
+
+ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds
+_NOT_WORTH_REPEATING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a storage: its name below the root, its bytes, and what changes when it changes.
+
+    ``version`` is cheap to ask for (a time of modification, an ETag), or empty where unknown.
+    """
+
+    name: str
+    size: int
+    version: str
+
+
+class Storage(Protocol):
+    """A folder of files. Methods raise StoreError, or FileNotFoundError for files not there."""
+
+    root: str
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file below the root but hidden ones, in the order of names."""
+
+    def read(self, name: str) -> bytes:
+        """A file's content. Raises FileNotFoundError where it does not exist."""
+
+    def open(self, name: str) -> BinaryIO:
+        """A file for reading from start to end."""
+
+    def map(self, name: str) -> memoryview:
+        """A file's content, memory-mapped; it stays readable when the file is replaced."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file: whole, or not at all. OutputError where it cannot be."""
+
+    def publish(self, finished: Path, name: str) -> None:
+        """Move a finished file from a scratch folder to its place: whole, or not at all."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+
+def open_storage(location: str) -> Storage:
+    """The storage at a path or a URL."""
+    if is_remote(location):
+        return RemoteStorage(location)
+    return LocalStorage(Path(location.removeprefix("file://")))
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is a URL that is no local path."""
+    return "://" in location and not location.startswith("file://")
+
+
+class LocalStorage:
+    """A folder on this machine, or mounted on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.root = path, str(path)
+
+    def entries(self) -> Iterator[Entry]:
+        yield from sorted(self._walk(self.path), key=lambda entry: entry.name)
+
+    def _walk(self, folder: Path) -> Iterator[Entry]:
+        try:
+            found = list(os.scandir(folder))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+        for item in found:
+            if item.name.startswith("."):
+                continue
+            if item.is_dir():
+                yield from self._walk(Path(item.path))
+            elif item.is_file():
+                status = item.stat()
+                name = Path(item.path).relative_to(self.path).as_posix()
+                yield Entry(name, status.st_size, str(status.st_mtime_ns))
+
+    def read(self, name: str) -> bytes:
+        with self.open(name) as file, _told(name):
+            return file.read()
+
+    def open(self, name: str) -> BinaryIO:
+        with _told(self.path / name):
+            return (self.path / name).open("rb")
+
+    def map(self, name: str) -> memoryview:
+        with self.open(name) as file, _told(name):
+            return _mapped(file)
+
+    def write(self, name: str, content: bytes) -> None:
+        with atomic_file(self.path / name) as file:
+            file.write(content)
+        with _told(self.path):
+            settle((self.path / name).parent)
+
+    def publish(self, finished: Path, name: str) -> None:
+        publish(finished, self.path / name)
+
+    def remove(self, name: str) -> None:
+        with _told(self.path / name):
+            (self.path / name).unlink(missing_ok=True)
+            if (self.path / name).parent.is_dir():
+                settle((self.path / name).parent)
+
+
+class RemoteStorage:
+    """A prefix of an object store, or whatever else fsspec has a file system for."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.root = url.rstrip("/")
+        try:
+            self._files, self._prefix = fsspec.core.url_to_fs(self.root)
+        except (ImportError, ValueError) as error:
+            scheme = url.partition("://")[0]
+            extra = "pip install 'auravae[s3]'" if scheme == "s3" else str(error)
+            raise StoreError(f"{url}: no way to reach {scheme}:// is installed: {extra}") from error
+
+    def entries(self) -> Iterator[Entry]:
+        def find() -> dict[str, dict[str, Any]]:
+            self._files.invalidate_cache()
+            found: dict[str, dict[str, Any]] = self._files.find(self._prefix, detail=True)
+            return found
+
+        found = self._repeated(find, "")
+        for path in sorted(found):
+            name = path[len(self._prefix) :].lstrip("/")
+            if not any(part.startswith(".") for part in name.split("/")):
+                yield Entry(name, int(found[path]["size"]), _remote_version(found[path]))
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self._repeated(lambda: self._files.cat_file(self._path(name)), name)
+        return content
+
+    def open(self, name: str) -> BinaryIO:
+        return io.BufferedReader(_RepeatedReads(self, name), 1 << 20)
+
+    def map(self, name: str) -> memoryview:
+        with tempfile.TemporaryFile() as file:
+            with self.open(name) as source:
+                shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            return _mapped(file)
+
+    def write(self, name: str, content: bytes) -> None:
+        self._repeated(lambda: self._files.pipe_file(self._path(name), content), name)
+
+    def publish(self, finished: Path, name: str) -> None:
+        # A single PUT, or a multipart upload that is completed in the end: never half a file.
+        self._repeated(lambda: self._files.put_file(str(finished), self._path(name)), name)
+        finished.unlink()
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._repeated(lambda: self._files.rm_file(self._path(name)), name)
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes ``start`` to ``stop`` of a file, fewer at its end."""
+        content: bytes = self._repeated(
+            lambda: self._files.cat_file(self._path(name), start=start, end=stop), name
+        )
+        return content
+
+    def size(self, name: str) -> int:
+        """A file's bytes."""
+        return int(self._repeated(lambda: self._files.info(self._path(name))["size"], name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if name else self._prefix
+
+    def _repeated(self, request: Callable[[], Result], name: str) -> Result:
+        for attempt in range(ATTEMPTS):
+            try:
+                return request()
+            except _NOT_WORTH_REPEATING as error:
+                if isinstance(error, FileNotFoundError):
+                    raise
+                raise StoreError(f"{self.root}/{name}: {error}") from error
+            except Exception as error:  # clients of stores raise errors of many libraries
+                if attempt == ATTEMPTS - 1:
+                    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                    raise StoreError(
+                        f"{self.root}/{name}: failed {ATTEMPTS} times, the last time with: {reason}"
+                    ) from error
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
+            time.sleep(pause * random.uniform(0.5, 1))  # spreads workers that failed together
+        raise AssertionError("unreachable")
+
+
+class _RepeatedReads(io.RawIOBase):
+    """A remote file read by ranges, each of which is asked for again where it fails."""
+
+    BLOCK = 8 << 20
+
+    def __init__(self, storage: RemoteStorage, name: str) -> None:
+        self._storage, self._name = storage, name
+        self._size = storage.size(name)
+        self._position, self._block, self._start = 0, b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._position >= self._size:
+            return 0
+        if not self._start <= self._position < self._start + len(self._block):
+            self._start = self._position
+            stop = min(self._size, self._start + self.BLOCK)
+            self._block = self._storage.read_range(self._name, self._start, stop)
+            if not self._block:
+                raise StoreError(f"{self._storage.root}/{self._name}: ends before its own size")
+        offset = self._position - self._start
+        part = self._block[offset : offset + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+
+def _mapped(file: Any) -> memoryview:
+    if os.fstat(file.fileno()).st_size == 0:
+        return memoryview(b"")
+    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _remote_version(info: dict[str, Any]) -> str:
+    for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    return ""
+
+
+@contextmanager
+def _told(place: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{place}: {error.strerror or error}") from error

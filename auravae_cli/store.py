@@ -1,0 +1,218 @@
+"""A store of latents: what makes it one, and what each of its shards says of itself.
+
+::
+
+    STORE/store.json                the settings, which every shard shares
+    STORE/00000.32x48.safetensors   the latents of input shard 00000 that have 32 x 48 cells
+    STORE/00000.failures.jsonl      what failed in it, if anything did: one JSON object a line
+    STORE/00000.json                its manifest, written last: only now the shard is done
+
+All JSON is canonical, and no file depends on when or where it was written, so equal sources and
+settings give equal stores. Needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from auravae_cli.dtypes import STORED_DTYPES, StoredDtype
+from auravae_cli.errors import StoreError
+from auravae_cli.latentfile import Space, space_from_json, space_to_json
+from auravae_cli.storage import Entry, Storage
+
+FORMAT_VERSION = 1
+SETTINGS_FILE = "store.json"
+FAULTS = (KeyError, TypeError, ValueError, AttributeError)  # of JSON that is not what it should be
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all latents of a store have in common.
+
+    ``preparation`` is `Preparation.to_json`; ``compute_dtype`` what the network computed in;
+    ``num_file_shards`` into how many shards loose files were dealt (None for a store of tars).
+    """
+
+    space: Space
+    stored_dtype: StoredDtype
+    compute_dtype: str
+    preparation: dict[str, Any]
+    num_file_shards: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in ``store.json``."""
+        return {
+            "format": "auravae-store",
+            "format_version": FORMAT_VERSION,
+            **space_to_json(self.space),
+            "stored_dtype": self.stored_dtype.name,
+            "compute_dtype": self.compute_dtype,
+            "preparation": self.preparation,
+            "num_file_shards": self.num_file_shards,
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Of the canonical JSON: what manifests refer to."""
+        return hashlib.sha256(canonical(self.to_json())).hexdigest()
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """A file that a shard was made from: its name, its content, and its version when it was read."""
+
+    name: str
+    size: int
+    version: str
+    sha256: str
+
+    def is_still(self, entry: Entry) -> bool:
+        """Whether ``entry`` is surely this file: nothing that is cheap to ask for has changed."""
+        return bool(self.version) and (self.size, self.version) == (entry.size, entry.version)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file of latents: ``shape`` is [N, C, h, w]."""
+
+    name: str
+    size: int
+    sha256: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one finished shard holds, and what it was made from."""
+
+    shard: str
+    settings_sha256: str
+    sources: tuple[SourceState, ...]
+    outputs: tuple[Output, ...]
+    failures: int
+
+    @property
+    def rows(self) -> int:
+        """The number of its latents."""
+        return sum(output.shape[0] for output in self.outputs)
+
+    def to_bytes(self) -> bytes:
+        """The manifest's file."""
+        return canonical(
+            {"format": "auravae-shard", "format_version": FORMAT_VERSION, "rows": self.rows}
+            | asdict(self)
+        )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that gave no latent: ``stage`` is where, ``reason`` why.
+
+    Stages: ``archive`` (the tar itself), ``read``, ``decode`` (and preparation), ``encode``.
+    """
+
+    key: str | None
+    stage: str
+    reason: str
+
+
+def canonical(content: Any) -> bytes:
+    """JSON with sorted keys and a last line break."""
+    return (json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n").encode()
+
+
+def manifest_name(shard: str) -> str:
+    """The file whose being there says that the shard is done."""
+    return f"{shard}.json"
+
+
+def failures_name(shard: str) -> str:
+    """The shard's error ledger."""
+    return f"{shard}.failures.jsonl"
+
+
+def output_name(shard: str, cells: tuple[int, int]) -> str:
+    """The file of a shard's latents of (h, w) cells."""
+    return f"{shard}.{cells[0]}x{cells[1]}.safetensors"
+
+
+def read_settings(storage: Storage) -> Settings | None:
+    """The settings of a store; None where there is no store. Raises StoreError."""
+    try:
+        content = json.loads(storage.read(SETTINGS_FILE))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(f"{storage.root}/{SETTINGS_FILE}: damaged: {error}") from error
+    try:
+        if (content["format"], content["format_version"]) != ("auravae-store", FORMAT_VERSION):
+            raise ValueError(f"format {content['format']!r}, version {content['format_version']!r}")
+        return Settings(
+            space_from_json(content),
+            STORED_DTYPES[content["stored_dtype"]],
+            content["compute_dtype"],
+            content["preparation"],
+            content["num_file_shards"],
+        )
+    except FAULTS as error:
+        raise StoreError(
+            f"{storage.root}/{SETTINGS_FILE}: no store that this auravae reads: {error!r}"
+        ) from error
+
+
+def read_manifest(storage: Storage, shard: str) -> Manifest | None:
+    """The manifest of a shard; None where it is not done. Raises StoreError."""
+    name = manifest_name(shard)
+    try:
+        content = json.loads(storage.read(name))
+        if (content["format"], content["format_version"]) != ("auravae-shard", FORMAT_VERSION):
+            raise ValueError(f"format {content['format']!r}, version {content['format_version']!r}")
+        return Manifest(
+            content["shard"],
+            content["settings_sha256"],
+            tuple(SourceState(**source) for source in content["sources"]),
+            tuple(
+                Output(**output | {"shape": tuple(map(int, output["shape"]))})
+                for output in content["outputs"]
+            ),
+            int(content["failures"]),
+        )
+    except FileNotFoundError:
+        return None
+    except FAULTS as error:
+        raise StoreError(
+            f"{storage.root}/{name}: damaged manifest ({error!r}); remove it to have the shard made again"
+        ) from error
+
+
+def read_failures(storage: Storage, shard: str) -> list[Failure]:
+    """The error ledger of a shard; empty where nothing failed. Raises StoreError."""
+    name = failures_name(shard)
+    try:
+        lines = storage.read(name).decode().splitlines()
+        return [Failure(**json.loads(line)) for line in lines]
+    except FileNotFoundError:
+        return []
+    except FAULTS as error:
+        raise StoreError(f"{storage.root}/{name}: damaged ledger: {error!r}") from error
+
+
+def shards_of(entries: list[Entry]) -> list[str]:
+    """The finished shards, by the names of a store's files."""
+    return sorted(
+        entry.name.removesuffix(".json")
+        for entry in entries
+        if entry.name.endswith(".json") and entry.name != SETTINGS_FILE
+    )
+
+
+def iterate_manifests(storage: Storage) -> Iterator[Manifest]:
+    """The manifests of all finished shards, in order. Raises StoreError."""
+    for shard in shards_of(list(storage.entries())):
+        manifest = read_manifest(storage, shard)
+        if manifest is not None:
+            yield manifest
