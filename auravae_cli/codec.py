@@ -47,7 +47,7 @@ class Autoencoder(Protocol):
 class Codec:
     """A loaded model with its latent space.
 
-    ``device`` is where it runs; ``batch_size`` how many pictures of one size it runs best at once
+    ``device`` is where it runs, in ``compute_dtype``; ``batch_size`` how many pictures of one size it runs best at once
     (one on a CPU, where larger batches gain nothing and would change the last bits).
     """
 
@@ -55,6 +55,7 @@ class Codec:
     autoencoder: Autoencoder
     device: str = "cpu"
     batch_size: int = 1
+    compute_dtype: str = "float32"
 
     def encode(self, images: Any) -> Any:
         """Pixels => latents.
@@ -233,7 +234,10 @@ def load_codec(
     network, architecture = load_network(path, parts, device, dtype)
     space = config.space if config else _latent_space(path, architecture, card)
     on_gpu = network.device.type != "cpu"
-    return Codec(_space(name, digest, space), network, str(network.device), 8 if on_gpu else 1)
+    computes_in = str(network.dtype).removeprefix("torch.")
+    return Codec(
+        _space(name, digest, space), network, str(network.device), 8 if on_gpu else 1, computes_in
+    )
 
 
 def _file_sha256(path: Path) -> str:

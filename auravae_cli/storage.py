@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from auravae_cli.atomic import atomic_file, publish, settle
+from auravae_cli.atomic import publish, settle
 from auravae_cli.errors import StoreError
 
 ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
@@ -58,11 +58,11 @@ class Storage(Protocol):
     def map(self, name: str) -> memoryview:
         """A file's content, memory-mapped; it stays readable when the file is replaced."""
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file: whole, or not at all. OutputError where it cannot be."""
-
     def publish(self, finished: Path, name: str) -> None:
-        """Move a finished file from a scratch folder to its place: whole, or not at all."""
+        """Move a finished file of the same file system to its place: whole, or not at all.
+
+        Raises OutputError or StoreError where it cannot be written.
+        """
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -118,12 +118,6 @@ class LocalStorage:
         with self.open(name) as file, _told(name):
             return _mapped(file)
 
-    def write(self, name: str, content: bytes) -> None:
-        with atomic_file(self.path / name) as file:
-            file.write(content)
-        with _told(self.path):
-            settle((self.path / name).parent)
-
     def publish(self, finished: Path, name: str) -> None:
         publish(finished, self.path / name)
 
@@ -173,9 +167,6 @@ class RemoteStorage:
                 shutil.copyfileobj(source, file, 1 << 20)
             file.flush()
             return _mapped(file)
-
-    def write(self, name: str, content: bytes) -> None:
-        self._repeated(lambda: self._files.pipe_file(self._path(name), content), name)
 
     def publish(self, finished: Path, name: str) -> None:
         # A single PUT, or a multipart upload that is completed in the end: never half a file.

@@ -34,14 +34,14 @@ class Settings:
     """What all latents of a store have in common.
 
     ``preparation`` is `Preparation.to_json`; ``compute_dtype`` what the network computed in;
-    ``num_file_shards`` into how many shards loose files were dealt (None for a store of tars).
+    ``num_file_shards`` into how many shards loose files were dealt (which tars are not).
     """
 
     space: Space
     stored_dtype: StoredDtype
     compute_dtype: str
     preparation: dict[str, Any]
-    num_file_shards: int | None = None
+    num_file_shards: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in ``store.json``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from auravae_cli.cli import options as opt
@@ -17,6 +19,7 @@ def encode(
     crop: opt.Crop = None,
     resize: opt.Resize = None,
     center_crop: opt.CenterCrop = None,
+    buckets: opt.BucketsOption = None,
     pad: opt.PadOption = opt.Pad.edge,
     background: opt.Background = "white",
     max_pixels: opt.MaxPixels = MAX_PIXELS,
@@ -24,6 +27,15 @@ def encode(
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
+    layout: opt.LayoutOption = opt.Layout.auto,
+    shard_size: opt.ShardSize = 1000,
+    workers: opt.Workers = None,
+    max_failures: opt.MaxFailures = None,
+    retry_failures: opt.RetryFailures = False,
+    shard_index: opt.ShardIndex = 0,
+    num_shards: opt.NumShards = 1,
+    engine: opt.EngineOption = opt.Engine.local,
+    address: opt.Address = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -31,17 +43,46 @@ def encode(
 
     Pictures keep their exact size: sides that are no multiples of 8 are padded, and decode crops
     the padding away again. Finished latents are skipped, so a batch can be started again.
+
+    Tars of pictures (WebDataset), URLs, or --layout shards give a store: stacked latents with their
+    captions and labels, that any number of machines can fill, and that no crash leaves in halves.
     """
-    from auravae_cli.cli.jobs import plan_jobs
     from auravae_cli.cli.preparation import read_preparation
     from auravae_cli.cli.report import Reporter
-    from auravae_cli.codec import load_codec
     from auravae_cli.dtypes import STORED_DTYPES
+
+    reporter = Reporter(as_json, quiet)
+    preparation = read_preparation(crop, resize, center_crop, pad.value, background, buckets)
+    stored_dtype = STORED_DTYPES[store.value]
+    if _wants_store(photos or [], output, layout):
+        from auravae_cli.cli.encode_store import StoreRequest, encode_to_store
+        from auravae_cli.pipeline.encode_shard import ShardOptions
+
+        request = StoreRequest(
+            names=photos or [],
+            listed=listed,
+            output=output,
+            model=model,
+            device=device,
+            compute_dtype=dtype.value,
+            stored_dtype=stored_dtype,
+            options=ShardOptions(preparation, max_pixels, batch_size, workers),
+            overwrite=overwrite,
+            shard_size=shard_size,
+            max_failures=max_failures,
+            retry_failures=retry_failures,
+            shard_index=shard_index,
+            num_shards=num_shards,
+            on_ray=engine is opt.Engine.ray,
+            address=address,
+        )
+        raise typer.Exit(encode_to_store(request, reporter))
+
+    from auravae_cli.cli.jobs import plan_jobs
+    from auravae_cli.codec import load_codec
     from auravae_cli.pipeline.encode import EncodeOptions, encode_files
     from auravae_cli.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 
-    reporter = Reporter(as_json, quiet)
-    preparation = read_preparation(crop, resize, center_crop, pad.value, background)
     jobs = plan_jobs(
         photos,
         listed,
@@ -54,5 +95,15 @@ def encode(
         reporter=reporter,
     )
     codec = load_codec(model, parts=("encoder",), device=device, dtype=dtype.value)
-    options = EncodeOptions(preparation, STORED_DTYPES[store.value], max_pixels, overwrite)
+    options = EncodeOptions(preparation, stored_dtype, max_pixels, overwrite)
     raise typer.Exit(reporter.run(encode_files(jobs, codec, options, batch_size), len(jobs)))
+
+
+def _wants_store(names: list[str], output: str | None, layout: opt.Layout) -> bool:
+    """Whether the result is a store: as asked for, else by what the names look like."""
+    if layout is not opt.Layout.auto:
+        return layout is opt.Layout.shards
+    looks = [*names, output or ""]
+    if any("://" in name or name.lower().endswith((".tar", ".tar.gz", ".tgz")) for name in looks):
+        return True
+    return output is not None and Path(output, "store.json").is_file()

@@ -27,6 +27,21 @@ class ComputeDtype(str, Enum):
     float16 = "float16"
 
 
+class Layout(str, Enum):
+    """What encode writes."""
+
+    auto = "auto"
+    files = "files"
+    shards = "shards"
+
+
+class Engine(str, Enum):
+    """What runs the shards of a store."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Pad(str, Enum):
     """What fills a picture up to multiples of the downsampling factor."""
 
@@ -113,3 +128,81 @@ Noise = Annotated[
     typer.Option(min=0.0, help="Multiply each latent value by 1 + NOISE * randn before decoding."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise.")]
+
+_DATA_SETS = "Data sets"
+LayoutOption = Annotated[
+    Layout,
+    typer.Option(
+        "--layout",
+        help="A latent file for each picture, or a store of shards. auto: shards for tars and URLs, and "
+        "where the output is a store already.",
+        rich_help_panel=_DATA_SETS,
+    ),
+]
+BucketsOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--buckets",
+        metavar="SIDE[:STEP]",
+        help="Bring each picture to the nearest of some aspect ratios, of about SIDE x SIDE pixels, with "
+        "sides that are multiples of STEP (64).",
+    ),
+]
+ShardSize = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Loose pictures a shard, about; a tar is a shard of its own.",
+        rich_help_panel=_DATA_SETS,
+    ),
+]
+Workers = Annotated[
+    Optional[int],
+    typer.Option(
+        min=1,
+        help="Threads that decode pictures ahead of the model. Default: one a core, up to 8.",
+        rich_help_panel=_DATA_SETS,
+    ),
+]
+MaxFailures = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="N|P%",
+        help="Give up when more than N inputs, or P percent of at least 100, have failed.",
+        rich_help_panel=_DATA_SETS,
+    ),
+]
+RetryFailures = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failures",
+        help="Also try again what failed in shards that are done; their latents are kept.",
+        rich_help_panel=_DATA_SETS,
+    ),
+]
+ShardIndex = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Do every shard I, I + N, ... of those there are: one of N jobs.",
+        metavar="I",
+        rich_help_panel=_DATA_SETS,
+    ),
+]
+NumShards = Annotated[
+    int,
+    typer.Option(
+        min=1, help="How many jobs share the work.", metavar="N", rich_help_panel=_DATA_SETS
+    ),
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option("--engine", help="This process, or a Ray cluster.", rich_help_panel=_DATA_SETS),
+]
+Address = Annotated[
+    Optional[str],
+    typer.Option(
+        help="Of a running Ray cluster. Default: start one on this machine.",
+        rich_help_panel=_DATA_SETS,
+    ),
+]

@@ -7,11 +7,17 @@ import re
 import typer
 from PIL import ImageColor
 
+from auravae_cli.geometry import Buckets
 from auravae_cli.prepare import Preparation
 
 
 def read_preparation(
-    crop: str | None, resize: int | None, center_crop: str | None, pad: str, background: str
+    crop: str | None,
+    resize: int | None,
+    center_crop: str | None,
+    pad: str,
+    background: str,
+    buckets: str | None = None,
 ) -> Preparation:
     """The options as a `Preparation`; typer.BadParameter where one is malformed."""
     try:
@@ -20,12 +26,18 @@ def read_preparation(
         raise typer.BadParameter(
             f"{error}; expected e.g. white or #204060", param_hint="--background"
         ) from error
+    if buckets is not None and (resize is not None or center_crop is not None):
+        raise typer.BadParameter(
+            "buckets say how large pictures become: leave --resize and --center-crop out",
+            param_hint="--buckets",
+        )
     return Preparation(
         crop=_numbers(crop, r"(\d+),(\d+),([1-9]\d*),([1-9]\d*)", "X,Y,W,H", "--crop"),  # type: ignore[arg-type]
         resize=resize,
         center_crop=_center(center_crop),
         pad=pad,  # type: ignore[arg-type]
         background=background,
+        buckets=_buckets(buckets),
     )
 
 
@@ -33,6 +45,23 @@ def _center(text: str | None) -> tuple[int, int] | None:
     if text is not None and text.isdecimal():
         text = f"{text}x{text}"
     return _numbers(text, r"([1-9]\d*)x([1-9]\d*)", "HxW", "--center-crop")  # type: ignore[return-value]
+
+
+def _buckets(text: str | None) -> Buckets | None:
+    if text is None:
+        return None
+    side, step = _numbers(
+        text if ":" in text else f"{text}:64",
+        r"([1-9]\d{0,4}):([1-9]\d{0,3})",
+        "SIDE or SIDE:STEP",
+        "--buckets",
+    )  # type: ignore[misc]
+    if step % 8 or step > side:
+        raise typer.BadParameter(
+            f"{text!r}: expected a STEP that is a multiple of 8 and no larger than SIDE",
+            param_hint="--buckets",
+        )
+    return Buckets(side, step)
 
 
 def _numbers(text: str | None, pattern: str, form: str, option: str) -> tuple[int, ...] | None:

@@ -11,6 +11,7 @@ from auravae_cli.errors import AuraVaeError, ModelError
 from auravae_cli.pipeline.outputs import Job
 
 Loaded = TypeVar("Loaded")
+Item = TypeVar("Item")
 PENDING_BATCHES = 4  # how many unfinished batches may wait for pictures of their shape
 
 
@@ -64,20 +65,39 @@ def run(
 
     An error of the user's making fails its job alone. A ModelError ends everything.
     """
-    waiting: dict[Hashable, list[Ready[Loaded]]] = defaultdict(list)
-    for job in jobs:
-        ready = _guard(job, load)
-        if isinstance(ready, Outcome):
-            yield ready
+    loaded = (_guard(job, load) for job in jobs)
+    for batch in group_equal(
+        loaded, lambda item: None if isinstance(item, Outcome) else (item.key, item.batch_size)
+    ):
+        for item in batch:
+            if isinstance(item, Outcome):
+                yield item
+        ready = [item for item in batch if isinstance(item, Ready)]
+        if ready:
+            yield from _finish(ready, finish)
+
+
+def group_equal(
+    items: Iterable[Item], group_of: Callable[[Item], tuple[Hashable, int] | None]
+) -> Iterator[list[Item]]:
+    """The items in batches of equal key, each as soon as it is full; the order fixes the batches.
+
+    ``group_of`` gives an item's key and the size of its batch; None sends it on by itself.
+    At most `PENDING_BATCHES` batches of items wait for others of their key.
+    """
+    waiting: defaultdict[Hashable, list[Item]] = defaultdict(list)
+    for item in items:
+        group = group_of(item)
+        if group is None:
+            yield [item]
             continue
-        waiting[ready.key].append(ready)
-        if len(waiting[ready.key]) >= ready.batch_size:
-            yield from _finish(waiting.pop(ready.key), finish)
-        elif sum(map(len, waiting.values())) >= PENDING_BATCHES * ready.batch_size:
-            fullest = max(waiting, key=lambda key: len(waiting[key]))
-            yield from _finish(waiting.pop(fullest), finish)
-    for batch in waiting.values():
-        yield from _finish(batch, finish)
+        key, batch_size = group
+        waiting[key].append(item)
+        if len(waiting[key]) >= batch_size:
+            yield waiting.pop(key)
+        elif sum(map(len, waiting.values())) >= PENDING_BATCHES * batch_size:
+            yield waiting.pop(max(waiting, key=lambda key: len(waiting[key])))
+    yield from waiting.values()
 
 
 def _guard(job: Job, load: Callable[[Job], Ready[Loaded] | Outcome]) -> Ready[Loaded] | Outcome:

@@ -1,0 +1,130 @@
+"""auravae encode, where the result is a store: from options to shards, and what is said of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from auravae_cli.cli.report import Reporter
+from auravae_cli.cli.store_report import StoreReporter
+from auravae_cli.codec import load_codec
+from auravae_cli.dtypes import StoredDtype
+from auravae_cli.errors import AuraVaeError
+from auravae_cli.pipeline.encode_shard import ShardOptions
+from auravae_cli.pipeline.encode_store import (
+    FailureLimit,
+    LocalEngine,
+    find_work,
+    prepare_store,
+)
+from auravae_cli.pipeline.inputs import STREAM, read_list
+from auravae_cli.pipeline.shards import count_file_shards, find_files, make_shards
+from auravae_cli.storage import is_remote, open_storage
+from auravae_cli.store import Settings, read_settings
+
+if TYPE_CHECKING:
+    from auravae_cli.pipeline.encode_on_ray import RayEngine
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """What the user asked for, as parsed."""
+
+    names: list[str]
+    listed: str | None
+    output: str | None
+    model: str
+    device: str
+    compute_dtype: str
+    stored_dtype: StoredDtype
+    options: ShardOptions
+    overwrite: bool
+    shard_size: int
+    max_failures: str | None
+    retry_failures: bool
+    shard_index: int
+    num_shards: int
+    on_ray: bool
+    address: str | None
+
+
+def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
+    """Encode into a store; the exit code."""
+    output = _absolute(_output(request), request)
+    limit = read_limit(request.max_failures)
+    try:
+        names = [*request.names, *(read_list(request.listed) if request.listed else [])]
+        files = find_files([_absolute(name, request) for name in names])
+    except AuraVaeError as error:
+        raise typer.BadParameter(str(error)) from error
+    if not files:
+        raise typer.BadParameter("no input: expected tars, folders, patterns, URLs, or a list")
+    storage = open_storage(output)
+    found = read_settings(storage)
+    dealt = found.num_file_shards if found else count_file_shards(files, request.shard_size)
+    shards = make_shards(files, dealt)[request.shard_index :: request.num_shards]
+    with _open_engine(request) as engine:
+        settings = Settings(
+            engine.space,
+            request.stored_dtype,
+            engine.compute_dtype,
+            request.options.preparation.to_json(),
+            dealt,
+        )
+        prepare_store(storage, settings)
+        work = find_work(shards, storage, settings, retry_failures=request.retry_failures)
+        steps = engine.encode(work, storage, settings, request.options, limit)
+        return StoreReporter(reporter, storage.root, shards).run(steps)
+
+
+def read_limit(text: str | None) -> FailureLimit:
+    """``--max-failures`` as a `FailureLimit`; typer.BadParameter where it is malformed."""
+    if text is None:
+        return FailureLimit()
+    if re.fullmatch(r"\d+", text):
+        return FailureLimit(count=int(text))
+    if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
+        return FailureLimit(share=float(text[:-1]) / 100)
+    raise typer.BadParameter(
+        f"{text!r}: expected a number such as 10, or a share such as 1%",
+        param_hint="--max-failures",
+    )
+
+
+def _output(request: StoreRequest) -> str:
+    if request.output is None or request.output == STREAM:
+        raise typer.BadParameter("a store is a folder or a URL: name it", param_hint="--output")
+    if STREAM in request.names:
+        raise typer.BadParameter("a store is made from files: standard input cannot be read twice")
+    if request.overwrite:
+        raise typer.BadParameter(
+            "a store is gone on with or refused, never overwritten: remove it, or name another",
+            param_hint="--overwrite",
+        )
+    if request.shard_index >= request.num_shards:
+        raise typer.BadParameter(
+            f"{request.shard_index}: expected less than --num-shards, {request.num_shards}",
+            param_hint="--shard-index",
+        )
+    return request.output
+
+
+def _absolute(name: str, request: StoreRequest) -> str:
+    """As workers elsewhere find it, whose current folder is another."""
+    return str(Path(name).absolute()) if request.on_ray and not is_remote(name) else name
+
+
+def _open_engine(request: StoreRequest) -> LocalEngine | RayEngine:
+    if request.on_ray:
+        from auravae_cli.pipeline.encode_on_ray import RayEngine
+
+        model = _absolute(request.model, request) if Path(request.model).exists() else request.model
+        return RayEngine(model, request.device, request.compute_dtype, request.address)
+    codec = load_codec(
+        request.model, parts=("encoder",), device=request.device, dtype=request.compute_dtype
+    )
+    return LocalEngine(codec)

@@ -1,0 +1,106 @@
+"""What `auravae encode` says while it fills a store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+
+from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
+from auravae_cli.pipeline.encode_shard import RowDone
+from auravae_cli.pipeline.encode_store import ShardOutcome
+from auravae_cli.pipeline.shards import InputShard
+
+
+@dataclass
+class StoreReporter:
+    """Prints a line (or, with ``--json``, an object) for each shard, and draws the progress."""
+
+    reporter: Reporter
+    root: str
+    shards: list[InputShard]
+    outcomes: list[ShardOutcome] = field(default_factory=list)
+
+    def run(self, steps: Iterable[RowDone | ShardOutcome]) -> int:
+        """Follow a run to its end; the exit code."""
+        for step in self._with_progress(steps):
+            if isinstance(step, ShardOutcome):
+                self._report(step)
+            elif step.failure is not None and not (self.reporter.quiet or self.reporter.as_json):
+                say(f"failed: {step.failure.reason}")
+        return self._finish()
+
+    def _report(self, outcome: ShardOutcome) -> None:
+        self.outcomes.append(outcome)
+        if self.reporter.as_json:
+            print(json.dumps(asdict(outcome)), flush=True)
+            return
+        if outcome.status == "failed":
+            say(f"failed: shard {outcome.shard}: {outcome.reason}")
+        elif not self.reporter.quiet:
+            failed = f", {outcome.failures} failed" if outcome.failures else ""
+            note = "  (up to date)" if outcome.status == "skipped" else ""
+            print(f"{outcome.shard}: {outcome.rows} latents{failed}{note}", flush=True)
+
+    def _finish(self) -> int:
+        rows = sum(outcome.rows for outcome in self.outcomes)
+        failures = sum(outcome.failures for outcome in self.outcomes)
+        broken = [outcome for outcome in self.outcomes if outcome.status == "failed"]
+        if failures and not self.reporter.as_json:
+            say(
+                f"{failures} inputs have no latent: see {self.root}/*.failures.jsonl; "
+                "--retry-failures tries them again"
+            )
+        if not (self.reporter.quiet or self.reporter.as_json):
+            more = f", {len(broken)} shards failed" if broken else ""
+            say(f"{rows} latents in {len(self.outcomes) - len(broken)} shards{more}")
+        return EXIT_SOME_FAILED if failures or broken else 0
+
+    def _with_progress(
+        self, steps: Iterable[RowDone | ShardOutcome]
+    ) -> Iterator[RowDone | ShardOutcome]:
+        """A bar on stderr where somebody watches: bytes of the source, pictures a second, failures."""
+        if self.reporter.quiet or not sys.stderr.isatty():
+            yield from steps
+            return
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Progress(
+            *columns,
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        ) as progress:
+            total = sum(shard.size for shard in self.shards)
+            task = progress.add_task("", total=total)
+            pictures = failed = settled = under_way = 0
+            for step in steps:
+                yield step
+                if isinstance(step, ShardOutcome):
+                    settled, under_way = settled + step.source_size, 0
+                else:
+                    pictures, under_way = pictures + 1, under_way + step.size
+                    failed += step.failure is not None
+                rate = pictures / max(progress.tasks[0].elapsed or 0, 1e-3)
+                bad = f", {failed} failed" if failed else ""
+                progress.update(
+                    task,
+                    completed=min(total, settled + under_way),
+                    description=f"{pictures} pictures, {rate:.1f}/s{bad}",
+                )

@@ -1,0 +1,172 @@
+"""One input shard => one shard of a store. Deterministic and idempotent: any process may do it.
+
+::
+
+    samples --read ahead--> bytes --threads--> prepared pictures --model--> latents --> rows
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from auravae_cli.codec import Codec
+from auravae_cli.errors import AuraVaeError, ModelError
+from auravae_cli.imagefile import count_pixels, read_image
+from auravae_cli.latentfile import LatentFile
+from auravae_cli.pipeline.batches import group_equal
+from auravae_cli.pipeline.prefetch import prefetch, read_ahead
+from auravae_cli.pipeline.rows import OldRows, Rows
+from auravae_cli.pipeline.samples import Sample, ShardReader
+from auravae_cli.prepare import Preparation, PreparedImage
+from auravae_cli.store import Failure, Settings
+
+READ_AHEAD_BYTES = 64 << 20  # of picture files
+DECODED_BYTES = 256 << 20  # of pictures decoded or being decoded
+_BYTES_PER_PIXEL = 20  # uint8 as read and as framed, float32 as padded, and the file
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """How an input shard is read and encoded, as far as the result does not depend on it.
+
+    ``max_pixels`` decides what fails; ``batch_size`` may change last bits on a GPU.
+    """
+
+    preparation: Preparation
+    max_pixels: int
+    batch_size: int | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class RowDone:
+    """A sample has its latent (or failed): a step of progress. ``size`` is its file's bytes."""
+
+    size: int
+    failure: Failure | None
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    index: int
+    sample: Sample
+    image: PreparedImage
+
+
+@dataclass(frozen=True)
+class _Settled:
+    index: int
+    size: int
+    item: LatentFile | Failure
+    reused: bool = False
+
+
+def encode_rows(
+    rows: Rows,
+    reader: ShardReader,
+    codec: Codec,
+    settings: Settings,
+    options: ShardOptions,
+    old: OldRows,
+) -> Iterator[RowDone]:
+    """Encode every sample that ``reader`` gives into ``rows``; a step of progress for each.
+
+    Raises:
+        ModelError: the model cannot run. OutputError: the disk takes no more.
+        StoreError: the source cannot be read any more.
+    """
+    space = codec.space
+
+    def load(numbered: tuple[int, Sample | Failure]) -> _Prepared | _Settled:
+        index, sample = numbered
+        if isinstance(sample, Failure):
+            return _Settled(index, 0, sample)
+        digest = hashlib.sha256(sample.content).hexdigest() if len(old) else ""
+        latent = old.find(sample.key, digest, sample.source) if len(old) else None
+        if latent is not None:
+            record = replace(latent.records[0], annotations=sample.annotations)
+            return _Settled(
+                index, len(sample.content), replace(latent, records=(record,)), reused=True
+            )
+        try:
+            picture = read_image(
+                sample.content,
+                background=options.preparation.background,
+                max_pixels=options.max_pixels,
+            )
+            return _Prepared(
+                index, sample, options.preparation.apply(picture, space.downsampling_factor)
+            )
+        except (AuraVaeError, MemoryError) as error:
+            return _Settled(index, len(sample.content), _failure(sample, "decode", error))
+
+    batch_size = options.batch_size or codec.batch_size
+    samples = enumerate(read_ahead(reader, _file_size, READ_AHEAD_BYTES))
+    loaded = prefetch(
+        samples,
+        load,
+        workers=options.workers or min(8, os.cpu_count() or 1),
+        cost=_decoded_size,
+        budget=DECODED_BYTES,
+    )
+    for batch in group_equal(
+        loaded,
+        lambda item: (item.image.padded.shape, batch_size) if isinstance(item, _Prepared) else None,
+    ):
+        prepared = [item for item in batch if isinstance(item, _Prepared)]
+        settled = [item for item in batch if isinstance(item, _Settled)]
+        for item in settled + (_encode(prepared, codec, settings) if prepared else []):
+            rows.add(item.index, item.item)
+            failure = item.item if isinstance(item.item, Failure) else None
+            yield RowDone(item.size, failure, item.reused)
+
+
+def _encode(batch: list[_Prepared], codec: Codec, settings: Settings) -> list[_Settled]:
+    """Encode pictures of one shape; where that fails, each by itself."""
+    try:
+        latents = codec.encode(np.stack([item.image.padded for item in batch]))
+    except ModelError:
+        raise
+    except (AuraVaeError, MemoryError) as error:
+        if len(batch) > 1:
+            return [settled for item in batch for settled in _encode([item], codec, settings)]
+        (item,) = batch
+        failure = _failure(item.sample, "encode", error)
+        return [_Settled(item.index, len(item.sample.content), failure)]
+    return [
+        _Settled(
+            item.index,
+            len(item.sample.content),
+            codec.store(
+                z,
+                item.image,
+                settings.stored_dtype,
+                item.sample.source,
+                item.sample.key,
+                item.sample.annotations,
+            ),
+        )
+        for item, z in zip(batch, latents, strict=True)
+    ]
+
+
+def _failure(sample: Sample, stage: str, error: Exception) -> Failure:
+    reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
+    return Failure(sample.key, stage, f"{sample.source}: {reason}")
+
+
+def _file_size(item: Sample | Failure) -> int:
+    return len(item.content) if isinstance(item, Sample) else 0
+
+
+def _decoded_size(numbered: tuple[int, Sample | Failure]) -> int:
+    sample = numbered[1]
+    if isinstance(sample, Failure):
+        return 0
+    return len(sample.content) + _BYTES_PER_PIXEL * count_pixels(sample.content)

@@ -1,0 +1,246 @@
+"""Pictures => a store of latents, shard by shard. What is finished is known by its manifest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from auravae_cli.codec import Codec
+from auravae_cli.errors import StoreError, TooManyFailuresError
+from auravae_cli.pipeline.encode_shard import RowDone, ShardOptions, encode_rows
+from auravae_cli.pipeline.prefetch import prefetch
+from auravae_cli.pipeline.rows import OldRows, Rows
+from auravae_cli.pipeline.samples import ShardReader, is_done
+from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
+from auravae_cli.pipeline.shards import InputShard
+from auravae_cli.storage import Storage
+from auravae_cli.store import (
+    SETTINGS_FILE,
+    Manifest,
+    Settings,
+    canonical,
+    manifest_name,
+    read_manifest,
+    read_settings,
+)
+
+_CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
+_FEWEST_ROWS = 100  # before a percentage of failures means anything
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """What became of one shard: ``done``, ``skipped`` (finished before) or ``failed``.
+
+    ``reused`` of its rows were taken over from an older version; ``size`` is the bytes of its
+    latents, ``source_size`` those of its source.
+    """
+
+    shard: str
+    status: str
+    rows: int = 0
+    failures: int = 0
+    reused: int = 0
+    size: int = 0
+    source_size: int = 0
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+# A shard to be encoded, with the manifest of an older version; or what became of a finished one.
+Work: TypeAlias = tuple[InputShard, Manifest | None] | ShardOutcome
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """How many inputs may fail before a run gives up: a number, or a share of those tried."""
+
+    count: int | None = None
+    share: float | None = None
+
+    def check(self, tried: int, failed: int) -> None:
+        """Raise TooManyFailuresError where there are more."""
+        over = self.count is not None and failed > self.count
+        if self.share is not None and tried >= _FEWEST_ROWS:
+            over |= failed > self.share * tried
+        if over:
+            raise TooManyFailuresError(
+                f"{failed} of {tried} inputs failed, more than --max-failures allows; the shards "
+                "that were finished before stay"
+            )
+
+
+def prepare_store(storage: Storage, settings: Settings) -> None:
+    """Make the store, or see that it has these very settings.
+
+    Raises:
+        StoreError: it was made by another model or with other settings. OutputError.
+    """
+    found = read_settings(storage)
+    if found is None:
+        with scratch_folder(storage) as scratch:
+            publish_bytes(storage, scratch, SETTINGS_FILE, canonical(settings.to_json()))
+    elif found != settings:
+        old, new = found.to_json(), settings.to_json()
+        differences = "; ".join(
+            f"{name} {_brief(old[name])}, now {_brief(new[name])}"
+            for name in new
+            if old[name] != new[name]
+        )
+        raise StoreError(
+            f"{storage.root} holds latents of other settings ({differences}): they are never mixed. "
+            "Name another store, or encode with the same settings"
+        )
+
+
+class LocalEngine:
+    """Encodes shards one after the other in this process."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.space, self.compute_dtype = codec.space, codec.compute_dtype
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def encode(
+        self,
+        work: Iterable[Work],
+        storage: Storage,
+        settings: Settings,
+        options: ShardOptions,
+        limit: FailureLimit,
+    ) -> Iterator[RowDone | ShardOutcome]:
+        """Encode every shard of ``work``; steps of progress, and an outcome for each shard.
+
+        Raises:
+            TooManyFailuresError: see `FailureLimit`. ModelError: the model cannot run.
+            OutputError, StoreError: the store takes no more.
+        """
+        tried = failed = 0
+        with scratch_folder(storage) as scratch, ThreadPoolExecutor(1) as pool:
+            commit: Future[ShardOutcome] | None = None
+            for item in work:
+                if isinstance(item, ShardOutcome):
+                    yield item
+                    continue
+                for step in encode_shard(*item, storage, settings, self._codec, options, scratch):
+                    if isinstance(step, RowDone):
+                        tried, failed = tried + 1, failed + (step.failure is not None)
+                        yield step
+                        limit.check(tried, failed)
+                    elif isinstance(step, ShardOutcome):
+                        yield step
+                    else:  # the next shard is read while this one is written
+                        if commit is not None:
+                            yield commit.result()
+                        commit = pool.submit(step)
+            if commit is not None:
+                yield commit.result()
+
+
+def find_work(
+    shards: Sequence[InputShard], storage: Storage, settings: Settings, *, retry_failures: bool
+) -> Iterator[Work]:
+    """For each shard what it needs: its outcome where it is done, else itself with its manifest.
+
+    With ``retry_failures``, a shard in which inputs failed is not done.
+    """
+    present = {entry.name: entry.size for entry in storage.entries()}
+    check = partial(_find_finished, storage=storage, settings=settings, present=present)
+    for shard, manifest, finished in prefetch(shards, check, workers=_CHECKS_AT_ONCE):
+        if manifest and finished and not (retry_failures and manifest.failures):
+            size = sum(output.size for output in manifest.outputs)
+            yield ShardOutcome(
+                shard.name, "skipped", manifest.rows, manifest.failures, 0, size, shard.size
+            )
+        else:
+            yield shard, manifest
+
+
+def encode_shard(
+    shard: InputShard,
+    manifest: Manifest | None,
+    storage: Storage,
+    settings: Settings,
+    codec: Codec,
+    options: ShardOptions,
+    scratch: Path,
+) -> Iterator[RowDone | ShardOutcome | partial[ShardOutcome]]:
+    """Encode a shard; in the end a call that commits it, or the outcome that it failed.
+
+    ``manifest`` is that of an older version, whose rows are taken over where they are the same.
+    """
+    start = time.perf_counter()
+    rows, reader = Rows(shard, scratch), ShardReader(shard)
+    reused, ended = 0, False
+    try:
+        for step in encode_rows(
+            rows, reader, codec, settings, options, OldRows(storage, manifest, settings)
+        ):
+            reused += step.reused
+            yield step
+        ended = True
+    except (StoreError, FileNotFoundError) as error:  # the source: other shards may be sound
+        yield ShardOutcome(shard.name, "failed", source_size=shard.size, reason=str(error))
+    finally:
+        if not ended:
+            rows.discard()
+    if ended:
+        yield partial(_commit, rows, reader, storage, settings, manifest, reused, start)
+
+
+def _find_finished(
+    shard: InputShard, *, storage: Storage, settings: Settings, present: Mapping[str, int]
+) -> tuple[InputShard, Manifest | None, bool]:
+    """The shard, its manifest if it has a sound one, and whether it is done.
+
+    ``present`` maps the names of the store's files to their sizes.
+    """
+    try:
+        known = manifest_name(shard.name) in present
+        manifest = read_manifest(storage, shard.name) if known else None
+    except StoreError:  # damaged: whatever it said, the shard is made again
+        manifest = None
+    finished = (
+        manifest is not None
+        and manifest.settings_sha256 == settings.sha256
+        and all(present.get(output.name) == output.size for output in manifest.outputs)
+        and is_done(shard, manifest)
+    )
+    return shard, manifest, finished
+
+
+def _commit(
+    rows: Rows,
+    reader: ShardReader,
+    storage: Storage,
+    settings: Settings,
+    old: Manifest | None,
+    reused: int,
+    start: float,
+) -> ShardOutcome:
+    made = rows.commit(storage, settings, reader.states, old)
+    return ShardOutcome(
+        rows.shard.name,
+        "done",
+        made.rows,
+        made.failures,
+        reused,
+        sum(output.size for output in made.outputs),
+        rows.shard.size,
+        round(time.perf_counter() - start, 3),
+    )
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."

@@ -1,0 +1,94 @@
+"""Work done ahead by threads: results in order, and never more of them than the memory allows."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def prefetch(
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    *,
+    workers: int,
+    cost: Callable[[Item], int] = lambda item: 0,
+    budget: int = 0,
+) -> Iterator[Result]:
+    """``work(item)`` for all items, in their order, by ``workers`` threads ahead of the reader.
+
+    What is under way or not yet fetched costs at most ``budget`` in all; an item that costs more by
+    itself is worked on alone.
+    """
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[tuple[int, Future[Result]]] = deque()
+    spent = 0
+    try:
+        for item in items:
+            price = cost(item)
+            while waiting and (spent + price > budget > 0 or len(waiting) >= 4 * workers):
+                spent -= waiting[0][0]
+                yield waiting.popleft()[1].result()
+            waiting.append((price, pool.submit(work, item)))
+            spent += price
+        while waiting:
+            yield waiting.popleft()[1].result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_ahead(items: Iterable[Item], cost: Callable[[Item], int], budget: int) -> Iterator[Item]:
+    """The items, taken from their iterator by a thread of its own while the reader works.
+
+    At most ``budget`` of cost waits, or one item. An error of the iterator is raised where it came.
+    """
+    waiting: deque[Item] = deque()
+    changed = threading.Condition()
+    spent, ended, stopped = 0, False, False
+    error: BaseException | None = None
+
+    def has_room() -> bool:
+        return stopped or not waiting or spent < budget
+
+    def fill() -> None:
+        nonlocal spent, ended, error
+        try:
+            for item in items:
+                with changed:
+                    changed.wait_for(has_room)
+                    if stopped:
+                        return
+                    waiting.append(item)
+                    spent += cost(item)
+                    changed.notify_all()
+        except BaseException as reason:
+            error = reason
+        finally:
+            with changed:
+                ended = True
+                changed.notify_all()
+
+    thread = threading.Thread(target=fill, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            with changed:
+                changed.wait_for(lambda: waiting or ended)
+                if not waiting:
+                    break
+                item = waiting.popleft()
+                spent -= cost(item)
+                changed.notify_all()
+            yield item
+        if error is not None:
+            raise error
+    finally:
+        with changed:
+            stopped = True
+            changed.notify_all()
+        thread.join()

@@ -1,0 +1,198 @@
+"""The samples of an input shard: a picture's bytes and what stands beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+from auravae_cli.errors import StoreError
+from auravae_cli.pipeline.prefetch import prefetch
+from auravae_cli.pipeline.shards import InputShard, SourceFile
+from auravae_cli.storage import is_remote, open_storage
+from auravae_cli.store import Failure, Manifest, SourceState
+from auravae_cli.suffixes import PICTURES
+
+_REMOTE_READERS = 16  # requests under way at once, since each waits for the network
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture on its way: ``source`` is its name in the data set, ``content`` the file's bytes."""
+
+    key: str
+    source: str
+    content: bytes
+    annotations: dict[str, Any]
+
+
+@dataclass
+class ShardReader:
+    """Reads an input shard once; afterwards ``states`` says what was read."""
+
+    shard: InputShard
+    states: list[SourceState] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Sample | Failure]:
+        """Every sample, in order, each key once; a failure in the place of one that has none."""
+        seen: set[str] = set()
+        for item in self._read_tar() if self.shard.is_tar else self._read_files():
+            if isinstance(item, Sample):
+                if item.key in seen:
+                    yield Failure(item.key, "read", f"{item.source}: another picture has this key")
+                    continue
+                seen.add(item.key)
+            yield item
+
+    def _read_tar(self) -> Iterator[Sample | Failure]:
+        (file,) = self.shard.files
+        with open_storage(file.root).open(file.entry.name) as raw:
+            hashed = _Hashed(raw)
+            members: list[tuple[str, bytes]] = []
+            key = None
+            try:
+                with tarfile.open(fileobj=hashed, mode="r|*") as archive:  # type: ignore[call-overload]
+                    for member in archive:
+                        if not member.isfile():
+                            continue
+                        name, suffix = split_name(member.name)
+                        if name != key:
+                            yield from make_samples(key, members)
+                            key, members = name, []
+                        content = archive.extractfile(member)
+                        assert content is not None
+                        members.append((suffix, content.read()))
+                yield from make_samples(key, members)
+            except tarfile.TarError as error:
+                # A member that is cut off would give half a picture: what came before it is whole.
+                yield from make_samples(key, members)
+                yield Failure(None, "archive", f"{file.key}: damaged or cut off: {error}")
+            except (OSError, EOFError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise StoreError(f"{file.root}/{file.entry.name}: {error.strerror}") from error
+                yield Failure(None, "archive", f"{file.key}: damaged or cut off: {error}")
+            hashed.read_to_end()
+        entry = file.entry
+        self.states = [SourceState(file.key, entry.size, entry.version, hashed.digest.hexdigest())]
+
+    def _read_files(self) -> Iterator[Sample | Failure]:
+        groups: defaultdict[str, list[SourceFile]] = defaultdict(list)
+        for file in self.shard.files:
+            groups[file.key.rpartition(".")[0]].append(file)
+        self.states = []
+        items = ((key, groups[key]) for key in sorted(groups))
+        workers = _REMOTE_READERS if any(is_remote(f.root) for f in self.shard.files) else 1
+        for key, read in prefetch(items, _read_group, workers=workers):
+            members = []
+            for file, content in read:
+                if isinstance(content, Failure):
+                    yield content
+                    continue
+                digest = hashlib.sha256(content).hexdigest()
+                entry = file.entry
+                self.states.append(SourceState(file.key, entry.size, entry.version, digest))
+                members.append((file.key[len(key) :], content))
+            yield from make_samples(key, members)
+
+
+def is_done(shard: InputShard, manifest: Manifest) -> bool:
+    """Whether a manifest was made from the very bytes that the shard has now.
+
+    Files whose size and version are the same are taken to be the same; others are read and hashed.
+    """
+    states = {state.name: state for state in manifest.sources}
+    if states.keys() != {file.key for file in shard.files}:
+        return False
+    if any(states[file.key].size != file.entry.size for file in shard.files):
+        return False
+    return all(
+        states[file.key].is_still(file.entry) or _sha256(file) == states[file.key].sha256
+        for file in shard.files
+    )
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """A member's key and suffix: split at the first dot of the last part, as WebDataset does.
+
+    >>> split_name("a.b/000.seg.png")
+    ('a.b/000', '.seg.png')
+    """
+    folder, slash, last = name.removeprefix("./").rpartition("/")
+    stem, dot, suffix = last.partition(".")
+    return folder + slash + stem, (dot + suffix).lower()
+
+
+def make_samples(key: str | None, members: list[tuple[str, bytes]]) -> Iterator[Sample | Failure]:
+    """The sample of one key: its first picture, and the companions that it has."""
+    pictures = [(s, content) for s, content in members if PurePosixPath("_" + s).suffix in PICTURES]
+    if key is None or not pictures:
+        return
+    suffix, content = pictures[0]
+    try:
+        annotations = read_annotations(members)
+    except ValueError as error:
+        yield Failure(key, "read", f"its companion is damaged: {error}")
+        return
+    yield Sample(key, key + suffix, content, annotations)
+    for suffix, _ in pictures[1:]:
+        yield Failure(key, "read", f"{key}{suffix}: another picture has this key")
+
+
+def read_annotations(members: list[tuple[str, bytes]]) -> dict[str, Any]:
+    """Caption, label and metadata from ``.txt`` or ``.caption``, ``.cls`` and ``.json``.
+
+    Raises ValueError where one is no UTF-8 text, number, or JSON.
+    """
+    annotations: dict[str, Any] = {}
+    for suffix, content in members:
+        if suffix in (".txt", ".caption"):
+            annotations["caption"] = content.decode().strip()
+        elif suffix == ".cls":
+            annotations["label"] = int(content)
+        elif suffix == ".json":
+            annotations["metadata"] = json.loads(content)
+    return annotations
+
+
+class _Hashed:
+    """A file that is read once, with the sha256 of what was read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        self.digest.update(content)
+        return content
+
+    def read_to_end(self) -> None:
+        while self.read(1 << 20):
+            pass
+
+
+def _read_group(
+    item: tuple[str, list[SourceFile]],
+) -> tuple[str, list[tuple[SourceFile, bytes | Failure]]]:
+    key, files = item
+    return key, [(file, _read_file(key, file)) for file in files]
+
+
+def _read_file(key: str, file: SourceFile) -> bytes | Failure:
+    try:
+        return open_storage(file.root).read(file.entry.name)
+    except (OSError, StoreError) as error:
+        return Failure(key, "read", f"{file.key}: {error}")
+
+
+def _sha256(file: SourceFile) -> str:
+    digest = hashlib.sha256()
+    with open_storage(file.root).open(file.entry.name) as content:
+        for block in iter(partial(content.read, 1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
