@@ -140,14 +140,17 @@ def _load(image: Image.Image, data: bytes | None, background: str) -> LoadedImag
     )
 
 
-def to_unit(pixels: Pixels) -> NDArray[np.float32]:
-    """uint8 or uint16 [H, W, 3] => float32 [3, H, W] in [-1, 1]."""
-    top = np.iinfo(pixels.dtype).max
-    chw = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-    chw /= top  # first, so that v of 255 and 257 v of 65535 give the same value
-    chw *= 2
-    chw -= 1
-    return chw
+def to_unit(pixels: Pixels, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """uint8 or uint16 [H, W, 3] => float32 [3, H, W] in [-1, 1], into ``out`` if there is one."""
+    top = np.float32(np.iinfo(pixels.dtype).max)
+    if out is None:
+        out = np.empty((3, *pixels.shape[:2]), np.float32)
+    for channel, plane in enumerate(out):  # a plane at a time, which stays in the cache
+        # Divided first, so that v of 255 and 257 v of 65535 give the same value.
+        np.divide(pixels[..., channel], top, out=plane, dtype=np.float32)
+        plane *= 2
+        plane -= 1
+    return out
 
 
 def from_unit(image: NDArray[np.float32], bits: int = 8) -> Pixels:

@@ -11,16 +11,18 @@ Runs on numpy alone, in float32.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auravae_cli.group import Irreps
+from auravae_cli.group import PARITIES, Irreps
 
 BLOCK = 8
 HALF = BLOCK // 2
+CELLS_AT_ONCE = 4096
 Float = NDArray[np.float32]
 
 
@@ -43,29 +45,52 @@ class LinearAutoencoder:
 
     def encode(self, images: Any) -> Any:
         """[B, 3, H, W] in [-1, 1], sides multiples of 8 => [B, C, H/8, W/8], not clamped."""
-        parts = fold(_as_numpy(images))
-        parts["ee"] = parts["ee"] - 4 * self.mean[:, :, :, None, None]
+        x = _as_numpy(images)
+        batch, _, height, width = x.shape
         weights = self.basis * self.scale[:, None, None, None]
-        batch, height, width = len(images), *next(iter(parts.values())).shape[-2:]
-        latents = np.zeros((batch, len(weights), height, width), np.float32)
-        for channel, parity in enumerate(self.irreps.parities):
-            for index in np.ndindex(weights.shape[1:]):
-                latents[:, channel] += (
-                    weights[channel][index] * parts[parity][(slice(None), *index)]
-                )
+        latents = np.zeros((batch, self.irreps.dim, height // BLOCK, width // BLOCK), np.float32)
+        for rows in _strips(height // BLOCK, width // BLOCK):
+            parts = fold(x[:, :, rows.start * BLOCK : rows.stop * BLOCK])
+            parts["ee"] -= 4 * self.mean[:, :, :, None, None]
+            for channels, parity in self._runs():
+                sums = latents[:, channels, rows]
+                product = np.empty_like(sums)
+                for place in np.ndindex(weights.shape[1:]):
+                    column = weights[(channels, *place)][:, None, None]
+                    sums += np.multiply(column, parts[parity][:, None, *place], out=product)
         return _like(latents, images)
 
     def decode(self, latents: Any) -> Any:
         """[B, C, h, w] => [B, 3, 8h, 8w], about [-1, 1], not clipped."""
         z = _as_numpy(latents)
+        batch, _, height, width = z.shape
         weights = self.basis / self.scale[:, None, None, None]
-        shape = (len(z), 3, HALF, HALF, *z.shape[-2:])
-        parts = {parity: np.zeros(shape, np.float32) for parity in ("ee", "oe", "eo", "oo")}
-        for channel, parity in enumerate(self.irreps.parities):
-            for index in np.ndindex(weights.shape[1:]):
-                parts[parity][(slice(None), *index)] += weights[channel][index] * z[:, channel]
-        parts["ee"] += self.mean[:, :, :, None, None]
-        return _like(unfold(parts), latents)
+        images = np.empty((batch, 3, height * BLOCK, width * BLOCK), np.float32)
+        for rows in _strips(height, width):
+            shape = (batch, 3, HALF, HALF, rows.stop - rows.start, width)
+            parts = {parity: np.zeros(shape, np.float32) for parity in PARITIES}
+            product = np.empty(shape, np.float32)
+            for channel, parity in enumerate(self.irreps.parities):
+                values = z[:, channel, None, None, None, rows]
+                column = weights[channel][..., None, None]
+                parts[parity] += np.multiply(column, values, out=product)
+            parts["ee"] += self.mean[:, :, :, None, None]
+            images[:, :, rows.start * BLOCK : rows.stop * BLOCK] = unfold(parts)
+        return _like(images, latents)
+
+    def _runs(self) -> Iterator[tuple[slice, str]]:
+        """The channels of equal parity that stand together."""
+        start = 0
+        for multiplicity, parity in self.irreps.terms:
+            yield slice(start, start + multiplicity), parity
+            start += multiplicity
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Rows of blocks that are worked on together: few enough for the cache, whatever the picture."""
+    at_once = max(1, CELLS_AT_ONCE // width)
+    for start in range(0, height, at_once):
+        yield slice(start, min(height, start + at_once))
 
 
 def fold(images: Float) -> dict[str, Float]:

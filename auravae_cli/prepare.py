@@ -55,9 +55,7 @@ class Preparation:
         """Frame a picture and pad its sides to multiples of ``multiple``. Raises InputImageError."""
         pixels, g, box = self._frame(loaded.pixels)
         padding = padding_for(pixels.shape[0], pixels.shape[1], multiple).act(g)
-        sides = ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right))
-        unit = to_unit(pixels)
-        padded = np.pad(unit, sides, mode=self.pad) if any(padding.as_tuple()) else unit
+        padded = _pad(pixels, padding, self.pad)
         return PreparedImage(loaded, pixels, padded, padding, box, self)
 
     def _frame(self, pixels: Pixels) -> tuple[Pixels, GroupElement, Box]:
@@ -123,6 +121,22 @@ def act_on_base_hwc(g: GroupElement, pixels: Pixels) -> Pixels:
     """``g`` on a picture [H, W, 3]: a view."""
     turned: Pixels = act_on_base(g, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
     return turned
+
+
+def _pad(pixels: Pixels, padding: Padding, mode: str) -> NDArray[np.float32]:
+    """[H, W, 3] => float32 [3, H', W'] in [-1, 1]."""
+    height, width = pixels.shape[:2]
+    if mode == "reflect":
+        sides = ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right))
+        return np.pad(to_unit(pixels), sides, mode="reflect")
+    padded = np.empty((3, *padding.padded(height, width)), np.float32)
+    rows, columns = padding.inner(height, width)
+    to_unit(pixels, padded[:, rows, columns])
+    padded[:, rows, : columns.start] = padded[:, rows, columns.start, None]
+    padded[:, rows, columns.stop :] = padded[:, rows, columns.stop - 1, None]
+    padded[:, : rows.start] = padded[:, rows.start, None]
+    padded[:, rows.stop :] = padded[:, rows.stop - 1, None]
+    return padded
 
 
 def _cut(pixels: Pixels, top: int, left: int, height: int, width: int) -> Pixels:

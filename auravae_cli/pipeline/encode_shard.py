@@ -130,7 +130,8 @@ def encode_rows(
 def _encode(batch: list[_Prepared], codec: Codec, settings: Settings) -> list[_Settled]:
     """Encode pictures of one shape; where that fails, each by itself."""
     try:
-        latents = codec.encode(np.stack([item.image.padded for item in batch]))
+        images = [item.image.padded for item in batch]
+        latents = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
     except ModelError:
         raise
     except (AuraVaeError, MemoryError) as error:
