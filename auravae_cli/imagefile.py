@@ -145,7 +145,8 @@ def to_unit(pixels: Pixels, out: NDArray[np.float32] | None = None) -> NDArray[n
     top = np.float32(np.iinfo(pixels.dtype).max)
     if out is None:
         out = np.empty((3, *pixels.shape[:2]), np.float32)
-    for channel, plane in enumerate(out):  # a plane at a time, which stays in the cache
+    for channel in range(3):  # a plane at a time, which stays in the cache
+        plane = out[channel]
         # Divided first, so that v of 255 and 257 v of 65535 give the same value.
         np.divide(pixels[..., channel], top, out=plane, dtype=np.float32)
         plane *= 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import typer
 
@@ -106,4 +106,4 @@ def _wants_store(names: list[str], output: str | None, layout: opt.Layout) -> bo
     looks = [*names, output or ""]
     if any("://" in name or name.lower().endswith((".tar", ".tar.gz", ".tgz")) for name in looks):
         return True
-    return output is not None and Path(output, "store.json").is_file()
+    return output is not None and os.path.isfile(os.path.join(output, "store.json"))  # noqa: PTH113, PTH118 - never raises
