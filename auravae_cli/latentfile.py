@@ -70,6 +70,10 @@ class LatentFile:
         """Whether this is a stack of latents."""
         return self.values.ndim == 4
 
+    def row(self, index: int) -> LatentFile:
+        """One latent of a shard, as a file of its own would hold it; the values are a view."""
+        return replace(self, values=self.values[index], records=(self.records[index],))
+
     def act(self, g: GroupElement) -> LatentFile:
         """``g`` applied to every latent and its record, exactly."""
         values = act(g, self.values, self.space.irreps)

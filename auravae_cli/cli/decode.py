@@ -54,14 +54,14 @@ def decode(
 ) -> None:
     """Decode latents to pictures: photo.safetensors => photo.decoded.png.
 
-    The picture has the exact size of the one that was encoded. The source picture itself is never
+    A shard or a store of latents gives a picture for each row, named after its source. The picture has the exact size of the one that was encoded. The source picture itself is never
     overwritten.
     """
     from auravae_cli.cli.jobs import plan_jobs
     from auravae_cli.cli.report import Reporter
     from auravae_cli.codec import load_codec
     from auravae_cli.imagewrite import WRITABLE
-    from auravae_cli.pipeline.decode import CodecByModel, DecodeOptions, decode_files
+    from auravae_cli.pipeline.decode import CodecByModel, DecodeOptions, decode_files, expand_shard
     from auravae_cli.suffixes import DECODED, LATENTS
 
     if bits not in (8, 16):
@@ -78,6 +78,7 @@ def decode(
         output_suffixes=WRITABLE,
         result_tags=frozenset(),
         reporter=reporter,
+        expand=expand_shard,
     )
     load = partial(load_codec, parts=("decoder",), device=device, dtype=dtype.value)
     if model is None:

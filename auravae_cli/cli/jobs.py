@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import typer
 
 from auravae_cli.cli.report import Reporter
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.pipeline.batches import Outcome
-from auravae_cli.pipeline.inputs import STREAM, collect, read_list
+from auravae_cli.pipeline.inputs import STREAM, Source, collect, read_list
 from auravae_cli.pipeline.outputs import Job, plan
 
 
@@ -25,14 +25,18 @@ def plan_jobs(
     output_suffixes: Iterable[str],
     result_tags: frozenset[str],
     reporter: Reporter,
+    expand: Callable[[Source], Iterable[Source]] = lambda source: [source],
 ) -> list[Job]:
     """The jobs; inputs without a place of their own are reported as failed.
+
+    ``expand`` gives the inputs that a file holds, where it holds several.
 
     Ends with a usage error where nothing is named, or the output cannot take it.
     """
     try:
         names = [*(arguments or []), *(read_list(listed) if listed else [])]
-        sources = collect(names, input_suffixes, result_tags)
+        files = collect(names, input_suffixes, result_tags)
+        sources = [source for file in files for source in expand(file)]
     except AuraVaeError as error:
         raise typer.BadParameter(str(error)) from error
     if not sources:

@@ -19,15 +19,18 @@ class Source:
     """One input: a file, or standard input.
 
     ``relative`` is its place below the folder that was named, or its bare name: where its result
-    goes in an output folder.
+    goes in an output folder. ``row`` is the place of a latent in a shard.
     """
 
     path: Path | None
     relative: Path
+    row: int | None = None
 
     @property
     def name(self) -> str:
-        """As the user wrote it."""
+        """As the user wrote it; a row of a shard with its number."""
+        if self.row is not None:
+            return f"{self.path}[{self.row}]"
         return STREAM if self.path is None else str(self.path)
 
     def read_bytes(self, error: type[AuraVaeError]) -> bytes:

@@ -82,6 +82,8 @@ def _place(
         return folder / source.relative.with_name(source.relative.stem + suffix)
     if output == STREAM or source.path is None:
         return None
+    if source.row is not None:  # a folder for each shard
+        return source.path.with_suffix(tag) / source.relative.with_suffix(suffix)
     return source.path.with_name(source.path.stem + tag + suffix)
 
 

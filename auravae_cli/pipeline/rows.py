@@ -169,7 +169,7 @@ class OldRows:
         latents, row = self._rows.get((key, source_sha256), (None, 0))
         if latents is None or latents.records[row].source != source:
             return None
-        return replace(latents, values=latents.values[row], records=(latents.records[row],))
+        return latents.row(row)
 
     def __len__(self) -> int:
         return len(self._rows)

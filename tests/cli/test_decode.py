@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from auravae_cli import Irreps, load_codec, read_latents, stack
+from auravae_cli import H, Irreps, load_codec, read_latents, stack
 from auravae_cli.imagefile import read_image
 
 FOREIGN = "f" * 64
@@ -176,12 +176,54 @@ def test_values_that_are_not_finite_fail_their_latent_alone(auravae, latent):
     assert Path("z.decoded.png").exists() and not Path("bad.decoded.png").exists()
 
 
-def test_a_shard_is_refused(auravae, latent):
+@pytest.fixture
+def shard(auravae, latent) -> Path:
+    """A shard of three latents: two with sources of their own, one flipped and without a name."""
     z = read_latents(latent)
-    write("shard.safetensors", stack([z, z]))
-    result = auravae("decode", "shard.safetensors")
+    records = [
+        replace(z.records[0], source="a/one.jpg"),
+        replace(z.records[0], source="../two.x.jpg"),
+        replace(z.records[0], source=None),
+    ]
+    rows = [replace(z, records=(record,)) for record in records]
+    rows[2] = rows[2].act(H)
+    write("shard.safetensors", stack(rows))
+    return Path("shard.safetensors")
+
+
+def test_a_shard_gives_a_picture_for_each_row(auravae, shard, latent, pixels):
+    result = auravae("decode", shard, "-o", "out", "--json")
+    assert result.code == 0
+    assert [row["source"] for row in result.rows] == [f"shard.safetensors[{i}]" for i in range(3)]
+    auravae("decode", latent, "-o", "single.png")
+    expected = pixels("single.png")
+    np.testing.assert_array_equal(pixels("out/a/one.png"), expected)
+    np.testing.assert_array_equal(pixels("out/two.x.png"), expected)
+    np.testing.assert_array_equal(pixels("out/000002.png"), expected[:, ::-1])
+    assert {row["status"] for row in auravae("decode", shard, "-o", "out", "--json").rows} == {
+        "skipped"
+    }
+
+
+def test_rows_of_a_shard_lie_in_a_folder_beside_it(auravae, shard):
+    assert auravae("decode", shard, "--format", "webp").code == 0
+    assert Path("shard.decoded/a/one.webp").is_file()
+
+
+def test_rows_with_one_name_collide(auravae, shard):
+    z = read_latents(shard)
+    write("shard.safetensors", stack([z.row(0), z.row(0)]))
+    result = auravae("decode", shard, "-o", "out")
+    assert result.code == 1
+    assert result.err.count("would be the result of 2 inputs") == 2
+
+
+def test_a_shard_in_a_stream_and_for_one_file_is_refused(auravae, shard):
+    result = auravae("decode", "-", "-o", "out.png", stdin=shard.read_bytes())
     assert result.code == 1
     assert "shard" in result.err
+    assert auravae("decode", shard, "-o", "out.png").code == 2
+    assert not Path("out.png").exists()
 
 
 def test_the_source_picture_is_never_overwritten(auravae, work, picture):
