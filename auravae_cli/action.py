@@ -69,3 +69,8 @@ def act_on_base(g: GroupElement, array: Array) -> Array:
     rows = slice(None, None, -1 if g.vertical else 1)
     columns = slice(None, None, -1 if g.horizontal else 1)
     return array[..., rows, columns]
+
+
+def act_on_pixels(g: GroupElement, pixels: Array) -> Array:
+    """``g`` on a picture [H, W, 3]: a view."""
+    return act_on_base(g, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)

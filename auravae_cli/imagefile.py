@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,12 +102,13 @@ def read_image(
             ) from error
 
 
-def count_pixels(data: bytes) -> int:
+def count_pixels(file: bytes | Path) -> int:
     """The number of pixels that a picture file claims to have; 0 where it is none. Fast."""
+    source = io.BytesIO(file) if isinstance(file, bytes) else file
     with warnings.catch_warnings(), _without_pillows_limit():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(source, formats=FORMATS) as image:
                 return image.width * image.height
         except Exception:  # decoders meet damaged bytes with errors of every type
             return 0
@@ -152,6 +154,11 @@ def to_unit(pixels: Pixels, out: NDArray[np.float32] | None = None) -> NDArray[n
         plane *= 2
         plane -= 1
     return out
+
+
+def to_8_bit(pixels: Pixels) -> Pixels:
+    """uint8 or uint16 => uint8 of the same shape, rounded to nearest."""
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257).astype(np.uint8)
 
 
 def from_unit(image: NDArray[np.float32], bits: int = 8) -> Pixels:

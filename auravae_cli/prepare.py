@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from auravae_cli.action import act_on_base
+from auravae_cli.action import act_on_pixels
 from auravae_cli.errors import InputImageError
 from auravae_cli.geometry import Box, Buckets, Padding, padding_for
 from auravae_cli.group import GroupElement
@@ -66,7 +66,7 @@ class Preparation:
             pixels = _cut(pixels, top, left, height, width)
         height, width = pixels.shape[:2]
         g = representative(pixels)
-        framed, box = act_on_base_hwc(g, pixels), Box(0, 0, width, height)
+        framed, box = act_on_pixels(g, pixels), Box(0, 0, width, height)
         if self.buckets is not None:
             size = self.buckets.nearest(height, width)
             box = _cover(height, width, size)
@@ -78,7 +78,7 @@ class Preparation:
             )
         if self.center_crop is not None:
             framed, box = _cut_center(framed, box, *self.center_crop)
-        return act_on_base_hwc(g, framed), g, box.act(g, height, width).moved(left, top)
+        return act_on_pixels(g, framed), g, box.act(g, height, width).moved(left, top)
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,6 @@ def _darker_first(lines: Pixels) -> bool:
         if difference := int(first.sum(dtype=np.int64)) - int(last.sum(dtype=np.int64)):
             return difference < 0
     return False
-
-
-def act_on_base_hwc(g: GroupElement, pixels: Pixels) -> Pixels:
-    """``g`` on a picture [H, W, 3]: a view."""
-    turned: Pixels = act_on_base(g, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
-    return turned
 
 
 def _pad(pixels: Pixels, padding: Padding, mode: str) -> NDArray[np.float32]:

@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from auravae_cli.action import act, act_on_base
+from auravae_cli.action import act, act_on_base, act_on_pixels
 from auravae_cli.codec import Codec, load_codec
 from auravae_cli.group import HV, H, V
 from auravae_cli.imagefile import Pixels, to_unit
 from auravae_cli.metrics import psnr, ssim
 from auravae_cli.model.lpips import Lpips, load_lpips
-from auravae_cli.pipeline.roundtrip import act_on_pixels
 from auravae_cli.train.data import read_pictures
 from auravae_cli.train.recipe import Data
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from auravae_cli.errors import AuraVaeError, ModelError
 from auravae_cli.pipeline.outputs import Job
+from auravae_cli.pipeline.prefetch import DECODED_BYTES, default_workers, prefetch
 
 Loaded = TypeVar("Loaded")
 Item = TypeVar("Item")
@@ -60,12 +62,18 @@ def run(
     jobs: Iterable[Job],
     load: Callable[[Job], Ready[Loaded] | Outcome],
     finish: Callable[[list[Ready[Loaded]]], list[Outcome]],
+    cost: Callable[[Job], int] | None = None,
 ) -> Iterator[Outcome]:
     """Load every job and finish them in batches of equal key; an outcome for each, as it comes.
 
-    An error of the user's making fails its job alone. A ModelError ends everything.
+    Where ``cost`` says how many bytes a loaded job takes, jobs are loaded ahead by threads. An error of the user's making fails its job alone. A ModelError ends everything.
     """
-    loaded = (_guard(job, load) for job in jobs)
+    guarded = partial(_guard, load=load)
+    loaded = (
+        map(guarded, jobs)
+        if cost is None
+        else prefetch(jobs, guarded, workers=default_workers(), cost=cost, budget=DECODED_BYTES)
+    )
     for batch in group_equal(
         loaded, lambda item: None if isinstance(item, Outcome) else (item.key, item.batch_size)
     ):

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from auravae_cli.codec import Codec
 from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import InputImageError, LatentFileError
-from auravae_cli.imagefile import read_image
+from auravae_cli.imagefile import count_pixels, read_image
 from auravae_cli.latentfile import read_latents
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.pipeline.outputs import (
     Job,
+    is_pipe,
     refuse_to_replace,
     refuse_to_replace_input,
     stands,
     write_result,
 )
+from auravae_cli.pipeline.prefetch import BYTES_PER_PIXEL
 from auravae_cli.prepare import Preparation, PreparedImage
 
 
@@ -72,7 +74,16 @@ def encode_files(
             bytes=len(content),
         )
 
-    return run(jobs, load, finish)
+    jobs = list(jobs)
+    # A thread that waits for a pipe could not be ended, and asking for its size would use it up.
+    ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
+    return run(jobs, load, finish, cost=_decoded_size if ahead else None)
+
+
+def _decoded_size(job: Job) -> int:
+    """The bytes that a job's picture takes once it is read; 0 where that cannot be told."""
+    assert job.source.path is not None
+    return BYTES_PER_PIXEL * count_pixels(job.source.path)
 
 
 def is_finished(path: Path, data: bytes, codec: Codec, options: EncodeOptions) -> bool:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -19,15 +18,19 @@ from auravae_cli.errors import AuraVaeError, ModelError
 from auravae_cli.imagefile import count_pixels, read_image
 from auravae_cli.latentfile import LatentFile
 from auravae_cli.pipeline.batches import group_equal
-from auravae_cli.pipeline.prefetch import prefetch, read_ahead
+from auravae_cli.pipeline.prefetch import (
+    BYTES_PER_PIXEL,
+    DECODED_BYTES,
+    default_workers,
+    prefetch,
+    read_ahead,
+)
 from auravae_cli.pipeline.rows import OldRows, Rows
 from auravae_cli.pipeline.samples import Sample, ShardReader
 from auravae_cli.prepare import Preparation, PreparedImage
 from auravae_cli.store import Failure, Settings
 
 READ_AHEAD_BYTES = 64 << 20  # of picture files
-DECODED_BYTES = 256 << 20  # of pictures decoded or being decoded
-_BYTES_PER_PIXEL = 20  # uint8 as read and as framed, float32 as padded, and the file
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def encode_rows(
     loaded = prefetch(
         samples,
         load,
-        workers=options.workers or min(8, os.cpu_count() or 1),
+        workers=options.workers or default_workers(),
         cost=_decoded_size,
         budget=DECODED_BYTES,
     )
@@ -170,4 +173,4 @@ def _decoded_size(numbered: tuple[int, Sample | Failure]) -> int:
     sample = numbered[1]
     if isinstance(sample, Failure):
         return 0
-    return len(sample.content) + _BYTES_PER_PIXEL * count_pixels(sample.content)
+    return len(sample.content) + BYTES_PER_PIXEL * count_pixels(sample.content)

@@ -94,6 +94,11 @@ def stands(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of these
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether something stands there that is no file: reading it may wait, and uses it up."""
+    return stands(path) and not os.path.isfile(path)  # noqa: PTH113 - as above
+
+
 def give_up_stdout() -> None:
     """After a failed write: what is buffered still would fail once more as the program ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+DECODED_BYTES = 256 << 20  # of pictures that are decoded ahead of the model
+BYTES_PER_PIXEL = 20  # of one: uint8 as read and as framed, float32 as padded, and the file
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def default_workers() -> int:
+    """One thread a core, as far as that helps."""
+    return min(8, os.cpu_count() or 1)
 
 
 def prefetch(

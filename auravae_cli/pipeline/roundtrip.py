@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from auravae_cli.action import act_on_base
+from auravae_cli.action import act_on_pixels
 from auravae_cli.codec import Codec
 from auravae_cli.errors import InputImageError
 from auravae_cli.group import GroupElement
-from auravae_cli.imagefile import Pixels, read_image
+from auravae_cli.imagefile import Pixels, read_image, to_8_bit
 from auravae_cli.imagewrite import picture_bytes, read_provenance
 from auravae_cli.metrics import psnr, ssim
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run
@@ -97,7 +97,7 @@ def roundtrip(
     options = {"noise": decode.noise, "seed": decode.seed}
     reconstruction = codec.decode_latent(latent, **options)
     decoded = time.perf_counter()
-    original = _to_8_bit(encode.preparation.frame(pixels))
+    original = to_8_bit(encode.preparation.frame(pixels))
     flips = {g: codec.decode_latent(latent.act(g), **options) for g in elements}
     details: dict[str, Any] = {
         "image_size": list(original.shape[:2]),
@@ -130,18 +130,9 @@ def sheet_place(output: Path) -> Path:
     return output.with_name(f"{output.stem.removesuffix(ROUNDTRIP)}{SHEET}.png")
 
 
-def act_on_pixels(g: GroupElement, pixels: Pixels) -> Pixels:
-    """``g`` on [H, W, 3]."""
-    return act_on_base(g, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
-
-
 def _compare(image: Pixels, reference: Pixels) -> dict[str, float | None]:
     value = psnr(image, reference)
     return {"psnr": value if np.isfinite(value) else None, "ssim": ssim(image, reference)}
-
-
-def _to_8_bit(pixels: Pixels) -> Pixels:
-    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257).astype(np.uint8)
 
 
 def _db(value: float | None) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auravae_cli.errors import ConfigError, InputImageError
-from auravae_cli.imagefile import Pixels, read_image
+from auravae_cli.imagefile import Pixels, read_image, to_8_bit
 from auravae_cli.suffixes import PICTURES
 from auravae_cli.train.drawn import drawn
 from auravae_cli.train.recipe import Data, Recipe
@@ -105,9 +105,7 @@ def _members(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _decode(content: bytes, max_side: int) -> Pixels:
-    pixels = read_image(content).pixels
-    if pixels.dtype != np.uint8:
-        pixels = (pixels // 257).astype(np.uint8)
+    pixels = to_8_bit(read_image(content).pixels)
     if max(pixels.shape) <= max_side:
         return pixels
     image = Image.fromarray(pixels)
