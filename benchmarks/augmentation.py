@@ -1,0 +1,121 @@
+"""What flips cost: one store that is flipped as it is read, against encoding every picture twice.
+
+    python benchmarks/augmentation.py PHOTOS [--model small] [--resize 256] [--runs 3]
+
+Compares, interleaved in one run, both ways to have every picture in two orientations: the usual
+trainers decode a picture once, encode it and its mirror image, and store both; we encode it once
+and let the group act while an epoch is read. The time of the second includes that epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from auravae_cli import LatentDataset, Preparation, load_codec
+from auravae_cli.codec import Autoencoder, Codec
+from auravae_cli.defaults import MAX_PIXELS
+from auravae_cli.dtypes import FLOAT16
+from auravae_cli.pipeline.encode_shard import ShardOptions
+from auravae_cli.pipeline.encode_store import FailureLimit, LocalEngine, find_work, prepare_store
+from auravae_cli.pipeline.shards import InputShard, find_files, make_shards
+from auravae_cli.storage import open_storage
+from auravae_cli.store import Settings
+
+
+@dataclass(frozen=True)
+class Twice:
+    """An autoencoder that also encodes the mirror image of what it is given, and stores that."""
+
+    inner: Autoencoder
+    mirrored: BinaryIO
+
+    def encode(self, images: Any) -> Any:
+        """Encode both; the latents of the pictures as they are."""
+        flipped = self.inner.encode(np.ascontiguousarray(images[..., ::-1]))
+        self.mirrored.write(flipped.clip(-8, 8).astype(np.float16).tobytes())
+        return self.inner.encode(images)
+
+    def decode(self, latents: Any) -> Any:
+        """Not needed here."""
+        raise NotImplementedError
+
+
+def main() -> None:
+    """Run and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("photos")
+    parser.add_argument("--model", default="small")
+    parser.add_argument("--resize", type=int, default=256)
+    parser.add_argument("--limit", type=int, default=20, help="so many pictures")
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args()
+    codec = load_codec(arguments.model, parts=("encoder",))
+    side = arguments.resize
+    preparation = Preparation(resize=side, center_crop=(side, side))
+    shards = make_shards(find_files([arguments.photos])[: arguments.limit], 1)
+    results: dict[str, list[tuple[float, int]]] = {"encoded twice": [], "flipped as read": []}
+    for _ in range(arguments.runs):
+        results["encoded twice"].append(encode_twice(codec, shards, preparation))
+        results["flipped as read"].append(encode_once(codec, shards, preparation))
+    for name, runs in results.items():
+        seconds = [run[0] for run in runs]
+        print(
+            f"{name:16} {statistics.median(seconds):7.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
+            f"   {runs[0][1]:>12,} bytes"
+        )
+    pairs = zip(results["flipped as read"], results["encoded twice"], strict=True)
+    shares = sorted(once[0] / twice[0] for once, twice in pairs)
+    size = results["flipped as read"][0][1] / results["encoded twice"][0][1]
+    print(
+        f"{arguments.model}, {arguments.limit} pictures of {side} px: {statistics.median(shares):.1%} of the "
+        f"time ({shares[0]:.1%} to {shares[-1]:.1%}), {size:.1%} of the bytes"
+    )
+
+
+def encode_once(
+    codec: Codec, shards: list[InputShard], preparation: Preparation
+) -> tuple[float, int]:
+    """Seconds and bytes of a store, and of an epoch of random flips read from it."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        size = fill(codec, shards, preparation, Path(folder, "store"))
+        data = LatentDataset(f"{folder}/store", flip="random")
+        for index in range(len(data)):
+            data[index]
+        return time.perf_counter() - start, size
+
+
+def encode_twice(
+    codec: Codec, shards: list[InputShard], preparation: Preparation
+) -> tuple[float, int]:
+    """Seconds and bytes of a store, and of as many mirrored latents encoded on their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        with Path(folder, "mirrored").open("wb") as mirrored:
+            twice = replace(codec, autoencoder=Twice(codec.autoencoder, mirrored))
+            size = fill(twice, shards, preparation, Path(folder, "store"))
+        return time.perf_counter() - start, size + Path(folder, "mirrored").stat().st_size
+
+
+def fill(codec: Codec, shards: list[InputShard], preparation: Preparation, path: Path) -> int:
+    """Encode into a store; its bytes."""
+    options = ShardOptions(preparation, MAX_PIXELS)
+    settings = Settings(codec.space, FLOAT16, codec.compute_dtype, preparation.to_json(), 1)
+    storage = open_storage(str(path))
+    prepare_store(storage, settings)
+    work = find_work(shards, storage, settings, retry_failures=False)
+    for _ in LocalEngine(codec).encode(work, storage, settings, options, FailureLimit()):
+        pass
+    return sum(entry.size for entry in storage.entries())
+
+
+if __name__ == "__main__":
+    main()
