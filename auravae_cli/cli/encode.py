@@ -47,6 +47,7 @@ def encode(
     Tars of pictures (WebDataset), URLs, or --layout shards give a store: stacked latents with their
     captions and labels, that any number of machines can fill, and that no crash leaves in halves.
     """
+    from auravae_cli.cli.jobs import plan_jobs, read_limit
     from auravae_cli.cli.preparation import read_preparation
     from auravae_cli.cli.report import Reporter
     from auravae_cli.dtypes import STORED_DTYPES
@@ -54,6 +55,12 @@ def encode(
     reporter = Reporter(as_json, quiet)
     preparation = read_preparation(crop, resize, center_crop, pad.value, background, buckets)
     stored_dtype = STORED_DTYPES[store.value]
+    limit = read_limit(max_failures)
+    if shard_index >= num_shards:
+        raise typer.BadParameter(
+            f"{shard_index}: expected less than --num-shards, {num_shards}",
+            param_hint="--shard-index",
+        )
     if _wants_store(photos or [], output, layout):
         from auravae_cli.cli.encode_store import StoreRequest, encode_to_store
         from auravae_cli.pipeline.encode_shard import ShardOptions
@@ -69,7 +76,7 @@ def encode(
             options=ShardOptions(preparation, max_pixels, batch_size, workers),
             overwrite=overwrite,
             shard_size=shard_size,
-            max_failures=max_failures,
+            limit=limit,
             retry_failures=retry_failures,
             shard_index=shard_index,
             num_shards=num_shards,
@@ -78,8 +85,10 @@ def encode(
         )
         raise typer.Exit(encode_to_store(request, reporter))
 
-    from auravae_cli.cli.jobs import plan_jobs
+    if engine is opt.Engine.ray:
+        raise typer.BadParameter("Ray fills stores: add --layout shards", param_hint="--engine")
     from auravae_cli.codec import load_codec
+    from auravae_cli.pipeline.batches import limited
     from auravae_cli.pipeline.encode import EncodeOptions, encode_files
     from auravae_cli.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 
@@ -93,10 +102,11 @@ def encode(
         output_suffixes=LATENTS,
         result_tags=PICTURE_TAGS,
         reporter=reporter,
-    )
+    )[shard_index::num_shards]
     codec = load_codec(model, parts=("encoder",), device=device, dtype=dtype.value)
     options = EncodeOptions(preparation, stored_dtype, max_pixels, overwrite)
-    raise typer.Exit(reporter.run(encode_files(jobs, codec, options, batch_size), len(jobs)))
+    outcomes = limited(encode_files(jobs, codec, options, batch_size), limit)
+    raise typer.Exit(reporter.run(outcomes, len(jobs)))
 
 
 def _wants_store(names: list[str], output: str | None, layout: opt.Layout) -> bool:

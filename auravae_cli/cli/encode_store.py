@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +13,9 @@ from auravae_cli.cli.store_report import StoreReporter
 from auravae_cli.codec import load_codec
 from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import AuraVaeError
+from auravae_cli.pipeline.batches import FailureLimit
 from auravae_cli.pipeline.encode_shard import ShardOptions
 from auravae_cli.pipeline.encode_store import (
-    FailureLimit,
     LocalEngine,
     find_work,
     prepare_store,
@@ -44,7 +43,7 @@ class StoreRequest:
     options: ShardOptions
     overwrite: bool
     shard_size: int
-    max_failures: str | None
+    limit: FailureLimit
     retry_failures: bool
     shard_index: int
     num_shards: int
@@ -55,7 +54,6 @@ class StoreRequest:
 def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
     """Encode into a store; the exit code."""
     output = _absolute(_output(request), request)
-    limit = read_limit(request.max_failures)
     try:
         names = [*request.names, *(read_list(request.listed) if request.listed else [])]
         files = find_files([_absolute(name, request) for name in names])
@@ -77,22 +75,8 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
         )
         prepare_store(storage, settings)
         work = find_work(shards, storage, settings, retry_failures=request.retry_failures)
-        steps = engine.encode(work, storage, settings, request.options, limit)
+        steps = engine.encode(work, storage, settings, request.options, request.limit)
         return StoreReporter(reporter, storage.root, shards).run(steps)
-
-
-def read_limit(text: str | None) -> FailureLimit:
-    """``--max-failures`` as a `FailureLimit`; typer.BadParameter where it is malformed."""
-    if text is None:
-        return FailureLimit()
-    if re.fullmatch(r"\d+", text):
-        return FailureLimit(count=int(text))
-    if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
-        return FailureLimit(share=float(text[:-1]) / 100)
-    raise typer.BadParameter(
-        f"{text!r}: expected a number such as 10, or a share such as 1%",
-        param_hint="--max-failures",
-    )
 
 
 def _output(request: StoreRequest) -> str:
@@ -104,11 +88,6 @@ def _output(request: StoreRequest) -> str:
         raise typer.BadParameter(
             "a store is gone on with or refused, never overwritten: remove it, or name another",
             param_hint="--overwrite",
-        )
-    if request.shard_index >= request.num_shards:
-        raise typer.BadParameter(
-            f"{request.shard_index}: expected less than --num-shards, {request.num_shards}",
-            param_hint="--shard-index",
         )
     return request.output
 

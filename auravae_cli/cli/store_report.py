@@ -41,7 +41,7 @@ class StoreReporter:
         elif not self.reporter.quiet:
             failed = f", {outcome.failures} failed" if outcome.failures else ""
             note = "  (up to date)" if outcome.status == "skipped" else ""
-            print(f"{outcome.shard}: {outcome.rows} latents{failed}{note}", flush=True)
+            print(f"{outcome.shard}: {counted(outcome.rows, 'latent')}{failed}{note}", flush=True)
 
     def _finish(self) -> int:
         rows = sum(outcome.rows for outcome in self.outcomes)
@@ -49,12 +49,13 @@ class StoreReporter:
         broken = [outcome for outcome in self.outcomes if outcome.status == "failed"]
         if failures and not self.reporter.as_json:
             say(
-                f"{failures} inputs have no latent: see {self.root}/*.failures.jsonl; "
+                f"{counted(failures, 'input')} without a latent: see {self.root}/*.failures.jsonl; "
                 "--retry-failures tries them again"
             )
         if not (self.reporter.quiet or self.reporter.as_json):
-            more = f", {len(broken)} shards failed" if broken else ""
-            say(f"{rows} latents in {len(self.outcomes) - len(broken)} shards{more}")
+            more = f", {counted(len(broken), 'shard')} failed" if broken else ""
+            sound = counted(len(self.outcomes) - len(broken), "shard")
+            say(f"{counted(rows, 'latent')} in {sound}{more}")
         return EXIT_SOME_FAILED if failures or broken else 0
 
     def _with_progress(
@@ -104,3 +105,8 @@ class StoreReporter:
                     completed=min(total, settled + under_way),
                     description=f"{pictures} pictures, {rate:.1f}/s{bad}",
                 )
+
+
+def counted(number: int, what: str) -> str:
+    """``1 shard``, ``2 shards``."""
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from auravae_cli.errors import AuraVaeError, ModelError
+from auravae_cli.errors import AuraVaeError, ModelError, TooManyFailuresError
 from auravae_cli.pipeline.outputs import Job
 from auravae_cli.pipeline.prefetch import DECODED_BYTES, default_workers, prefetch
 
 Loaded = TypeVar("Loaded")
 Item = TypeVar("Item")
+_FEWEST_INPUTS = 100  # before a percentage of failures means anything
 PENDING_BATCHES = 4  # how many unfinished batches may wait for pictures of their shape
 
 
@@ -40,6 +41,25 @@ class Ready(Generic[Loaded]):
     key: Hashable
     content: Loaded
     batch_size: int = 1
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """How many inputs may fail before a run gives up: a number, or a share of those tried."""
+
+    count: int | None = None
+    share: float | None = None
+
+    def check(self, tried: int, failed: int) -> None:
+        """Raise TooManyFailuresError where there are more."""
+        over = self.count is not None and failed > self.count
+        if self.share is not None and tried >= _FEWEST_INPUTS:
+            over |= failed > self.share * tried
+        if over:
+            raise TooManyFailuresError(
+                f"{failed} of {tried} inputs failed, more than --max-failures allows; what was "
+                "finished before stays"
+            )
 
 
 def failure(job: Job, error: Exception) -> Outcome:
@@ -106,6 +126,15 @@ def group_equal(
         elif sum(map(len, waiting.values())) >= PENDING_BATCHES * batch_size:
             yield waiting.pop(max(waiting, key=lambda key: len(waiting[key])))
     yield from waiting.values()
+
+
+def limited(outcomes: Iterable[Outcome], limit: FailureLimit) -> Iterator[Outcome]:
+    """The outcomes; TooManyFailuresError after one that is a failure too many."""
+    failed = 0
+    for tried, outcome in enumerate(outcomes, 1):
+        yield outcome
+        failed += outcome.status == "failed"
+        limit.check(tried, failed)
 
 
 def _guard(job: Job, load: Callable[[Job], Ready[Loaded] | Outcome]) -> Ready[Loaded] | Outcome:

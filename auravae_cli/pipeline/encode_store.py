@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from auravae_cli.codec import Codec
-from auravae_cli.errors import StoreError, TooManyFailuresError
+from auravae_cli.errors import StoreError
+from auravae_cli.pipeline.batches import FailureLimit
 from auravae_cli.pipeline.encode_shard import RowDone, ShardOptions, encode_rows
 from auravae_cli.pipeline.prefetch import prefetch
 from auravae_cli.pipeline.rows import OldRows, Rows
@@ -30,7 +31,6 @@ from auravae_cli.store import (
 )
 
 _CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
-_FEWEST_ROWS = 100  # before a percentage of failures means anything
 
 
 @dataclass(frozen=True)
@@ -54,25 +54,6 @@ class ShardOutcome:
 
 # A shard to be encoded, with the manifest of an older version; or what became of a finished one.
 Work: TypeAlias = tuple[InputShard, Manifest | None] | ShardOutcome
-
-
-@dataclass(frozen=True)
-class FailureLimit:
-    """How many inputs may fail before a run gives up: a number, or a share of those tried."""
-
-    count: int | None = None
-    share: float | None = None
-
-    def check(self, tried: int, failed: int) -> None:
-        """Raise TooManyFailuresError where there are more."""
-        over = self.count is not None and failed > self.count
-        if self.share is not None and tried >= _FEWEST_ROWS:
-            over |= failed > self.share * tried
-        if over:
-            raise TooManyFailuresError(
-                f"{failed} of {tried} inputs failed, more than --max-failures allows; the shards "
-                "that were finished before stay"
-            )
 
 
 def prepare_store(storage: Storage, settings: Settings) -> None:
