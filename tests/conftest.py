@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +113,3 @@ def edit_manifest() -> Callable[..., None]:
         path.write_bytes(canonical(json.loads(path.read_bytes()) | fields))
 
     return edit
-
-
-@pytest.fixture
-def rewrite() -> Callable[..., None]:
-    """Replace a shard's only file of latents by another version, and tell its manifest."""
-
-    def write(store: Path, shard: str, latents: LatentFile, settings: Settings) -> None:
-        rows = [
-            replace(latents, values=v, records=(r,))
-            for v, r in zip(latents.values, latents.records, strict=True)
-        ]
-        write_shard(store, shard, rows, settings)
-
-    return write

@@ -20,7 +20,7 @@ def is_store(argument: str) -> bool:
     from auravae_cli.storage import is_remote
     from auravae_cli.store import SETTINGS_FILE
 
-    return is_remote(argument) or (Path(argument) / SETTINGS_FILE).is_file()
+    return is_remote(argument) or (Path(argument.removeprefix("file://")) / SETTINGS_FILE).is_file()
 
 
 def print_store(location: str, *, quick: bool, as_json: bool) -> None:

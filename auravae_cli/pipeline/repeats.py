@@ -25,7 +25,7 @@ class Repeats:
 
     def groups(self) -> Iterator[list[int]]:
         """The places of each text that occurs more than once, by the first of them."""
-        words = np.frombuffer(bytes(self._digests), np.uint64).reshape(-1, 2)
+        words = np.frombuffer(self._digests, np.uint64).reshape(-1, 2)
         order = np.lexsort((words[:, 1], words[:, 0]))  # stable: places ascend within a text
         same = (words[order[1:]] == words[order[:-1]]).all(axis=1)
         edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))

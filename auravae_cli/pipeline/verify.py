@@ -65,8 +65,9 @@ class Seen:
 def verify_store(storage: Storage, seen: Seen, *, quick: bool = False) -> Iterator[Finding]:
     """What is wrong with a store or worth knowing, as it is found; ``seen`` keeps count.
 
-    ``quick`` reads no values, and so cannot tell changed ones. Memory: 32 bytes a row, and a few
-    megabytes. Raises StoreError where the storage cannot be listed.
+    ``quick`` reads no values, and so cannot tell changed ones. Memory: 32 bytes a row, as much
+    again while they are compared, and a few megabytes. Raises StoreError where the storage cannot
+    be listed.
     """
     try:
         settings = read_settings(storage)

@@ -194,6 +194,19 @@ def test_values_that_no_decoder_can_use(auravae, make_store, edit_manifest, dtyp
     assert auravae("verify", store, "--quick").code == 0
 
 
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16, FLOAT32])
+@pytest.mark.parametrize("value, bad", [(4, 0), (-4, 0), (4.0625, 1), (-4.0625, 1)])
+def test_the_clamp_itself_is_allowed(auravae, make_store, edit_manifest, dtype, value, bad):
+    store = make_store(dtype=dtype)
+    z = read_latents(store / VICTIM)
+    values = np.array(z.values)
+    values[4, 1, 1, 2] = dtype.from_float32(np.array([value], np.float32))[0]
+    replaced(store, edit_manifest, replace(z, values=values))
+    result = auravae("verify", store)
+    assert result.code == bad
+    assert ("0 values are NaN or infinite and 1 beyond the clamp of 4" in result.err) == bad
+
+
 def test_repeated_pictures_and_strange_files_are_notes(auravae, make_store):
     store = make_store(
         change=lambda z: replace(z, records=(replace(z.records[0], source_sha256="1" * 64),))
