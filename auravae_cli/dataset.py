@@ -24,7 +24,8 @@ from auravae_cli.draws import draw
 from auravae_cli.dtypes import BFLOAT16
 from auravae_cli.geometry import Padding
 from auravae_cli.group import E, GroupElement, H
-from auravae_cli.storeread import Concatenation, Facts, LatentStore
+from auravae_cli.storefacts import Facts
+from auravae_cli.storeread import Concatenation, LatentStore
 
 Sample = dict[str, Any]
 Flip = GroupElement | Literal["random"] | None

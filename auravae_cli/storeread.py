@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,28 +23,12 @@ from numpy.typing import NDArray
 from auravae_cli.dtypes import Array
 from auravae_cli.errors import LatentFileError, StoreError
 from auravae_cli.latentfile import parse_latents
+from auravae_cli.recent import Recent
 from auravae_cli.record import Record
 from auravae_cli.storage import LocalStorage, is_remote
 from auravae_cli.store import Manifest, Output, Settings, read_manifest, read_settings, shards_of
 
 OPEN_MAPS = 256  # each holds a file descriptor, of which a process often has 1024
-CACHED_FACTS = 1 << 22  # values of fields that a process remembers
-
-Value = TypeVar("Value")
-
-FIELDS: dict[str, Callable[[Record], Any]] = {
-    "key": lambda record: record.key,
-    "caption": lambda record: record.annotations.get("caption"),
-    "label": lambda record: record.annotations.get("label"),
-    "metadata": lambda record: record.annotations.get("metadata"),
-    "image_size": lambda record: record.image_size,
-    "padding": lambda record: record.padding,
-    "orientation": lambda record: record.orientation,
-    "source": lambda record: record.source,
-    "source_sha256": lambda record: record.source_sha256,
-    "source_size": lambda record: record.source_size,
-    "source_box": lambda record: record.source_box and record.source_box.as_tuple(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,77 +132,6 @@ class Concatenation:
         """The rows of the store that stand at ``positions``, each below ``length``."""
         shift = self._shift[np.searchsorted(self._ends, positions, side="right")]
         return positions.astype(np.int64) + shift
-
-
-class Facts:
-    """What records say in some ``fields``; ``missing`` stands in where a record says nothing.
-
-    A file's header is parsed whole at the first question about one of its rows, and its fields are
-    remembered, up to `CACHED_FACTS` values. Raises ValueError where a field is unknown.
-    """
-
-    def __init__(
-        self, store: LatentStore, fields: Iterable[str], missing: Mapping[str, Any]
-    ) -> None:
-        self.fields, self._store, self._missing = tuple(fields), store, dict(missing)
-        for field in (*self.fields, *self._missing):
-            if field not in FIELDS:
-                raise ValueError(f"unknown field {field!r}: expected some of {', '.join(FIELDS)}")
-        budget = CACHED_FACTS // max(1, len(self.fields))
-        self._columns: Recent[list[tuple[Any, ...]]] = Recent(self._read, budget, len)
-
-    def of(self, number: int, row: int) -> dict[str, Any]:
-        """The fields of a row of a part. Raises StoreError where a record lacks one."""
-        facts = dict(zip(self.fields, self._columns(number)[row], strict=True))
-        if None in facts.values():
-            self._complete(facts, number, row)
-        return facts
-
-    def _read(self, number: int) -> list[tuple[Any, ...]]:
-        getters = [FIELDS[field] for field in self.fields]
-        return [tuple([get(r) for get in getters]) for r in self._store.records(number)]
-
-    def _complete(self, facts: dict[str, Any], number: int, row: int) -> None:
-        for field in [field for field, value in facts.items() if value is None]:
-            if field not in self._missing:
-                place = f"{self._store.root}/{self._store.parts[number].name}, row {row}"
-                raise StoreError(
-                    f"{place}: its record has no {field}: ask for other fields, or say what "
-                    f"stands in its place, as in missing={{{field!r}: ...}}"
-                )
-            facts[field] = self._missing[field]
-
-
-class Recent(Generic[Value]):
-    """Values by number, made when they are asked for; the latest stay, up to a total ``budget``.
-
-    Has no lock, since a fork could copy it held: at worst two threads make the same value.
-    """
-
-    def __init__(
-        self, make: Callable[[int], Value], budget: int, cost: Callable[[Value], int] | None = None
-    ) -> None:
-        self._make, self._budget, self._cost = make, budget, cost or _one
-        self._kept: OrderedDict[int, Value] = OrderedDict()
-        self._total = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_kept": OrderedDict(), "_total": 0}
-
-    def __call__(self, number: int) -> Value:
-        try:
-            self._kept.move_to_end(number)
-            return self._kept[number]
-        except KeyError:
-            value = self._kept[number] = self._make(number)
-        self._total += self._cost(value)
-        while self._total > self._budget and len(self._kept) > 1:
-            self._total -= self._cost(self._kept.popitem(last=False)[1])
-        return value
-
-
-def _one(_: Any) -> int:
-    return 1
 
 
 def _settings(storage: LocalStorage) -> Settings:

@@ -10,7 +10,9 @@ import pytest
 from auravae_cli.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from auravae_cli.errors import StoreError
 from auravae_cli.latentfile import read_latents
-from auravae_cli.storeread import Concatenation, Facts, LatentStore, Recent
+from auravae_cli.recent import Recent
+from auravae_cli.storefacts import Facts
+from auravae_cli.storeread import Concatenation, LatentStore
 
 
 @pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16, FLOAT32])
