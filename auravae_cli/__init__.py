@@ -18,7 +18,12 @@ from auravae_cli.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from auravae_cli.action import act as act
+    from auravae_cli.bucketbatches import BucketBatchSampler as BucketBatchSampler
     from auravae_cli.codec import Codec as Codec, load_codec as load_codec
+    from auravae_cli.dataset import (
+        IterableLatentDataset as IterableLatentDataset,
+        LatentDataset as LatentDataset,
+    )
     from auravae_cli.errors import AuraVaeError as AuraVaeError
     from auravae_cli.group import (
         GROUP as GROUP,
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AuraVaeError": "errors",
+    "BucketBatchSampler": "bucketbatches",
     "Codec": "codec",
     "E": "group",
     "GROUP": "group",
@@ -46,6 +52,8 @@ _HOME = {
     "H": "group",
     "HV": "group",
     "Irreps": "group",
+    "IterableLatentDataset": "dataset",
+    "LatentDataset": "dataset",
     "LatentFile": "latentfile",
     "Preparation": "prepare",
     "V": "group",
@@ -58,6 +66,7 @@ _HOME = {
 }
 __all__ = [  # a test holds it to the names of _HOME, sorted
     "AuraVaeError",
+    "BucketBatchSampler",
     "Codec",
     "E",
     "GROUP",
@@ -65,6 +74,8 @@ __all__ = [  # a test holds it to the names of _HOME, sorted
     "H",
     "HV",
     "Irreps",
+    "IterableLatentDataset",
+    "LatentDataset",
     "LatentFile",
     "Preparation",
     "V",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 from auravae_cli.group import GroupElement
@@ -44,7 +44,7 @@ class Padding:
 
     def as_tuple(self) -> tuple[int, int, int, int]:
         """(left, right, top, bottom)."""
-        return astuple(self)
+        return self.left, self.right, self.top, self.bottom
 
 
 def padding_for(height: int, width: int, multiple: int) -> Padding:
@@ -83,7 +83,7 @@ class Box:
 
     def as_tuple(self) -> tuple[float, float, float, float]:
         """(left, top, right, bottom)."""
-        return astuple(self)
+        return self.left, self.top, self.right, self.bottom
 
 
 @dataclass(frozen=True)

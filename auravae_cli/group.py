@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 PARITIES = ("ee", "oe", "eo", "oo")
 
@@ -115,7 +116,11 @@ class Irreps:
 
     def signs(self, g: GroupElement) -> tuple[int, ...]:
         """The sign by which ``g`` multiplies each channel."""
-        return tuple(character(parity, g) for parity in self.parities)
+        return self._signs[g]
+
+    @cached_property
+    def _signs(self) -> dict[GroupElement, tuple[int, ...]]:
+        return {g: tuple(character(parity, g) for parity in self.parities) for g in GROUP}
 
     def odd_channels(self, g: GroupElement) -> tuple[int, ...]:
         """The channels that ``g`` negates."""

@@ -67,6 +67,7 @@ def test_the_check_would_notice(tmp_path):
         ["decode", "--help"],
         ["flip", "--help"],
         ["roundtrip", "--help"],
+        ["verify", "--help"],
         ["models", "list"],
         ["models", "list", "--json"],
     ],
@@ -125,3 +126,12 @@ def test_flip_and_info_do_not_need_pillow(tmp_path, latent):
         code, heavy, _ = modules_after(RUN_PROGRAM, *arguments, cwd=tmp_path)
         assert code == 0
         assert "PIL" not in heavy
+
+
+@pytest.mark.parametrize("command", ["verify", "info"])
+@pytest.mark.parametrize("options", [[], ["--quick"], ["--json"]], ids=" ".join)
+def test_stores_are_read_without_torch(make_store, command, options):
+    store = make_store()
+    code, heavy, out = modules_after(RUN_PROGRAM, command, store, *options, cwd=store)
+    assert (code, heavy) == (0, {"numpy"})
+    assert out

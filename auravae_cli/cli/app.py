@@ -21,6 +21,7 @@ from auravae_cli.cli.info import info
 from auravae_cli.cli.models import app as models_app
 from auravae_cli.cli.roundtrip import roundtrip
 from auravae_cli.cli.train import train
+from auravae_cli.cli.verify import verify
 from auravae_cli.errors import AuraVaeError, ModelError
 from auravae_cli.version import __version__
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (encode, decode, flip, roundtrip, info, train):
+for command in (encode, decode, flip, roundtrip, info, verify, train):
     app.command()(command)
 app.add_typer(models_app, name="models")
 

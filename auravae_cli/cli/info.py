@@ -20,20 +20,35 @@ def info(
     latents: Annotated[
         list[str],
         typer.Argument(
-            metavar="LATENT...", help="Latent files or shards, folders, patterns, or -."
+            metavar="LATENT...", help="Latent files or shards, stores, folders, patterns, or -."
         ),
     ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of stores: read no values, so draw no histograms.")
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Say what a latent file holds: its model, sizes, orientation, source and values."""
+    """Say what a latent file holds: its model, sizes, orientation, source and values.
+
+    Of a store: its settings, shards, rows, shapes, and the distribution of values by channel.
+    """
     from auravae_cli.cli.report import EXIT_SOME_FAILED, print_table, say
+    from auravae_cli.cli.storeinfo import is_store, print_store
     from auravae_cli.errors import AuraVaeError, LatentFileError
     from auravae_cli.latentfile import parse_latents, read_latents
     from auravae_cli.pipeline.inputs import collect
 
     failed = False
-    sources = collect(latents, [".safetensors"])
-    if not sources:
+    stores = [argument for argument in latents if is_store(argument)]
+    for store in stores:
+        try:
+            print_store(store, quick=quick, as_json=as_json)
+        except AuraVaeError as error:
+            failed = True
+            say(f"failed: {error}")
+    files = [argument for argument in latents if argument not in stores]
+    sources = collect(files, [".safetensors"])
+    if files and not sources:
         raise typer.BadParameter("no latent files in the folders named")
     for source in sources:
         try:
@@ -50,7 +65,7 @@ def info(
             print(json.dumps({"file": source.name, **facts}))
         else:
             print_table(
-                source.name, ["", ""], [[name, _show(value)] for name, value in facts.items()]
+                source.name, ["", ""], [[name, show(value)] for name, value in facts.items()]
             )
     sys.stdout.flush()
     raise typer.Exit(EXIT_SOME_FAILED if failed else 0)
@@ -86,20 +101,22 @@ def describe(latents: LatentFile) -> dict[str, Any]:
         "minimum": float(finite.min()) if finite.size else None,
         "maximum": float(finite.max()) if finite.size else None,
         "clamped": int((np.abs(finite) >= latents.space.clamp).sum()),
-        "mean_per_channel": _rounded(mean),
-        "deviation_per_channel": _rounded(deviation),
+        "mean_per_channel": rounded(mean),
+        "deviation_per_channel": rounded(deviation),
     }
 
 
-def _rounded(values: Any) -> list[float | None]:
-    return [round(float(value), 4) if math.isfinite(value) else None for value in values]
+def rounded(values: Any) -> list[float | None]:
+    """Numbers for JSON, to four digits; None where there is none."""
+    return [round(float(value), 4) + 0.0 if math.isfinite(value) else None for value in values]
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A fact for people."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_show(item)}" for name, item in value.items())
+        return ", ".join(f"{name} {show(item)}" for name, item in value.items())
     if isinstance(value, list):
-        return " ".join(map(_show, value)) if len(value) > 4 else " x ".join(map(_show, value))
+        return " ".join(map(show, value)) if len(value) > 4 else " x ".join(map(show, value))
     if isinstance(value, float):
         return f"{value:.4g}"
     return "unknown" if value is None else str(value)

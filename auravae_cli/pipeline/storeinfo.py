@@ -1,0 +1,62 @@
+"""What a store holds, from its manifests, and how its values are distributed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from auravae_cli.errors import LatentFileError, StoreError
+from auravae_cli.latentfile import parse_latents
+from auravae_cli.pipeline.statistics import ChannelStatistics
+from auravae_cli.pipeline.storefiles import blocks
+from auravae_cli.storage import Storage
+from auravae_cli.store import Settings, iterate_manifests, read_settings
+
+
+@dataclass
+class StoreInfo:
+    """The counts of a store; ``rows_of_shape`` maps (h, w) in cells to rows, largest first."""
+
+    settings: Settings
+    shards: int = 0
+    rows: int = 0
+    failures: int = 0
+    bytes: int = 0
+    rows_of_shape: dict[tuple[int, int], int] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+
+
+def survey(storage: Storage) -> StoreInfo:
+    """Count what a store holds. Raises StoreError where none is there, or it is damaged."""
+    settings = read_settings(storage)
+    if settings is None:
+        raise StoreError(f"{storage.root}: not a store: no store.json is there")
+    info = StoreInfo(settings)
+    rows_of_shape: dict[tuple[int, int], int] = {}
+    for manifest in iterate_manifests(storage):
+        info.shards += 1
+        info.rows += manifest.rows
+        info.failures += manifest.failures
+        for output in manifest.outputs:
+            info.bytes += output.size
+            info.files.append(output.name)
+            cells = output.shape[-2], output.shape[-1]
+            rows_of_shape[cells] = rows_of_shape.get(cells, 0) + output.shape[0]
+    info.rows_of_shape = dict(sorted(rows_of_shape.items(), key=lambda item: (-item[1], item[0])))
+    return info
+
+
+def count_values(storage: Storage, info: StoreInfo) -> ChannelStatistics:
+    """Read all values of a store, a few megabytes at a time. Raises StoreError."""
+    space = info.settings.space
+    statistics = ChannelStatistics.empty(space.irreps.dim, space.clamp)
+    for name in info.files:
+        try:
+            latents = parse_latents(storage.map(name))
+            latents.require_space(space)
+        except FileNotFoundError:
+            raise StoreError(f"{storage.root}/{name}: missing; see `auravae verify`") from None
+        except LatentFileError as error:
+            raise StoreError(f"{storage.root}/{name}: {error}; see `auravae verify`") from error
+        for _, block in blocks(latents.values):
+            statistics.add(latents.dtype.to_float32(block))
+    return statistics
