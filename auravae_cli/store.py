@@ -5,7 +5,7 @@
     STORE/store.json                the settings, which every shard shares
     STORE/00000.32x48.safetensors   the latents of input shard 00000 that have 32 x 48 cells
     STORE/00000.failures.jsonl      what failed in it, if anything did: one JSON object a line
-    STORE/00000.json                its manifest, written last: only now the shard is done
+    STORE/00000.manifest.json       its manifest, written last: only now the shard is done
 
 All JSON is canonical, and no file depends on when or where it was written, so equal sources and
 settings give equal stores. Needs numpy alone.
@@ -26,6 +26,7 @@ from auravae_cli.storage import Entry, Storage
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
+MANIFEST = ".manifest.json"
 FAULTS = (KeyError, TypeError, ValueError, AttributeError)  # of JSON that is not what it should be
 
 
@@ -127,7 +128,7 @@ def canonical(content: Any) -> bytes:
 
 def manifest_name(shard: str) -> str:
     """The file whose being there says that the shard is done."""
-    return f"{shard}.json"
+    return f"{shard}{MANIFEST}"
 
 
 def failures_name(shard: str) -> str:
@@ -204,9 +205,7 @@ def read_failures(storage: Storage, shard: str) -> list[Failure]:
 def shards_of(entries: list[Entry]) -> list[str]:
     """The finished shards, by the names of a store's files."""
     return sorted(
-        entry.name.removesuffix(".json")
-        for entry in entries
-        if entry.name.endswith(".json") and entry.name != SETTINGS_FILE
+        entry.name.removesuffix(MANIFEST) for entry in entries if entry.name.endswith(MANIFEST)
     )
 
 

@@ -23,7 +23,9 @@ def replaced(store, edit_manifest, latents):
     (store / VICTIM).write_bytes(content)
     output = Output(VICTIM, len(content), hashlib.sha256(content).hexdigest(), latents.values.shape)
     others = [
-        o for o in json.loads((store / "a.json").read_bytes())["outputs"] if o["name"] != VICTIM
+        o
+        for o in json.loads((store / "a.manifest.json").read_bytes())["outputs"]
+        if o["name"] != VICTIM
     ]
     outputs = [vars(output) | {"shape": list(output.shape)}, *others]
     edit_manifest(store, "a", outputs=outputs, rows=sum(o["shape"][0] for o in outputs))
@@ -61,7 +63,7 @@ def wreck_the_header(store, edit):
 
 
 def wreck_the_manifest(store, _):
-    (store / "a.json").write_text("{")
+    (store / "a.manifest.json").write_text("{")
 
 
 def lose_settings(store, _):
@@ -116,7 +118,7 @@ def other_dtype(store, edit):
 def other_shape(store, edit):
     z = read_latents(store / VICTIM)
     replaced(store, edit, replace(z, values=z.values[:2], records=z.records[:2]))
-    outputs = json.loads((store / "a.json").read_bytes())["outputs"]
+    outputs = json.loads((store / "a.manifest.json").read_bytes())["outputs"]
     edit(store, "a", outputs=[outputs[0] | {"shape": [5, 4, 2, 3]}, *outputs[1:]], rows=7)
 
 
@@ -131,13 +133,13 @@ DAMAGES = {
     unlink: (VICTIM, "missing, though its manifest names it"),
     cut: (VICTIM, "bytes, but its manifest says"),
     wreck_the_header: (VICTIM, "not a safetensors file"),
-    wreck_the_manifest: ("a.json", "damaged manifest"),
+    wreck_the_manifest: ("a.manifest.json", "damaged manifest"),
     lose_settings: ("store.json", "missing"),
     wreck_settings: ("store.json", "no store that this auravae reads"),
-    edit_settings: ("b.json", "made with other settings"),
+    edit_settings: ("b.manifest.json", "made with other settings"),
     respell_settings: ("store.json", "not as it was written"),
-    miscount: ("a.json", "not as it was written"),
-    rename: ("z.json", "the manifest of shard 'b', renamed"),
+    miscount: ("a.manifest.json", "not as it was written"),
+    rename: ("z.manifest.json", "the manifest of shard 'b', renamed"),
     lose_the_ledger: ("b.failures.jsonl", "0 failures, but the manifest says 2"),
     wreck_the_ledger: ("b.failures.jsonl", "damaged ledger"),
     leave_a_file: ("sub/e.2x2.safetensors", "no manifest names it"),

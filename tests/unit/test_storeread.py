@@ -106,7 +106,7 @@ def test_what_is_no_store(make_store, tmp_path):
 
 def test_a_shard_without_manifest_does_not_exist(make_store):
     folder = make_store()
-    (folder / "a.json").unlink()
+    (folder / "a.manifest.json").unlink()
     assert len(LatentStore(folder)) == 8
 
 
