@@ -91,6 +91,7 @@ class Buckets:
     """Aspect-ratio buckets: a few sizes of about ``side`` x ``side`` pixels, and never more.
 
     Both sides are multiples of ``step``, and neither is longer than ``max_ratio`` times the other.
+    There is always a square.
 
     >>> Buckets(256, step=64).sizes
     ((192, 320), (256, 256), (320, 192))
@@ -106,7 +107,8 @@ class Buckets:
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """All (height, width), from wide to tall: for each height the widest that fits, and back."""
         budget = self.side * self.side
-        found = set()
+        square = self.side // self.step * self.step
+        found = {(square, square)}
         for short in range(self.step, self.side + 1, self.step):
             long = budget // short // self.step * self.step
             if long <= self.max_ratio * short:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def read_image(
     """
     if not data:
         raise InputImageError("the file is empty: expected a picture")
-    with _without_pillows_limit():
+    with _without_pillows_limit:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they come again, as notices, with the pixels
@@ -105,7 +104,7 @@ def read_image(
 def count_pixels(file: bytes | Path) -> int:
     """The number of pixels that a picture file claims to have; 0 where it is none. Fast."""
     source = io.BytesIO(file) if isinstance(file, bytes) else file
-    with warnings.catch_warnings(), _without_pillows_limit():
+    with warnings.catch_warnings(), _without_pillows_limit:
         warnings.simplefilter("ignore")
         try:
             with Image.open(source, formats=FORMATS) as image:
@@ -168,15 +167,29 @@ def from_unit(image: NDArray[np.float32], bits: int = 8) -> Pixels:
     return np.ascontiguousarray(np.rint(scaled).astype(dtype).transpose(1, 2, 0))
 
 
-@contextmanager
-def _without_pillows_limit() -> Iterator[None]:
-    """Lift Pillow's own guard, a global one: ours is checked as soon as a size is known."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+class _WithoutPillowsLimit:
+    """Lifts Pillow's own guard, a global one: ours is checked as soon as a size is known.
+
+    Threads overlap: the first to come lifts it, the last to leave puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                Image.MAX_IMAGE_PIXELS = self._before
+
+
+_without_pillows_limit = _WithoutPillowsLimit()
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

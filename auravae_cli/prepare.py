@@ -17,7 +17,7 @@ from PIL import Image
 from auravae_cli.action import act_on_pixels
 from auravae_cli.errors import InputImageError
 from auravae_cli.geometry import Box, Buckets, Padding, padding_for
-from auravae_cli.group import GroupElement
+from auravae_cli.group import GROUP, GroupElement
 from auravae_cli.imagefile import LoadedImage, Pixels, to_unit
 
 
@@ -102,19 +102,23 @@ def representative(pixels: Pixels) -> GroupElement:
     """The element that turns [H, W, 3] into the picture that stands for all its mirror images.
 
     That is the one whose first column, and first row, is brighter than its last; where they are as
-    bright, the next ones decide. So ``representative(g x) @ g == representative(x)``, but for a
-    picture with mirrored sums, such as its own mirror image.
+    bright, the next ones decide, and where all are, the pixels themselves. So
+    ``representative(g x) @ g == representative(x)``, but for a picture that is a mirror image of
+    itself.
     """
-    return GroupElement(
-        horizontal=_darker_first(pixels.swapaxes(0, 1)), vertical=_darker_first(pixels)
-    )
+    across, down = _darker_first(pixels.swapaxes(0, 1)), _darker_first(pixels)
+    candidates = [g for g in GROUP if across in (None, g.horizontal) and down in (None, g.vertical)]
+    if len(candidates) == 1:
+        return candidates[0]
+    return min(candidates, key=lambda g: act_on_pixels(g, pixels).tobytes())
 
 
-def _darker_first(lines: Pixels) -> bool:
+def _darker_first(lines: Pixels) -> bool | None:
+    """Whether the first line is darker than the last, or the next ones are; None where none is."""
     for first, last in zip(lines[: len(lines) // 2], lines[::-1], strict=False):
         if difference := int(first.sum(dtype=np.int64)) - int(last.sum(dtype=np.int64)):
             return difference < 0
-    return False
+    return None
 
 
 def _pad(pixels: Pixels, padding: Padding, mode: str) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,11 +60,7 @@ def records_to_json(records: tuple[Record, ...]) -> dict[str, Any]:
     """The fields of a shard: those that all rows share, and ``rows`` with each row's own."""
     columns = {name: [getattr(record, name) for record in records] for name in _FORMS}
     columns = {n: column for n, column in columns.items() if n in _REQUIRED or any(column)}
-    shared = {
-        n: column[0]
-        for n, column in columns.items()
-        if column and column.count(column[0]) == len(column)
-    }
+    shared = {n: column[0] for n, column in columns.items() if _all_alike(column)}
     content = {name: _FORMS[name].to_json(value) for name, value in shared.items()}
     own = {
         name: map(_FORMS[name].to_json, column)
@@ -85,6 +82,14 @@ def records_from_json(content: dict[str, Any], shard: bool) -> tuple[Record, ...
         Record(**shared, **{name: _FORMS[name].from_json(value) for name, value in row.items()})
         for row in rows
     )
+
+
+def _all_alike(column: list[Any]) -> bool:
+    """Whether there is one value for all; for tables as JSON, where 1 is neither 1.0 nor true."""
+    if not column or column.count(column[0]) < len(column):
+        return False
+    tables = {id(value): value for value in column if isinstance(value, dict)}.values()
+    return len({json.dumps(table, sort_keys=True) for table in tables}) <= 1
 
 
 def typed(value: Any, kind: type) -> Any:
@@ -141,7 +146,9 @@ _FORMS = {
     "preparation": _Form(lambda value: typed(value, dict)),
     "key": _Form(_optional(_text)),
     "source_size": _Form(_optional(_read_size), lambda size: size and list(size)),
-    "source_box": _Form(_optional(_read_box), lambda box: box and list(box.as_tuple())),
+    "source_box": _Form(
+        _optional(_read_box), lambda box: box and [float(side) for side in box.as_tuple()]
+    ),
     "annotations": _Form(lambda value: typed(value, dict)),
 }
 _LATER = {"key", "source_size", "source_box", "annotations"}  # absent where they say nothing

@@ -22,12 +22,14 @@ from typing import Any
 from auravae_cli.dtypes import STORED_DTYPES, StoredDtype
 from auravae_cli.errors import StoreError
 from auravae_cli.latentfile import Space, space_from_json, space_to_json
+from auravae_cli.record import typed
 from auravae_cli.storage import Entry, Storage
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
 MANIFEST = ".manifest.json"
-FAULTS = (KeyError, TypeError, ValueError, AttributeError)  # of JSON that is not what it should be
+# of JSON that is not what it should be
+FAULTS = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def read_settings(storage: Storage) -> Settings | None:
         content = json.loads(storage.read(SETTINGS_FILE))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{storage.root}/{SETTINGS_FILE}: damaged: {error}") from error
     try:
         if (content["format"], content["format_version"]) != ("auravae-store", FORMAT_VERSION):
@@ -155,9 +157,9 @@ def read_settings(storage: Storage) -> Settings | None:
         return Settings(
             space_from_json(content),
             STORED_DTYPES[content["stored_dtype"]],
-            content["compute_dtype"],
-            content["preparation"],
-            content["num_file_shards"],
+            typed(content["compute_dtype"], str),
+            typed(content["preparation"], dict),
+            _positive(content["num_file_shards"]),
         )
     except FAULTS as error:
         raise StoreError(
@@ -177,10 +179,10 @@ def read_manifest(storage: Storage, shard: str) -> Manifest | None:
             content["settings_sha256"],
             tuple(SourceState(**source) for source in content["sources"]),
             tuple(
-                Output(**output | {"shape": tuple(map(int, output["shape"]))})
+                Output(**output | {"shape": _read_shape(output["shape"])})
                 for output in content["outputs"]
             ),
-            int(content["failures"]),
+            typed(content["failures"], int),
         )
     except FileNotFoundError:
         return None
@@ -200,6 +202,17 @@ def read_failures(storage: Storage, shard: str) -> list[Failure]:
         return []
     except FAULTS as error:
         raise StoreError(f"{storage.root}/{name}: damaged ledger: {error!r}") from error
+
+
+def _positive(value: Any) -> int:
+    if typed(value, int) < 1:
+        raise ValueError(f"expected a positive number, found {value}")
+    return int(value)
+
+
+def _read_shape(sides: Any) -> tuple[int, ...]:
+    rows, channels, height, width = map(_positive, sides)
+    return rows, channels, height, width
 
 
 def shards_of(entries: list[Entry]) -> list[str]:

@@ -27,7 +27,7 @@ class StoreReporter:
         for step in self._with_progress(steps):
             if isinstance(step, ShardOutcome):
                 self._report(step)
-            elif step.failure is not None and not (self.reporter.quiet or self.reporter.as_json):
+            elif step.failure is not None and not self.reporter.as_json:
                 say(f"failed: {step.failure.reason}")
         return self._finish()
 
