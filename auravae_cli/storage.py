@@ -23,13 +23,13 @@ from auravae_cli.atomic import publish, settle
 from auravae_cli.errors import StoreError
 
 ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between them
 _NOT_WORTH_REPEATING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file of a storage: its name below the root, its bytes, and what changes when it changes.
 
@@ -99,12 +99,15 @@ class LocalStorage:
         for item in found:
             if item.name.startswith("."):
                 continue
-            if item.is_dir():
-                yield from self._walk(Path(item.path))
-            elif item.is_file():
-                status = item.stat()
-                name = Path(item.path).relative_to(self.path).as_posix()
-                yield Entry(name, status.st_size, str(status.st_mtime_ns))
+            path = Path(item.path)
+            with suppress(FileNotFoundError), _told(path):  # removed while it is looked at
+                if item.is_dir():
+                    if not (item.is_symlink() and folder.resolve().is_relative_to(path.resolve())):
+                        yield from self._walk(path)  # but not round in circles
+                elif item.is_file():
+                    status = item.stat()
+                    name = path.relative_to(self.path).as_posix()
+                    yield Entry(name, status.st_size, str(status.st_mtime_ns))
 
     def read(self, name: str) -> bytes:
         with self.open(name) as file, _told(name):
@@ -148,11 +151,16 @@ class RemoteStorage:
             found: dict[str, dict[str, Any]] = self._files.find(self._prefix, detail=True)
             return found
 
-        found = self._repeated(find, "")
+        try:
+            found = self._repeated(find, "")
+        except FileNotFoundError:
+            return
         for path in sorted(found):
             name = path[len(self._prefix) :].lstrip("/")
-            if not any(part.startswith(".") for part in name.split("/")):
-                yield Entry(name, int(found[path]["size"]), _remote_version(found[path]))
+            # Some clients mark folders by empty objects: "train/" is no file.
+            if not any(part.startswith(".") or not part for part in name.split("/")):
+                size = int(found[path].get("size") or 0)
+                yield Entry(name, size, _remote_version(found[path]))
 
     def read(self, name: str) -> bytes:
         content: bytes = self._repeated(lambda: self._files.cat_file(self._path(name)), name)
@@ -170,7 +178,10 @@ class RemoteStorage:
 
     def publish(self, finished: Path, name: str) -> None:
         # A single PUT, or a multipart upload that is completed in the end: never half a file.
-        self._repeated(lambda: self._files.put_file(str(finished), self._path(name)), name)
+        try:
+            self._repeated(lambda: self._files.put_file(str(finished), self._path(name)), name)
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.root}/{name}: no such bucket or folder: {error}") from error
         finished.unlink()
 
     def remove(self, name: str) -> None:
@@ -205,7 +216,7 @@ class RemoteStorage:
                     raise StoreError(
                         f"{self.root}/{name}: failed {ATTEMPTS} times, the last time with: {reason}"
                     ) from error
-            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
             time.sleep(pause * random.uniform(0.5, 1))  # spreads workers that failed together
         raise AssertionError("unreachable")
 

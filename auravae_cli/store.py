@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from auravae_cli.storage import Entry, Storage
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
-MANIFEST = ".manifest.json"
+MANIFEST, LEDGER = ".manifest.json", ".failures.jsonl"
 # of JSON that is not what it should be
 FAULTS = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 
@@ -135,12 +136,24 @@ def manifest_name(shard: str) -> str:
 
 def failures_name(shard: str) -> str:
     """The shard's error ledger."""
-    return f"{shard}.failures.jsonl"
+    return f"{shard}{LEDGER}"
 
 
 def output_name(shard: str, cells: tuple[int, int]) -> str:
     """The file of a shard's latents of (h, w) cells."""
     return f"{shard}.{cells[0]}x{cells[1]}.safetensors"
+
+
+def shard_of(name: str) -> str | None:
+    """The shard that a store's file belongs to, by the file's name; None where it is no shard's.
+
+    >>> shard_of("a/00000.32x48.safetensors"), shard_of("store.json")
+    ('a/00000', None)
+    """
+    match = re.fullmatch(
+        rf"(?s)(.+?)({re.escape(MANIFEST)}|{re.escape(LEDGER)}|\.\d+x\d+\.safetensors)", name
+    )
+    return match and match[1]
 
 
 def read_settings(storage: Storage) -> Settings | None:

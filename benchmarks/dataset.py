@@ -24,7 +24,8 @@ from auravae_cli.imagefile import read_image
 from auravae_cli.pipeline.batches import FailureLimit
 from auravae_cli.pipeline.encode_shard import ShardOptions
 from auravae_cli.pipeline.encode_store import LocalEngine, find_work, prepare_store
-from auravae_cli.pipeline.shards import InputShard, find_files, make_shards
+from auravae_cli.pipeline.shards import InputShard, make_shards
+from auravae_cli.pipeline.sources import find_files
 from auravae_cli.storage import open_storage
 from auravae_cli.store import Settings
 

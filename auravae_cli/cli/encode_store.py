@@ -12,7 +12,7 @@ from auravae_cli.cli.report import Reporter
 from auravae_cli.cli.store_report import StoreReporter
 from auravae_cli.codec import load_codec
 from auravae_cli.dtypes import StoredDtype
-from auravae_cli.errors import AuraVaeError
+from auravae_cli.errors import InputImageError
 from auravae_cli.pipeline.batches import FailureLimit
 from auravae_cli.pipeline.encode_shard import ShardOptions
 from auravae_cli.pipeline.encode_store import (
@@ -21,7 +21,8 @@ from auravae_cli.pipeline.encode_store import (
     prepare_store,
 )
 from auravae_cli.pipeline.inputs import STREAM, read_list
-from auravae_cli.pipeline.shards import count_file_shards, find_files, make_shards
+from auravae_cli.pipeline.shards import InputShard, count_file_shards, make_shards
+from auravae_cli.pipeline.sources import SourceFile, find_files
 from auravae_cli.storage import is_remote, open_storage
 from auravae_cli.store import Settings, read_settings
 
@@ -57,14 +58,14 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
     try:
         names = [*request.names, *(read_list(request.listed) if request.listed else [])]
         files = find_files([_absolute(name, request) for name in names])
-    except AuraVaeError as error:
+    except InputImageError as error:
         raise typer.BadParameter(str(error)) from error
     if not files:
         raise typer.BadParameter("no input: expected tars, folders, patterns, URLs, or a list")
     storage = open_storage(output)
     found = read_settings(storage)
     dealt = found.num_file_shards if found else count_file_shards(files, request.shard_size)
-    shards = make_shards(files, dealt)[request.shard_index :: request.num_shards]
+    shards = _own_shards(files, dealt, request)
     with _open_engine(request) as engine:
         settings = Settings(
             engine.space,
@@ -77,6 +78,13 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
         work = find_work(shards, storage, settings, retry_failures=request.retry_failures)
         steps = engine.encode(work, storage, settings, request.options, request.limit)
         return StoreReporter(reporter, storage.root, shards).run(steps)
+
+
+def _own_shards(files: list[SourceFile], dealt: int, request: StoreRequest) -> list[InputShard]:
+    try:
+        return make_shards(files, dealt)[request.shard_index :: request.num_shards]
+    except InputImageError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _output(request: StoreRequest) -> str:

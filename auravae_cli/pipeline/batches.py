@@ -106,14 +106,23 @@ def run(
 
 
 def group_equal(
-    items: Iterable[Item], group_of: Callable[[Item], tuple[Hashable, int] | None]
+    items: Iterable[Item],
+    group_of: Callable[[Item], tuple[Hashable, int] | None],
+    cost: Callable[[Item], int] = lambda item: 0,
+    budget: int = 0,
 ) -> Iterator[list[Item]]:
     """The items in batches of equal key, each as soon as it is full; the order fixes the batches.
 
     ``group_of`` gives an item's key and the size of its batch; None sends it on by itself.
-    At most `PENDING_BATCHES` batches of items wait for others of their key.
+    At most `PENDING_BATCHES` batches of items wait for others of their key, and no more of them
+    than cost ``budget``.
     """
     waiting: defaultdict[Hashable, list[Item]] = defaultdict(list)
+
+    def is_full(batch_size: int) -> bool:
+        items = [item for batch in waiting.values() for item in batch]
+        return len(items) >= PENDING_BATCHES * batch_size or sum(map(cost, items)) > budget > 0
+
     for item in items:
         group = group_of(item)
         if group is None:
@@ -123,7 +132,7 @@ def group_equal(
         waiting[key].append(item)
         if len(waiting[key]) >= batch_size:
             yield waiting.pop(key)
-        elif sum(map(len, waiting.values())) >= PENDING_BATCHES * batch_size:
+        elif is_full(batch_size):
             yield waiting.pop(max(waiting, key=lambda key: len(waiting[key])))
     yield from waiting.values()
 

@@ -16,10 +16,11 @@ from auravae_cli.models import find_weights
 from auravae_cli.pipeline.batches import FailureLimit
 from auravae_cli.pipeline.encode_shard import RowDone, ShardOptions
 from auravae_cli.pipeline.encode_store import ShardOutcome, Work, encode_shard
+from auravae_cli.pipeline.rows import Older
 from auravae_cli.pipeline.scratch import scratch_folder
 from auravae_cli.pipeline.shards import InputShard
 from auravae_cli.storage import Storage, open_storage
-from auravae_cli.store import Manifest, Settings
+from auravae_cli.store import Settings
 
 ATTEMPTS = 5  # at a shard whose worker dies
 
@@ -39,7 +40,7 @@ class ShardWorker:
     def encode(
         self,
         shard: InputShard,
-        manifest: Manifest | None,
+        old: Older,
         root: str,
         settings: Settings,
         options: ShardOptions,
@@ -49,9 +50,7 @@ class ShardWorker:
             raise ModelError("this worker has other weights than the others: check its model file")
         storage = open_storage(root)
         with scratch_folder(storage) as scratch:
-            for step in encode_shard(
-                shard, manifest, storage, settings, self._codec, options, scratch
-            ):
+            for step in encode_shard(shard, old, storage, settings, self._codec, options, scratch):
                 if isinstance(step, ShardOutcome):
                     return step
                 if not isinstance(step, RowDone):
@@ -110,10 +109,10 @@ class RayEngine:
         limit: FailureLimit,
     ) -> Iterator[RowDone | ShardOutcome]:
         """Like `LocalEngine.encode`, without steps within a shard; outcomes as they come."""
-        under_way: dict[Any, tuple[Any, tuple[InputShard, Manifest | None], int]] = {}
+        under_way: dict[Any, tuple[Any, tuple[InputShard, Older], int]] = {}
         tried = failed = 0
 
-        def submit(worker: Any, item: tuple[InputShard, Manifest | None], attempt: int) -> None:
+        def submit(worker: Any, item: tuple[InputShard, Older], attempt: int) -> None:
             task = worker.encode.remote(*item, storage.root, settings, options)
             under_way[task] = worker, item, attempt
 

@@ -58,8 +58,19 @@ class RowDone:
 @dataclass(frozen=True)
 class _Prepared:
     index: int
+    size: int
     sample: Sample
     image: PreparedImage
+
+    @classmethod
+    def of(cls, index: int, sample: Sample, image: PreparedImage) -> _Prepared:
+        """What is still needed of a sample: not its file, and of its pixels the padded ones alone."""
+        source, framed = (
+            np.broadcast_to(pixels.dtype.type(0), pixels.shape)  # takes no memory
+            for pixels in (image.loaded.pixels, image.pixels)
+        )
+        slim = replace(image, loaded=replace(image.loaded, pixels=source), pixels=framed)
+        return cls(index, len(sample.content), replace(sample, content=b""), slim)
 
 
 @dataclass(frozen=True)
@@ -103,9 +114,8 @@ def encode_rows(
                 background=options.preparation.background,
                 max_pixels=options.max_pixels,
             )
-            return _Prepared(
-                index, sample, options.preparation.apply(picture, space.downsampling_factor)
-            )
+            image = options.preparation.apply(picture, space.downsampling_factor)
+            return _Prepared.of(index, sample, image)
         except (AuraVaeError, MemoryError) as error:
             return _Settled(index, len(sample.content), _failure(sample, "decode", error))
 
@@ -121,6 +131,8 @@ def encode_rows(
     for batch in group_equal(
         loaded,
         lambda item: (item.image.padded.shape, batch_size) if isinstance(item, _Prepared) else None,
+        lambda item: item.image.padded.nbytes if isinstance(item, _Prepared) else 0,
+        DECODED_BYTES,
     ):
         prepared = [item for item in batch if isinstance(item, _Prepared)]
         settled = [item for item in batch if isinstance(item, _Settled)]
@@ -142,11 +154,11 @@ def _encode(batch: list[_Prepared], codec: Codec, settings: Settings) -> list[_S
             return [settled for item in batch for settled in _encode([item], codec, settings)]
         (item,) = batch
         failure = _failure(item.sample, "encode", error)
-        return [_Settled(item.index, len(item.sample.content), failure)]
+        return [_Settled(item.index, item.size, failure)]
     return [
         _Settled(
             item.index,
-            len(item.sample.content),
+            item.size,
             codec.store(
                 z,
                 item.image,

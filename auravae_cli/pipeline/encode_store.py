@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from auravae_cli.errors import StoreError
 from auravae_cli.pipeline.batches import FailureLimit
 from auravae_cli.pipeline.encode_shard import RowDone, ShardOptions, encode_rows
 from auravae_cli.pipeline.prefetch import prefetch
-from auravae_cli.pipeline.rows import OldRows, Rows
+from auravae_cli.pipeline.rows import Older, OldRows, Rows
 from auravae_cli.pipeline.samples import ShardReader, is_done
 from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
 from auravae_cli.pipeline.shards import InputShard
@@ -25,9 +26,11 @@ from auravae_cli.store import (
     Manifest,
     Settings,
     canonical,
+    failures_name,
     manifest_name,
     read_manifest,
     read_settings,
+    shard_of,
 )
 
 _CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
@@ -52,8 +55,8 @@ class ShardOutcome:
     reason: str | None = None
 
 
-# A shard to be encoded, with the manifest of an older version; or what became of a finished one.
-Work: TypeAlias = tuple[InputShard, Manifest | None] | ShardOutcome
+# A shard to be encoded, with what there is of an older version; or what became of a finished one.
+Work: TypeAlias = tuple[InputShard, Older] | ShardOutcome
 
 
 def prepare_store(storage: Storage, settings: Settings) -> None:
@@ -131,11 +134,14 @@ class LocalEngine:
 def find_work(
     shards: Sequence[InputShard], storage: Storage, settings: Settings, *, retry_failures: bool
 ) -> Iterator[Work]:
-    """For each shard what it needs: its outcome where it is done, else itself with its manifest.
+    """For each shard what it needs: its outcome where it is done, else itself with what there is.
 
     With ``retry_failures``, a shard in which inputs failed is not done.
     """
     present = {entry.name: entry.size for entry in storage.entries()}
+    files: defaultdict[str | None, list[str]] = defaultdict(list)
+    for name in present:
+        files[shard_of(name)].append(name)
     check = partial(_find_finished, storage=storage, settings=settings, present=present)
     for shard, manifest, finished in prefetch(shards, check, workers=_CHECKS_AT_ONCE):
         if manifest and finished and not (retry_failures and manifest.failures):
@@ -144,12 +150,12 @@ def find_work(
                 shard.name, "skipped", manifest.rows, manifest.failures, 0, size, shard.size
             )
         else:
-            yield shard, manifest
+            yield shard, Older(manifest, tuple(files.get(shard.name, ())))
 
 
 def encode_shard(
     shard: InputShard,
-    manifest: Manifest | None,
+    old: Older,
     storage: Storage,
     settings: Settings,
     codec: Codec,
@@ -158,15 +164,14 @@ def encode_shard(
 ) -> Iterator[RowDone | ShardOutcome | partial[ShardOutcome]]:
     """Encode a shard; in the end a call that commits it, or the outcome that it failed.
 
-    ``manifest`` is that of an older version, whose rows are taken over where they are the same.
+    Rows of an older version are taken over where they are the same.
     """
     start = time.perf_counter()
     rows, reader = Rows(shard, scratch), ShardReader(shard)
     reused, ended = 0, False
     try:
-        for step in encode_rows(
-            rows, reader, codec, settings, options, OldRows(storage, manifest, settings)
-        ):
+        old_rows = OldRows(storage, old.manifest, settings, scratch)
+        for step in encode_rows(rows, reader, codec, settings, options, old_rows):
             reused += step.reused
             yield step
         ended = True
@@ -176,7 +181,7 @@ def encode_shard(
         if not ended:
             rows.discard()
     if ended:
-        yield partial(_commit, rows, reader, storage, settings, manifest, reused, start)
+        yield partial(_commit, rows, reader, storage, settings, old, reused, start)
 
 
 def _find_finished(
@@ -191,13 +196,18 @@ def _find_finished(
         manifest = read_manifest(storage, shard.name) if known else None
     except StoreError:  # damaged: whatever it said, the shard is made again
         manifest = None
-    finished = (
-        manifest is not None
-        and manifest.settings_sha256 == settings.sha256
+    if manifest is None or manifest.shard != shard.name:
+        return shard, None, False
+    ledger = failures_name(shard.name) in present
+    sound = (
+        manifest.settings_sha256 == settings.sha256
         and all(present.get(output.name) == output.size for output in manifest.outputs)
-        and is_done(shard, manifest)
+        and ledger == (manifest.failures > 0)
     )
-    return shard, manifest, finished
+    try:
+        return shard, manifest, sound and is_done(shard, manifest)
+    except (OSError, StoreError):  # the source cannot be read: encoding says so
+        return shard, manifest, False
 
 
 def _commit(
@@ -205,7 +215,7 @@ def _commit(
     reader: ShardReader,
     storage: Storage,
     settings: Settings,
-    old: Manifest | None,
+    old: Older,
     reused: int,
     start: float,
 ) -> ShardOutcome:

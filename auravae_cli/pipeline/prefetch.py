@@ -61,19 +61,17 @@ def read_ahead(items: Iterable[Item], cost: Callable[[Item], int], budget: int) 
     spent, ended, stopped = 0, False, False
     error: BaseException | None = None
 
-    def has_room() -> bool:
-        return stopped or not waiting or spent < budget
-
     def fill() -> None:
         nonlocal spent, ended, error
         try:
             for item in items:
+                price = cost(item)
                 with changed:
-                    changed.wait_for(has_room)
+                    changed.wait_for(lambda: stopped or not waiting or spent + price <= budget)  # noqa: B023
                     if stopped:
                         return
                     waiting.append(item)
-                    spent += cost(item)
+                    spent += price
                     changed.notify_all()
         except BaseException as reason:
             error = reason

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,17 @@ from auravae_cli.store import (
     manifest_name,
     output_name,
 )
+from auravae_cli.version import __version__
 
 _BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Older:
+    """What a store has of a shard: its manifest, if it is sound, and the names of its files."""
+
+    manifest: Manifest | None = None
+    files: tuple[str, ...] = ()
 
 
 class Spool:
@@ -36,19 +46,18 @@ class Spool:
 
     def __init__(self, path: Path, first: LatentFile) -> None:
         self._path, self._first = path, first
-        self._file = path.open("wb")
         self._indices: list[int] = []
         self._records: list[Record] = []
 
     def add(self, index: int, latent: LatentFile) -> None:
         """Keep a single latent; ``index`` is its sample's place in the input shard."""
-        self._file.write(latent.values.tobytes())
+        with self._path.open("ab") as file:  # opened for each: there may be a thousand shapes
+            file.write(latent.values.tobytes())
         self._indices.append(index)
         self._records.append(latent.records[0])
 
     def finish(self, path: Path) -> tuple[int, str, tuple[int, ...]]:
         """Write the shard's file, rows in the order of the input; its bytes, sha256 and shape."""
-        self._file.close()
         order = np.argsort(self._indices, kind="stable")
         shape = (len(order), *self._first.values.shape)
         values: np.memmap[Any, Any] = np.memmap(self._path, self._first.values.dtype, "r", 0, shape)
@@ -66,7 +75,6 @@ class Spool:
 
     def discard(self) -> None:
         """Give the spool up."""
-        self._file.close()
         self._path.unlink(missing_ok=True)
 
 
@@ -97,12 +105,12 @@ class Rows:
         storage: Storage,
         settings: Settings,
         states: list[SourceState],
-        old: Manifest | None,
+        old: Older,
     ) -> Manifest:
         """Put the shard in its place, the manifest last. Raises OutputError or StoreError.
 
-        What an older version of the shard had goes first: a crash between then costs the shard,
-        never its truth.
+        An older manifest goes first: a crash between then costs the shard, never its truth. So do
+        files of older versions, finished or not, that this one has not.
         """
         try:
             finished = {
@@ -117,12 +125,16 @@ class Rows:
             ]
         except OSError as error:
             raise OutputError(f"cannot write {self._scratch}: {error.strerror}") from error
-        if old is not None:
-            for name in (*(output.name for output in old.outputs), manifest_name(old.shard)):
+        failures = failures_name(self.shard.name)
+        kept = {*finished, *([failures] if self._failures else [])}
+        manifest_first = sorted(old.files, key=lambda name: name != manifest_name(self.shard.name))
+        for name in manifest_first:
+            if name not in kept:
                 storage.remove(name)
         for output in outputs:
             storage.publish(finished[output.name][0], output.name)
-        self._commit_failures(storage)
+        if self._failures:
+            publish_bytes(storage, self._scratch, failures, self._ledger())
         manifest = Manifest(
             self.shard.name,
             settings.sha256,
@@ -133,14 +145,9 @@ class Rows:
         publish_bytes(storage, self._scratch, manifest_name(self.shard.name), manifest.to_bytes())
         return manifest
 
-    def _commit_failures(self, storage: Storage) -> None:
-        name = failures_name(self.shard.name)
-        if not self._failures:
-            storage.remove(name)
-            return
+    def _ledger(self) -> bytes:
         failures = [failure for _, failure in sorted(self._failures, key=lambda item: item[0])]
-        lines = b"".join(canonical(vars(failure)) for failure in failures)
-        publish_bytes(storage, self._scratch, name, lines)
+        return b"".join(canonical(vars(failure)) for failure in failures)
 
     def discard(self) -> None:
         """Give the shard up; what is published stays."""
@@ -150,26 +157,48 @@ class Rows:
 
 
 class OldRows:
-    """The rows of a shard's committed version, so that none is encoded twice."""
+    """The rows of a shard's committed version, so that none is encoded twice.
 
-    def __init__(self, storage: Storage, manifest: Manifest | None, settings: Settings) -> None:
+    They are copied to one scratch file, since maps of a thousand shapes would be as many open files.
+    """
+
+    def __init__(
+        self, storage: Storage, manifest: Manifest | None, settings: Settings, scratch: Path
+    ) -> None:
+        self._path = scratch / "old-rows"
         self._rows: dict[tuple[str | None, str | None], tuple[LatentFile, int]] = {}
         if manifest is None or manifest.settings_sha256 != settings.sha256:
             return
-        for output in manifest.outputs:
-            with suppress(AuraVaeError, FileNotFoundError):  # damaged: its rows are made again
-                content = storage.map(output.name)
-                if hashlib.sha256(content).hexdigest() == output.sha256:
-                    latents = parse_latents(content)
-                    for row, record in enumerate(latents.records):
-                        self._rows[record.key, record.source_sha256] = latents, row
+        try:
+            with self._path.open("wb", buffering=0) as file:
+                for output in manifest.outputs:
+                    with suppress(AuraVaeError, OSError):  # damaged: its rows are made again
+                        content = storage.map(output.name)
+                        if hashlib.sha256(content).hexdigest() == output.sha256:
+                            self._keep(parse_latents(content), file)
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror}") from error
+
+    def _keep(self, latents: LatentFile, file: FileIO) -> None:
+        for row, record in enumerate(latents.records):
+            latent, start = latents.row(row), file.tell()
+            if file.write(latent.values.tobytes()) == latent.values.nbytes:
+                nothing = np.broadcast_to(latent.values.dtype.type(0), latent.values.shape)
+                self._rows[record.key, record.source_sha256] = (
+                    replace(latent, values=nothing, tool_version=__version__),
+                    start,
+                )
 
     def find(self, key: str, source_sha256: str, source: str) -> LatentFile | None:
-        """The latent of this very picture, if it stands there."""
-        latents, row = self._rows.get((key, source_sha256), (None, 0))
-        if latents is None or latents.records[row].source != source:
+        """The latent of this very picture, if it stands there. Raises OutputError."""
+        latent, start = self._rows.get((key, source_sha256), (None, 0))
+        if latent is None or latent.records[0].source != source:
             return None
-        return latents.row(row)
+        try:
+            flat = np.fromfile(self._path, latent.values.dtype, latent.values.size, offset=start)
+        except OSError as error:
+            raise OutputError(f"cannot read {self._path}: {error.strerror}") from error
+        return replace(latent, values=flat.reshape(latent.values.shape))
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from auravae_cli.errors import StoreError
 from auravae_cli.pipeline.prefetch import prefetch
-from auravae_cli.pipeline.shards import InputShard, SourceFile
+from auravae_cli.pipeline.shards import InputShard
+from auravae_cli.pipeline.sources import SourceFile, is_picture
+from auravae_cli.pipeline.tars import DAMAGES, read_members
 from auravae_cli.storage import is_remote, open_storage
 from auravae_cli.store import Failure, Manifest, SourceState
-from auravae_cli.suffixes import PICTURES
 
 _REMOTE_READERS = 16  # requests under way at once, since each waits for the network
+_READ_BYTES = 64 << 20  # of files, read by them
 
 
 @dataclass(frozen=True)
@@ -53,30 +53,22 @@ class ShardReader:
     def _read_tar(self) -> Iterator[Sample | Failure]:
         (file,) = self.shard.files
         with open_storage(file.root).open(file.entry.name) as raw:
-            hashed = _Hashed(raw)
+            hashed = _Hashed(raw, f"{file.root}/{file.entry.name}")
             members: list[tuple[str, bytes]] = []
             key = None
             try:
-                with tarfile.open(fileobj=hashed, mode="r|*") as archive:  # type: ignore[call-overload]
-                    for member in archive:
-                        if not member.isfile():
-                            continue
-                        name, suffix = split_name(member.name)
-                        if name != key:
-                            yield from make_samples(key, members)
-                            key, members = name, []
-                        content = archive.extractfile(member)
-                        assert content is not None
-                        members.append((suffix, content.read()))
+                for member, content in read_members(hashed):
+                    name, suffix = split_name(member)
+                    if name != key:
+                        yield from make_samples(key, members)
+                        key, members = name, []
+                    members.append((suffix, content))
                 yield from make_samples(key, members)
-            except tarfile.TarError as error:
+            except DAMAGES as error:
                 # A member that is cut off would give half a picture: what came before it is whole.
                 yield from make_samples(key, members)
-                yield Failure(None, "archive", f"{file.key}: damaged or cut off: {error}")
-            except (OSError, EOFError) as error:
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise StoreError(f"{file.root}/{file.entry.name}: {error.strerror}") from error
-                yield Failure(None, "archive", f"{file.key}: damaged or cut off: {error}")
+                reason = str(error) or type(error).__name__
+                yield Failure(None, "archive", f"{file.key}: damaged or cut off: {reason}")
             hashed.read_to_end()
         entry = file.entry
         self.states = [SourceState(file.key, entry.size, entry.version, hashed.digest.hexdigest())]
@@ -88,7 +80,10 @@ class ShardReader:
         self.states = []
         items = ((key, groups[key]) for key in sorted(groups))
         workers = _REMOTE_READERS if any(is_remote(f.root) for f in self.shard.files) else 1
-        for key, read in prefetch(items, _read_group, workers=workers):
+        read_ahead = prefetch(
+            items, _read_group, workers=workers, cost=_group_size, budget=_READ_BYTES
+        )
+        for key, read in read_ahead:
             members = []
             for file, content in read:
                 if isinstance(content, Failure):
@@ -125,21 +120,20 @@ def split_name(name: str) -> tuple[str, str]:
     """
     folder, slash, last = name.removeprefix("./").rpartition("/")
     stem, dot, suffix = last.partition(".")
-    return folder + slash + stem, (dot + suffix).lower()
+    return folder + slash + stem, dot + suffix
 
 
 def make_samples(key: str | None, members: list[tuple[str, bytes]]) -> Iterator[Sample | Failure]:
     """The sample of one key: its first picture, and the companions that it has."""
-    pictures = [(s, content) for s, content in members if PurePosixPath("_" + s).suffix in PICTURES]
+    pictures = [(suffix, content) for suffix, content in members if is_picture("_" + suffix)]
     if key is None or not pictures:
         return
     suffix, content = pictures[0]
     try:
         annotations = read_annotations(members)
-    except ValueError as error:
+        yield Sample(key, key + suffix, content, annotations)
+    except (ValueError, RecursionError) as error:
         yield Failure(key, "read", f"its companion is damaged: {error}")
-        return
-    yield Sample(key, key + suffix, content, annotations)
     for suffix, _ in pictures[1:]:
         yield Failure(key, "read", f"{key}{suffix}: another picture has this key")
 
@@ -147,33 +141,41 @@ def make_samples(key: str | None, members: list[tuple[str, bytes]]) -> Iterator[
 def read_annotations(members: list[tuple[str, bytes]]) -> dict[str, Any]:
     """Caption, label and metadata from ``.txt`` or ``.caption``, ``.cls`` and ``.json``.
 
-    Raises ValueError where one is no UTF-8 text, number, or JSON.
+    Raises ValueError where one is no UTF-8 text, number, or JSON; RecursionError for JSON too deep.
     """
     annotations: dict[str, Any] = {}
     for suffix, content in members:
-        if suffix in (".txt", ".caption"):
+        kind = suffix.lower()
+        if kind in (".txt", ".caption"):
             annotations["caption"] = content.decode().strip()
-        elif suffix == ".cls":
+        elif kind == ".cls":
             annotations["label"] = int(content)
-        elif suffix == ".json":
+        elif kind == ".json":
             annotations["metadata"] = json.loads(content)
     return annotations
 
 
 class _Hashed:
-    """A file that is read once, with the sha256 of what was read."""
+    """A file that is read once, with the sha256 of what was read. Raises StoreError."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.digest = file, hashlib.sha256()
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file, self._name, self.digest = file, name, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
+        try:
+            content = self._file.read(size)
+        except OSError as error:
+            raise StoreError(f"{self._name}: {error.strerror or error}") from error
         self.digest.update(content)
         return content
 
     def read_to_end(self) -> None:
         while self.read(1 << 20):
             pass
+
+
+def _group_size(item: tuple[str, list[SourceFile]]) -> int:
+    return sum(file.entry.size for file in item[1])
 
 
 def _read_group(

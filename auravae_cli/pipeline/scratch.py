@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,7 @@ except ImportError:  # not on Windows, where leftovers are kept until they are o
 
 SCRATCH = ".scratch"
 _LOCK = "lock"
+_CLAIMS = 100
 _OLD = 7 * 24 * 3600  # seconds after which another machine's leftovers are surely nobody's
 
 
@@ -28,21 +30,16 @@ _OLD = 7 * 24 * 3600  # seconds after which another machine's leftovers are sure
 def scratch_folder(storage: Storage) -> Iterator[Path]:
     """A folder for this process alone; it, and what dead processes left, is removed.
 
-    For a remote storage it lies in the system's temporary folder.
+    For a remote storage it lies in the system's temporary folder. Raises OutputError.
     """
-    if not isinstance(storage, LocalStorage):
-        with tempfile.TemporaryDirectory(prefix="auravae-") as folder:
-            yield Path(folder)
-        return
-    parent = storage.path / SCRATCH
+    parent = Path(tempfile.gettempdir(), _own_name())
+    if isinstance(storage, LocalStorage):
+        parent = storage.path / SCRATCH
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent)
-        scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_host()}-"))
+        scratch, lock = _claim(parent)
     except OSError as error:
-        raise OutputError(f"cannot write in {storage.root}: {error.strerror or error}") from error
-    with (scratch / _LOCK).open("wb") as lock:
-        _try_lock(lock)
+        raise OutputError(f"cannot write in {parent}: {error.strerror or error}") from error
+    with lock:
         try:
             yield scratch
         finally:
@@ -61,27 +58,51 @@ def publish_bytes(storage: Storage, scratch: Path, name: str, content: bytes) ->
     storage.publish(finished, name)
 
 
+def _claim(parent: Path) -> tuple[Path, BinaryIO]:
+    """A new folder and its lock, held. OSError where none can be made.
+
+    Until the lock is held, another process may take the folder for a dead one's and remove it, or
+    may remove the empty parent: then there is another one.
+    """
+    for _ in range(_CLAIMS):
+        with suppress(FileNotFoundError):
+            parent.mkdir(parents=True, exist_ok=True)
+            _sweep(parent)
+            scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_host()}."))
+            lock = (scratch / _LOCK).open("wb")
+            if _try_lock(lock) is not False and (scratch / _LOCK).exists():
+                return scratch, lock
+            lock.close()
+    raise FileNotFoundError(f"{parent} is removed again and again")
+
+
 def _sweep(parent: Path) -> None:
-    """Remove the folders of processes that are dead: those whose lock can be had."""
+    """Remove the folders of processes that are dead: those whose lock can be had, else old ones."""
     for folder in parent.iterdir():
-        with suppress(OSError):
-            if folder.name.startswith(f"{_host()}-") and fcntl is not None:
-                with (folder / _LOCK).open("ab") as lock:
-                    if not _try_lock(lock):
-                        continue
-            elif time.time() - folder.stat().st_mtime < _OLD:
-                continue
-            shutil.rmtree(folder, ignore_errors=True)
+        here = folder.name.startswith(f"{_host()}.")
+        with suppress(OSError), (folder / _LOCK).open("ab") if here else nullcontext() as lock:
+            had = _try_lock(lock) if lock else None
+            old = time.time() - folder.stat().st_mtime > _OLD
+            if had or (had is None and old):  # the lock is held while it goes
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-def _try_lock(file: BinaryIO) -> bool:
+def _try_lock(file: BinaryIO) -> bool | None:
+    """Whether the lock is ours now; None where there are no locks."""
     if fcntl is None:
-        return True
+        return None
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # some network file systems have none
+        return None
     return True
+
+
+def _own_name() -> str:
+    """A name that no other user of this machine takes."""
+    return f"auravae-{os.getuid()}" if hasattr(os, "getuid") else "auravae"
 
 
 def _host() -> str:
