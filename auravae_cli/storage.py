@@ -97,9 +97,9 @@ class LocalStorage:
         except OSError as error:
             raise StoreError(f"{folder}: cannot be listed: {error.strerror or error}") from error
         for item in found:
-            if item.name.startswith("."):
-                continue
             path = Path(item.path)
+            if item.name.startswith(".") or (item.is_symlink() and not os.path.exists(path)):  # noqa: PTH110 - never raises
+                continue
             with suppress(FileNotFoundError), _told(path):  # removed while it is looked at
                 if item.is_dir():
                     if not (item.is_symlink() and folder.resolve().is_relative_to(path.resolve())):

@@ -132,8 +132,11 @@ def group_equal(
         waiting[key].append(item)
         if len(waiting[key]) >= batch_size:
             yield waiting.pop(key)
-        elif is_full(batch_size):
-            yield waiting.pop(max(waiting, key=lambda key: len(waiting[key])))
+        while waiting and is_full(batch_size):
+            largest = max(
+                waiting, key=lambda key: (sum(map(cost, waiting[key])), len(waiting[key]))
+            )
+            yield waiting.pop(largest)
     yield from waiting.values()
 
 

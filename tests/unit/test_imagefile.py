@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
+from auravae_cli import imagefile
 from auravae_cli.errors import InputImageError
 from auravae_cli.imagefile import LoadedImage, from_pillow, from_unit, read_image, to_unit
 from auravae_cli.imagewrite import picture_bytes
@@ -414,3 +415,15 @@ def test_damaged_exif_data_costs_no_pixels() -> None:
     assert loaded.pixels.shape == (5, 9, 3)
     assert loaded.exif_orientation == 1
     assert any("EXIF data ignored" in notice for notice in loaded.notices)
+
+
+def test_threads_lift_pillows_own_limit_together(monkeypatch):
+    """It comes back when the last is done, not while another still needs it lifted."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    limit = imagefile._without_pillows_limit
+    limit.__enter__()
+    limit.__enter__()
+    limit.__exit__()
+    assert Image.MAX_IMAGE_PIXELS is None
+    limit.__exit__()
+    assert Image.MAX_IMAGE_PIXELS == 100

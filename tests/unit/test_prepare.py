@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings, strategies as st
+from hypothesis.extra.numpy import arrays
 
+from auravae_cli.action import act_on_base, act_on_pixels
 from auravae_cli.errors import InputImageError
-from auravae_cli.geometry import padding_for
+from auravae_cli.geometry import Box, Buckets, padding_for
+from auravae_cli.group import GROUP, E, GroupElement
 from auravae_cli.imagefile import LoadedImage, to_unit
-from auravae_cli.prepare import Preparation
+from auravae_cli.prepare import Preparation, representative
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (13, 21, 3), np.uint8)
 LOADED = LoadedImage(PIXELS, "ab", 1, ())
@@ -93,3 +97,91 @@ def test_the_record_says_what_was_asked_for() -> None:
         "pad": "reflect",
         "background": "black",
     }
+
+
+PICTURES = st.one_of(
+    arrays(
+        st.sampled_from([np.uint8, np.uint16]),
+        st.tuples(st.integers(1, 24), st.integers(1, 24), st.just(3)),
+        elements=st.integers(0, 255),
+    ),
+    # few colours of one brightness: what sums of pixels cannot tell apart
+    arrays(
+        np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5)), elements=st.integers(0, 2)
+    ).map(lambda indices: (np.eye(3, dtype=np.uint8) * 255)[indices]),
+)
+STEPS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.builds(lambda n: {"resize": n}, st.integers(1, 40)),
+    st.builds(lambda n: {"buckets": Buckets(n, 8)}, st.integers(8, 40)),
+    st.builds(lambda h, w: {"center_crop": (h, w)}, st.integers(1, 12), st.integers(1, 12)),
+    st.builds(
+        lambda n, m: {"resize": max(n, m), "center_crop": (n, m)},
+        st.integers(1, 20),
+        st.integers(1, 20),
+    ),
+    st.just({}),
+)
+
+
+@settings(max_examples=300)
+@given(PICTURES, STEPS, st.sampled_from(["edge", "reflect"]), st.sampled_from(GROUP))
+def test_preparation_commutes_with_the_group(
+    pixels: Any, steps: dict[str, Any], pad: Any, g: GroupElement
+) -> None:
+    """Exactly, for every picture that is not a mirror image of itself (whose odd pixels must lie
+    on some side)."""
+    assume(not any(np.array_equal(act_on_pixels(k, pixels), pixels) for k in GROUP if k != E))
+    height, width = pixels.shape[:2]
+    crop = steps.get("center_crop", (1, 1))
+    assume("resize" in steps or (crop[0] <= height and crop[1] <= width))
+    preparation = Preparation(pad=pad, **steps)
+    straight = preparation.apply(LoadedImage(pixels, "ab", 1, ()), 8)
+    turned = preparation.apply(LoadedImage(act_on_pixels(g, pixels), "ab", 1, ()), 8)
+    np.testing.assert_array_equal(turned.padded, act_on_base(g, straight.padded))
+    np.testing.assert_array_equal(turned.pixels, act_on_pixels(g, straight.pixels))
+    assert turned.padding == straight.padding.act(g)
+    assert turned.box.as_tuple() == pytest.approx(
+        straight.box.act(g, height, width).as_tuple(), abs=1e-9
+    )
+
+
+@given(PICTURES, STEPS)
+def test_the_box_is_the_part_of_the_source_that_is_shown(
+    pixels: Any, steps: dict[str, Any]
+) -> None:
+    height, width = pixels.shape[:2]
+    crop = steps.get("center_crop", (1, 1))
+    assume("resize" in steps or (crop[0] <= height and crop[1] <= width))
+    prepared = Preparation(**steps).apply(LoadedImage(pixels, "ab", 1, ()), 8)
+    box = prepared.box
+    assert 0 <= box.left < box.right <= width + 1e-9
+    assert 0 <= box.top < box.bottom <= height + 1e-9
+    if "buckets" in steps:
+        shape = prepared.pixels.shape
+        assert shape[:2] == steps["buckets"].nearest(height, width)
+        aspect = (box.bottom - box.top) / (box.right - box.left)
+        assert aspect == pytest.approx(shape[0] / shape[1])
+        assert box.bottom - box.top == pytest.approx(height) or box.right - box.left == (
+            pytest.approx(width)
+        )
+    elif "resize" not in steps:
+        rows, columns = (
+            slice(int(box.top), int(box.bottom)),
+            slice(int(box.left), int(box.right)),
+        )
+        np.testing.assert_array_equal(prepared.pixels, pixels[rows, columns])
+
+
+def test_the_box_speaks_of_the_whole_source() -> None:
+    cropped = Preparation(crop=(4, 2, 10, 7), center_crop=(3, 4)).apply(LOADED, 8)
+    left, top, right, bottom = map(int, cropped.box.as_tuple())
+    np.testing.assert_array_equal(cropped.pixels, PIXELS[top:bottom, left:right])
+    assert Preparation(crop=(4, 2, 10, 7), resize=14).apply(LOADED, 8).box == Box(4, 2, 14, 9)
+
+
+@given(PICTURES, st.sampled_from(GROUP))
+def test_one_picture_stands_for_its_mirror_images(pixels: Any, g: GroupElement) -> None:
+    standing, other = (
+        act_on_pixels(representative(x), x) for x in (pixels, act_on_pixels(g, pixels))
+    )
+    np.testing.assert_array_equal(standing, other)
