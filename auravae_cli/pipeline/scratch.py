@@ -21,6 +21,7 @@ except ImportError:  # not on Windows, where leftovers are kept until they are o
 
 SCRATCH = ".scratch"
 _LOCK = "lock"
+_TRIES = 100  # at making a folder in one that others, who end, remove
 _OLD = 7 * 24 * 3600  # seconds after which another machine's leftovers are surely nobody's
 
 
@@ -36,13 +37,10 @@ def scratch_folder(storage: Storage) -> Iterator[Path]:
         return
     parent = storage.path / SCRATCH
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent)
-        scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_host()}-"))
+        scratch, lock = _make_folder(parent)
     except OSError as error:
         raise OutputError(f"cannot write in {storage.root}: {error.strerror or error}") from error
-    with (scratch / _LOCK).open("wb") as lock:
-        _try_lock(lock)
+    with lock:
         try:
             yield scratch
         finally:
@@ -59,6 +57,22 @@ def publish_bytes(storage: Storage, scratch: Path, name: str, content: bytes) ->
     except OSError as error:
         raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
     storage.publish(finished, name)
+
+
+def _make_folder(parent: Path) -> tuple[Path, BinaryIO]:
+    """A folder and its lock, which is held before the folder has the name that a sweep looks for."""
+    for attempt in range(_TRIES):
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            _sweep(parent)
+            new = Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
+            break
+        except (FileNotFoundError, FileExistsError):  # another process removed the parent just now
+            if attempt == _TRIES - 1:
+                raise
+    lock = (new / _LOCK).open("wb")
+    _try_lock(lock)
+    return new.rename(parent / f"{_host()}-{new.name.removeprefix('.new-')}"), lock
 
 
 def _sweep(parent: Path) -> None:
