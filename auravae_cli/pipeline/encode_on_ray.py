@@ -29,6 +29,7 @@ from auravae_cli.store import Manifest, Settings
 
 ATTEMPTS = 5  # at a shard whose worker dies, and at starting workers in a row
 _PATIENCE = 10.0  # seconds for an address to answer, since Ray itself asks it for many minutes
+_ADVICE = " (RAY_AUTH_MODE here has to be that of the cluster: token or disabled)"
 _OBJECT_STORE_BYTES = 128 << 20  # of a cluster of our own; arguments are all that goes through it
 
 
@@ -108,7 +109,8 @@ class RayEngine:
         try:
             self.space, self.compute_dtype = self._get(first.facts.remote())
         except self._ray.exceptions.RayError as error:
-            raise ModelError(f"no worker starts on the cluster: {_brief(error)}") from error
+            advice = _ADVICE * bool(address)
+            raise ModelError(f"no worker starts on Ray: {_brief(error)}{advice}") from error
         self._idle = [first]
         self._starting: dict[Any, Any] = {}  # the promise of a worker's facts => the worker
         self._busy: dict[Any, tuple[Any, _Attempt]] = {}  # of an outcome => who does what
@@ -218,26 +220,22 @@ def _connect(address: str | None) -> Any:
         raise DeviceError("--engine ray needs Ray: pip install 'auravae[ray]'") from None
     # Notices of dead workers go to stdout whatever init is told, and no public switch ends that.
     worker._worker_logs_enabled = False  # type: ignore[attr-defined]
-    paths = [
-        str(Path(p).absolute()) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p
-    ]
-    own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    elif not address.startswith("ray://"):  # what we find in a checkout, workers find there too
+        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        options["job_config"] = ray.job_config.JobConfig(
+            code_search_path=[str(Path(path).absolute()) for path in paths]
+        )
     try:
         host, _, port = (address or "").removeprefix("ray://").rpartition(":")
         if host and port.isdigit():
             socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
-        ray.init(
-            address=address or "local",
-            job_config=ray.job_config.JobConfig(code_search_path=paths),
-            log_to_driver=False,
-            logging_level="error",
-            **({} if address else own),
-        )
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        advice = "; RAY_AUTH_MODE=token is needed where the cluster asks for a token"
-        raise DeviceError(
-            f"no Ray cluster at {address or 'this machine'}: {error}{advice if address else ''}"
-        ) from error
+        ray.init(address or "local", **options)
+    except (OSError, ImportError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        place = f"at {address}" if address else "on this machine"
+        raise DeviceError(f"no Ray cluster {place}: {error}{_ADVICE * bool(address)}") from error
     return ray
 
 
