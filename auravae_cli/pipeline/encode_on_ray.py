@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from auravae_cli.codec import Codec, load_codec
 from auravae_cli.errors import AuraVaeError, DeviceError, ModelError
+from auravae_cli.latentfile import Space
 from auravae_cli.models import find_weights
 from auravae_cli.pipeline.batches import FailureLimit
 from auravae_cli.pipeline.encode_shard import RowDone, ShardOptions
@@ -22,19 +29,26 @@ from auravae_cli.pipeline.shards import InputShard
 from auravae_cli.storage import Storage, open_storage
 from auravae_cli.store import Settings
 
-ATTEMPTS = 5  # at a shard whose worker dies
+ATTEMPTS = 5  # at a shard whose worker dies, and at starting workers in a row
+_PATIENCE = 10.0  # seconds for an address to answer, since Ray itself asks it for many minutes
+_ADVICE = " (RAY_AUTH_MODE here has to be that of the cluster: token or disabled)"
+_OBJECT_STORE_BYTES = 128 << 20  # of a cluster of our own; arguments are all that goes through it
 
 
 class ShardWorker:
     """What runs on the cluster: a model, and the shards that come to it."""
 
     def __init__(self, model: str, device: str, dtype: str) -> None:
-        from auravae_cli.codec import load_codec
+        self._arguments = model, device, dtype
 
-        self._codec = load_codec(model, parts=("encoder",), device=device, dtype=dtype)
+    @cached_property
+    def _codec(self) -> Codec:
+        # Not in the constructor, whose errors reach the driver as text alone.
+        model, device, dtype = self._arguments
+        return load_codec(model, parts=("encoder",), device=device, dtype=dtype)
 
-    def facts(self) -> tuple[Any, str]:
-        """The latent space, and what the network computes in."""
+    def facts(self) -> tuple[Space, str]:
+        """The latent space, and what the network computes in. Loads the model."""
         return self._codec.space, self._codec.compute_dtype
 
     def encode(
@@ -45,17 +59,25 @@ class ShardWorker:
         settings: Settings,
         options: ShardOptions,
     ) -> ShardOutcome:
-        """Encode a shard and commit it."""
-        if self._codec.space != settings.space:
-            raise ModelError("this worker has other weights than the others: check its model file")
+        """Encode a shard and commit it. Raises ModelError, OutputError or StoreError."""
+        if self.facts() != (settings.space, settings.compute_dtype):
+            host = socket.gethostname()
+            raise ModelError(
+                f"{host} has other weights, or computes in another type, than the rest"
+            )
         storage = open_storage(root)
         with scratch_folder(storage) as scratch:
             for step in encode_shard(shard, old, storage, settings, self._codec, options, scratch):
-                if isinstance(step, ShardOutcome):
-                    return step
                 if not isinstance(step, RowDone):
-                    return step()
+                    return step if isinstance(step, ShardOutcome) else step()
         raise AssertionError("a shard ends with a commit or a failure")
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    shard: InputShard
+    old: Older
+    number: int = 1
 
 
 class RayEngine:
@@ -69,30 +91,31 @@ class RayEngine:
 
     def __init__(self, model: str, device: str, dtype: str, address: str | None) -> None:
         find_weights(model)  # says what is wrong before a cluster is started
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        try:
-            ray: Any = importlib.import_module("ray")
-        except ImportError:
-            raise DeviceError("--engine ray needs Ray: pip install 'auravae[ray]'") from None
-        self._ray = ray
-        own = {} if address else {"include_dashboard": False}
-        try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise DeviceError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
-        resources = ray.cluster_resources()
-        gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
-        self._free = max(1, gpus or int(resources.get("CPU", 1)))
-        self._actor = ray.remote(ShardWorker).options(
-            num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1, max_task_retries=0
+        self._ray = _connect(address)
+        resources = self._ray.cluster_resources()
+        on_gpus = device.startswith("cuda") or (device == "auto" and "GPU" in resources)
+        if on_gpus and address is None and "GPU" not in resources:
+            raise DeviceError(f"--device {device}: Ray finds no GPU on this machine")
+        self._kind = "GPU" if on_gpus else "CPU"
+        # One more than fit into a cluster that is not ours is what makes an autoscaler act.
+        self._spare = int(address is not None)
+        # Which GPU is Ray's choice, and the only one that its worker sees.
+        self._arguments = model, "cuda" if device.startswith("cuda") else device, dtype
+        # A worker that died is not restarted but replaced: where there is room, and as seen here.
+        self._actor = self._ray.remote(ShardWorker).options(
+            num_cpus=1, num_gpus=int(on_gpus), max_restarts=0, max_task_retries=0
         )
-        self._arguments = model, device, dtype
-        self._idle = [self._actor.remote(*self._arguments)]
+        first = self._actor.remote(*self._arguments)
         try:
-            self.space, self.compute_dtype = ray.get(self._idle[0].facts.remote())
-        except ray.exceptions.RayError as error:
-            ray.shutdown()
-            raise ModelError(f"the model cannot be loaded on the cluster: {error}") from error
+            self.space, self.compute_dtype = self._get(first.facts.remote())
+        except self._ray.exceptions.RayError as error:
+            advice = _ADVICE * bool(address)
+            raise ModelError(f"no worker starts on Ray: {_brief(error)}{advice}") from error
+        self._idle = [first]
+        self._starting: dict[Any, Any] = {}  # the promise of a worker's facts => the worker
+        self._busy: dict[Any, tuple[Any, _Attempt]] = {}  # of an outcome => who does what
+        self._lost_starts = 0
+        self._count_room()
 
     def __enter__(self) -> RayEngine:
         return self
@@ -109,55 +132,111 @@ class RayEngine:
         limit: FailureLimit,
     ) -> Iterator[RowDone | ShardOutcome]:
         """Like `LocalEngine.encode`, without steps within a shard; outcomes as they come."""
-        under_way: dict[Any, tuple[Any, tuple[InputShard, Older], int]] = {}
-        tried = failed = 0
-
-        def submit(worker: Any, item: tuple[InputShard, Older], attempt: int) -> None:
-            task = worker.encode.remote(*item, storage.root, settings, options)
-            under_way[task] = worker, item, attempt
-
-        def settle() -> ShardOutcome | None:
-            (task,), _ = self._ray.wait(list(under_way), num_returns=1)
-            worker, item, attempt = under_way.pop(task)
-            try:
-                outcome: ShardOutcome = self._ray.get(task)
-            except self._ray.exceptions.RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, AuraVaeError) else error) from None
-            except self._ray.exceptions.RayActorError as error:
-                if attempt < ATTEMPTS:  # the actor is started again by Ray, on whatever is left
-                    submit(worker, item, attempt + 1)
-                    return None
-                outcome = ShardOutcome(
-                    item[0].name,
-                    "failed",
-                    source_size=item[0].size,
-                    reason=f"its worker died {attempt} times, the last time with: {error}",
-                )
-            self._idle.append(worker)
-            return outcome
-
-        items = iter(work)
-        item = next(items, None)
-        while item is not None or under_way:
-            if isinstance(item, ShardOutcome):
-                outcome: ShardOutcome | None = item
+        if self._kind == "CPU" and options.workers is None:
+            options = replace(options, workers=1)  # each core has a worker of its own
+        items, waiting = iter(work), deque[_Attempt]()
+        more, tried, failed = True, 0, 0
+        while more or waiting or self._busy:
+            outcome = None
+            has_room = len(self._idle) + len(self._starting) + len(self._busy) < self._room
+            if waiting and self._idle:
+                self._submit(waiting.popleft(), storage, settings, options)
+            elif len(waiting) > len(self._starting) and has_room:
+                worker = self._actor.remote(*self._arguments)
+                self._starting[worker.facts.remote()] = worker
+            elif more and (len(waiting) < len(self._idle) + len(self._starting) or has_room):
                 item = next(items, None)
-            elif item is not None and (worker := self._take_worker(len(under_way))) is not None:
-                submit(worker, item, 1)
-                item, outcome = next(items, None), None
+                if isinstance(item, ShardOutcome):
+                    outcome = item
+                elif item is not None:
+                    waiting.append(_Attempt(*item))
+                more = item is not None
             else:
-                outcome = settle()
+                outcome = self._settle(waiting)
             if outcome is not None:
                 yield outcome
                 if outcome.status == "done":
-                    tried, failed = (
-                        tried + outcome.rows + outcome.failures,
-                        failed + outcome.failures,
-                    )
+                    tried += outcome.rows + outcome.failures
+                    failed += outcome.failures
                     limit.check(tried, failed)
 
-    def _take_worker(self, busy: int) -> Any | None:
-        """A worker without a shard, a new one while the cluster has room, or None."""
-        if self._idle:
-            return self._idle.pop()
-        return self._actor.remote(*self._arguments) if busy < self._free else None
+    def _submit(
+        self, attempt: _Attempt, storage: Storage, settings: Settings, options: ShardOptions
+    ) -> None:
+        worker = self._idle.pop()
+        task = worker.encode.remote(attempt.shard, attempt.old, storage.root, settings, options)
+        self._busy[task] = worker, attempt
+
+    def _settle(self, waiting: deque[_Attempt]) -> ShardOutcome | None:
+        """Wait for whatever comes first: a worker that is ready, an outcome, or a loss."""
+        (task,), _ = self._ray.wait([*self._busy, *self._starting], num_returns=1)
+        self._count_room()
+        worker, attempt = (
+            self._busy.pop(task) if task in self._busy else (self._starting.pop(task), None)
+        )
+        try:
+            result = self._get(task)
+        except self._ray.exceptions.RayError as error:  # died, lost its node, out of memory
+            self._ray.kill(worker)  # it may only be out of reach
+            if attempt is None:
+                self._lost_starts += 1
+                if self._lost_starts == ATTEMPTS:
+                    raise ModelError(f"workers do not start: {_brief(error)}") from error
+            elif attempt.number < ATTEMPTS:
+                waiting.appendleft(replace(attempt, number=attempt.number + 1))
+            else:
+                reason = f"its worker died {ATTEMPTS} times, the last time with: {_brief(error)}"
+                shard = attempt.shard
+                return ShardOutcome(shard.name, "failed", source_size=shard.size, reason=reason)
+            return None
+        self._idle.append(worker)
+        self._lost_starts = 0
+        return None if attempt is None else result
+
+    def _get(self, task: Any) -> Any:
+        """What a worker gave; what it raised is raised as if here."""
+        try:
+            return self._ray.get(task)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, AuraVaeError):
+                raise error.cause from None
+            raise RuntimeError(f"a worker met a bug: {error}") from error
+
+    def _count_room(self) -> None:
+        """How many workers there may be; clusters grow and shrink."""
+        room = int(self._ray.cluster_resources().get(self._kind, 0))
+        self._room = max(1, room + self._spare)
+
+
+def _connect(address: str | None) -> Any:
+    """Ray, with a cluster, and silent. Raises DeviceError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    try:
+        ray = importlib.import_module("ray")
+        worker = importlib.import_module("ray._private.worker")
+    except ImportError:
+        raise DeviceError("--engine ray needs Ray: pip install 'auravae[ray]'") from None
+    # Notices of dead workers go to stdout whatever init is told, and no public switch ends that.
+    worker._worker_logs_enabled = False  # type: ignore[attr-defined]
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    elif not address.startswith("ray://"):  # what we find in a checkout, workers find there too
+        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        options["job_config"] = ray.job_config.JobConfig(
+            code_search_path=[str(Path(path).absolute()) for path in paths]
+        )
+    try:
+        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+        if host and port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+        ray.init(address or "local", **options)
+    except (OSError, ImportError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        place = f"at {address}" if address else "on this machine"
+        raise DeviceError(f"no Ray cluster {place}: {error}{_ADVICE * bool(address)}") from error
+    return ray
+
+
+def _brief(error: Exception) -> str:
+    """The last line of an error of Ray's, the one that says why."""
+    return str(error).strip().rpartition("\n")[2]

@@ -27,6 +27,16 @@ with scratch_folder(open_storage(sys.argv[1])) as folder:
     time.sleep(60)
 """
 
+ONE_OF_MANY = """
+import sys
+from pathlib import Path
+from auravae_cli.pipeline.scratch import scratch_folder
+from auravae_cli.storage import LocalStorage
+for number in range(300):
+    with scratch_folder(LocalStorage(Path(sys.argv[1]))) as folder:
+        (folder / "file").write_bytes(b"")
+"""
+
 
 @pytest.fixture
 def holder():
@@ -162,3 +172,11 @@ def test_a_small_file_appears_whole(tmp_path):
     assert storage.read("sub/a.json") == b"{}"
     with pytest.raises(OutputError, match=r"cannot write b\.json"):
         publish_bytes(storage, tmp_path / "gone", "b.json", b"{}")
+
+
+def test_processes_do_not_remove_each_others_folders(tmp_path):
+    command = [sys.executable, "-c", ONE_OF_MANY, str(tmp_path)]
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    processes = [subprocess.Popen(command, env=path) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert list(tmp_path.iterdir()) == []
