@@ -91,7 +91,7 @@ class LocalStorage:
 
     def _walk(self, folder: Path) -> Iterator[Entry]:
         try:
-            found = list(os.scandir(folder))
+            found = os.scandir(folder)  # one at a time: what it remembers of each is large
         except FileNotFoundError:
             return
         except OSError as error:
