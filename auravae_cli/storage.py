@@ -24,7 +24,8 @@ from auravae_cli.errors import StoreError
 
 ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between them
-_NOT_WORTH_REPEATING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_NOT_WORTH_REPEATING = (PermissionError, IsADirectoryError, NotADirectoryError)
+_NO_ACCESS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")  # botocore's
 
 Result = TypeVar("Result")
 
@@ -91,7 +92,7 @@ class LocalStorage:
 
     def _walk(self, folder: Path) -> Iterator[Entry]:
         try:
-            found = list(os.scandir(folder))
+            found = os.scandir(folder)  # one at a time: what it remembers of each is large
         except FileNotFoundError:
             return
         except OSError as error:
@@ -206,11 +207,11 @@ class RemoteStorage:
         for attempt in range(ATTEMPTS):
             try:
                 return request()
-            except _NOT_WORTH_REPEATING as error:
-                if isinstance(error, FileNotFoundError):
-                    raise
-                raise StoreError(f"{self.root}/{name}: {error}") from error
+            except FileNotFoundError:
+                raise
             except Exception as error:  # clients of stores raise errors of many libraries
+                if isinstance(error, _NOT_WORTH_REPEATING) or type(error).__name__ in _NO_ACCESS:
+                    raise StoreError(f"{self.root}/{name}: {error}") from error
                 if attempt == ATTEMPTS - 1:
                     reason = str(error).strip().partition("\n")[0] or type(error).__name__
                     raise StoreError(

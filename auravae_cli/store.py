@@ -217,17 +217,6 @@ def read_failures(storage: Storage, shard: str) -> list[Failure]:
         raise StoreError(f"{storage.root}/{name}: damaged ledger: {error!r}") from error
 
 
-def _positive(value: Any) -> int:
-    if typed(value, int) < 1:
-        raise ValueError(f"expected a positive number, found {value}")
-    return int(value)
-
-
-def _read_shape(sides: Any) -> tuple[int, ...]:
-    rows, channels, height, width = map(_positive, sides)
-    return rows, channels, height, width
-
-
 def shards_of(entries: list[Entry]) -> list[str]:
     """The finished shards, by the names of a store's files."""
     return sorted(
@@ -241,3 +230,14 @@ def iterate_manifests(storage: Storage) -> Iterator[Manifest]:
         manifest = read_manifest(storage, shard)
         if manifest is not None:
             yield manifest
+
+
+def _positive(value: Any) -> int:
+    if typed(value, int) < 1:
+        raise ValueError(f"expected a positive number, found {value}")
+    return int(value)
+
+
+def _read_shape(sides: Any) -> tuple[int, ...]:
+    rows, channels, height, width = map(_positive, sides)
+    return rows, channels, height, width

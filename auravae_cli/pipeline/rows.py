@@ -30,7 +30,7 @@ from auravae_cli.store import (
 )
 from auravae_cli.version import __version__
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Spool:
             for chunk in _chunks(header, values, order):
                 file.write(chunk)
                 digest.update(chunk)
-                size += len(chunk)
+                size += memoryview(chunk).nbytes
         del values
         self._path.unlink()
         return size, digest.hexdigest(), shape
@@ -204,8 +204,8 @@ class OldRows:
         return len(self._rows)
 
 
-def _chunks(header: bytes, values: Any, order: Any) -> Iterator[bytes]:
+def _chunks(header: bytes, values: Any, order: Any) -> Iterator[bytes | memoryview]:
     yield header
     at_once = max(1, _BLOCK_BYTES // max(1, values[:1].nbytes))
     for start in range(0, len(order), at_once):
-        yield values[order[start : start + at_once]].tobytes()
+        yield values[order[start : start + at_once]].data

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -56,7 +56,7 @@ def find_files(arguments: Iterable[str]) -> list[SourceFile]:
         folder = f"{_folder_name(files[0].root)}/" if several and _stands_for_many(name) else ""
         for file in files:
             key = folder + file.key
-            other = by_key.setdefault(key, SourceFile(file.root, file.entry, key))
+            other = by_key.setdefault(key, replace(file, key=key) if folder else file)
             if _place(other) != _place(file):
                 raise InputImageError(
                     f"{_place(other)} and {_place(file)} would both be {key!r} in the store; "

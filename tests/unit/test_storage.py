@@ -196,7 +196,17 @@ def test_in_the_end_the_last_reason_is_told(unreliable):
     assert len(pauses) == 9
 
 
-@pytest.mark.parametrize("error", [PermissionError("forbidden"), FileNotFoundError("no bucket")])
+NoCredentialsError = type("NoCredentialsError", (Exception,), {})  # as botocore calls it
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError("forbidden"),
+        FileNotFoundError("no bucket"),
+        NoCredentialsError("forbidden: no credentials"),
+    ],
+)
 def test_some_errors_are_not_worth_repeating(unreliable, tmp_path, error):
     storage, pauses = unreliable(99, error)
     (tmp_path / "a").write_bytes(b"x")
