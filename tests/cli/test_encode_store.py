@@ -60,6 +60,7 @@ def test_a_second_run_finds_everything_done(encode, work):
     again = encode()
     assert statuses(again) == [("skipped", 0)] * 3
     assert sum(row["rows"] for row in again.rows) == 9
+    assert all(row["rows"] > 0 for row in again.rows)
     assert before == {p: p.stat().st_mtime_ns for p in Path("store").glob("*")}
 
 
@@ -145,7 +146,7 @@ def test_keys_do_not_depend_on_how_many_files_a_folder_has(encode, work):
     assert statuses(encode("one", "two")) == [("done", 3)]
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "lied", "junk", "ledger"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "lied", "junk", "ledger", "settings"])
 def test_a_damaged_store_is_repaired(encode, undisturbed, work, damage):
     write_folder(work / "photos", pictures(4) | {"bad.png": b"x"})
     whole = undisturbed(code=1)
@@ -158,6 +159,9 @@ def test_a_damaged_store_is_repaired(encode, undisturbed, work, damage):
         "gone": output.unlink,
         "lied": lambda: manifest.write_bytes(
             canonical(json.loads(manifest.read_bytes()) | {"shard": "files-00001"})
+        ),
+        "settings": lambda: manifest.write_bytes(
+            canonical(json.loads(manifest.read_bytes()) | {"settings_sha256": "0" * 64})
         ),
         "junk": lambda: manifest.write_bytes(b"{"),
         "ledger": ledger.unlink,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from auravae_cli import atomic, storage
 from auravae_cli.pipeline import rows
+from auravae_cli.storage import LocalStorage
+from auravae_cli.store import iterate_manifests
 from tests.cli.datasets import everything, picture, write_folder
 
 STEPS = [  # all that changes a disk
@@ -52,6 +55,13 @@ def source(files):
         os.utime(Path("photos", name), (1, len(files[name])))
 
 
+def check_what_manifests_say(store):
+    """A manifest is the truth at any moment: its files are there, and no others' bytes in them."""
+    for manifest in iterate_manifests(LocalStorage(store)):
+        for output in manifest.outputs:
+            assert hashlib.sha256((store / output.name).read_bytes()).hexdigest() == output.sha256
+
+
 @pytest.mark.parametrize(
     ("before", "killed", "after"),
     [({}, FIRST, FIRST), ({}, FIRST, THIRD), (FIRST, SECOND, SECOND), (FIRST, SECOND, THIRD)],
@@ -81,6 +91,7 @@ def test_a_kill_at_any_step_costs_nothing_in_the_end(auravae, work, before, kill
                 ended = True
             except Killed:
                 pass
+        check_what_manifests_say(Path("store"))
         source(after)
         encode("store")
         assert everything(Path("store")) == whole, f"killed at step {number}"
