@@ -27,7 +27,7 @@ from auravae_cli.dtypes import FLOAT16
 from auravae_cli.geometry import Padding
 from auravae_cli.group import Irreps
 from auravae_cli.latentfile import LatentFile, Record, Space
-from auravae_cli.store import Manifest, Output, Settings, canonical
+from auravae_cli.store import Manifest, Output, Settings, canonical, manifest_name
 
 SHARDS = 4
 SPACE = Space("none", "0" * 64, 8, Irreps.parse("12xee+2xoe+2xeo"), 8.0)
@@ -104,7 +104,7 @@ def make_files(folder: Path, rows: int) -> None:
         )
         (store / output.name).write_bytes(content)
         manifest = Manifest(str(shard), settings.sha256, (), (output,), 0)
-        (store / f"{shard}.json").write_bytes(manifest.to_bytes())
+        (store / manifest_name(shard)).write_bytes(manifest.to_bytes())
 
 
 def latent(random: np.random.Generator, number: int) -> LatentFile:
