@@ -64,8 +64,8 @@ def _claim(parent: Path) -> tuple[Path, BinaryIO]:
     Until the lock is held, another process may take the folder for a dead one's and remove it, or
     may remove the empty parent: then there is another one.
     """
-    for _ in range(_CLAIMS):
-        with suppress(FileNotFoundError):
+    for left in reversed(range(_CLAIMS)):
+        try:
             parent.mkdir(parents=True, exist_ok=True)
             _sweep(parent)
             scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_host()}."))
@@ -73,6 +73,9 @@ def _claim(parent: Path) -> tuple[Path, BinaryIO]:
             if _try_lock(lock) is not False and (scratch / _LOCK).exists():
                 return scratch, lock
             lock.close()
+        except (FileNotFoundError, FileExistsError):  # mkdir raises either where it is removed
+            if not left:
+                raise
     raise FileNotFoundError(f"{parent} is removed again and again")
 
 
