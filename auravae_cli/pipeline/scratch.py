@@ -22,7 +22,7 @@ except ImportError:  # not on Windows, where leftovers are kept until they are o
 
 SCRATCH = ".scratch"
 _LOCK = "lock"
-_CLAIMS = 100  # at a folder in one that others, who end, remove
+_CLAIMS = 100
 _OLD = 7 * 24 * 3600  # seconds after which another machine's leftovers are surely nobody's
 
 
@@ -64,8 +64,8 @@ def _claim(parent: Path) -> tuple[Path, BinaryIO]:
     Until the lock is held, another process may take the folder for a dead one's and remove it, or
     may remove the empty parent: then there is another one.
     """
-    for _ in range(_CLAIMS):
-        with suppress(FileNotFoundError, FileExistsError):
+    for left in reversed(range(_CLAIMS)):
+        try:
             parent.mkdir(parents=True, exist_ok=True)
             _sweep(parent)
             scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_host()}."))
@@ -73,7 +73,10 @@ def _claim(parent: Path) -> tuple[Path, BinaryIO]:
             if _try_lock(lock) is not False and (scratch / _LOCK).exists():
                 return scratch, lock
             lock.close()
-    raise OSError("no folder can be made there")
+        except (FileNotFoundError, FileExistsError):  # mkdir raises either where it is removed
+            if not left:
+                raise
+    raise FileNotFoundError(f"{parent} is removed again and again")
 
 
 def _sweep(parent: Path) -> None:
