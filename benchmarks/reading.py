@@ -104,7 +104,7 @@ def make_files(folder: Path, rows: int) -> None:
         )
         (store / output.name).write_bytes(content)
         manifest = Manifest(str(shard), settings.sha256, (), (output,), 0)
-        (store / manifest_name(shard)).write_bytes(manifest.to_bytes())
+        (store / manifest_name(str(shard))).write_bytes(manifest.to_bytes())
 
 
 def latent(random: np.random.Generator, number: int) -> LatentFile:

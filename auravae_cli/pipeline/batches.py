@@ -95,7 +95,10 @@ def run(
         else prefetch(jobs, guarded, workers=default_workers(), cost=cost, budget=DECODED_BYTES)
     )
     for batch in group_equal(
-        loaded, lambda item: None if isinstance(item, Outcome) else (item.key, item.batch_size)
+        loaded,
+        lambda item: None if isinstance(item, Outcome) else (item.key, item.batch_size),
+        lambda item: cost(item.job) if cost and isinstance(item, Ready) else 0,
+        DECODED_BYTES,
     ):
         for item in batch:
             if isinstance(item, Outcome):

@@ -44,7 +44,7 @@ def scratch_folder(storage: Storage) -> Iterator[Path]:
             yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-            with suppress(OSError):  # another process is at work in it
+            with suppress(OSError), _alone(parent):  # another process may be at work in it
                 parent.rmdir()
 
 
@@ -59,24 +59,41 @@ def publish_bytes(storage: Storage, scratch: Path, name: str, content: bytes) ->
 
 
 def _claim(parent: Path) -> tuple[Path, BinaryIO]:
-    """A new folder and its lock, held. OSError where none can be made.
-
-    Until the lock is held, another process may take the folder for a dead one's and remove it, or
-    may remove the empty parent: then there is another one.
-    """
+    """A new folder and its lock, held. OSError where none can be made."""
     for left in reversed(range(_CLAIMS)):
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            _sweep(parent)
-            scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_host()}."))
-            lock = (scratch / _LOCK).open("wb")
-            if _try_lock(lock) is not False and (scratch / _LOCK).exists():
+            with _alone(parent):
+                _sweep(parent)
+                scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_host()}."))
+                lock = (scratch / _LOCK).open("wb")
+                _try_lock(lock)
                 return scratch, lock
-            lock.close()
         except (FileNotFoundError, FileExistsError):  # mkdir raises either where it is removed
             if not left:
                 raise
-    raise FileNotFoundError(f"{parent} is removed again and again")
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the only process that sweeps, makes a folder in ``folder``, or removes it.
+
+    Else one would take the newborn folder of another, which has no lock yet, for a dead one's.
+    Where there are no locks, everybody is. Raises FileNotFoundError where it was removed before.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise FileNotFoundError(f"{folder} was removed and made again")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sweep(parent: Path) -> None:
