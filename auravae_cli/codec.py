@@ -209,6 +209,7 @@ def load_codec(
     parts: tuple[str, ...] = PARTS,
     device: str = "auto",
     dtype: str = "auto",
+    memory: int | None = None,
 ) -> Codec:
     """Load a model.
 
@@ -217,6 +218,8 @@ def load_codec(
         parts: ``("encoder",)`` or ``("decoder",)`` load that half alone.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``: what the network computes in.
+        memory: bytes that a network's features may take; larger pictures run in strips, with the
+            same result. None: most of what is free.
 
     Raises:
         WeightsError: no such model, or damaged weights. DeviceError: no such device.
@@ -231,7 +234,7 @@ def load_codec(
         return Codec(_space(name, digest, config.space if config else LatentSpace()), linear)
     from auravae_cli.model.network import load_network
 
-    network, architecture = load_network(path, parts, device, dtype)
+    network, architecture = load_network(path, parts, device, dtype, memory)
     space = config.space if config else _latent_space(path, architecture, card)
     on_gpu = network.device.type != "cpu"
     computes_in = str(network.dtype).removeprefix("torch.")

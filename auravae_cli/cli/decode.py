@@ -47,6 +47,7 @@ def decode(
     any_model: opt.AnyModel = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
+    memory: opt.Memory = None,
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
@@ -59,6 +60,7 @@ def decode(
     """
     from auravae_cli.cli.jobs import plan_jobs
     from auravae_cli.cli.report import Reporter
+    from auravae_cli.cli.sizes import read_size
     from auravae_cli.codec import load_codec
     from auravae_cli.imagewrite import WRITABLE
     from auravae_cli.pipeline.decode import CodecByModel, DecodeOptions, decode_files, expand_shard
@@ -80,7 +82,13 @@ def decode(
         reporter=reporter,
         expand=expand_shard,
     )
-    load = partial(load_codec, parts=("decoder",), device=device, dtype=dtype.value)
+    load = partial(
+        load_codec,
+        parts=("decoder",),
+        device=device,
+        dtype=dtype.value,
+        memory=read_size(memory, "--memory"),
+    )
     if model is None:
         codec_of: Callable[[LatentFile], Codec] = CodecByModel(load)
     else:

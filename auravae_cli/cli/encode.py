@@ -25,6 +25,7 @@ def encode(
     max_pixels: opt.MaxPixels = MAX_PIXELS,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
+    memory: opt.Memory = None,
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
     layout: opt.LayoutOption = opt.Layout.auto,
@@ -50,12 +51,14 @@ def encode(
     from auravae_cli.cli.jobs import plan_jobs, read_limit
     from auravae_cli.cli.preparation import read_preparation
     from auravae_cli.cli.report import Reporter
+    from auravae_cli.cli.sizes import read_size
     from auravae_cli.dtypes import STORED_DTYPES
 
     reporter = Reporter(as_json, quiet)
     preparation = read_preparation(crop, resize, center_crop, pad.value, background, buckets)
     stored_dtype = STORED_DTYPES[store.value]
     limit = read_limit(max_failures)
+    budget = read_size(memory, "--memory")
     if shard_index >= num_shards:
         raise typer.BadParameter(
             f"{shard_index}: expected less than --num-shards, {num_shards}",
@@ -72,6 +75,7 @@ def encode(
             model=model,
             device=device,
             compute_dtype=dtype.value,
+            memory=budget,
             stored_dtype=stored_dtype,
             options=ShardOptions(preparation, max_pixels, batch_size, workers),
             overwrite=overwrite,
@@ -103,7 +107,7 @@ def encode(
         result_tags=PICTURE_TAGS,
         reporter=reporter,
     )[shard_index::num_shards]
-    codec = load_codec(model, parts=("encoder",), device=device, dtype=dtype.value)
+    codec = load_codec(model, parts=("encoder",), device=device, dtype=dtype.value, memory=budget)
     options = EncodeOptions(preparation, stored_dtype, max_pixels, overwrite)
     outcomes = limited(encode_files(jobs, codec, options, batch_size), limit)
     raise typer.Exit(reporter.run(outcomes, len(jobs)))

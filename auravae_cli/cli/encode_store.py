@@ -40,6 +40,7 @@ class StoreRequest:
     model: str
     device: str
     compute_dtype: str
+    memory: int | None
     stored_dtype: StoredDtype
     options: ShardOptions
     overwrite: bool
@@ -112,6 +113,10 @@ def _open_engine(request: StoreRequest) -> LocalEngine | RayEngine:
         model = _absolute(request.model, request) if Path(request.model).exists() else request.model
         return RayEngine(model, request.device, request.compute_dtype, request.address)
     codec = load_codec(
-        request.model, parts=("encoder",), device=request.device, dtype=request.compute_dtype
+        request.model,
+        parts=("encoder",),
+        device=request.device,
+        dtype=request.compute_dtype,
+        memory=request.memory,
     )
     return LocalEngine(codec)

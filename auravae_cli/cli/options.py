@@ -91,6 +91,14 @@ Dtype = Annotated[
     ComputeDtype,
     typer.Option(help="What the network computes in; auto: bfloat16 on CUDA, else float32."),
 ]
+Memory = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="SIZE",
+        help="What the network's features may take, such as 4G. A picture that needs more runs in strips: "
+        "the same result, in more time. Default: most of what is free.",
+    ),
+]
 BatchSize = Annotated[
     Optional[int],
     typer.Option(min=1, help="Pictures of one size run together. Default: 8 on a GPU, else 1."),

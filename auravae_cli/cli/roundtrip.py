@@ -45,6 +45,7 @@ def roundtrip(
     max_pixels: opt.MaxPixels = MAX_PIXELS,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
+    memory: opt.Memory = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -56,6 +57,7 @@ def roundtrip(
     from auravae_cli.cli.jobs import plan_jobs
     from auravae_cli.cli.preparation import read_preparation
     from auravae_cli.cli.report import Reporter
+    from auravae_cli.cli.sizes import read_size
     from auravae_cli.codec import load_codec
     from auravae_cli.dtypes import STORED_DTYPES
     from auravae_cli.group import GROUP, GroupElement
@@ -78,7 +80,9 @@ def roundtrip(
         result_tags=PICTURE_TAGS,
         reporter=reporter,
     )
-    codec = load_codec(model, device=device, dtype=dtype.value)
+    codec = load_codec(
+        model, device=device, dtype=dtype.value, memory=read_size(memory, "--memory")
+    )
     elements = (
         () if flip is None else GROUP[1:] if flip is Flip.all else (GroupElement.parse(flip.value),)
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,14 +13,20 @@ from torch import Tensor, nn
 from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, DeviceError
 from auravae_cli.memory import free_memory
+from auravae_cli.model.autoencoder import Decoder, Encoder
+from auravae_cli.model.streamed import Least, Streamer
 from auravae_cli.model.weights import load_networks
 
 LIVE_FEATURES = 7  # full-resolution feature maps in memory at once: 6.5 measured
+SHARE_OF_FREE = 0.8  # of the free memory that features may take
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Network:
     """Encoder and decoder, or one of them, in a number format on a device.
+
+    A picture whose features do not fit into ``memory`` bytes is run in rows (see `streamed`): the
+    same result up to rounding.
 
     Accepts numpy arrays and tensors of any device, and gives back the same kind, in float32.
     """
@@ -31,38 +37,79 @@ class Network:
         architecture: Architecture,
         device: torch.device,
         dtype: torch.dtype,
+        memory: int | None = None,
     ) -> None:
         self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
+        self.memory = memory
 
     def encode(self, images: Any) -> Any:
         """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
-        return self._run(self.parts["encoder"], images, 1)
+        return self._run(self._encode, images)
 
     def decode(self, latents: Any) -> Any:
         """[B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
-        return self._run(self.parts["decoder"], latents, self.architecture.downsampling_factor)
+        return self._run(self._decode, latents)
 
-    def _run(self, network: nn.Module, batch: Any, enlargement: int) -> Any:
+    def _run(self, function: Callable[[Tensor], Tensor], batch: Any) -> Any:
         is_array = isinstance(batch, np.ndarray)
         # A copy, since torch takes neither flipped views nor read-only maps of an array.
         given = torch.from_numpy(batch.copy()) if is_array else batch
 
         def forward(items: Tensor) -> Tensor:
-            if self.device.type == "cpu":
-                self._require_memory(len(items) * math.prod(items.shape[2:]) * enlargement**2)
-            output: Tensor = network(items.to(self.device, self.dtype))
-            return output.float()
+            return function(items.to(self.device, self.dtype)).float()
 
         with torch.inference_mode():
             result = run_halving(forward, given)
         return result.cpu().numpy() if is_array else result.to(given.device)
 
-    def _require_memory(self, num_pixels: int) -> None:
-        """Raise OutOfMemoryError if the features of so many pixels would not fit the machine."""
-        features = num_pixels * self.architecture.widths[0] * self.dtype.itemsize
-        free = free_memory()
-        if free is not None and features * LIVE_FEATURES > free:
-            raise torch.OutOfMemoryError("more than the machine has")
+    def _encode(self, images: Tensor) -> Tensor:
+        streamer = self._streamer(len(images), *images.shape[2:])
+        encoder = self.parts["encoder"]
+        return streamer.encode(cast(Encoder, encoder), images) if streamer else encoder(images)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        factor = self.architecture.downsampling_factor
+        height, width = latents.shape[2:]
+        streamer = self._streamer(len(latents), factor * height, factor * width)
+        decoder = self.parts["decoder"]
+        return streamer.decode(cast(Decoder, decoder), latents) if streamer else decoder(latents)
+
+    def _streamer(self, batch: int, height: int, width: int) -> Streamer | None:
+        """What runs a picture that does not fit the memory; None where it does.
+
+        Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
+        together.
+        """
+        budget = self._budget()
+        features = batch * height * width * self.architecture.widths[0] * self.dtype.itemsize
+        if budget is None or LIVE_FEATURES * features <= budget:
+            return None
+        if batch > 1:
+            raise torch.OutOfMemoryError("more than fits at once")
+        least = Least.of(self.architecture, height, width, self.dtype.itemsize)
+        if least.total > budget:
+            raise ComputeError(
+                f"not enough memory: {width} x {height} pixels take at least {_megabytes(least.total)}, "
+                f"and {_megabytes(budget)} may be used (--memory, or most of what is free); try a smaller "
+                "picture (--resize, --crop), --dtype bfloat16, or the model linear"
+            )
+        return Streamer(budget, least)
+
+    def _budget(self) -> int | None:
+        """The bytes that features may take; None where the machine does not tell."""
+        if self.memory is not None:
+            return self.memory
+        if self.device.type == "cuda":
+            # What torch holds and does not use is free for it, too.
+            held = torch.cuda.memory_reserved(self.device)
+            held -= torch.cuda.memory_allocated(self.device)
+            return int((torch.cuda.mem_get_info(self.device)[0] + held) * SHARE_OF_FREE)
+        free = free_memory() if self.device.type == "cpu" else None
+        return None if free is None else int(free * SHARE_OF_FREE)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def run_halving(function: Any, batch: Tensor) -> Tensor:
@@ -88,9 +135,11 @@ def run_halving(function: Any, batch: Tensor) -> Tensor:
 
 
 def load_network(
-    path: Path, parts: tuple[str, ...], device: str, dtype: str
+    path: Path, parts: tuple[str, ...], device: str, dtype: str, memory: int | None = None
 ) -> tuple[Network, Architecture]:
     """Load a checkpoint; ``device`` and ``dtype`` may be ``auto``.
+
+    ``memory`` is what features may take, in bytes; None for most of what is free.
 
     Automatic is CUDA in bfloat16 where there is one, else the CPU in float32.
     Raises WeightsError or DeviceError.
@@ -101,7 +150,7 @@ def load_network(
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
     networks, architecture = load_networks(path, parts, chosen, DTYPES[dtype])
-    return Network(networks, architecture, chosen, DTYPES[dtype]), architecture
+    return Network(networks, architecture, chosen, DTYPES[dtype], memory), architecture
 
 
 def _device(name: str) -> torch.device:

@@ -198,3 +198,28 @@ def test_an_unusable_model_is_exit_3(auravae, work, picture, tree, model):
     assert result.code == 3
     assert result.err.startswith("error: ") and model in result.err
     assert list(tree(work)) == ["a.png"]
+
+
+@pytest.mark.parametrize("text", ["", "G", "4X", "-1G", "0", "0.1"])
+def test_a_malformed_memory_is_wrong_usage(auravae, work, picture, text):
+    picture("a.png")
+    result = auravae("encode", "a.png", "--memory", text)
+    assert result.code == 2
+    assert "expected a size such as 4G" in result.message
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("2k", 2048),
+        ("1.5M", 3 << 19),
+        ("4G", 4 << 30),
+        ("1 GiB", 1 << 30),
+        ("1tb", 1 << 40),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text, size):
+    from auravae_cli.cli.sizes import read_size
+
+    assert read_size(text, "--memory") == size

@@ -1,0 +1,196 @@
+"""A run in rows gives what the plain run gives, however little memory there is, and keeps to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from auravae_cli.codec import load_codec
+from auravae_cli.imagefile import from_unit
+from auravae_cli.model import network as network_module, streamed
+from auravae_cli.model.rows import (
+    STATISTICS_ROWS,
+    Convolved,
+    Doubled,
+    Halved,
+    Kept,
+    Rows,
+    affine,
+    keep as keep_rows,
+)
+from auravae_cli.model.streamed import Least, Streamer
+
+NOTHING = Least(0, 0)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The network of `small`, on the CPU in float32."""
+    return load_codec("small", device="cpu").autoencoder
+
+
+def pictures(height, width, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 4, 4, generator=generator) * 2 - 1
+    smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic")
+    return smooth + 0.1 * torch.randn(1, 3, height, width, generator=generator)
+
+
+@pytest.mark.parametrize("megabytes", [0.25, 1, 4, 16, 1000])
+@pytest.mark.parametrize(("height", "width"), [(8, 16), (72, 40), (136, 56)])
+def test_the_result_is_that_of_the_plain_run(small, height, width, megabytes):
+    budget = int(megabytes * 2**20)
+    encoder, decoder = small.parts["encoder"], small.parts["decoder"]
+    images = pictures(height, width)
+    with torch.inference_mode():
+        latents = encoder(images)
+        streamed_latents = Streamer(budget, NOTHING).encode(encoder, images)
+        decoded = decoder(latents)
+        streamed_decoded = Streamer(budget, NOTHING).decode(decoder, latents)
+    torch.testing.assert_close(streamed_latents, latents, atol=2e-5, rtol=0)
+    torch.testing.assert_close(streamed_decoded, decoded, atol=2e-5, rtol=0)
+    steps = [from_unit(x[0].numpy()).astype(int) for x in (decoded, streamed_decoded)]
+    difference = np.abs(steps[0] - steps[1])
+    assert difference.max() <= 1 and (difference == 0).mean() > 0.999
+
+
+@pytest.mark.parametrize("megabytes", [0.25, 1000])
+def test_other_widths_and_bfloat16(codec, megabytes):
+    """The tiny reference checkpoint: heads of one, two blocks a level; bfloat16 rounds alike."""
+    images = pictures(48, 40)
+    for dtype, tolerance in ((torch.float32, 2e-5), (torch.bfloat16, 0.06)):
+        encoder = codec.autoencoder.parts["encoder"].to(dtype)
+        decoder = codec.autoencoder.parts["decoder"].to(dtype)
+        try:
+            with torch.inference_mode():
+                latents = encoder(images.to(dtype))
+                streamer = Streamer(int(megabytes * 2**20), NOTHING)
+                found = streamer.encode(encoder, images.to(dtype))
+                decoded, streamed_decoded = (
+                    decoder(latents),
+                    streamer.decode(decoder, latents),
+                )
+        finally:
+            encoder.float(), decoder.float()
+        assert found.dtype == dtype
+        for a, b in ((found, latents), (streamed_decoded, decoded)):
+            error = (a.float() - b.float()).norm() / b.float().norm()
+            assert error < tolerance
+
+
+@pytest.mark.parametrize("strip", [1, 3, 7, 100])
+@pytest.mark.parametrize("height", [2, 6, 14])
+def test_every_layer_by_itself(height, strip):
+    """All cuts of all strips, against torch on the whole."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, height, 6)
+    conv, down = nn.Conv2d(4, 5, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2)
+    doubled = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+    with torch.inference_mode():
+        for rows, expected in (
+            (Convolved(Kept(x), conv), conv(x)),
+            (Halved(Kept(x), down), down(nn.functional.pad(x, (0, 1, 0, 1)))),
+            (Doubled(Kept(x), conv), conv(doubled)),
+        ):
+            room = strip * 8 * rows.row_nbytes
+            torch.testing.assert_close(keep_rows(rows, room).values, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_statistics_do_not_depend_on_the_strips_nor_lose_digits():
+    """A mean that dwarfs the deviation, where sums of squares in float32 would fail."""
+    torch.manual_seed(0)
+    x = 300 + torch.randn(1, 64, 5 * STATISTICS_ROWS + 3, 24)
+    norm = nn.GroupNorm(32, 64, eps=1e-6)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    scale, shift = affine(Kept(x), norm, 1)
+    for room in (10**5, 10**9):
+        for a, b in zip((scale, shift), affine(Kept(x), norm, room), strict=True):
+            assert torch.equal(a, b)
+    exact = nn.functional.group_norm(x.double(), 32, norm.weight.double(), norm.bias.double(), 1e-6)
+    torch.testing.assert_close((x.double() * scale + shift), exact, atol=1e-4, rtol=0)
+
+
+def test_a_picture_that_does_not_fit_plainly_is_streamed(monkeypatch):
+    codec = load_codec("small", device="cpu")
+    photo = from_unit(pictures(64, 96)[0].numpy())
+    expected = codec.encode_image(photo)
+    picture = codec.decode_latent(expected)
+    least = Least.of(codec.autoencoder.architecture, 64, 96, 4)
+    free = int(least.total / network_module.SHARE_OF_FREE) + 2
+    monkeypatch.setattr(network_module, "free_memory", lambda: free)
+    used = []
+    for name in ("encode", "decode"):
+        method = getattr(streamed.Streamer, name)
+        monkeypatch.setattr(streamed.Streamer, name, lambda *a, m=method: used.append(m) or m(*a))
+    found = codec.encode_image(photo)
+    np.testing.assert_allclose(found.to_float32(), expected.to_float32(), atol=4e-3)
+    assert np.abs(codec.decode_latent(expected).astype(int) - picture).max() <= 1
+    assert len(used) == 2
+
+
+class Counted(Rows):
+    """Rows that know how often they were asked for."""
+
+    def __init__(self, values):
+        super().__init__(tuple(values.shape), values.itemsize)
+        self.values, self.asked = values, 0
+
+    def rows(self, start, stop):
+        self.asked += stop - start
+        return self.values[:, :, start:stop]
+
+
+def test_a_block_asks_once_for_its_input(small):
+    """Not once for the sum and once for the convolutions, which would double with every block."""
+    block = small.parts["decoder"].mid.block_1
+    source = Counted(torch.randn(1, 256, 32, 8))
+    with torch.inference_mode():
+        streamer = Streamer(1, NOTHING)
+        output = streamer.block(block, source)
+        assert not isinstance(output, Kept)
+        source.asked = 0
+        output.rows(8, 24)
+    assert source.asked == 16 + 4
+
+
+def test_what_is_kept_stays_within_the_budget(small):
+    """Of features; strips have a share of their own."""
+    kept = []
+
+    class Watched(Streamer):
+        def _remember(self, rows):
+            result = super()._remember(rows)
+            kept.append(sum(other.nbytes for other in self._kept))
+            return result
+
+    budget = 3 << 20
+    with torch.inference_mode():
+        Watched(budget, NOTHING).decode(small.parts["decoder"], torch.randn(1, 16, 12, 16))
+    assert kept and max(kept) <= budget
+
+
+def test_the_memory_asked_for_is_kept_to_by_every_command(monkeypatch, tmp_path):
+    """From the option to the streamer."""
+    from tests.cli.conftest import run_main
+
+    used = []
+    for name in ("encode", "decode"):
+        method = getattr(streamed.Streamer, name)
+        monkeypatch.setattr(
+            streamed.Streamer, name, lambda s, *a, m=method: used.append(m) or m(s, *a)
+        )
+    photo = tmp_path / "a.png"
+    Image.fromarray(from_unit(pictures(64, 96)[0].numpy())).save(photo)
+    model = ("-m", "small", "--device", "cpu", "--memory", "12M")
+    assert run_main("encode", photo, *model).code == 0
+    assert run_main("decode", tmp_path / "a.safetensors", *model).code == 0
+    assert run_main("roundtrip", photo, *model).code == 0
+    assert len(used) == 4
+    refused = run_main(
+        "encode", photo, "--overwrite", *model[:-1], "1M", "-o", tmp_path / "b.safetensors"
+    )
+    assert refused.code == 1
+    assert "96 x 64 pixels take at least 10 MiB, and 1 MiB may be used" in refused.err
