@@ -17,7 +17,7 @@ from auravae_cli.model.autoencoder import Decoder, Encoder
 from auravae_cli.model.streamed import Least, Streamer
 from auravae_cli.model.weights import load_networks
 
-LIVE_FEATURES = 7  # full-resolution feature maps in memory at once: 6.5 measured
+LIVE_FEATURES = 10  # full-resolution feature maps in memory at once: 9 measured, with NNPACK's own
 SHARE_OF_FREE = 0.8  # of the free memory that features may take
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
