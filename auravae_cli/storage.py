@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from auravae_cli.atomic import publish, settle
 from auravae_cli.errors import StoreError
@@ -53,7 +53,7 @@ class Storage(Protocol):
     def read(self, name: str) -> bytes:
         """A file's content. Raises FileNotFoundError where it does not exist."""
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.BufferedReader:
         """A file for reading from start to end."""
 
     def map(self, name: str) -> memoryview:
@@ -114,7 +114,7 @@ class LocalStorage:
         with self.open(name) as file, _told(name):
             return file.read()
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.BufferedReader:
         with _told(self.path / name):
             return (self.path / name).open("rb")
 
@@ -167,7 +167,7 @@ class RemoteStorage:
         content: bytes = self._repeated(lambda: self._files.cat_file(self._path(name)), name)
         return content
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.BufferedReader:
         return io.BufferedReader(_RepeatedReads(self, name), 1 << 20)
 
     def map(self, name: str) -> memoryview:

@@ -104,6 +104,11 @@ class Manifest:
         """The number of its latents."""
         return sum(output.shape[0] for output in self.outputs)
 
+    @property
+    def size(self) -> int:
+        """The bytes of its latents' files."""
+        return sum(output.size for output in self.outputs)
+
     def to_bytes(self) -> bytes:
         """The manifest's file."""
         return canonical(

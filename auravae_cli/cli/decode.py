@@ -55,7 +55,8 @@ def decode(
 ) -> None:
     """Decode latents to pictures: photo.safetensors => photo.decoded.png.
 
-    A shard or a store of latents gives a picture for each row, named after its source. The picture has the exact size of the one that was encoded. The source picture itself is never
+    A shard or a store of latents gives a picture for each row, named after its source. The picture
+    has the exact size of the one that was encoded. The source picture itself is never
     overwritten.
     """
     from auravae_cli.cli.jobs import plan_jobs

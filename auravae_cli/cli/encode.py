@@ -117,7 +117,9 @@ def _wants_store(names: list[str], output: str | None, layout: opt.Layout) -> bo
     """Whether the result is a store: as asked for, else by what the names look like."""
     if layout is not opt.Layout.auto:
         return layout is opt.Layout.shards
-    looks = [*names, output or ""]
-    if any("://" in name or name.lower().endswith((".tar", ".tar.gz", ".tgz")) for name in looks):
+    from auravae_cli.pipeline.sources import is_tar
+    from auravae_cli.store import SETTINGS_FILE
+
+    if any("://" in name or is_tar(name) for name in [*names, output or ""]):
         return True
-    return output is not None and os.path.isfile(os.path.join(output, "store.json"))  # noqa: PTH113, PTH118 - never raises
+    return output is not None and os.path.isfile(os.path.join(output, SETTINGS_FILE))  # noqa: PTH113, PTH118 - never raises

@@ -19,6 +19,7 @@ from auravae_cli.model.weights import load_networks
 
 LIVE_FEATURES = 10  # full-resolution feature maps in memory at once: 9 measured, with NNPACK's own
 SHARE_OF_FREE = 0.8  # of the free memory that features may take
+ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -90,8 +91,7 @@ class Network:
         if least.total > budget:
             raise ComputeError(
                 f"not enough memory: {width} x {height} pixels take at least {_megabytes(least.total)}, "
-                f"and {_megabytes(budget)} may be used (--memory, or most of what is free); try a smaller "
-                "picture (--resize, --crop), --dtype bfloat16, or the model linear"
+                f"and {_megabytes(budget)} may be used (--memory, or most of what is free); {ADVICE}"
             )
         return Streamer(budget, least)
 
@@ -125,9 +125,7 @@ def run_halving(function: Any, batch: Tensor) -> Tensor:
             raise
     if len(batch) == 1:  # outside the handler: the failed run's tensors are freed by now
         size = " x ".join(map(str, batch.shape[-2:]))
-        raise ComputeError(
-            f"not enough memory on the device for one item of {size}; try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
-        )
+        raise ComputeError(f"not enough memory on the device for one item of {size}; {ADVICE}")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(batch) // 2

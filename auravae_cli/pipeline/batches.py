@@ -35,12 +35,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Ready(Generic[Loaded]):
-    """A job whose input is read; up to ``batch_size`` jobs of equal ``key`` run together."""
+    """A job whose input is read; up to ``batch_size`` jobs of equal ``key`` run together.
+
+    ``size`` is the bytes that the content takes, where many may wait for others of their key.
+    """
 
     job: Job
     key: Hashable
     content: Loaded
     batch_size: int = 1
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ def run(
 ) -> Iterator[Outcome]:
     """Load every job and finish them in batches of equal key; an outcome for each, as it comes.
 
-    Where ``cost`` says how many bytes a loaded job takes, jobs are loaded ahead by threads. An error of the user's making fails its job alone. A ModelError ends everything.
+    Where ``cost`` says how many bytes a job will take, jobs are loaded ahead by threads. An error of
+    the user's making fails its job alone. A ModelError ends everything.
     """
     guarded = partial(_guard, load=load)
     loaded = (
@@ -97,7 +102,7 @@ def run(
     for batch in group_equal(
         loaded,
         lambda item: None if isinstance(item, Outcome) else (item.key, item.batch_size),
-        lambda item: cost(item.job) if cost and isinstance(item, Ready) else 0,
+        lambda item: item.size if isinstance(item, Ready) else 0,
         DECODED_BYTES,
     ):
         for item in batch:

@@ -42,6 +42,9 @@ def encode_files(
     jobs: Iterable[Job], codec: Codec, options: EncodeOptions, batch_size: int | None = None
 ) -> Iterator[Outcome]:
     """Encode every picture; an outcome for each."""
+    jobs = list(jobs)
+    # A thread that waits for a pipe could not be ended, and asking for its size would use it up.
+    ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
 
     def load(job: Job) -> Ready[PreparedImage] | Outcome:
         data = job.source.read_bytes(InputImageError)
@@ -54,7 +57,9 @@ def encode_files(
             data, background=options.preparation.background, max_pixels=options.max_pixels
         )
         image = options.preparation.apply(loaded, codec.space.downsampling_factor)
-        return Ready(job, image.padded.shape, image, batch_size or codec.batch_size)
+        height, width = loaded.pixels.shape[:2]
+        size = BYTES_PER_PIXEL * height * width if ahead else 0
+        return Ready(job, image.padded.shape, image, batch_size or codec.batch_size, size)
 
     def finish(batch: list[Ready[PreparedImage]]) -> list[Outcome]:
         latents = codec.encode(np.stack([ready.content.padded for ready in batch]))
@@ -74,9 +79,6 @@ def encode_files(
             bytes=len(content),
         )
 
-    jobs = list(jobs)
-    # A thread that waits for a pipe could not be ended, and asking for its size would use it up.
-    ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
     return run(jobs, load, finish, cost=_decoded_size if ahead else None)
 
 

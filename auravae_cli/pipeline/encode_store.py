@@ -145,9 +145,14 @@ def find_work(
     check = partial(_find_finished, storage=storage, settings=settings, present=present)
     for shard, manifest, finished in prefetch(shards, check, workers=_CHECKS_AT_ONCE):
         if manifest and finished and not (retry_failures and manifest.failures):
-            size = sum(output.size for output in manifest.outputs)
             yield ShardOutcome(
-                shard.name, "skipped", manifest.rows, manifest.failures, 0, size, shard.size
+                shard.name,
+                "skipped",
+                manifest.rows,
+                manifest.failures,
+                0,
+                manifest.size,
+                shard.size,
             )
         else:
             yield shard, Older(manifest, tuple(files.get(shard.name, ())))
@@ -226,7 +231,7 @@ def _commit(
         made.rows,
         made.failures,
         reused,
-        sum(output.size for output in made.outputs),
+        made.size,
         rows.shard.size,
         round(time.perf_counter() - start, 3),
     )

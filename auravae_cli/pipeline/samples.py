@@ -7,13 +7,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, BinaryIO
 
 from auravae_cli.errors import StoreError
 from auravae_cli.pipeline.prefetch import prefetch
 from auravae_cli.pipeline.shards import InputShard
-from auravae_cli.pipeline.sources import SourceFile, is_picture
+from auravae_cli.pipeline.sources import SourceFile, is_picture, stem
 from auravae_cli.pipeline.tars import DAMAGES, read_members
 from auravae_cli.storage import is_remote, open_storage
 from auravae_cli.store import Failure, Manifest, SourceState
@@ -76,7 +75,7 @@ class ShardReader:
     def _read_files(self) -> Iterator[Sample | Failure]:
         groups: defaultdict[str, list[SourceFile]] = defaultdict(list)
         for file in self.shard.files:
-            groups[file.key.rpartition(".")[0]].append(file)
+            groups[stem(file.key)].append(file)
         self.states = []
         items = ((key, groups[key]) for key in sorted(groups))
         workers = _REMOTE_READERS if any(is_remote(f.root) for f in self.shard.files) else 1
@@ -193,8 +192,5 @@ def _read_file(key: str, file: SourceFile) -> bytes | Failure:
 
 
 def _sha256(file: SourceFile) -> str:
-    digest = hashlib.sha256()
     with open_storage(file.root).open(file.entry.name) as content:
-        for block in iter(partial(content.read, 1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -7,12 +7,11 @@ A tar is a WebDataset shard: its members up to the first dot of their names are 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 
 from auravae_cli.errors import InputImageError
-from auravae_cli.pipeline.sources import SourceFile, is_picture, is_tar, stem
+from auravae_cli.pipeline.sources import TARS, SourceFile, is_picture, is_tar, stem
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,8 @@ def make_shards(files: list[SourceFile], num_file_shards: int) -> list[InputShar
     loose: defaultdict[int, list[SourceFile]] = defaultdict(list)
     for file in files:
         if is_tar(file.key):
-            name = re.sub(r"\.(tar|tar\.gz|tgz)$", "", file.key, flags=re.IGNORECASE)
+            suffix = next(kind for kind in TARS if file.key.lower().endswith(kind))
+            name = file.key[: -len(suffix)]
             if name in shards:
                 raise InputImageError(f"{file.key}: another tar makes shard {name!r} already")
             shards[name] = InputShard(name, (file,), True)
