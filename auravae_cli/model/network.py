@@ -12,14 +12,22 @@ from torch import Tensor, nn
 
 from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, DeviceError
-from auravae_cli.memory import free_memory
+from auravae_cli.memory import return_what_is_freed
 from auravae_cli.model.autoencoder import Decoder, Encoder
-from auravae_cli.model.streamed import Least, Streamer
+from auravae_cli.model.layers import has_nnpack
+from auravae_cli.model.operations import Arithmetic
+from auravae_cli.model.plan import (
+    ADVICE,
+    SHARE_OF_FREE,
+    Plan,
+    Unaffordable,
+    affordable_bytes,
+    plan_run,
+    refusal,
+)
+from auravae_cli.model.streamed import Streamer
 from auravae_cli.model.weights import load_networks
 
-LIVE_FEATURES = 10  # full-resolution feature maps in memory at once: 9 measured, with NNPACK's own
-SHARE_OF_FREE = 0.8  # of the free memory that features may take
-ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,6 +50,8 @@ class Network:
     ) -> None:
         self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
         self.memory = memory
+        if memory is not None:
+            return_what_is_freed()
 
     def encode(self, images: Any) -> Any:
         """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
@@ -63,53 +73,67 @@ class Network:
             result = run_halving(forward, given)
         return result.cpu().numpy() if is_array else result.to(given.device)
 
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
+        """How pictures of ``height`` x ``width`` pixels run, together where they fit together.
+
+        Raises ComputeError where not even one of them fits.
+        """
+        while True:
+            plan = self._plan(part, batch, height, width)
+            if isinstance(plan, Plan):
+                return plan
+            if batch == 1:
+                raise ComputeError(refusal(plan, height, width, self._budget()))
+            batch -= batch // 2
+
     def _encode(self, images: Tensor) -> Tensor:
-        streamer = self._streamer(len(images), *images.shape[2:])
-        encoder = self.parts["encoder"]
-        return streamer.encode(cast(Encoder, encoder), images) if streamer else encoder(images)
+        strips = self._strips("encoder", len(images), *images.shape[2:])
+        encoder = cast(Encoder, self.parts["encoder"])
+        return strips.encode(encoder, images) if strips else encoder(images)
 
     def _decode(self, latents: Tensor) -> Tensor:
         factor = self.architecture.downsampling_factor
         height, width = latents.shape[2:]
-        streamer = self._streamer(len(latents), factor * height, factor * width)
-        decoder = self.parts["decoder"]
-        return streamer.decode(cast(Decoder, decoder), latents) if streamer else decoder(latents)
+        strips = self._strips("decoder", len(latents), factor * height, factor * width)
+        decoder = cast(Decoder, self.parts["decoder"])
+        return strips.decode(decoder, latents) if strips else decoder(latents)
 
-    def _streamer(self, batch: int, height: int, width: int) -> Streamer | None:
+    def _strips(self, part: str, batch: int, height: int, width: int) -> Streamer | None:
         """What runs a picture that does not fit the memory; None where it does.
 
         Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
         together.
         """
-        budget = self._budget()
-        features = batch * height * width * self.architecture.widths[0] * self.dtype.itemsize
-        if budget is None or LIVE_FEATURES * features <= budget:
-            return None
-        if batch > 1:
+        plan = self._plan(part, batch, height, width)
+        if isinstance(plan, Unaffordable) and batch > 1:
             raise torch.OutOfMemoryError("more than fits at once")
-        least = Least.of(self.architecture, height, width, self.dtype.itemsize)
-        if least.total > budget:
-            raise ComputeError(
-                f"not enough memory: {width} x {height} pixels take at least {_megabytes(least.total)}, "
-                f"and {_megabytes(budget)} may be used (--memory, or most of what is free); {ADVICE}"
-            )
-        return Streamer(budget, least)
+        if isinstance(plan, Unaffordable):
+            raise ComputeError(refusal(plan, height, width, self._budget()))
+        if plan.strips is None:
+            return None
+        return_what_is_freed()
+        return Streamer(plan.strips)
+
+    def _plan(self, part: str, batch: int, height: int, width: int) -> Plan | Unaffordable:
+        size = (batch, height, width)
+        return plan_run(self.architecture, part, size, self.arithmetic, self._budget())
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How this device computes in this format."""
+        winograd = self.device.type == "cpu" and self.dtype == torch.float32 and has_nnpack()
+        return Arithmetic(self.dtype.itemsize, winograd)
 
     def _budget(self) -> int | None:
         """The bytes that features may take; None where the machine does not tell."""
-        if self.memory is not None:
-            return self.memory
+        if self.memory is not None or self.device.type == "cpu":
+            return affordable_bytes(self.memory)
         if self.device.type == "cuda":
             # What torch holds and does not use is free for it, too.
             held = torch.cuda.memory_reserved(self.device)
             held -= torch.cuda.memory_allocated(self.device)
             return int((torch.cuda.mem_get_info(self.device)[0] + held) * SHARE_OF_FREE)
-        free = free_memory() if self.device.type == "cpu" else None
-        return None if free is None else int(free * SHARE_OF_FREE)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"
+        return None
 
 
 def run_halving(function: Any, batch: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ A convolution needs a row more on each side, a norm the statistics of the whole 
 the whole picture: everything else follows from rows alone. So the network runs exactly, not in tiles
 that are blended: a norm reads its input once for the statistics, merged from fixed blocks in
 float64, and what is not kept in memory is computed again when it is asked for again.
+
+What each class takes while it runs stands in `stripplan`, under the same name.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -16,28 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auravae_cli.model.layers import ResnetBlock, silu
-
-LIVE_STRIPS = 8  # of a strip's size, while it is made
-STATISTICS_ROWS = 16  # per block, whatever the strips are: results do not depend on the memory
-
+from auravae_cli.model.stripplan import STATISTICS_ROWS
 
 Shape = tuple[int, int, int, int]
 
 
 class Rows:
-    """A feature map [B, C, H, W], of numbers of ``itemsize`` bytes.
+    """A feature map [B, C, H, W]."""
 
-    ``row_nbytes`` is what a row of it takes, or of what it is computed from, where that takes more.
-    """
-
-    def __init__(self, shape: Shape, itemsize: int, source_row_nbytes: int = 0) -> None:
-        self.shape, self.itemsize = shape, itemsize
-        self.row_nbytes = max(self.nbytes // shape[2], source_row_nbytes)
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the whole map."""
-        return math.prod(self.shape) * self.itemsize
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows ``start`` to ``stop`` of it, [B, C, stop - start, W], not to be overwritten."""
@@ -49,7 +38,7 @@ class Kept(Rows):
 
     def __init__(self, values: Tensor) -> None:
         batch, channels, height, width = values.shape
-        super().__init__((batch, channels, height, width), values.itemsize)
+        super().__init__((batch, channels, height, width))
         self.values = values
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -61,9 +50,7 @@ class Convolved(Rows):
 
     def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
         batch, _, height, width = source.shape
-        super().__init__(
-            (batch, conv.out_channels, height, width), source.itemsize, source.row_nbytes
-        )
+        super().__init__((batch, conv.out_channels, height, width))
         self._source, self._conv = source, conv
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -73,10 +60,13 @@ class Convolved(Rows):
 
 
 class Affine:
-    """A group norm whose statistics are known: what it does to any rows."""
+    """A group norm whose statistics are known: what it does to any rows.
 
-    def __init__(self, source: Rows, norm: nn.GroupNorm, room: int) -> None:
-        self._scale, self._shift = affine(source, norm, room)
+    They are those of all ``source``, which is read ``at_once`` rows at once.
+    """
+
+    def __init__(self, source: Rows, norm: nn.GroupNorm, at_once: int) -> None:
+        self._scale, self._shift = affine(source, norm, at_once)
 
     def __call__(self, x: Tensor) -> Tensor:
         """``x`` normalised, and rounded to its own precision, as torch's norm does."""
@@ -86,9 +76,9 @@ class Affine:
 class Activated(Rows):
     """A group norm and SiLU."""
 
-    def __init__(self, source: Rows, norm: nn.GroupNorm, room: int) -> None:
-        super().__init__(source.shape, source.itemsize, source.row_nbytes)
-        self._source, self._affine = source, Affine(source, norm, room)
+    def __init__(self, source: Rows, norm: nn.GroupNorm, at_once: int) -> None:
+        super().__init__(source.shape)
+        self._source, self._affine = source, Affine(source, norm, at_once)
 
     def rows(self, start: int, stop: int) -> Tensor:
         return silu(self._affine(self._source.rows(start, stop)))
@@ -97,13 +87,11 @@ class Activated(Rows):
 class Residual(Rows):
     """A residual block. Its input is computed once, with two rows more on each side."""
 
-    def __init__(self, source: Rows, hidden: Rows, block: ResnetBlock, room: int) -> None:
+    def __init__(self, source: Rows, hidden: Rows, block: ResnetBlock, at_once: int) -> None:
         batch, _, height, width = source.shape
-        super().__init__(
-            (batch, block.conv2.out_channels, height, width), source.itemsize, hidden.row_nbytes
-        )
+        super().__init__((batch, block.conv2.out_channels, height, width))
         self._source, self._hidden, self._block = source, hidden, block
-        self._affine = Affine(hidden, block.norm2, room)
+        self._affine = Affine(hidden, block.norm2, at_once)
 
     def rows(self, start: int, stop: int) -> Tensor:
         first, last = max(0, start - 1), min(self.shape[2], stop + 1)
@@ -120,13 +108,11 @@ class Residual(Rows):
 class Hidden(Rows):
     """The first half of a residual block."""
 
-    def __init__(self, source: Rows, block: ResnetBlock, room: int) -> None:
+    def __init__(self, source: Rows, block: ResnetBlock, at_once: int) -> None:
         batch, _, height, width = source.shape
-        super().__init__(
-            (batch, block.conv1.out_channels, height, width), source.itemsize, source.row_nbytes
-        )
+        super().__init__((batch, block.conv1.out_channels, height, width))
         self._source, self._block = source, block
-        self._affine = Affine(source, block.norm1, room)
+        self._affine = Affine(source, block.norm1, at_once)
 
     def rows(self, start: int, stop: int) -> Tensor:
         return self.with_source(start, stop)[1]
@@ -145,9 +131,7 @@ class Halved(Rows):
 
     def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
         batch, channels, height, width = source.shape
-        super().__init__(
-            (batch, channels, height // 2, width // 2), source.itemsize, 2 * source.row_nbytes
-        )
+        super().__init__((batch, channels, height // 2, width // 2))
         self._source, self._conv = source, conv
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -161,11 +145,7 @@ class Doubled(Rows):
 
     def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
         batch, _, height, width = source.shape
-        super().__init__(
-            (batch, conv.out_channels, 2 * height, 2 * width),
-            source.itemsize,
-            source.row_nbytes // 2,
-        )
+        super().__init__((batch, conv.out_channels, 2 * height, 2 * width))
         self._source, self._conv = source, conv
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -174,21 +154,17 @@ class Doubled(Rows):
         return self._conv(x)[:, :, start - 2 * first : stop - 2 * first]
 
 
-def keep(source: Rows, room: int) -> Kept:
-    """The whole feature map, computed in strips that take ``room`` bytes, about, while they are made."""
+def keep(source: Rows, at_once: int) -> Kept:
+    """The whole feature map, computed ``at_once`` rows at once."""
     values: Tensor | None = None
-    for start, stop in strips(source.shape[2], strip_rows(source, room)):
+    for start, stop in strips(source.shape[2], at_once):
         part = source.rows(start, stop)
         if values is None:
             values = torch.empty(source.shape, dtype=part.dtype, device=part.device)
         values[:, :, start:stop] = part
+        del part  # before the next one is made
     assert values is not None
     return Kept(values)
-
-
-def strip_rows(source: Rows, room: int) -> int:
-    """How many rows to compute at once, so that they and what they are made from fit in ``room``."""
-    return max(1, room // (LIVE_STRIPS * source.row_nbytes))
 
 
 def strips(height: int, strip: int) -> Iterator[tuple[int, int]]:
@@ -197,16 +173,16 @@ def strips(height: int, strip: int) -> Iterator[tuple[int, int]]:
         yield start, min(height, start + strip)
 
 
-def affine(source: Rows, norm: nn.GroupNorm, room: int) -> tuple[Tensor, Tensor]:
+def affine(source: Rows, norm: nn.GroupNorm, at_once: int) -> tuple[Tensor, Tensor]:
     """What a norm over the whole map multiplies and adds, [B, C, 1, 1] float32 each.
 
+    ``at_once`` is a multiple of `STATISTICS_ROWS`.
     The statistics of fixed blocks are merged in float64 (Chan, Golub and LeVeque, 1983).
     """
     batch, channels, height, _ = source.shape
     groups = norm.num_groups
     count = 0.0
     mean = squares = torch.zeros(batch, groups, dtype=torch.float64)
-    at_once = max(1, strip_rows(source, room) // STATISTICS_ROWS) * STATISTICS_ROWS
     for start, stop in strips(height, at_once):
         part = source.rows(start, stop)
         for first, last in strips(stop - start, STATISTICS_ROWS):
@@ -217,6 +193,7 @@ def affine(source: Rows, norm: nn.GroupNorm, room: int) -> tuple[Tensor, Tensor]
             delta = middle - mean
             squares = squares + spread.double().cpu() * added + delta**2 * (count * added / total)
             mean, count = mean + delta * (added / total), total
+        del part, block  # before the next ones are made
     inverse = (squares / count + norm.eps).rsqrt()
     each = channels // groups
     scale = norm.weight.double().cpu() * inverse.repeat_interleave(each, 1)

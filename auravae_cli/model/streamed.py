@@ -1,25 +1,21 @@
 """The encoder and the decoder within a budget of memory: the same result as the plain run.
 
-Feature maps are kept while the budget lasts, and otherwise computed again as they are needed (see
-`rows`). What is kept is freed as soon as nothing needs it.
+What is kept in memory, and in which strips all is computed, says a plan (see `stripplan`), made
+before the run from the sizes alone. What is not kept is computed again as it is needed (see `rows`),
+and what is kept is freed as soon as nothing needs it.
 """
 
 from __future__ import annotations
 
-import weakref
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auravae_cli.config import Architecture
 from auravae_cli.model.autoencoder import Decoder, Encoder, Level, Middle
 from auravae_cli.model.layers import HEAD_CHANNELS, AttentionBlock, ResnetBlock
 from auravae_cli.model.rows import (
-    LIVE_STRIPS,
-    STATISTICS_ROWS,
     Activated,
     Affine,
     Convolved,
@@ -30,92 +26,75 @@ from auravae_cli.model.rows import (
     Residual,
     Rows,
     keep,
-    strip_rows,
     strips,
 )
-
-LIVE_IN_ATTENTION = 6  # feature maps: input, keys, values, result, and strips
-HALO_ROWS = 16  # what a chain of convolutions adds to a strip, about
-
-
-@dataclass(frozen=True)
-class Least:
-    """The bytes without which a picture cannot be run: at the lowest resolution, and for strips."""
-
-    lowest: int
-    strip: int
-
-    @property
-    def total(self) -> int:
-        """Both together."""
-        return self.lowest + self.strip
-
-    @classmethod
-    def of(cls, architecture: Architecture, height: int, width: int, itemsize: int) -> Least:
-        """What a picture of ``height`` x ``width`` needs at least."""
-        cells = height * width // architecture.downsampling_factor**2
-        row = max(architecture.widths[:2]) * width * itemsize
-        return cls(
-            lowest=LIVE_IN_ATTENTION * architecture.widths[-1] * cells * itemsize,
-            strip=LIVE_STRIPS * (STATISTICS_ROWS + HALO_ROWS) * row,
-        )
+from auravae_cli.model.stripplan import NOT_KEPT, StripPlan
 
 
 class Streamer:
-    """Runs layers over `Rows` within ``budget`` bytes, a part of which is for the strips under way."""
+    """Runs one picture through the layers over `Rows`, as a plan says."""
 
-    def __init__(self, budget: int, least: Least) -> None:
-        self.strip = max(budget // 4, least.strip)
-        self._room = budget - self.strip
-        self._kept: weakref.WeakSet[Kept] = weakref.WeakSet()
+    def __init__(self, plan: StripPlan) -> None:
+        self._plan = iter(plan.rows)
+        # The map so far lies here alone: a name in a caller's frame would hold on to older ones.
+        self._x: Rows
 
     def encode(self, encoder: Encoder, images: Tensor) -> Tensor:
-        """[B, 3, H, W] => [B, C, H/f, W/f]."""
-        x: Rows = Convolved(Kept(images), encoder.conv_in)
+        """[1, 3, H, W] => [1, C, H/f, W/f]."""
+        self._x = Convolved(Kept(images), encoder.conv_in)
         for level in encoder.down:
-            x = self.level(cast(Level, level), x)
-        x = self.middle(encoder.mid, x)
-        return self.whole(Convolved(self.normed(x, encoder.norm_out), encoder.conv_out))
+            self._level(cast(Level, level))
+        self._middle(encoder.mid)
+        return self._out(encoder.norm_out, encoder.conv_out)
 
     def decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
-        """[B, C, h, w] => [B, 3, f*h, f*w]."""
-        x = self.middle(decoder.mid, Convolved(Kept(latents), decoder.conv_in))
+        """[1, C, h, w] => [1, 3, f*h, f*w]."""
+        self._x = Convolved(Kept(latents), decoder.conv_in)
+        self._middle(decoder.mid)
         for level in reversed(decoder.up):
-            x = self.level(cast(Level, level), x)
-        return self.whole(Convolved(self.normed(x, decoder.norm_out), decoder.conv_out))
+            self._level(cast(Level, level))
+        return self._out(decoder.norm_out, decoder.conv_out)
 
-    def level(self, level: Level, x: Rows) -> Rows:
+    def _level(self, level: Level) -> None:
         """The blocks of one resolution, and the step to the next."""
-        down = getattr(level, "downsample", None)
-        # The step down is what the rest is made of: room for it comes before anything above it.
-        reserve = 0 if down is None else x.nbytes // x.shape[1] * down.conv.out_channels // 4
         for block in level.block:
-            x = self.block(cast(ResnetBlock, block), x, reserve)
-        if down is not None:
-            return self.affordable(Halved(x, down.conv))
-        if hasattr(level, "upsample"):
-            return self.affordable(Doubled(x, level.upsample.conv))
-        return x
+            self._block(cast(ResnetBlock, block))
+        if hasattr(level, "downsample"):
+            self._x = Halved(self._x, level.downsample.conv)
+            self._keep_if_planned()
+        elif hasattr(level, "upsample"):
+            self._x = Doubled(self._x, level.upsample.conv)
+            self._keep_if_planned()
 
-    def middle(self, middle: Middle, x: Rows) -> Rows:
+    def _middle(self, middle: Middle) -> None:
         """Block, attention, block."""
-        x = self.attention(middle.attn_1, self.block(middle.block_1, x))
-        return self.block(middle.block_2, x)
+        self._block(middle.block_1)
+        self._attention(middle.attn_1)
+        self._block(middle.block_2)
 
-    def block(self, block: ResnetBlock, x: Rows, reserve: int = 0) -> Rows:
-        """A residual block, which keeps what there is room for beside ``reserve`` bytes."""
-        x = self.affordable(x, reserve)
-        hidden = self.affordable(Hidden(x, block, self.strip), reserve)
-        return self.affordable(Residual(x, hidden, block, self.strip), reserve)
+    def _block(self, block: ResnetBlock) -> None:
+        self._keep_if_planned()
+        hidden = self._kept_if_planned(Hidden(self._x, block, next(self._plan)))
+        self._x = Residual(self._x, hidden, block, next(self._plan))
+        del hidden
+        self._keep_if_planned()
 
-    def attention(self, block: AttentionBlock, x: Rows) -> Rows:
+    def _out(self, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
+        self._x = Activated(self._x, norm, next(self._plan))
+        result = keep(Convolved(self._x, conv), next(self._plan)).values
+        assert next(self._plan, None) is None  # the plan walked the same layers
+        return result
+
+    def _attention(self, block: AttentionBlock) -> None:
         """Keys and values of the whole picture in memory, queries and results in strips."""
-        source = Kept(self.whole(x))
-        norm = Affine(source, block.norm, self.strip)
+        if not isinstance(self._x, Kept):
+            self._x = keep(self._x, next(self._plan))
+        source = self._x
+        norm = Affine(source, block.norm, next(self._plan))
         batch, channels, height, width = source.shape
         heads = channels // HEAD_CHANNELS
         query, key, value = block.qkv.weight.chunk(3)
-        at_once = list(strips(height, strip_rows(source, self.strip)))
+        at_once = list(strips(height, next(self._plan)))
 
         def project(weight: Tensor, rows: tuple[int, int]) -> Tensor:
             """[B, heads, cells, 64]"""
@@ -134,22 +113,14 @@ class Streamer:
             attended = F.scaled_dot_product_attention(queries, keys, values)
             part = attended.transpose(2, 3).reshape(batch, channels, stop - start, width)
             result[:, :, start:stop] = block.proj_out(part).add_(source.rows(start, stop))
-        return self._remember(Kept(result))
+        self._x = Kept(result)
 
-    def normed(self, x: Rows, norm: nn.GroupNorm) -> Rows:
-        return Activated(x, norm, self.strip)
+    def _keep_if_planned(self) -> None:
+        self._x = self._kept_if_planned(self._x)
 
-    def affordable(self, x: Rows, reserve: int = 0) -> Rows:
-        """The same map, in memory if there is room beside what is kept already and ``reserve``."""
-        live = sum(kept.nbytes for kept in self._kept)
-        if isinstance(x, Kept) or live + x.nbytes + reserve > self._room:
+    def _kept_if_planned(self, x: Rows) -> Rows:
+        """The same map, in memory if the plan says so."""
+        if isinstance(x, Kept):
             return x
-        return self._remember(keep(x, self.strip))
-
-    def _remember(self, kept: Kept) -> Kept:
-        self._kept.add(kept)
-        return kept
-
-    def whole(self, x: Rows) -> Tensor:
-        """The map's values."""
-        return x.values if isinstance(x, Kept) else keep(x, self.strip).values
+        at_once = next(self._plan)
+        return x if at_once == NOT_KEPT else keep(x, at_once)

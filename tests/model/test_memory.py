@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from auravae_cli import memory
 from auravae_cli.codec import load_codec
 from auravae_cli.errors import ComputeError
-from auravae_cli.model import network
+from auravae_cli.model import plan
 from auravae_cli.model.layers import AttentionBlock
 
 PHOTO = np.zeros((16, 24, 3), np.uint8)
@@ -25,7 +25,7 @@ def test_attention_takes_the_path_of_bounded_memory():
 def test_a_picture_that_does_not_fit_is_refused_before_it_is_tried(monkeypatch):
     codec = load_codec("small", device="cpu")
     latent = codec.encode_image(PHOTO)
-    monkeypatch.setattr(network, "free_memory", lambda: 100_000)
+    monkeypatch.setattr(plan, "free_memory", lambda: 100_000)
     for run in (lambda: codec.encode_image(PHOTO), lambda: codec.decode_latent(latent)):
         with pytest.raises(ComputeError, match=r"not enough memory.*--resize"):
             run()
@@ -35,14 +35,15 @@ def test_what_fits_alone_runs_in_parts(monkeypatch):
     codec = load_codec("small", device="cpu")
     images = np.random.default_rng(0).uniform(-1, 1, (3, 3, 16, 16)).astype(np.float32)
     whole = codec.encode(images)
-    one = 16 * 16 * 96 * 4 * network.LIVE_FEATURES / network.SHARE_OF_FREE
-    monkeypatch.setattr(network, "free_memory", lambda: int(one) + 1)
+    one = codec.autoencoder.plan("encoder", 1, 16, 16).memory
+    assert codec.autoencoder.plan("encoder", 3, 16, 16).memory > one
+    monkeypatch.setattr(plan, "free_memory", lambda: int(one / plan.SHARE_OF_FREE) + 1)
     np.testing.assert_allclose(codec.encode(images), whole, atol=1e-4)
 
 
 @pytest.mark.parametrize("free", [None, 1 << 50])
 def test_unknown_or_ample_memory_is_no_reason_to_refuse(monkeypatch, free):
-    monkeypatch.setattr(network, "free_memory", lambda: free)
+    monkeypatch.setattr(plan, "free_memory", lambda: free)
     assert load_codec("small", device="cpu").encode_image(PHOTO).records
 
 

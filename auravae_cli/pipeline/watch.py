@@ -1,0 +1,64 @@
+"""Predicted against measured: every batch of a real run is held against what was foretold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from auravae_cli.codec import Codec
+from auravae_cli.errors import AuraVaeError
+from auravae_cli.meter import Meter
+from auravae_cli.model.plan import Plan
+from auravae_cli.pipeline.batches import Outcome
+from auravae_cli.speed import Speeds, speed_key
+
+
+@dataclass
+class Watch:
+    """Measures batches of a ``command`` that runs ``parts`` of a model ``times`` times each.
+
+    Seconds are those from the prepared input to the written result; memory is that beside the
+    weights, at its highest.
+    """
+
+    command: str
+    parts: tuple[tuple[str, int], ...]
+    speeds: Speeds = field(default_factory=Speeds)
+
+    def run(
+        self, codec: Codec, size: tuple[int, int, int], work: Callable[[], Sequence[Outcome]]
+    ) -> list[Outcome]:
+        """``work()`` on a batch of (number, height, width) padded pixels, its outcomes told of it."""
+        plans: list[Plan] = []
+        with suppress(AuraVaeError):  # the run itself will say so
+            plans = [codec.autoencoder.plan(part, *size) for part, _ in self.parts]
+        key = speed_key(self.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
+        operations = operations_of(plans, self.parts, size[0])
+        predicted = self.speeds.seconds(key, operations)
+        with Meter(codec.device) as meter:
+            outcomes = work()
+        if plans and all(outcome.status == "done" for outcome in outcomes):
+            self.speeds.record(key, operations, meter.seconds)
+            self.speeds.save()
+        facts: dict[str, Any] = {
+            "tiles": max((plan.tiles for plan in plans), default=1),
+            "predicted": numbers(predicted, size[0], max((p.memory for p in plans), default=None)),
+            "measured": numbers(meter.seconds, size[0], meter.memory),
+        }
+        return [replace(outcome, details=outcome.details | facts) for outcome in outcomes]
+
+
+def operations_of(plans: Sequence[Plan], parts: tuple[tuple[str, int], ...], number: int) -> int:
+    """The operations on ``number`` pictures; plans may be for fewer, where not all fit together."""
+    return sum(
+        plan.flops // plan.batch * number * times
+        for plan, (_, times) in zip(plans, parts, strict=False)
+    )
+
+
+def numbers(seconds: float | None, number: int, memory: int | None) -> dict[str, float | int | None]:
+    """As they stand in JSON: the seconds of each of ``number`` pictures, the bytes of all."""
+    each = None if seconds is None else round(seconds / number, 4)
+    return {"seconds": each, "memory": memory}
