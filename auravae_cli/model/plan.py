@@ -26,6 +26,7 @@ from auravae_cli.model.stripplan import Search, StripPlan
 
 SHARE_OF_FREE = 0.8  # of the free memory that features may take
 ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
+LINEAR_STRIP = 32 << 20  # what the linear model takes for the rows under way, measured
 # Above what is counted: what the allocator leaves unused between blocks, and cannot give back.
 OVERHEAD = 8 << 20
 OVERHEAD_SHARE = 0.03
@@ -77,6 +78,14 @@ def plan_run(
         flops = batch * nominal_flops(architecture, part, height, width)
         return Plan(part, batch, height, width, memory, flops)
     return _plan_strips(architecture, part, size, arithmetic, _rounded(budget))
+
+
+def plan_linear(part: str, channels: int, size: tuple[int, int, int]) -> Plan:
+    """The plan of the linear model: a product of each block with each component, always whole."""
+    batch, height, width = size
+    numbers = batch * height * width * IMAGE_CHANNELS
+    memory = with_overhead(4 * numbers + LINEAR_STRIP)
+    return Plan(part, batch, height, width, memory, 2 * channels * numbers)
 
 
 def affordable_bytes(memory: int | None) -> int | None:

@@ -33,7 +33,7 @@ class Watch:
         """``work()`` on a batch of (number, height, width) padded pixels, its outcomes told of it."""
         plans: list[Plan] = []
         with suppress(AuraVaeError):  # the run itself will say so
-            plans = [codec.autoencoder.plan(part, *size) for part, _ in self.parts]
+            plans = [p for part, _ in self.parts if (p := codec.plan(part, *size)) is not None]
         key = speed_key(self.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
         operations = operations_of(plans, self.parts, size[0])
         predicted = self.speeds.seconds(key, operations)
@@ -58,7 +58,9 @@ def operations_of(plans: Sequence[Plan], parts: tuple[tuple[str, int], ...], num
     )
 
 
-def numbers(seconds: float | None, number: int, memory: int | None) -> dict[str, float | int | None]:
+def numbers(
+    seconds: float | None, number: int, memory: int | None
+) -> dict[str, float | int | None]:
     """As they stand in JSON: the seconds of each of ``number`` pictures, the bytes of all."""
     each = None if seconds is None else round(seconds / number, 4)
     return {"seconds": each, "memory": memory}

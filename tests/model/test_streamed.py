@@ -12,7 +12,7 @@ from auravae_cli.codec import load_codec
 from auravae_cli.imagefile import from_unit
 from auravae_cli.model import plan as plan_module, streamed
 from auravae_cli.model.operations import Arithmetic, layers
-from auravae_cli.model.plan import SHARE_OF_FREE, Plan, plan_run
+from auravae_cli.model.plan import SHARE_OF_FREE
 from auravae_cli.model.rows import (
     STATISTICS_ROWS,
     Convolved,
@@ -105,7 +105,9 @@ def test_every_layer_by_itself(height, strip):
             (Halved(Kept(x), down), down(nn.functional.pad(x, (0, 1, 0, 1)))),
             (Doubled(Kept(x), conv), conv(doubled)),
         ):
-            torch.testing.assert_close(keep_rows(rows, strip).values, expected, atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(
+                keep_rows(rows, strip).values, expected, atol=1e-6, rtol=1e-5
+            )
 
 
 def test_statistics_do_not_depend_on_the_strips_nor_lose_digits():
