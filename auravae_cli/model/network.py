@@ -14,10 +14,12 @@ from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, DeviceError
 from auravae_cli.memory import free_memory
 from auravae_cli.model.autoencoder import Decoder, Encoder
+from auravae_cli.model.buffers import Buffers
 from auravae_cli.model.streamed import Least, Streamer
 from auravae_cli.model.weights import load_networks
 
-LIVE_FEATURES = 10  # full-resolution feature maps in memory at once: 9 measured, with NNPACK's own
+LIVE_FEATURES = 10  # full-resolution feature maps in memory at once, in a plain run
+MOST_KEPT = 1 << 31  # bytes that stay ready for the next picture
 SHARE_OF_FREE = 0.8  # of the free memory that features may take
 ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -26,8 +28,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Network:
     """Encoder and decoder, or one of them, in a number format on a device.
 
-    A picture whose features do not fit into ``memory`` bytes is run in rows (see `streamed`): the
-    same result up to rounding.
+    On a CPU, and elsewhere where a picture's features do not fit into ``memory`` bytes, it runs in
+    strips of rows (see `streamed`): the same result up to rounding.
 
     Accepts numpy arrays and tensors of any device, and gives back the same kind, in float32.
     """
@@ -42,6 +44,7 @@ class Network:
     ) -> None:
         self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
         self.memory = memory
+        self._buffers = Buffers()
 
     def encode(self, images: Any) -> Any:
         """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
@@ -61,31 +64,35 @@ class Network:
 
         with torch.inference_mode():
             result = run_halving(forward, given)
+        if self._buffers.nbytes > MOST_KEPT:
+            self._buffers.clear()
         return result.cpu().numpy() if is_array else result.to(given.device)
 
     def _encode(self, images: Tensor) -> Tensor:
+        encoder = cast(Encoder, self.parts["encoder"])
         streamer = self._streamer(len(images), *images.shape[2:])
-        encoder = self.parts["encoder"]
-        return streamer.encode(cast(Encoder, encoder), images) if streamer else encoder(images)
+        return streamer.encode(encoder, images) if streamer else encoder(images)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        factor = self.architecture.downsampling_factor
-        height, width = latents.shape[2:]
-        streamer = self._streamer(len(latents), factor * height, factor * width)
-        decoder = self.parts["decoder"]
-        return streamer.decode(cast(Decoder, decoder), latents) if streamer else decoder(latents)
+        decoder = cast(Decoder, self.parts["decoder"])
+        height, width = (self.architecture.downsampling_factor * side for side in latents.shape[2:])
+        streamer = self._streamer(len(latents), height, width)
+        return streamer.decode(decoder, latents) if streamer else decoder(latents)
 
     def _streamer(self, batch: int, height: int, width: int) -> Streamer | None:
-        """What runs a picture that does not fit the memory; None where it does.
+        """What runs pictures in strips; None where they are run plainly.
 
         Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
         together.
         """
         budget = self._budget()
         features = batch * height * width * self.architecture.widths[0] * self.dtype.itemsize
-        if budget is None or LIVE_FEATURES * features <= budget:
+        on_cpu = self.device.type == "cpu"
+        if budget is None:
+            return Streamer(buffers=self._buffers) if on_cpu else None
+        if not on_cpu and LIVE_FEATURES * features <= budget:
             return None
-        if batch > 1:
+        if batch > 1 and LIVE_FEATURES * features > budget:
             raise torch.OutOfMemoryError("more than fits at once")
         least = Least.of(self.architecture, height, width, self.dtype.itemsize)
         if least.total > budget:
@@ -93,7 +100,7 @@ class Network:
                 f"not enough memory: {width} x {height} pixels take at least {_megabytes(least.total)}, "
                 f"and {_megabytes(budget)} may be used (--memory, or most of what is free); {ADVICE}"
             )
-        return Streamer(budget, least)
+        return Streamer(budget, least, self._buffers)
 
     def _budget(self) -> int | None:
         """The bytes that features may take; None where the machine does not tell."""
@@ -105,7 +112,7 @@ class Network:
             held -= torch.cuda.memory_allocated(self.device)
             return int((torch.cuda.mem_get_info(self.device)[0] + held) * SHARE_OF_FREE)
         free = free_memory() if self.device.type == "cpu" else None
-        return None if free is None else int(free * SHARE_OF_FREE)
+        return None if free is None else int((free + self._buffers.nbytes) * SHARE_OF_FREE)
 
 
 def _megabytes(size: int) -> str:

@@ -16,25 +16,23 @@ from torch.nn import functional as F
 
 from auravae_cli.config import Architecture
 from auravae_cli.model.autoencoder import Decoder, Encoder, Level, Middle
-from auravae_cli.model.layers import HEAD_CHANNELS, AttentionBlock, ResnetBlock
-from auravae_cli.model.rows import (
-    LIVE_STRIPS,
-    STATISTICS_ROWS,
+from auravae_cli.model.buffers import Buffers
+from auravae_cli.model.layers import HEAD_CHANNELS, NORM_GROUPS, AttentionBlock, ResnetBlock
+from auravae_cli.model.norms import BLOCK_ROWS
+from auravae_cli.model.rowlayers import (
     Activated,
-    Affine,
     Convolved,
     Doubled,
     Halved,
-    Hidden,
-    Kept,
     Residual,
-    Rows,
-    keep,
-    strip_rows,
-    strips,
+    first_half,
+    known_norm,
 )
+from auravae_cli.model.rows import LIVE_STRIPS, Kept, Rows, keep, strip_rows, strips
 
+NO_LIMIT = 1 << 62  # bytes
 LIVE_IN_ATTENTION = 6  # feature maps: input, keys, values, result, and strips
+STRIPS_ROOM = 1 << 26  # bytes that strips under way may take; more gains nothing
 HALO_ROWS = 16  # what a chain of convolutions adds to a strip, about
 
 
@@ -57,15 +55,24 @@ class Least:
         row = max(architecture.widths[:2]) * width * itemsize
         return cls(
             lowest=LIVE_IN_ATTENTION * architecture.widths[-1] * cells * itemsize,
-            strip=LIVE_STRIPS * (STATISTICS_ROWS + HALO_ROWS) * row,
+            strip=LIVE_STRIPS * min(BLOCK_ROWS + HALO_ROWS, height) * row,
         )
 
 
 class Streamer:
-    """Runs layers over `Rows` within ``budget`` bytes, a part of which is for the strips under way."""
+    """Runs layers over `Rows` within ``budget`` bytes, a part of which is for the strips under way.
 
-    def __init__(self, budget: int, least: Least) -> None:
-        self.strip = max(budget // 4, least.strip)
+    Without a budget every map is kept.
+    """
+
+    def __init__(
+        self,
+        budget: int = NO_LIMIT,
+        least: Least | None = None,
+        buffers: Buffers | None = None,
+    ) -> None:
+        self._buffers = buffers or Buffers()
+        self.strip = max(min(budget // 4, STRIPS_ROOM), least.strip if least else 0)
         self._room = budget - self.strip
         self._kept: weakref.WeakSet[Kept] = weakref.WeakSet()
 
@@ -75,14 +82,14 @@ class Streamer:
         for level in encoder.down:
             x = self.level(cast(Level, level), x)
         x = self.middle(encoder.mid, x)
-        return self.whole(Convolved(self.normed(x, encoder.norm_out), encoder.conv_out))
+        return self.last(x, encoder.norm_out, encoder.conv_out)
 
     def decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
         """[B, C, h, w] => [B, 3, f*h, f*w]."""
         x = self.middle(decoder.mid, Convolved(Kept(latents), decoder.conv_in))
         for level in reversed(decoder.up):
             x = self.level(cast(Level, level), x)
-        return self.whole(Convolved(self.normed(x, decoder.norm_out), decoder.conv_out))
+        return self.last(x, decoder.norm_out, decoder.conv_out)
 
     def level(self, level: Level, x: Rows) -> Rows:
         """The blocks of one resolution, and the step to the next."""
@@ -92,9 +99,9 @@ class Streamer:
         for block in level.block:
             x = self.block(cast(ResnetBlock, block), x, reserve)
         if down is not None:
-            return self.affordable(Halved(x, down.conv))
+            return self.affordable(Halved(x, down.conv), spent=x)
         if hasattr(level, "upsample"):
-            return self.affordable(Doubled(x, level.upsample.conv))
+            return self.affordable(Doubled(x, level.upsample.conv), spent=x)
         return x
 
     def middle(self, middle: Middle, x: Rows) -> Rows:
@@ -105,51 +112,71 @@ class Streamer:
     def block(self, block: ResnetBlock, x: Rows, reserve: int = 0) -> Rows:
         """A residual block, which keeps what there is room for beside ``reserve`` bytes."""
         x = self.affordable(x, reserve)
-        hidden = self.affordable(Hidden(x, block, self.strip), reserve)
-        return self.affordable(Residual(x, hidden, block, self.strip), reserve)
+        norm = known_norm(x, block.norm1, self.strip)
+        hidden = self.affordable(first_half(block, x, norm), reserve)
+        result = Residual(x, hidden, block, norm, self.strip)
+        if not (isinstance(x, Kept) and isinstance(hidden, Kept)):
+            return self.affordable(result, reserve)
+        if result.shape != x.shape:
+            result_kept = self.affordable(result, reserve, spent=x)
+        else:
+            result_kept = self._remember(keep(result, self.strip, NORM_GROUPS, values=x.values))
+        if isinstance(result_kept, Kept):
+            self._buffers.give(hidden.values)
+        return result_kept
 
     def attention(self, block: AttentionBlock, x: Rows) -> Rows:
         """Keys and values of the whole picture in memory, queries and results in strips."""
-        source = Kept(self.whole(x))
-        norm = Affine(source, block.norm, self.strip)
+        source = x if isinstance(x, Kept) else self._remember(keep(x, self.strip, NORM_GROUPS))
+        norm = known_norm(source, block.norm, self.strip)
         batch, channels, height, width = source.shape
         heads = channels // HEAD_CHANNELS
-        query, key, value = block.qkv.weight.chunk(3)
+        weights = [w.flatten(1).expand(batch, -1, -1) for w in block.qkv.weight.chunk(3)]
+        out = block.proj_out.weight.flatten(1).expand(batch, -1, -1)
         at_once = list(strips(height, strip_rows(source, self.strip)))
 
         def project(weight: Tensor, rows: tuple[int, int]) -> Tensor:
-            """[B, heads, cells, 64]"""
-            projected = F.conv2d(norm(source.rows(*rows)), weight)
-            return projected.reshape(batch, heads, HEAD_CHANNELS, -1).transpose(2, 3)
+            """[B, heads, cells, 64], each head's channels side by side, as the fast kernel needs."""
+            cells = norm(source.rows(*rows)).flatten(2).transpose(1, 2)
+            return (cells @ weight.transpose(1, 2)).unflatten(2, (heads, -1)).transpose(1, 2)
 
-        shape = (batch, heads, height * width, HEAD_CHANNELS)
-        keys, values = (source.values.new_empty(shape) for _ in range(2))
+        shape = (batch, height * width, heads, HEAD_CHANNELS)
+        keys, values = (source.values.new_empty(shape).transpose(1, 2) for _ in range(2))
         for start, stop in at_once:
             cells = slice(start * width, stop * width)
-            keys[:, :, cells] = project(key, (start, stop))
-            values[:, :, cells] = project(value, (start, stop))
+            for kept, weight in zip((keys, values), weights[1:], strict=True):
+                kept[:, :, cells] = project(weight, (start, stop))
         result = torch.empty_like(source.values)
         for start, stop in at_once:
-            queries = project(query, (start, stop)).contiguous()
+            queries = project(weights[0], (start, stop))
             attended = F.scaled_dot_product_attention(queries, keys, values)
-            part = attended.transpose(2, 3).reshape(batch, channels, stop - start, width)
-            result[:, :, start:stop] = block.proj_out(part).add_(source.rows(start, stop))
+            changed = out @ attended.transpose(1, 2).flatten(2).transpose(1, 2)
+            rows = source.rows(start, stop)
+            torch.add(changed.view_as(rows), rows, out=result[:, :, start:stop])
         return self._remember(Kept(result))
 
-    def normed(self, x: Rows, norm: nn.GroupNorm) -> Rows:
-        return Activated(x, norm, self.strip)
+    def last(self, x: Rows, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
+        """Norm, SiLU, and the convolution that gives the result."""
+        activated = Activated(x, known_norm(x, norm, self.strip))
+        result = keep(Convolved(activated, conv), self.strip).values
+        if isinstance(x, Kept):
+            self._buffers.give(x.values)
+        return result
 
-    def affordable(self, x: Rows, reserve: int = 0) -> Rows:
-        """The same map, in memory if there is room beside what is kept already and ``reserve``."""
-        live = sum(kept.nbytes for kept in self._kept)
+    def affordable(self, x: Rows, reserve: int = 0, spent: Rows | None = None) -> Rows:
+        """The same map, in memory if there is room beside what is kept already and ``reserve``.
+
+        ``spent`` is what only ``x`` needs, no longer so if that is in memory.
+        """
+        live = sum(kept.values.untyped_storage().nbytes() for kept in self._kept)
         if isinstance(x, Kept) or live + x.nbytes + reserve > self._room:
             return x
-        return self._remember(keep(x, self.strip))
+        values = self._buffers.take(x, self._room - live)
+        kept = self._remember(keep(x, self.strip, NORM_GROUPS, values))
+        if isinstance(spent, Kept):
+            self._buffers.give(spent.values)
+        return kept
 
     def _remember(self, kept: Kept) -> Kept:
         self._kept.add(kept)
         return kept
-
-    def whole(self, x: Rows) -> Tensor:
-        """The map's values."""
-        return x.values if isinstance(x, Kept) else keep(x, self.strip).values

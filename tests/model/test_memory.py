@@ -12,6 +12,8 @@ from auravae_cli.codec import load_codec
 from auravae_cli.errors import ComputeError
 from auravae_cli.model import network
 from auravae_cli.model.layers import AttentionBlock
+from auravae_cli.model.rows import Kept
+from auravae_cli.model.streamed import Streamer
 
 PHOTO = np.zeros((16, 24, 3), np.uint8)
 
@@ -19,7 +21,8 @@ PHOTO = np.zeros((16, 24, 3), np.uint8)
 def test_attention_takes_the_path_of_bounded_memory():
     """Where the inputs do not suit it, torch falls back in silence; here it may not."""
     with torch.inference_mode(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        assert AttentionBlock(128)(torch.ones(1, 128, 4, 6)).shape == (1, 128, 4, 6)
+        block, x = AttentionBlock(128), torch.randn(2, 128, 4, 6)
+        torch.testing.assert_close(Streamer().attention(block, Kept(x)).rows(0, 4), block(x))
 
 
 def test_a_picture_that_does_not_fit_is_refused_before_it_is_tried(monkeypatch):
