@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -17,10 +18,26 @@ import torch
 _here = threading.local()
 
 
+@contextmanager
+def crew() -> Iterator[None]:
+    """Within it work is shared by strips, not by operations.
+
+    The caller's own operations run alone, too: torch's threads would go on spinning for a while
+    after each of them, and hold up the strips.
+    """
+    given = torch.get_num_threads()
+    _here.threads = given
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        del _here.threads
+        torch.set_num_threads(given)
+
+
 def num_threads(device: torch.device) -> int:
-    """How many strips of rows to compute at once: as many as torch has threads, on a CPU."""
-    on_cpu = device.type == "cpu" and not getattr(_here, "is_in_crew", False)
-    return torch.get_num_threads() if on_cpu else 1
+    """How many tasks to run at once: within `crew`, on a CPU, as many as torch has threads."""
+    return getattr(_here, "threads", 1) if device.type == "cpu" else 1
 
 
 def run_all(tasks: Iterable[Callable[[], None]], threads: int) -> None:
@@ -30,7 +47,7 @@ def run_all(tasks: Iterable[Callable[[], None]], threads: int) -> None:
         for task in tasks:
             task()
         return
-    futures = [_crew(threads).submit(_infer, task) for task in tasks]
+    futures = [_pool(threads).submit(_infer, task) for task in tasks]
     try:
         for future in futures:
             future.result()
@@ -45,13 +62,12 @@ def _infer(task: Callable[[], None]) -> None:
 
 
 @cache
-def _crew(size: int) -> ThreadPoolExecutor:
+def _pool(size: int) -> ThreadPoolExecutor:
     """The threads; each runs torch's operations alone."""
-    given = torch.get_num_threads()
+    callers = torch.get_num_threads()
     all_ready = threading.Barrier(size)
 
     def join() -> None:
-        _here.is_in_crew = True
         torch.get_num_threads()  # or the first operation here would set the number once more
         torch.set_num_threads(1)  # holds for this thread, and for those that use torch from now on
         all_ready.wait()
@@ -59,9 +75,9 @@ def _crew(size: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(size, "auravae-strip", initializer=join)
     for future in [pool.submit(all_ready.wait) for _ in range(size)]:
         future.result()
-    torch.set_num_threads(given)
+    torch.set_num_threads(callers)
     return pool
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_crew.cache_clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

@@ -65,7 +65,7 @@ class Residual(Rows):
             return
         changed = convolve_inner(self._block.conv2, window, self._bias).flatten(2)
         weight = self._shortcut.weight.flatten(1).expand(len(changed), -1, -1)
-        out.copy_(torch.baddbmm(changed, weight, x.flatten(2)).view_as(out))
+        out.copy_(changed.baddbmm_(weight, x.flatten(2)).view_as(out))
 
 
 def first_half(block: ResnetBlock, source: Rows, norm: Affine) -> Rows:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from auravae_cli.config import Architecture
 from auravae_cli.model.autoencoder import Decoder, Encoder, Level, Middle
 from auravae_cli.model.buffers import Buffers
+from auravae_cli.model.crew import crew, num_threads, run_all
 from auravae_cli.model.layers import HEAD_CHANNELS, NORM_GROUPS, AttentionBlock, ResnetBlock
 from auravae_cli.model.norms import BLOCK_ROWS
 from auravae_cli.model.rowlayers import (
@@ -78,6 +80,10 @@ class Streamer:
 
     def encode(self, encoder: Encoder, images: Tensor) -> Tensor:
         """[B, 3, H, W] => [B, C, H/f, W/f]."""
+        with crew():
+            return self._encode(encoder, images)
+
+    def _encode(self, encoder: Encoder, images: Tensor) -> Tensor:
         x: Rows = Convolved(Kept(images), encoder.conv_in)
         for level in encoder.down:
             x = self.level(cast(Level, level), x)
@@ -86,6 +92,10 @@ class Streamer:
 
     def decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
         """[B, C, h, w] => [B, 3, f*h, f*w]."""
+        with crew():
+            return self._decode(decoder, latents)
+
+    def _decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
         x = self.middle(decoder.mid, Convolved(Kept(latents), decoder.conv_in))
         for level in reversed(decoder.up):
             x = self.level(cast(Level, level), x)
@@ -133,26 +143,31 @@ class Streamer:
         heads = channels // HEAD_CHANNELS
         weights = [w.flatten(1).expand(batch, -1, -1) for w in block.qkv.weight.chunk(3)]
         out = block.proj_out.weight.flatten(1).expand(batch, -1, -1)
-        at_once = list(strips(height, strip_rows(source, self.strip)))
+        shape = (batch, height * width, heads, HEAD_CHANNELS)
+        keys, values = (source.values.new_empty(shape).transpose(1, 2) for _ in range(2))
+        result = torch.empty_like(source.values)
 
         def project(weight: Tensor, rows: tuple[int, int]) -> Tensor:
             """[B, heads, cells, 64], each head's channels side by side, as the fast kernel needs."""
             cells = norm(source.rows(*rows)).flatten(2).transpose(1, 2)
             return (cells @ weight.transpose(1, 2)).unflatten(2, (heads, -1)).transpose(1, 2)
 
-        shape = (batch, height * width, heads, HEAD_CHANNELS)
-        keys, values = (source.values.new_empty(shape).transpose(1, 2) for _ in range(2))
-        for start, stop in at_once:
+        def look_up(start: int, stop: int) -> None:
             cells = slice(start * width, stop * width)
-            for kept, weight in zip((keys, values), weights[1:], strict=True):
-                kept[:, :, cells] = project(weight, (start, stop))
-        result = torch.empty_like(source.values)
-        for start, stop in at_once:
+            keys[:, :, cells] = project(weights[1], (start, stop))
+            values[:, :, cells] = project(weights[2], (start, stop))
+
+        def attend(start: int, stop: int) -> None:
             queries = project(weights[0], (start, stop))
             attended = F.scaled_dot_product_attention(queries, keys, values)
             changed = out @ attended.transpose(1, 2).flatten(2).transpose(1, 2)
             rows = source.rows(start, stop)
             torch.add(changed.view_as(rows), rows, out=result[:, :, start:stop])
+
+        threads = num_threads(source.device)
+        at_once = min(strip_rows(source, self.strip // threads), -(-height // threads))
+        for step in (look_up, attend):
+            run_all([partial(step, *rows) for rows in strips(height, at_once)], threads)
         return self._remember(Kept(result))
 
     def last(self, x: Rows, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:

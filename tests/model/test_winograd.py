@@ -40,7 +40,7 @@ def test_it_errs_less_than_anybody_sees(shape, calls):
         pytest.skip("no NNPACK for this processor")
     torch.manual_seed(0)
     conv, x = conv3x3(32, 48), torch.randn(shape)
-    with torch.inference_mode():
+    with torch.inference_mode(), crew.crew():
         for given in (x, x.to(memory_format=torch.channels_last), x[:, :, ::1].flip(2)):
             expected = direct(conv, given)
             assert (convolve_inner(conv, given) - expected).norm() < 2e-5 * expected.norm()
