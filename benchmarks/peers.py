@@ -135,7 +135,8 @@ def diffusers_model(architecture: Architecture, part: str) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from diffusers import AutoencoderKL
-    model = AutoencoderKL(
+    build: Any = AutoencoderKL
+    model = build(
         block_out_channels=architecture.widths,
         down_block_types=("DownEncoderBlock2D",) * len(architecture.widths),
         up_block_types=("UpDecoderBlock2D",) * len(architecture.widths),
