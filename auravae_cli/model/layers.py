@@ -6,16 +6,12 @@ of cloneofsimo/vqgan-training at commit 03e04401, itself FLUX's autoencoder with
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 NORM_GROUPS = 32
 HEAD_CHANNELS = 64
-WINOGRAD_CHANNELS = 16  # the least, in and out, and
-WINOGRAD_SIDE = 8  # the least height and width, for which Winograd's method pays
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -23,53 +19,9 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
 
 
-class Conv3x3(nn.Conv2d):
-    """A convolution that keeps the size, with a border of zeros.
-
-    On a CPU in float32, without gradients, Winograd's method takes half the time of oneDNN's direct
-    one: NNPACK's F(6x6, 3x3), which comes with torch. It errs by some 1e-5 of the features' size,
-    a hundredth of what an 8-bit step is.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, kernel_size=3, padding=1)
-        # With few channels the transforms cost more than the products that they save.
-        self._is_wide = min(channels_in, channels_out) >= WINOGRAD_CHANNELS
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self._is_wide and suits_winograd(x):
-            return torch._nnpack_spatial_convolution(x.contiguous(), self.weight, self.bias, 1)
-        return super().forward(x)
-
-
-def suits_winograd(x: Tensor) -> bool:
-    """Whether NNPACK takes such features, and pays for them."""
-    return (
-        x.dtype == torch.float32
-        and x.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and len(x) > 0
-        and min(x.shape[2:]) >= WINOGRAD_SIDE
-        and has_nnpack()
-    )
-
-
-@cache
-def has_nnpack() -> bool:
-    """Whether this torch has NNPACK, and NNPACK likes this processor."""
-    try:
-        if not torch._nnpack_available():  # which also makes it ready
-            return False
-        x = torch.ones(1, 16, 16, 16)
-        torch._nnpack_spatial_convolution(x, torch.ones(16, 16, 3, 3), None, 1)
-    except (AttributeError, RuntimeError):
-        return False
-    return True
-
-
 def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
     """A convolution that keeps the size, with a border of zeros."""
-    return Conv3x3(channels_in, channels_out)
+    return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
 
 
 def silu(x: Tensor) -> Tensor:

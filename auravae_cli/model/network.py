@@ -14,7 +14,7 @@ from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, DeviceError
 from auravae_cli.memory import return_what_is_freed
 from auravae_cli.model.autoencoder import Decoder, Encoder
-from auravae_cli.model.layers import has_nnpack
+from auravae_cli.model.buffers import Buffers
 from auravae_cli.model.operations import Arithmetic
 from auravae_cli.model.plan import (
     ADVICE,
@@ -27,15 +27,17 @@ from auravae_cli.model.plan import (
 )
 from auravae_cli.model.streamed import Streamer
 from auravae_cli.model.weights import load_networks
+from auravae_cli.model.winograd import has_nnpack
 
+MOST_KEPT = 1 << 31  # bytes that stay ready for the next picture
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Network:
     """Encoder and decoder, or one of them, in a number format on a device.
 
-    A picture whose features do not fit into ``memory`` bytes is run in rows (see `streamed`): the
-    same result up to rounding.
+    On a CPU, and elsewhere where a picture's features do not fit into ``memory`` bytes, it runs in
+    strips of rows (see `streamed`): the same result up to rounding.
 
     Accepts numpy arrays and tensors of any device, and gives back the same kind, in float32.
     """
@@ -50,6 +52,7 @@ class Network:
     ) -> None:
         self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
         self.memory = memory
+        self._buffers = Buffers()
         if memory is not None:
             return_what_is_freed()
 
@@ -71,7 +74,20 @@ class Network:
 
         with torch.inference_mode():
             result = run_halving(forward, given)
+        if self._buffers.nbytes > MOST_KEPT:
+            self._buffers.clear()
         return result.cpu().numpy() if is_array else result.to(given.device)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        encoder = cast(Encoder, self.parts["encoder"])
+        streamer = self._streamer("encoder", len(images), *images.shape[2:])
+        return streamer.encode(encoder, images) if streamer else encoder(images)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        decoder = cast(Decoder, self.parts["decoder"])
+        height, width = (self.architecture.downsampling_factor * side for side in latents.shape[2:])
+        streamer = self._streamer("decoder", len(latents), height, width)
+        return streamer.decode(decoder, latents) if streamer else decoder(latents)
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         """How pictures of ``height`` x ``width`` pixels run, together where they fit together.
@@ -79,61 +95,53 @@ class Network:
         Raises ComputeError where not even one of them fits.
         """
         while True:
-            plan = self._plan(part, batch, height, width)
+            plan = self._plan(batch, height, width, part)
             if isinstance(plan, Plan):
                 return plan
             if batch == 1:
                 raise ComputeError(refusal(plan, height, width, self._budget()))
             batch -= batch // 2
 
-    def _encode(self, images: Tensor) -> Tensor:
-        strips = self._strips("encoder", len(images), *images.shape[2:])
-        encoder = cast(Encoder, self.parts["encoder"])
-        return strips.encode(encoder, images) if strips else encoder(images)
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        factor = self.architecture.downsampling_factor
-        height, width = latents.shape[2:]
-        strips = self._strips("decoder", len(latents), factor * height, factor * width)
-        decoder = cast(Decoder, self.parts["decoder"])
-        return strips.decode(decoder, latents) if strips else decoder(latents)
-
-    def _strips(self, part: str, batch: int, height: int, width: int) -> Streamer | None:
-        """What runs a picture that does not fit the memory; None where it does.
+    def _streamer(self, part: str, batch: int, height: int, width: int) -> Streamer | None:
+        """What runs pictures in strips; None where they are run plainly.
 
         Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
         together.
         """
-        plan = self._plan(part, batch, height, width)
+        plan = self._plan(batch, height, width, part)
         if isinstance(plan, Unaffordable) and batch > 1:
             raise torch.OutOfMemoryError("more than fits at once")
         if isinstance(plan, Unaffordable):
             raise ComputeError(refusal(plan, height, width, self._budget()))
         if plan.strips is None:
             return None
-        return_what_is_freed()
-        return Streamer(plan.strips)
+        if plan.tiles > 1:
+            return_what_is_freed()
+        if self._buffers.nbytes > plan.strips.room:
+            self._buffers.clear()
+        return Streamer(plan.strips, self._buffers)
 
-    def _plan(self, part: str, batch: int, height: int, width: int) -> Plan | Unaffordable:
+    def _plan(self, batch: int, height: int, width: int, part: str) -> Plan | Unaffordable:
         size = (batch, height, width)
-        return plan_run(self.architecture, part, size, self.arithmetic, self._budget())
+        return plan_run(self.architecture, part, size, self._arithmetic(), self._budget())
 
-    @property
-    def arithmetic(self) -> Arithmetic:
+    def _arithmetic(self) -> Arithmetic:
         """How this device computes in this format."""
-        winograd = self.device.type == "cpu" and self.dtype == torch.float32 and has_nnpack()
-        return Arithmetic(self.dtype.itemsize, winograd)
+        if self.device.type != "cpu":
+            return Arithmetic(self.dtype.itemsize, winograd=False, is_plain=True)
+        winograd = self.dtype == torch.float32 and has_nnpack()
+        return Arithmetic(self.dtype.itemsize, winograd, torch.get_num_threads())
 
     def _budget(self) -> int | None:
         """The bytes that features may take; None where the machine does not tell."""
-        if self.memory is not None or self.device.type == "cpu":
-            return affordable_bytes(self.memory)
-        if self.device.type == "cuda":
+        if self.memory is None and self.device.type == "cuda":
             # What torch holds and does not use is free for it, too.
             held = torch.cuda.memory_reserved(self.device)
             held -= torch.cuda.memory_allocated(self.device)
             return int((torch.cuda.mem_get_info(self.device)[0] + held) * SHARE_OF_FREE)
-        return None
+        if self.memory is None and self.device.type != "cpu":
+            return None
+        return affordable_bytes(self.memory, self._buffers.nbytes)
 
 
 def run_halving(function: Any, batch: Tensor) -> Tensor:

@@ -14,10 +14,11 @@ from auravae_cli.config import IMAGE_CHANNELS, Architecture
 
 PARTS = ("encoder", "decoder")
 
-WINOGRAD_CHANNELS = 16  # as in `layers`: the least, in and out, and
-WINOGRAD_SIDE = 8  # the least height and width, for which Winograd's method pays
-WINOGRAD_TILE = 6  # pixels of the result along each axis of a tile, and
-WINOGRAD_NUMBERS = 64  # what each becomes, for every channel in and out
+TILE_ROWS = 6  # of the output, that are computed together: strips of whole tiles give the same bits
+LEAST_CHANNELS = 16  # in, and
+LEAST_SIDE = 8  # height and width, for which Winograd's transforms cost less than what they save
+TILE_NUMBERS = 64  # what NNPACK makes of a tile, for every channel in and out, and of each kernel
+KERNEL_CHANNELS = 140  # in, at once, whose kernels NNPACK holds transformed
 
 CONV, BLOCK, ATTENTION, DOWN, UP, OUT = "conv", "block", "attention", "down", "up", "out"
 
@@ -38,26 +39,30 @@ class Layer:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How a device computes: the bytes of a number, and whether by Winograd's method (NNPACK)."""
+    """How a device computes: the bytes of a number, whether by Winograd's method, in how many threads.
+
+    ``is_plain`` says that layers run on the whole picture where that fits, as on GPUs.
+    """
 
     itemsize: int = 4
     winograd: bool = True
+    threads: int = 1
+    is_plain: bool = False
 
-    def is_winograd(self, channels_in: int, channels_out: int, height: int, width: int) -> bool:
-        """Whether a 3x3 convolution that keeps the size takes it."""
-        wide = min(channels_in, channels_out) >= WINOGRAD_CHANNELS
-        return self.winograd and wide and min(height, width) >= WINOGRAD_SIDE
+    def is_winograd(self, channels_in: int, height: int, width: int) -> bool:
+        """Whether NNPACK computes a 3x3 convolution of so many rows and columns, as `winograd` has it."""
+        return self.winograd and channels_in >= LEAST_CHANNELS and min(height, width) >= LEAST_SIDE
 
     def workspace(self, channels_in: int, channels_out: int, height: int, width: int) -> int:
-        """What NNPACK takes for the transformed tiles of one picture, and keeps from then on."""
-        if not self.is_winograd(channels_in, channels_out, height, width):
-            return 0
-        tiles = -(-height // WINOGRAD_TILE) * -(-width // WINOGRAD_TILE)
-        return WINOGRAD_NUMBERS * self.itemsize * tiles * (channels_in + channels_out)
+        """What NNPACK takes for tiles and kernels, and keeps from then on, in each thread."""
+        tiles = -(-height // TILE_ROWS) * -(-width // TILE_ROWS)
+        kernels = min(channels_in, KERNEL_CHANNELS) * channels_out
+        return TILE_NUMBERS * self.itemsize * (tiles * (channels_in + channels_out) + kernels)
 
-    def reordered(self, channels_in: int, channels_out: int, pixels: int) -> int:
-        """What any other convolution takes for its input or output in an order of its own."""
-        return self.itemsize * pixels * max(channels_in, channels_out)
+    def reordered(self, kernel: int, channels_in: int, channels_out: int, pixels: int) -> int:
+        """What any other convolution takes for weights, and input or output, in orders of its own."""
+        weights = kernel**2 * channels_in * channels_out
+        return self.itemsize * (weights + pixels * max(channels_in, channels_out))
 
 
 def layers(architecture: Architecture, part: str) -> Iterator[Layer]:

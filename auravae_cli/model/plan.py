@@ -1,7 +1,7 @@
 """What a run takes before it is run: memory, strips and operations, by arithmetic alone. No torch.
 
-A run that fits is plain: every layer on the whole picture. One that does not is streamed: in strips
-of rows, with the maps in memory and the strips that its plan says (see `stripplan` and `streamed`).
+On a CPU a network runs in strips of rows, with the maps in memory that its plan says (see `stripplan`
+and `streamed`). On a GPU a run that fits is plain: every layer on the whole picture.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from auravae_cli.memory import free_memory
 from auravae_cli.model.operations import (
     ATTENTION,
     BLOCK,
+    CONV,
     DOWN,
     OUT,
     UP,
@@ -29,7 +30,7 @@ ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the mod
 LINEAR_STRIP = 32 << 20  # what the linear model takes for the rows under way, measured
 # Above what is counted: what the allocator leaves unused between blocks, and cannot give back.
 OVERHEAD = 8 << 20
-OVERHEAD_SHARE = 0.03
+OVERHEAD_SHARE = 0.06
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Plan:
 
     @property
     def tiles(self) -> int:
-        """Into how many strips of rows the picture is cut, at most; 1 for a plain run."""
-        return 1 if self.strips is None else self.strips.most
+        """Into how many strips a map is cut that is computed more than once; 1 where none is."""
+        return 1 if self.strips is None else self.strips.tiles
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,51 @@ def plan_run(
 
     ``budget`` is what it may take in bytes; None where that is not known.
     """
+    plan = _ample_plan(architecture, part, size, arithmetic)
+    if budget is None or plan.memory <= budget:
+        return plan
+    return _tight_plan(architecture, part, size, arithmetic, _rounded(budget))
+
+
+@lru_cache(maxsize=256)
+def _ample_plan(
+    architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
+) -> Plan:
+    """The plan where memory is no matter."""
     batch, height, width = size
-    memory = with_overhead(plain_peak(architecture, part, size, arithmetic))
-    if budget is None or memory <= budget:
+    if arithmetic.is_plain:
         flops = batch * nominal_flops(architecture, part, height, width)
-        return Plan(part, batch, height, width, memory, flops)
-    return _plan_strips(architecture, part, size, arithmetic, _rounded(budget))
+        peak = plain_peak(architecture, part, size, arithmetic)
+        return Plan(part, batch, height, width, with_overhead(peak), flops)
+    strips = _search(architecture, part, size, arithmetic).everything_kept()
+    memory = with_overhead(strips.peak + ends(architecture, part, size, arithmetic))
+    return Plan(part, batch, height, width, memory, strips.flops, strips)
+
+
+@lru_cache(maxsize=256)
+def _tight_plan(
+    architecture: Architecture,
+    part: str,
+    size: tuple[int, int, int],
+    arithmetic: Arithmetic,
+    budget: int,
+) -> Plan | Unaffordable:
+    """The plan within a budget."""
+    batch, height, width = size
+    beside = ends(architecture, part, size, arithmetic)
+    room = int((budget - OVERHEAD) / (1 + OVERHEAD_SHARE)) - beside
+    search = _search(architecture, part, size, arithmetic)
+    strips = search.cheapest(room) if batch == 1 else None
+    if strips is None:
+        return Unaffordable(with_overhead(search.least() + beside))
+    memory = with_overhead(strips.peak + beside)
+    return Plan(part, 1, height, width, memory, strips.flops, strips)
+
+
+def _search(
+    architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
+) -> Search:
+    return Search(tuple(layers(architecture, part)), *size, arithmetic)
 
 
 def plan_linear(part: str, channels: int, size: tuple[int, int, int]) -> Plan:
@@ -88,12 +128,15 @@ def plan_linear(part: str, channels: int, size: tuple[int, int, int]) -> Plan:
     return Plan(part, batch, height, width, memory, 2 * channels * numbers)
 
 
-def affordable_bytes(memory: int | None) -> int | None:
-    """What features may take on the CPU: as asked for, else most of what is free; None: unknown."""
+def affordable_bytes(memory: int | None, held: int = 0) -> int | None:
+    """What features may take on the CPU: as asked for, else most of what is free; None: unknown.
+
+    ``held`` bytes lie ready for them already.
+    """
     if memory is not None:
         return memory
     free = free_memory()
-    return None if free is None else int(free * SHARE_OF_FREE)
+    return None if free is None else int((free + held) * SHARE_OF_FREE)
 
 
 def refusal(found: Unaffordable, height: int, width: int, budget: int | None) -> str:
@@ -115,24 +158,6 @@ def _rounded(budget: int) -> int:
     return budget // step * step
 
 
-@lru_cache(maxsize=256)
-def _plan_strips(
-    architecture: Architecture,
-    part: str,
-    size: tuple[int, int, int],
-    arithmetic: Arithmetic,
-    budget: int,
-) -> Plan | Unaffordable:
-    batch, height, width = size
-    beside = ends(architecture, part, size, arithmetic)
-    room = int((budget - OVERHEAD) / (1 + OVERHEAD_SHARE)) - beside
-    search = Search(tuple(layers(architecture, part)), height, width, arithmetic)
-    strips = search.cheapest(room) if batch == 1 else None
-    if strips is None:
-        return Unaffordable(with_overhead(search.least() + beside))
-    return Plan(part, 1, height, width, with_overhead(strips.peak + beside), strips.flops, strips)
-
-
 def with_overhead(size: int) -> int:
     """A number of bytes, and what the allocator adds to them."""
     return int(size * (1 + OVERHEAD_SHARE)) + OVERHEAD
@@ -141,13 +166,15 @@ def with_overhead(size: int) -> int:
 def ends(
     architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
 ) -> int:
-    """The bytes of a copy of what is given, float32 and as computed with."""
+    """The bytes of a copy of what is given, float32 and as computed with, and of a float32 result."""
     batch, height, width = size
-    numbers = batch * height * width * IMAGE_CHANNELS
-    if part == "decoder":
-        factor = architecture.downsampling_factor
-        numbers = batch * (height // factor) * (width // factor) * architecture.latent_channels
-    return numbers * (4 if arithmetic.itemsize == 4 else 4 + arithmetic.itemsize)
+    factor = architecture.downsampling_factor
+    pixels = batch * height * width * IMAGE_CHANNELS
+    cells = batch * (height // factor) * (width // factor) * architecture.latent_channels
+    given, result = (cells, pixels) if part == "decoder" else (pixels, cells)
+    if arithmetic.itemsize == 4:
+        return 4 * given  # the result is counted with the layers
+    return (4 + arithmetic.itemsize) * given + 4 * result
 
 
 def plain_peak(
@@ -155,53 +182,32 @@ def plain_peak(
 ) -> int:
     """The most bytes that are in memory at once in a plain run."""
     batch, height, width = size
-    peak = workspace = held = 0
+    peak = held = 0
     scale = None
     for layer in layers(architecture, part):
         pixels = batch * (height // layer.scale) * (width // layer.scale)
-        if layer.scale != scale or layer.kind == OUT:
-            # The caller of a level, and of what follows, holds on to its input until it is done.
-            held = arithmetic.itemsize * layer.channels_in * pixels
-            scale = layer.scale
-        live, extra = _layer_peak(layer, (height, width), batch, arithmetic)
-        workspace = max(workspace, extra)
-        is_first = layer.kind in (OUT, "conv")
-        peak = max(peak, live + (0 if is_first else held))
-    return peak + workspace + ends(architecture, part, size, arithmetic)
+        if layer.kind in (CONV, OUT):
+            held = 0
+        elif layer.scale != scale:
+            # The caller of a level holds on to its input until it is done.
+            held, scale = arithmetic.itemsize * layer.channels_in * pixels, layer.scale
+        peak = max(peak, held + _layer_peak(layer, pixels, arithmetic))
+    return peak + ends(architecture, part, size, arithmetic)
 
 
-def _layer_peak(
-    layer: Layer, size: tuple[int, int], batch: int, arithmetic: Arithmetic
-) -> tuple[int, int]:
-    """The bytes of a layer's maps, with its input; and of the workspace that stays."""
+def _layer_peak(layer: Layer, pixels: int, arithmetic: Arithmetic) -> int:
+    """The bytes of a layer's maps with its input, and of copies in orders that a method needs."""
     a, b = layer.channels_in, layer.channels_out
-    height, width = size[0] // layer.scale, size[1] // layer.scale
-    pixels = batch * height * width
     unit = arithmetic.itemsize * pixels
-
-    def conv(before: int, after: int, factor: int = 1) -> tuple[int, int]:
-        """What a 3x3 convolution takes beside input and output, and keeps."""
-        sides = (factor * height, factor * width)
-        if arithmetic.is_winograd(before, after, *sides):
-            return 0, arithmetic.workspace(before, after, *sides)
-        return arithmetic.reordered(before, after, factor**2 * pixels), 0
-
     if layer.kind == BLOCK:
-        first, second = conv(a, b), conv(b, b)
-        live = [
-            unit * (2 * a + b) + first[0],  # input, normed input, hidden
-            unit * (a + 3 * b) + second[0],  # input, hidden, normed, changed
-        ]
-        if a != b:
-            live.append(unit * (a + 2 * b) + arithmetic.reordered(a, b, pixels))
-        return max(live), max(first[1], second[1])
+        hidden = 2 * a + b + max(a, b)  # input, normed, hidden, and a copy
+        changed = a + 3 * b + b  # input, hidden, normed, changed, and a copy
+        shortcut = a + 2 * b + max(a, b) if a != b else 0
+        return unit * max(hidden, changed, shortcut)
     if layer.kind == ATTENTION:
-        # Input and norm, the projections and their copy by heads, then the result.
-        return unit * max(2 * a + 3 * a + 3 * a, 2 * a + 3 * a + 3 * a), 0
+        return unit * (2 * a + 3 * a + 3 * a)  # input, normed, projected, and that by heads
     if layer.kind == DOWN:
-        return unit * (2 * a + b // 4) + arithmetic.reordered(a, b // 4, pixels), 0
+        return unit * (2 * a + b // 4 + a)
     if layer.kind == UP:
-        extra, kept = conv(a, b, 2)
-        return unit * (a + 4 * a + 4 * b) + extra, kept
-    extra, kept = conv(a, b)
-    return unit * ((2 * a if layer.kind == OUT else a) + b) + extra, kept
+        return unit * (a + 4 * a + 4 * b + 4 * max(a, b))
+    return unit * ((2 * a if layer.kind == OUT else a) + b + max(a, b))

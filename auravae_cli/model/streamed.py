@@ -7,6 +7,8 @@ and what is kept is freed as soon as nothing needs it.
 
 from __future__ import annotations
 
+import weakref
+from functools import partial
 from typing import cast
 
 import torch
@@ -14,113 +16,164 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auravae_cli.model.autoencoder import Decoder, Encoder, Level, Middle
-from auravae_cli.model.layers import HEAD_CHANNELS, AttentionBlock, ResnetBlock
-from auravae_cli.model.rows import (
+from auravae_cli.model.buffers import Buffers
+from auravae_cli.model.crew import crew, run_all
+from auravae_cli.model.layers import HEAD_CHANNELS, NORM_GROUPS, AttentionBlock, ResnetBlock
+from auravae_cli.model.norms import Affine
+from auravae_cli.model.rowlayers import (
     Activated,
-    Affine,
     Convolved,
     Doubled,
     Halved,
-    Hidden,
-    Kept,
     Residual,
-    Rows,
-    keep,
-    strips,
+    first_half,
 )
-from auravae_cli.model.stripplan import NOT_KEPT, StripPlan
+from auravae_cli.model.rows import Kept, Rows, keep, statistics, strips
+from auravae_cli.model.stripplan import Pass, StripPlan
 
 
 class Streamer:
-    """Runs one picture through the layers over `Rows`, as a plan says."""
+    """Runs layers over `Rows`, as a plan says."""
 
-    def __init__(self, plan: StripPlan) -> None:
-        self._plan = iter(plan.rows)
+    def __init__(self, plan: StripPlan, buffers: Buffers | None = None) -> None:
+        self._passes, self._room = iter(plan.passes), plan.room
+        self._buffers = buffers or Buffers()
+        self._kept: weakref.WeakSet[Kept] = weakref.WeakSet()
         # The map so far lies here alone: a name in a caller's frame would hold on to older ones.
         self._x: Rows
 
     def encode(self, encoder: Encoder, images: Tensor) -> Tensor:
-        """[1, 3, H, W] => [1, C, H/f, W/f]."""
-        self._x = Convolved(Kept(images), encoder.conv_in)
-        for level in encoder.down:
-            self._level(cast(Level, level))
-        self._middle(encoder.mid)
-        return self._out(encoder.norm_out, encoder.conv_out)
+        """[B, 3, H, W] => [B, C, H/f, W/f]."""
+        with crew():
+            self._x = Convolved(Kept(images), encoder.conv_in)
+            for level in encoder.down:
+                self._level(cast(Level, level))
+            self._middle(encoder.mid)
+            return self._last(encoder.norm_out, encoder.conv_out)
 
     def decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
-        """[1, C, h, w] => [1, 3, f*h, f*w]."""
-        self._x = Convolved(Kept(latents), decoder.conv_in)
-        self._middle(decoder.mid)
-        for level in reversed(decoder.up):
-            self._level(cast(Level, level))
-        return self._out(decoder.norm_out, decoder.conv_out)
+        """[B, C, h, w] => [B, 3, f*h, f*w]."""
+        with crew():
+            self._x = Convolved(Kept(latents), decoder.conv_in)
+            self._middle(decoder.mid)
+            for level in reversed(decoder.up):
+                self._level(cast(Level, level))
+            return self._last(decoder.norm_out, decoder.conv_out)
 
     def _level(self, level: Level) -> None:
         """The blocks of one resolution, and the step to the next."""
         for block in level.block:
             self._block(cast(ResnetBlock, block))
         if hasattr(level, "downsample"):
-            self._x = Halved(self._x, level.downsample.conv)
-            self._keep_if_planned()
+            self._step(Halved(self._x, level.downsample.conv))
         elif hasattr(level, "upsample"):
-            self._x = Doubled(self._x, level.upsample.conv)
-            self._keep_if_planned()
+            self._step(Doubled(self._x, level.upsample.conv))
+
+    def _step(self, result: Rows) -> None:
+        spent = self._x
+        self._x = self._affordable(result)
+        self._give_back(spent)
 
     def _middle(self, middle: Middle) -> None:
         """Block, attention, block."""
         self._block(middle.block_1)
-        self._attention(middle.attn_1)
+        self._x = self._attention(middle.attn_1)
         self._block(middle.block_2)
 
     def _block(self, block: ResnetBlock) -> None:
-        self._keep_if_planned()
-        hidden = self._kept_if_planned(Hidden(self._x, block, next(self._plan)))
-        self._x = Residual(self._x, hidden, block, next(self._plan))
-        del hidden
-        self._keep_if_planned()
+        """A residual block, which keeps what there is room for."""
+        self._x = self._affordable(self._x)
+        first = self._norm(self._x, block.norm1)
+        hidden = self._affordable(first_half(block, self._x, first))
+        result = Residual(self._x, hidden, block, (first, self._norm(hidden, block.norm2)))
+        if not (isinstance(self._x, Kept) and isinstance(hidden, Kept)):
+            self._x = self._affordable(result)
+            return
+        if result.shape == self._x.shape:  # written over its input
+            how = self._next()
+            self._x = self._remember(keep(result, how, NORM_GROUPS, values=self._x.values))
+        else:
+            self._step(result)
+        if isinstance(self._x, Kept):
+            self._buffers.give(hidden.values)
 
-    def _out(self, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
-        self._x = Activated(self._x, norm, next(self._plan))
-        result = keep(Convolved(self._x, conv), next(self._plan)).values
-        assert next(self._plan, None) is None  # the plan walked the same layers
-        return result
-
-    def _attention(self, block: AttentionBlock) -> None:
+    def _attention(self, block: AttentionBlock) -> Kept:
         """Keys and values of the whole picture in memory, queries and results in strips."""
         if not isinstance(self._x, Kept):
-            self._x = keep(self._x, next(self._plan))
+            self._x = self._remember(keep(self._x, self._next(), NORM_GROUPS))
         source = self._x
-        norm = Affine(source, block.norm, next(self._plan))
+        norm, how = self._norm(source, block.norm), self._next()
+        if self._live() + self._buffers.nbytes + 3 * source.values.nbytes > self._room:
+            self._buffers.clear()
         batch, channels, height, width = source.shape
         heads = channels // HEAD_CHANNELS
-        query, key, value = block.qkv.weight.chunk(3)
-        at_once = list(strips(height, next(self._plan)))
+        weights = [w.flatten(1).expand(batch, -1, -1) for w in block.qkv.weight.chunk(3)]
+        out = block.proj_out.weight.flatten(1).expand(batch, -1, -1)
+        shape = (batch, height * width, heads, HEAD_CHANNELS)
+        keys, values = (source.values.new_empty(shape).transpose(1, 2) for _ in range(2))
+        result = torch.empty_like(source.values)
 
         def project(weight: Tensor, rows: tuple[int, int]) -> Tensor:
-            """[B, heads, cells, 64]"""
-            projected = F.conv2d(norm(source.rows(*rows)), weight)
-            return projected.reshape(batch, heads, HEAD_CHANNELS, -1).transpose(2, 3)
+            """[B, heads, cells, 64], each head's channels side by side, as the fast kernel needs."""
+            cells = norm(source.rows(*rows)).flatten(2).transpose(1, 2)
+            return (cells @ weight.transpose(1, 2)).unflatten(2, (heads, -1)).transpose(1, 2)
 
-        shape = (batch, heads, height * width, HEAD_CHANNELS)
-        keys, values = (source.values.new_empty(shape) for _ in range(2))
-        for start, stop in at_once:
+        def look_up(start: int, stop: int) -> None:
             cells = slice(start * width, stop * width)
-            keys[:, :, cells] = project(key, (start, stop))
-            values[:, :, cells] = project(value, (start, stop))
-        result = torch.empty_like(source.values)
-        for start, stop in at_once:
-            queries = project(query, (start, stop)).contiguous()
+            keys[:, :, cells] = project(weights[1], (start, stop))
+            values[:, :, cells] = project(weights[2], (start, stop))
+
+        def attend(start: int, stop: int) -> None:
+            queries = project(weights[0], (start, stop))
             attended = F.scaled_dot_product_attention(queries, keys, values)
-            part = attended.transpose(2, 3).reshape(batch, channels, stop - start, width)
-            result[:, :, start:stop] = block.proj_out(part).add_(source.rows(start, stop))
-        self._x = Kept(result)
+            changed = out @ attended.transpose(1, 2).flatten(2).transpose(1, 2)
+            rows = source.rows(start, stop)
+            torch.add(changed.view_as(rows), rows, out=result[:, :, start:stop])
 
-    def _keep_if_planned(self) -> None:
-        self._x = self._kept_if_planned(self._x)
+        at_once = -(-height // how.strips)
+        for step in (look_up, attend):
+            run_all([partial(step, *rows) for rows in strips(height, at_once)], how.threads)
+        return self._remember(Kept(result))
 
-    def _kept_if_planned(self, x: Rows) -> Rows:
+    def _last(self, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
+        """Norm, SiLU, and the convolution that gives the result."""
+        activated = Activated(self._x, self._norm(self._x, norm))
+        result = keep(Convolved(activated, conv), self._next()).values
+        assert next(self._passes, 0) == 0  # the plan walked the same layers
+        if isinstance(self._x, Kept):
+            self._buffers.give(self._x.values)
+        return result
+
+    def _norm(self, source: Rows, norm: nn.GroupNorm) -> Affine:
+        """A norm over the whole map, ready to be applied to rows of it."""
+        known = source.statistics if isinstance(source, Kept) else None
+        return Affine(norm, known or statistics(source, norm.num_groups, self._next()))
+
+    def _affordable(self, x: Rows) -> Rows:
         """The same map, in memory if the plan says so."""
         if isinstance(x, Kept):
             return x
-        at_once = next(self._plan)
-        return x if at_once == NOT_KEPT else keep(x, at_once)
+        how = next(self._passes)
+        if how is None:
+            return x
+        values = self._buffers.take(x, self._room - self._live())
+        return self._remember(keep(x, how, NORM_GROUPS, values))
+
+    def _give_back(self, spent: Rows) -> None:
+        """The memory of what has become the present map, if that is in memory itself."""
+        if isinstance(self._x, Kept) and isinstance(spent, Kept) and spent is not self._x:
+            self._buffers.give(spent.values)
+
+    def _next(self) -> Pass:
+        """The next pass, of what cannot be left out."""
+        how = next(self._passes)
+        assert how is not None
+        return how
+
+    def _live(self) -> int:
+        """The bytes of what is kept."""
+        return sum(kept.values.untyped_storage().nbytes() for kept in self._kept)
+
+    def _remember(self, kept: Kept) -> Kept:
+        self._kept.add(kept)
+        return kept

@@ -12,6 +12,9 @@ from auravae_cli.codec import load_codec
 from auravae_cli.errors import ComputeError
 from auravae_cli.model import plan
 from auravae_cli.model.layers import AttentionBlock
+from auravae_cli.model.rows import Kept
+from auravae_cli.model.streamed import Streamer
+from auravae_cli.model.stripplan import NO_LIMIT, Pass, StripPlan
 
 PHOTO = np.zeros((16, 24, 3), np.uint8)
 
@@ -19,7 +22,10 @@ PHOTO = np.zeros((16, 24, 3), np.uint8)
 def test_attention_takes_the_path_of_bounded_memory():
     """Where the inputs do not suit it, torch falls back in silence; here it may not."""
     with torch.inference_mode(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        assert AttentionBlock(128)(torch.ones(1, 128, 4, 6)).shape == (1, 128, 4, 6)
+        block, x = AttentionBlock(128), torch.randn(2, 128, 4, 6)
+        run = Streamer(StripPlan((Pass(1, 1), Pass(2, 1)), NO_LIMIT, 0, 0, 1))
+        run._x = Kept(x)
+        torch.testing.assert_close(run._attention(block).rows(0, 4), block(x))
 
 
 def test_a_picture_that_does_not_fit_is_refused_before_it_is_tried(monkeypatch):
@@ -37,6 +43,7 @@ def test_what_fits_alone_runs_in_parts(monkeypatch):
     whole = codec.encode(images)
     one = codec.autoencoder.plan("encoder", 1, 16, 16).memory
     assert codec.autoencoder.plan("encoder", 3, 16, 16).memory > one
+    codec.autoencoder._buffers.clear()
     monkeypatch.setattr(plan, "free_memory", lambda: int(one / plan.SHARE_OF_FREE) + 1)
     np.testing.assert_allclose(codec.encode(images), whole, atol=1e-4)
 

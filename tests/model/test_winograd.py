@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from auravae_cli.model import layers
-from auravae_cli.model.layers import Conv3x3, conv3x3
+from auravae_cli.model import crew, winograd
+from auravae_cli.model.layers import conv3x3
+from auravae_cli.model.winograd import convolve_inner
 
 FAST = "_nnpack_spatial_convolution"
 
@@ -21,26 +22,29 @@ def calls(monkeypatch):
         seen.append(tuple(x.shape))
         return genuine(x, *arguments)
 
-    layers.has_nnpack()  # its own trial is over
+    winograd.has_nnpack()  # its own trial is over
     monkeypatch.setattr(torch, FAST, watched)
     return seen
 
 
 def direct(conv, x):
-    return F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1).float()
+    padding = (0, 1)
+    return F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=padding).float()
 
 
-@pytest.mark.parametrize("shape", [(1, 32, 8, 8), (1, 32, 9, 31), (2, 32, 40, 25), (1, 32, 64, 64)])
+@pytest.mark.parametrize(
+    "shape", [(1, 32, 8, 8), (1, 32, 11, 31), (2, 32, 40, 25), (1, 32, 64, 64)]
+)
 def test_it_errs_less_than_anybody_sees(shape, calls):
-    if not layers.has_nnpack():
+    if not winograd.has_nnpack():
         pytest.skip("no NNPACK for this processor")
     torch.manual_seed(0)
     conv, x = conv3x3(32, 48), torch.randn(shape)
-    with torch.inference_mode():
+    with torch.inference_mode(), crew.crew():
         for given in (x, x.to(memory_format=torch.channels_last), x[:, :, ::1].flip(2)):
             expected = direct(conv, given)
-            assert (conv(given) - expected).norm() < 2e-5 * expected.norm()
-    assert len(calls) == 3
+            assert (convolve_inner(conv, given) - expected).norm() < 2e-5 * expected.norm()
+    assert len(calls) == 3 * torch.get_num_threads()  # which share the channels out
 
 
 @pytest.mark.parametrize(
@@ -49,22 +53,23 @@ def test_it_errs_less_than_anybody_sees(shape, calls):
         ((32, 32), torch.zeros(1, 32, 7, 40)),
         ((32, 32), torch.zeros(0, 32, 16, 16)),
         ((3, 32), torch.zeros(1, 3, 16, 16)),
-        ((32, 3), torch.zeros(1, 32, 16, 16)),
+        ((8, 32), torch.zeros(1, 8, 16, 16)),
         ((32, 32), torch.zeros(1, 32, 16, 16, dtype=torch.bfloat16)),
         ((32, 32), torch.zeros(1, 32, 16, 16, dtype=torch.float64)),
     ],
-    ids=["low", "empty", "from pixels", "to pixels", "bfloat16", "float64"],
+    ids=["low", "empty", "from pixels", "few channels", "bfloat16", "float64"],
 )
 def test_other_features_take_the_plain_way(widths, x, calls):
     conv = conv3x3(*widths).to(x.dtype)
     with torch.inference_mode():
-        assert conv(x).shape == (x.shape[0], widths[1], *x.shape[2:])
+        found = convolve_inner(conv, x)
+    assert found.shape == (x.shape[0], widths[1], x.shape[2] - 2, x.shape[3])
     assert calls == []
 
 
 def test_gradients_take_the_plain_way(calls):
     conv, x = conv3x3(32, 32), torch.randn(1, 32, 16, 16, requires_grad=True)
-    conv(x).sum().backward()
+    convolve_inner(conv, x).sum().backward()
     assert x.grad is not None and calls == []
 
 
@@ -74,14 +79,14 @@ def test_without_nnpack_all_take_the_plain_way(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(torch, FAST, fail)
-    layers.has_nnpack.cache_clear()
+    winograd.has_nnpack.cache_clear()
     try:
         conv, x = conv3x3(32, 32), torch.randn(1, 32, 16, 16)
         with torch.inference_mode():
-            torch.testing.assert_close(conv(x), direct(conv, x))
-        assert not layers.has_nnpack()
+            torch.testing.assert_close(convolve_inner(conv, x), direct(conv, x))
+        assert not winograd.has_nnpack()
     finally:
-        layers.has_nnpack.cache_clear()
+        winograd.has_nnpack.cache_clear()
 
 
 def test_the_first_call_of_a_process_finds_it():
@@ -89,10 +94,36 @@ def test_the_first_call_of_a_process_finds_it():
     import subprocess
     import sys
 
-    code = "from auravae_cli.model.layers import has_nnpack; print(has_nnpack())"
+    code = "from auravae_cli.model.winograd import has_nnpack; print(has_nnpack())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str(torch._nnpack_available())
 
 
-def test_checkpoints_see_an_ordinary_convolution():
-    assert set(Conv3x3(32, 32).state_dict()) == {"weight", "bias"}
+def test_another_bias_stands_in_for_its_own():
+    conv, x, bias = conv3x3(32, 48), torch.randn(1, 32, 16, 16), torch.randn(48)
+    with torch.inference_mode():
+        expected = convolve_inner(conv, x) + (bias - conv.bias)[:, None, None]
+        torch.testing.assert_close(convolve_inner(conv, x, bias), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_crew_runs_each_task_once_and_alone(threads):
+    """In inference mode, with one thread of torch's; the caller's number of threads stays."""
+    given, done = torch.get_num_threads(), []
+
+    def task():
+        alone = torch.get_num_threads() == 1 or threads == 1
+        done.append((torch.is_inference_mode_enabled(), alone))
+
+    with torch.inference_mode():
+        crew.run_all([task] * 20, threads)
+    assert done == [(True, True)] * 20
+    assert torch.get_num_threads() == given
+
+
+def test_what_goes_wrong_in_a_crew_is_raised():
+    def fail():
+        raise RuntimeError("in a strip")
+
+    with pytest.raises(RuntimeError, match="in a strip"):
+        crew.run_all([lambda: None, fail, lambda: None], 2)

@@ -1,0 +1,107 @@
+"""The network's layers over `Rows`: what each needs of its source for some rows of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from auravae_cli.model.layers import ResnetBlock, silu
+from auravae_cli.model.norms import Affine
+from auravae_cli.model.rows import Kept, Rows, Slab
+from auravae_cli.model.winograd import convolve_inner
+
+
+class Convolved(Rows):
+    """A 3x3 convolution that keeps the size, with a border of zeros."""
+
+    def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
+        super().__init__(*source.like(channels=conv.out_channels))
+        self._source, self._conv = source, conv
+
+    def fill(self, out: Tensor, start: int) -> None:
+        window = self._source.window(start - 1, start + out.shape[2] + 1)
+        out.copy_(convolve_inner(self._conv, window))
+
+
+class Activated(Rows):
+    """A group norm, whose statistics are known, and SiLU."""
+
+    def __init__(self, source: Rows, affine: Affine) -> None:
+        super().__init__(*source.like())
+        self._source, self._affine = source, affine
+
+    def fill(self, out: Tensor, start: int) -> None:
+        silu(self._affine.into(out, self._source.rows(start, start + out.shape[2])))
+
+
+class Residual(Rows):
+    """A residual block, given ``hidden``, its first half."""
+
+    def __init__(
+        self, source: Rows, hidden: Rows, block: ResnetBlock, norms: tuple[Affine, Affine]
+    ) -> None:
+        super().__init__(*hidden.like(channels=block.conv2.out_channels))
+        self._source, self._hidden, self._block = source, hidden, block
+        self._norms = norms
+        self._shortcut: nn.Conv2d | None = getattr(block, "nin_shortcut", None)
+        self._bias: Tensor | None = None  # that of the convolution, or both
+        if self._shortcut is not None:
+            assert block.conv2.bias is not None and self._shortcut.bias is not None
+            self._bias = block.conv2.bias + self._shortcut.bias
+
+    def fill(self, out: Tensor, start: int) -> None:
+        stop = start + out.shape[2]
+        source, hidden = self._source, self._hidden
+        if not isinstance(hidden, Kept):
+            # The input is asked for once, for both the sum and the convolutions: asking twice would
+            # double the work with every block that is not kept.
+            source = Slab(source, max(0, start - 2), min(self.shape[2], stop + 2))
+            hidden = first_half(self._block, source, self._norms[0])
+        window = Activated(hidden, self._norms[1]).window(start - 1, stop + 1)
+        x = source.rows(start, stop)
+        if self._shortcut is None:
+            torch.add(convolve_inner(self._block.conv2, window), x, out=out)
+            return
+        changed = convolve_inner(self._block.conv2, window, self._bias).flatten(2)
+        weight = self._shortcut.weight.flatten(1).expand(len(changed), -1, -1)
+        out.copy_(changed.baddbmm_(weight, x.flatten(2)).view_as(out))
+
+
+def first_half(block: ResnetBlock, source: Rows, norm: Affine) -> Rows:
+    """What a residual block's second norm sees."""
+    return Convolved(Activated(source, norm), block.conv1)
+
+
+class Halved(Rows):
+    """The reference's step down: a border of zeros on the right and the bottom, then stride 2."""
+
+    def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
+        height, width = source.shape[2] // 2, source.shape[3] // 2
+        super().__init__(*source.like(height=height, width=width))
+        self._source, self._conv = source, conv
+
+    def fill(self, out: Tensor, start: int) -> None:
+        out.copy_(
+            self._conv(self._source.window(2 * start, 2 * (start + out.shape[2]) + 1, right=1))
+        )
+
+
+class Doubled(Rows):
+    """The reference's step up: every pixel four times, then a 3x3 convolution.
+
+    The exact shortcut, four 2x2 convolutions of the smaller map, is slower than Winograd's method on
+    the larger one.
+    """
+
+    def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
+        height, width = 2 * source.shape[2], 2 * source.shape[3]
+        super().__init__(*source.like(conv.out_channels, height, width))
+        self._source, self._conv = source, conv
+
+    def fill(self, out: Tensor, start: int) -> None:
+        first, stop = (start - 1) // 2, start + out.shape[2]
+        window = self._source.window(first, stop // 2 + 1)
+        doubled = F.interpolate(window, scale_factor=2.0, mode="nearest")
+        inner = doubled.narrow(2, start - 1 - 2 * first, out.shape[2] + 2)
+        out.copy_(convolve_inner(self._conv, inner))
