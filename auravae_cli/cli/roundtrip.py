@@ -47,6 +47,7 @@ def roundtrip(
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
     overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRunOption = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -80,12 +81,23 @@ def roundtrip(
         result_tags=PICTURE_TAGS,
         reporter=reporter,
     )
-    codec = load_codec(
-        model, device=device, dtype=dtype.value, memory=read_size(memory, "--memory")
-    )
+    budget = read_size(memory, "--memory")
     elements = (
         () if flip is None else GROUP[1:] if flip is Flip.all else (GroupElement.parse(flip.value),)
     )
+    if dry_run:
+        from auravae_cli.cli.dryrun import DryRun
+        from auravae_cli.pipeline.forecast import forecast_pictures
+        from auravae_cli.pipeline.watch import roundtrip_parts
+
+        parts = roundtrip_parts(len(elements))
+        dry = DryRun("roundtrip", parts, reporter, device, dtype.value, budget)
+        setting = dry.setting(model)
+        rows = forecast_pictures(
+            jobs, dry.forecaster, setting, preparation, max_pixels, keeps=False
+        )
+        raise typer.Exit(dry.report(rows, len(jobs)))
+    codec = load_codec(model, device=device, dtype=dtype.value, memory=budget)
     encode = EncodeOptions(preparation, STORED_DTYPES[store.value], max_pixels, overwrite)
     decode = DecodeOptions(noise=noise, seed=seed)
     outcomes = roundtrip_files(jobs, codec, encode, decode, elements)

@@ -99,7 +99,7 @@ class Network:
             if isinstance(plan, Plan):
                 return plan
             if batch == 1:
-                raise ComputeError(refusal(plan, height, width, self._budget()))
+                raise ComputeError(refusal(plan, height, width, self.budget()))
             batch -= batch // 2
 
     def _streamer(self, part: str, batch: int, height: int, width: int) -> Streamer | None:
@@ -112,7 +112,7 @@ class Network:
         if isinstance(plan, Unaffordable) and batch > 1:
             raise torch.OutOfMemoryError("more than fits at once")
         if isinstance(plan, Unaffordable):
-            raise ComputeError(refusal(plan, height, width, self._budget()))
+            raise ComputeError(refusal(plan, height, width, self.budget()))
         if plan.strips is None:
             return None
         if plan.tiles > 1:
@@ -123,16 +123,16 @@ class Network:
 
     def _plan(self, batch: int, height: int, width: int, part: str) -> Plan | Unaffordable:
         size = (batch, height, width)
-        return plan_run(self.architecture, part, size, self._arithmetic(), self._budget())
+        return plan_run(self.architecture, part, size, self.arithmetic(), self.budget())
 
-    def _arithmetic(self) -> Arithmetic:
+    def arithmetic(self) -> Arithmetic:
         """How this device computes in this format."""
         if self.device.type != "cpu":
             return Arithmetic(self.dtype.itemsize, winograd=False, is_plain=True)
         winograd = self.dtype == torch.float32 and has_nnpack()
         return Arithmetic(self.dtype.itemsize, winograd, torch.get_num_threads())
 
-    def _budget(self) -> int | None:
+    def budget(self) -> int | None:
         """The bytes that features may take; None where the machine does not tell."""
         if self.memory is None and self.device.type == "cuda":
             # What torch holds and does not use is free for it, too.
@@ -174,7 +174,7 @@ def load_network(
     Automatic is CUDA in bfloat16 where there is one, else the CPU in float32.
     Raises WeightsError or DeviceError.
     """
-    chosen = _device(device)
+    chosen = find_device(device)
     if dtype not in ("auto", *DTYPES):
         raise DeviceError(f"dtype {dtype!r}: expected auto or one of {', '.join(DTYPES)}")
     if dtype == "auto":
@@ -183,7 +183,8 @@ def load_network(
     return Network(networks, architecture, chosen, DTYPES[dtype], memory), architecture
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of a name, or for ``auto`` CUDA where there is one. Raises DeviceError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

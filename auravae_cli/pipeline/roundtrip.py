@@ -27,14 +27,9 @@ from auravae_cli.pipeline.outputs import (
     refuse_to_replace_input,
     write_result,
 )
-from auravae_cli.pipeline.watch import Watch
+from auravae_cli.pipeline.watch import Watch, roundtrip_parts
 from auravae_cli.sheet import DIFFERENCE_GAIN, contact_sheet, difference
 from auravae_cli.suffixes import ROUNDTRIP, SHEET
-
-
-def roundtrip_parts(flips: int) -> tuple[tuple[str, int], ...]:
-    """What a round trip runs, and how often: every flipped latent is decoded as well."""
-    return ("encoder", 1), ("decoder", 1 + flips)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,16 @@ from auravae_cli.model.plan import Plan
 from auravae_cli.pipeline.batches import Outcome
 from auravae_cli.speed import Speeds, speed_key
 
+Parts = tuple[tuple[str, int], ...]  # of a network, and how often each runs on a picture
+
+ENCODE_PARTS: Parts = (("encoder", 1),)
+DECODE_PARTS: Parts = (("decoder", 1),)
+
+
+def roundtrip_parts(flips: int) -> Parts:
+    """Every flipped latent is decoded as well."""
+    return ("encoder", 1), ("decoder", 1 + flips)
+
 
 @dataclass
 class Watch:
@@ -24,7 +34,7 @@ class Watch:
     """
 
     command: str
-    parts: tuple[tuple[str, int], ...]
+    parts: Parts
     speeds: Speeds = field(default_factory=Speeds)
 
     def run(
@@ -50,7 +60,7 @@ class Watch:
         return [replace(outcome, details=outcome.details | facts) for outcome in outcomes]
 
 
-def operations_of(plans: Sequence[Plan], parts: tuple[tuple[str, int], ...], number: int) -> int:
+def operations_of(plans: Sequence[Plan], parts: Parts, number: int) -> int:
     """The operations on ``number`` pictures; plans may be for fewer, where not all fit together."""
     return sum(
         plan.flops // plan.batch * number * times
