@@ -33,7 +33,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands_are_these():
     names = {" ".join(words) for words in COMMANDS}
     assert names == {
-        *("encode", "decode", "flip", "roundtrip", "info", "verify", "train"),
+        *("encode", "decode", "flip", "roundtrip", "info", "verify", "train", "bench"),
         *("models", "models list", "models pull"),
     }
 

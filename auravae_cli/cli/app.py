@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from auravae_cli.cli.bench import bench
 from auravae_cli.cli.decode import decode
 from auravae_cli.cli.encode import encode
 from auravae_cli.cli.flip import flip
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (encode, decode, flip, roundtrip, info, verify, train):
+for command in (encode, decode, flip, roundtrip, info, verify, train, bench):
     app.command()(command)
 app.add_typer(models_app, name="models")
 

@@ -38,6 +38,7 @@ NO_LIMIT = 1 << 62  # bytes
 BLOCK_ROWS = TILE_ROWS  # of a norm's statistics: results depend neither on memory nor on threads
 CACHED_BYTES = 5 << 19  # of a strip, so that what is done to it next finds it in a cache
 PAYING_ROWS = 12  # times channels over width: fewer, and weights are transformed too often
+MOST_NUMBERS = 1 << 29  # in a strip, with what it is made from: far from where 32-bit indices end
 DEEP = 3  # rows of halo from which thin strips cost more than a cache gains
 LIVE_STRIPS = 8  # of a strip's size, while it is made or its queries look up, about
 STRIPS_ROOM = 1 << 26  # bytes that strips under way may take; more gains nothing
@@ -227,7 +228,9 @@ class Planner:
         best = min(useful, max(CACHED_BYTES // x.row_nbytes, pays, BLOCK_ROWS))
         if x.halo >= DEEP:
             best = max(best, -(-x.height // threads))
-        low, high = 1, -(-min(best, x.height) // BLOCK_ROWS)
+        numbers = max(x.row_nbytes // self.arithmetic.itemsize, x.batch * x.channels * x.width)
+        best = min(best, MOST_NUMBERS // (2 * numbers))
+        low, high = 1, max(1, -(-min(best, x.height) // BLOCK_ROWS))
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if fits(middle * BLOCK_ROWS, threads) else (low, middle - 1)
