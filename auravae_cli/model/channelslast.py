@@ -49,8 +49,12 @@ def prepare(network: nn.Module, dtype: torch.dtype) -> Runner:
     ``network`` should be in float32 (nothing is then rounded twice). It is converted to ``dtype``
     and channels-last memory itself, and shares its weights with what is returned.
     """
-    known = {plain.Encoder: Encoder, plain.Decoder: Decoder}
-    prepared: Runner = known[type(network)](network, dtype)  # type: ignore[index]
+    prepared: Runner
+    if isinstance(network, plain.Encoder):
+        prepared = Encoder(network, dtype)
+    else:
+        assert isinstance(network, plain.Decoder)
+        prepared = Decoder(network, dtype)
     network.to(dtype)
     return prepared
 

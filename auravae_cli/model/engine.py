@@ -52,5 +52,3 @@ def runners(
     """The networks' halves, prepared for a GPU; ``factor`` pixels per latent cell, on each axis."""
     areas = {"encoder": 1, "decoder": factor**2}
     return {part: Graphs(prepare(module, dtype), areas[part]) for part, module in networks.items()}
-
-

@@ -63,8 +63,8 @@ def statistics(x: Tensor) -> Statistics:
     length = x.shape[2] * x.shape[3]
     rows = chunk_rows(length)
     kernels = kernels_for(x)
-    found = kernels.statistics(x, rows) if kernels else _statistics(x, rows)
-    return Statistics(*found, rows, length)
+    mean, squares = kernels.statistics(x, rows) if kernels else _statistics(x, rows)
+    return Statistics(mean, squares, rows, length)
 
 
 def affine(
@@ -131,7 +131,10 @@ def add(
         inner = out[:, :, :height, :width]
         inner.copy_(total)
         found = _statistics(inner, rows) if wants_statistics else None
-    return out, Statistics(*found, rows, height * width) if found else None
+    if found is None:
+        return out, None
+    mean, squares = found
+    return out, Statistics(mean, squares, rows, height * width)
 
 
 def interleave(phases: Tensor) -> tuple[Tensor, Statistics]:
@@ -140,7 +143,9 @@ def interleave(phases: Tensor) -> tuple[Tensor, Statistics]:
     [B, 4 C, h + 1, w + 1] => [B, C, 2 h, 2 w]: phase (a, b), channels (2 a + b) C onwards, holds
     position (2 i + a, 2 j + b) at (i + a, j + b).
     """
-    batch, channels, height, width = (n - d for n, d in zip(phases.shape, (0, 0, 1, 1), strict=True))
+    batch, channels, height, width = (
+        n - d for n, d in zip(phases.shape, (0, 0, 1, 1), strict=True)
+    )
     out = torch.empty(
         (batch, channels // 4, 2 * height, 2 * width),
         dtype=phases.dtype,
@@ -151,13 +156,13 @@ def interleave(phases: Tensor) -> tuple[Tensor, Statistics]:
     rows = chunk_rows(length)
     kernels = kernels_for(phases)
     if kernels:
-        found = kernels.interleave(phases, out, rows)
+        mean, squares = kernels.interleave(phases, out, rows)
     else:
         for index, phase in enumerate(phases.chunk(4, 1)):
             a, b = divmod(index, 2)
             out[:, :, a::2, b::2] = phase[:, :, a : a + height, b : b + width]
-        found = _statistics(out, rows)
-    return out, Statistics(*found, rows, length)
+        mean, squares = _statistics(out, rows)
+    return out, Statistics(mean, squares, rows, length)
 
 
 def _statistics(x: Tensor, rows: int) -> tuple[Tensor, Tensor]:

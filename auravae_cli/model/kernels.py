@@ -20,6 +20,9 @@ APPLY_ROWS = 32  # rows that a program normalises
 BLOCK_CHANNELS = 128  # at most, of a program: 256 bytes in 16-bit formats, side by side
 MERGED_VALUES = 4096  # of the chunks' statistics, that a program merges at once
 WARPS = 4
+# What differs from picture to picture: no kernel is compiled anew for it. Only the number of channels
+# has to be known as a multiple of 16, for accesses of 16 bytes.
+SIZES = ["length", "out_length", "phases_length", "width", "chunks"]
 
 
 @triton.jit
@@ -46,7 +49,7 @@ def _store_statistics(
     tl.store(squares_ptr + place, spread, mask=in_width)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _statistics_kernel(
     x_ptr,
     mean_ptr,
@@ -78,7 +81,7 @@ def _statistics_kernel(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _affine_kernel(
     mean_ptr,
     squares_ptr,
@@ -132,7 +135,7 @@ def _affine_kernel(
     tl.store(shift_ptr + batch * channels + channel, shift, mask=in_group)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _apply_kernel(
     x_ptr,
     scale_ptr,
@@ -161,7 +164,7 @@ def _apply_kernel(
     tl.store(out_ptr + base + place, y.to(out_ptr.dtype.element_ty), mask=present)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _add_kernel(
     changed_ptr,
     x_ptr,
@@ -217,7 +220,7 @@ def _add_kernel(
         )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _interleave_kernel(
     phases_ptr,
     out_ptr,

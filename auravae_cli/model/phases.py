@@ -24,10 +24,13 @@ PHASES = (((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1)))
 def fold_transposed(weight: Tensor) -> Tensor:
     """[out, in, 3, 3] => [in, out, 4, 4], for ``conv_transpose2d`` of stride 2 and padding 1."""
     taps = weight.new_tensor(TRANSPOSED)
-    return torch.einsum("ky,lx,oiyx->iokl", taps, taps, weight)
+    # One axis after the other: sums of two, which come out the same for flipped weights.
+    rows = torch.einsum("ky,oiyx->iokx", taps, weight)
+    return torch.einsum("lx,iokx->iokl", taps, rows)
 
 
 def fold_merged(weight: Tensor) -> Tensor:
     """[out, in, 3, 3] => [4 * out, in, 2, 2], for ``conv2d`` of padding 1 and `fused.interleave`."""
     taps = weight.new_tensor(PHASES)
-    return torch.einsum("aky,blx,oiyx->aboikl", taps, taps, weight).flatten(0, 2)
+    rows = torch.einsum("aky,oiyx->aoikx", taps, weight)
+    return torch.einsum("blx,aoikx->aboikl", taps, rows).flatten(0, 2)
