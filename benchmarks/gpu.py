@@ -35,6 +35,7 @@ from auravae_cli.model.channelslast import Doubling, prepare
 from auravae_cli.model.engine import engine_for
 from auravae_cli.model.graphs import Recorded
 from auravae_cli.model.network import Network
+from auravae_cli.model.streamed import Least
 from auravae_cli.model.weights import PARTS
 
 RESULTS = Path(__file__).parent / "results"
@@ -260,7 +261,9 @@ def in_strips(case: Case) -> Function:
     if len(case.x) > 1:
         raise ValueError("rows are for one picture at a time")
     features = pixels * case.architecture.ch * case.dtype.itemsize
-    return case.network(case.dtype, 5 * features // 2)
+    height, width = (scale * side for side in case.x.shape[2:])
+    least = Least.of(case.architecture, height, width, case.dtype.itemsize)
+    return case.network(case.dtype, max(5 * features // 2, least.total))
 
 
 def diffusers(case: Case) -> Function:
