@@ -199,6 +199,23 @@ def test_interleaving_begins_chunks_anywhere(way, monkeypatch):
     assert torch.equal(found[:, :, 1::2, ::2], phases[:, 64:96, 1:, :-1])
 
 
+@pytest.mark.skipif(DEVICE == "cpu", reason="more than 2**31 values need a GPU with 20 GB")
+def test_more_values_than_32_bits_count():
+    x = torch.zeros(1, 64, 8200, 4100, device=DEVICE, dtype=torch.bfloat16)
+    x = x.contiguous(memory_format=torch.channels_last)
+    assert x.numel() > 2**31
+    end = torch.randn(1, 64, 2, 4100, device=DEVICE).to(x.dtype)
+    x[:, :, -2:] = end
+    scale, shift = (vector(64, seed)[None] for seed in (1, 2))
+    summed, statistics = fused.add(x.clone(memory_format=torch.preserve_format), x, None)
+    assert torch.equal(summed[:, :, -2:], 2 * end)
+    expected = 2 * end.double().sum((2, 3)) / statistics.length
+    torch.testing.assert_close(merged(statistics)[0], expected, rtol=1e-3, atol=1e-9)
+    found = fused.apply(x, scale, shift, silu=False, over=True)[:, :, -2:]
+    affine = end.double() * scale[..., None, None] + shift[..., None, None]
+    assert_near(found, affine, ROUNDING[torch.bfloat16])
+
+
 def test_without_triton_torch_does_the_work(monkeypatch):
     import sys
 
