@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, DeviceError
 from auravae_cli.memory import free_memory
+from auravae_cli.model import channelslast
 from auravae_cli.model.autoencoder import Decoder, Encoder
 from auravae_cli.model.buffers import Buffers
+from auravae_cli.model.engine import CHANNELS_LAST, PLAIN, engine_for, runners
 from auravae_cli.model.streamed import Least, Streamer
 from auravae_cli.model.weights import load_networks
 
@@ -29,7 +31,8 @@ class Network:
     """Encoder and decoder, or one of them, in a number format on a device.
 
     On a CPU, and elsewhere where a picture's features do not fit into ``memory`` bytes, it runs in
-    strips of rows (see `streamed`): the same result up to rounding.
+    strips of rows (see `streamed`): the same result up to rounding. Otherwise it runs through
+    ``runners``, where a GPU has them (see `engine`), or through the modules.
 
     Accepts numpy arrays and tensors of any device, and gives back the same kind, in float32.
     """
@@ -41,10 +44,13 @@ class Network:
         device: torch.device,
         dtype: torch.dtype,
         memory: int | None = None,
+        runners: Mapping[str, channelslast.Runner] | None = None,
     ) -> None:
         self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
         self.memory = memory
         self._buffers = Buffers()
+        self.runners = runners or {}
+        self.engine = CHANNELS_LAST if self.runners else PLAIN
 
     def encode(self, images: Any) -> Any:
         """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
@@ -71,13 +77,17 @@ class Network:
     def _encode(self, images: Tensor) -> Tensor:
         encoder = cast(Encoder, self.parts["encoder"])
         streamer = self._streamer(len(images), *images.shape[2:])
-        return streamer.encode(encoder, images) if streamer else encoder(images)
+        if streamer:
+            return streamer.encode(encoder, images)
+        return self.runners.get("encoder", encoder)(images)
 
     def _decode(self, latents: Tensor) -> Tensor:
         decoder = cast(Decoder, self.parts["decoder"])
         height, width = (self.architecture.downsampling_factor * side for side in latents.shape[2:])
         streamer = self._streamer(len(latents), height, width)
-        return streamer.decode(decoder, latents) if streamer else decoder(latents)
+        if streamer:
+            return streamer.decode(decoder, latents)
+        return self.runners.get("decoder", decoder)(latents)
 
     def _streamer(self, batch: int, height: int, width: int) -> Streamer | None:
         """What runs pictures in strips; None where they are run plainly.
@@ -87,12 +97,13 @@ class Network:
         """
         budget = self._budget()
         features = batch * height * width * self.architecture.widths[0] * self.dtype.itemsize
-        on_cpu = self.device.type == "cpu"
+        on_cpu = self.device.type == "cpu" and not self.runners
         if budget is None:
             return Streamer(buffers=self._buffers) if on_cpu else None
-        if not on_cpu and LIVE_FEATURES * features <= budget:
+        live = channelslast.LIVE_FEATURES if self.runners else LIVE_FEATURES
+        if not on_cpu and live * features <= budget:
             return None
-        if batch > 1 and LIVE_FEATURES * features > budget:
+        if batch > 1 and live * features > budget:
             raise torch.OutOfMemoryError("more than fits at once")
         least = Least.of(self.architecture, height, width, self.dtype.itemsize)
         if least.total > budget:
@@ -154,8 +165,14 @@ def load_network(
         raise DeviceError(f"dtype {dtype!r}: expected auto or one of {', '.join(DTYPES)}")
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
-    networks, architecture = load_networks(path, parts, chosen, DTYPES[dtype])
-    return Network(networks, architecture, chosen, DTYPES[dtype], memory), architecture
+    number = DTYPES[dtype]
+    prepares = engine_for(chosen, number) == CHANNELS_LAST
+    networks, architecture = load_networks(
+        path, parts, chosen, torch.float32 if prepares else number
+    )
+    factor = architecture.downsampling_factor
+    prepared = runners(networks, number, factor) if prepares else None
+    return Network(networks, architecture, chosen, number, memory, prepared), architecture
 
 
 def _device(name: str) -> torch.device:
