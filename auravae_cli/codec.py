@@ -49,7 +49,8 @@ class Codec:
     """A loaded model with its latent space.
 
     ``device`` is where it runs, in ``compute_dtype``; ``batch_size`` how many pictures of one size it runs best at once
-    (one on a CPU, where larger batches gain nothing and would change the last bits).
+    (one on a CPU, where larger batches gain nothing and would change the last bits). ``engine`` is
+    ``channels-last`` where the network runs prepared for a GPU, ``plain`` where its layers run as they are.
     """
 
     space: Space
@@ -57,6 +58,7 @@ class Codec:
     device: str = "cpu"
     batch_size: int = 1
     compute_dtype: str = "float32"
+    engine: str = "plain"
 
     def encode(self, images: Any) -> Any:
         """Pixels => latents.
@@ -249,7 +251,12 @@ def load_codec(
     on_gpu = network.device.type != "cpu"
     computes_in = str(network.dtype).removeprefix("torch.")
     return Codec(
-        _space(name, digest, space), network, str(network.device), 8 if on_gpu else 1, computes_in
+        _space(name, digest, space),
+        network,
+        str(network.device),
+        8 if on_gpu else 1,
+        computes_in,
+        network.engine,
     )
 
 

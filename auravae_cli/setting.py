@@ -91,12 +91,14 @@ def _with_torch(
     name: str, digest: str, architecture: Architecture, device: str, dtype: str, memory: int | None
 ) -> Setting:
     """The same where torch has to say which device there is."""
-    from auravae_cli.model.network import DTYPES, Network, find_device
+    from auravae_cli.model.engine import engine_for
+    from auravae_cli.model.network import DTYPES, Network, arithmetic_of, find_device
 
     chosen = find_device(device)
     number = dtype if dtype != "auto" else "bfloat16" if chosen.type == "cuda" else "float32"
-    network = Network({}, architecture, chosen, DTYPES[number], memory)
-    arithmetic, budget = network.arithmetic(), network.budget()
+    kind = DTYPES[number]
+    arithmetic = arithmetic_of(chosen, kind, engine_for(chosen, kind))
+    budget = Network({}, architecture, chosen, kind, memory).budget()
     return Setting(name, digest, architecture, str(chosen), number, arithmetic, budget)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, DeviceError
 from auravae_cli.memory import return_what_is_freed
+from auravae_cli.model import channelslast
 from auravae_cli.model.autoencoder import Decoder, Encoder
 from auravae_cli.model.buffers import Buffers
+from auravae_cli.model.engine import CHANNELS_LAST, PLAIN, engine_for, runners
 from auravae_cli.model.operations import Arithmetic
 from auravae_cli.model.plan import (
     ADVICE,
@@ -37,7 +39,8 @@ class Network:
     """Encoder and decoder, or one of them, in a number format on a device.
 
     On a CPU, and elsewhere where a picture's features do not fit into ``memory`` bytes, it runs in
-    strips of rows (see `streamed`): the same result up to rounding.
+    strips of rows (see `streamed`): the same result up to rounding. Otherwise it runs through
+    ``runners``, where a GPU has them (see `engine`), or through the modules.
 
     Accepts numpy arrays and tensors of any device, and gives back the same kind, in float32.
     """
@@ -49,10 +52,13 @@ class Network:
         device: torch.device,
         dtype: torch.dtype,
         memory: int | None = None,
+        runners: Mapping[str, channelslast.Runner] | None = None,
     ) -> None:
         self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
         self.memory = memory
         self._buffers = Buffers()
+        self.runners = runners or {}
+        self.engine = CHANNELS_LAST if self.runners else PLAIN
         if memory is not None:
             return_what_is_freed()
 
@@ -81,13 +87,17 @@ class Network:
     def _encode(self, images: Tensor) -> Tensor:
         encoder = cast(Encoder, self.parts["encoder"])
         streamer = self._streamer("encoder", len(images), *images.shape[2:])
-        return streamer.encode(encoder, images) if streamer else encoder(images)
+        if streamer:
+            return streamer.encode(encoder, images)
+        return self.runners.get("encoder", encoder)(images)
 
     def _decode(self, latents: Tensor) -> Tensor:
         decoder = cast(Decoder, self.parts["decoder"])
         height, width = (self.architecture.downsampling_factor * side for side in latents.shape[2:])
         streamer = self._streamer("decoder", len(latents), height, width)
-        return streamer.decode(decoder, latents) if streamer else decoder(latents)
+        if streamer:
+            return streamer.decode(decoder, latents)
+        return self.runners.get("decoder", decoder)(latents)
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         """How pictures of ``height`` x ``width`` pixels run, together where they fit together.
@@ -127,10 +137,7 @@ class Network:
 
     def arithmetic(self) -> Arithmetic:
         """How this device computes in this format."""
-        if self.device.type != "cpu":
-            return Arithmetic(self.dtype.itemsize, winograd=False, is_plain=True)
-        winograd = self.dtype == torch.float32 and has_nnpack()
-        return Arithmetic(self.dtype.itemsize, winograd, torch.get_num_threads())
+        return arithmetic_of(self.device, self.dtype, self.engine)
 
     def budget(self) -> int | None:
         """The bytes that features may take; None where the machine does not tell."""
@@ -142,6 +149,18 @@ class Network:
         if self.memory is None and self.device.type != "cpu":
             return None
         return affordable_bytes(self.memory, self._buffers.nbytes)
+
+
+def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arithmetic:
+    """How a device computes in a format, where networks run the way of ``engine``."""
+    if engine == CHANNELS_LAST:
+        live = channelslast.LIVE_FEATURES
+        return Arithmetic(dtype.itemsize, winograd=False, is_plain=True, live_features=live)
+    if device.type != "cpu":
+        return Arithmetic(dtype.itemsize, winograd=False, is_plain=True)
+    return Arithmetic(
+        dtype.itemsize, dtype == torch.float32 and has_nnpack(), torch.get_num_threads()
+    )
 
 
 def run_halving(function: Any, batch: Tensor) -> Tensor:
@@ -179,8 +198,14 @@ def load_network(
         raise DeviceError(f"dtype {dtype!r}: expected auto or one of {', '.join(DTYPES)}")
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
-    networks, architecture = load_networks(path, parts, chosen, DTYPES[dtype])
-    return Network(networks, architecture, chosen, DTYPES[dtype], memory), architecture
+    number = DTYPES[dtype]
+    prepares = engine_for(chosen, number) == CHANNELS_LAST
+    networks, architecture = load_networks(
+        path, parts, chosen, torch.float32 if prepares else number
+    )
+    factor = architecture.downsampling_factor
+    prepared = runners(networks, number, factor) if prepares else None
+    return Network(networks, architecture, chosen, number, memory, prepared), architecture
 
 
 def find_device(name: str) -> torch.device:

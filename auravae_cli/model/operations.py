@@ -41,13 +41,15 @@ class Layer:
 class Arithmetic:
     """How a device computes: the bytes of a number, whether by Winograd's method, in how many threads.
 
-    ``is_plain`` says that layers run on the whole picture where that fits, as on GPUs.
+    ``is_plain`` says that layers run on the whole picture where that fits, as on GPUs;
+    ``live_features`` how many maps of the first width are in memory at once then, where that is known.
     """
 
     itemsize: int = 4
     winograd: bool = True
     threads: int = 1
     is_plain: bool = False
+    live_features: int | None = None
 
     def is_winograd(self, channels_in: int, height: int, width: int) -> bool:
         """Whether NNPACK computes a 3x3 convolution of so many rows and columns, as `winograd` has it."""

@@ -182,6 +182,9 @@ def plain_peak(
 ) -> int:
     """The most bytes that are in memory at once in a plain run."""
     batch, height, width = size
+    if arithmetic.live_features is not None:
+        features = batch * height * width * architecture.widths[0] * arithmetic.itemsize
+        return arithmetic.live_features * features
     peak = held = 0
     scale = None
     for layer in layers(architecture, part):

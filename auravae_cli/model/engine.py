@@ -1,0 +1,54 @@
+"""Which way a loaded network runs: its modules as they are, or prepared for a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+
+import torch
+from torch import nn
+
+from auravae_cli.model import fused
+from auravae_cli.model.channelslast import Runner, on_device_of, prepare
+from auravae_cli.model.graphs import Graphs
+
+VARIABLE = "AURAVAE_ENGINE"
+PLAIN, CHANNELS_LAST = "plain", "channels-last"
+TOLERANCE = 1e-2
+
+
+def engine_for(device: torch.device, dtype: torch.dtype) -> str:
+    """``channels-last`` on a GPU on which the Triton kernels work; else ``plain``.
+
+    ``AURAVAE_ENGINE=plain`` in the environment says so, too.
+    """
+    if device.type != "cuda" or os.environ.get(VARIABLE) == PLAIN:
+        return PLAIN
+    return CHANNELS_LAST if kernels_work(device, dtype) else PLAIN
+
+
+@cache
+def kernels_work(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether Triton is there, can build its kernels (it needs a C compiler), and they are right."""
+    if fused.triton_kernels() is None:
+        return False
+    x = torch.linspace(-4, 4, 2 * 64 * 15, device=device).view(2, 64, 3, 5).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    one = torch.ones(64, device=device)
+    try:
+        with on_device_of(x), torch.inference_mode():
+            scale, shift = fused.affine(fused.statistics(x), one, one, None, 32, 1e-6)
+            found = fused.apply(x, scale, shift, silu=True)
+        expected = nn.functional.silu(nn.functional.group_norm(x.float(), 32, one, one, 1e-6))
+        return bool((found - expected).abs().max() < TOLERANCE * expected.abs().max())
+    except Exception:  # Triton's own errors share no base, and any of them means no
+        return False
+
+
+def runners(
+    networks: Mapping[str, nn.Module], dtype: torch.dtype, factor: int
+) -> dict[str, Runner]:
+    """The networks' halves, prepared for a GPU; ``factor`` pixels per latent cell, on each axis."""
+    areas = {"encoder": 1, "decoder": factor**2}
+    return {part: Graphs(prepare(module, dtype), areas[part]) for part, module in networks.items()}

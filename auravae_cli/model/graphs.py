@@ -1,0 +1,100 @@
+"""CUDA graphs: small pictures without the gaps between hundreds of launches.
+
+A run of a network at one shape is recorded once and then played back as a whole. That pays where the
+GPU is done with a step before the processor has launched the next; for larger pictures it
+saves nothing, and would hold their memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST_POSITIONS = 512 * 512  # of pixels in a batch, up to which launches take a share of the time
+MOST_GRAPHS = 4
+FIRST_RUNS = 2  # of a shape, before it is recorded: a shape that comes once is not worth it
+
+Runner = Callable[[Tensor], Tensor]
+
+
+class Recorded:
+    """A run of ``function`` on a GPU at the shape of ``x``: played back on other values."""
+
+    def __init__(self, function: Runner, x: Tensor, pool: Any) -> None:
+        self._given = x.clone()
+        stream = torch.cuda.Stream(x.device)
+        stream.wait_stream(torch.cuda.current_stream(x.device))
+        with torch.cuda.stream(stream):  # what only a first run does must not be recorded
+            function(self._given)
+        torch.cuda.current_stream(x.device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(x.device), torch.cuda.graph(self._graph, pool=pool):
+            self._result = function(self._given)
+        self.pool = self._graph.pool()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self._given.copy_(x)
+        self._graph.replay()
+        return self._result.clone()
+
+
+class Graphs:
+    """``function``, small shapes of which are recorded when they come again and again.
+
+    ``area`` is how many pixels a position of its input stands for; ``record`` what records a run.
+    The graphs that were used last are kept. They share memory, so one is played at a time.
+    """
+
+    def __init__(
+        self, function: Runner, area: int, record: Callable[..., Recorded] = Recorded
+    ) -> None:
+        self.function, self._area, self._record = function, area, record
+        self._seen: Counter[torch.Size] = Counter()
+        self._graphs: OrderedDict[torch.Size, Recorded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self.suits(x):
+            return self._plainly(x)
+        with self._lock:
+            graph = self._graph(x)
+            return graph(x) if graph is not None else self._plainly(x)
+
+    def suits(self, x: Tensor) -> bool:
+        """Whether a run on ``x`` is one of many short steps on a GPU."""
+        return x.is_cuda and len(x) * x.shape[2] * x.shape[3] * self._area <= MOST_POSITIONS
+
+    def _graph(self, x: Tensor) -> Recorded | None:
+        """What plays a run at this shape back; None where there is nothing to be had yet."""
+        shape = x.shape
+        if shape in self._graphs:
+            self._graphs.move_to_end(shape)
+            return self._graphs[shape]
+        self._seen[shape] += 1
+        if self._seen[shape] != FIRST_RUNS + 1:
+            return None
+        pool = next(iter(self._graphs.values())).pool if self._graphs else None
+        try:
+            self._graphs[shape] = self._record(self.function, x, pool)
+        except RuntimeError:  # no memory, or something that cannot be recorded: never again
+            return None
+        if len(self._graphs) > MOST_GRAPHS:
+            dropped, _ = self._graphs.popitem(last=False)
+            self._seen[dropped] = 0
+        return self._graphs[shape]
+
+    def _plainly(self, x: Tensor) -> Tensor:
+        try:
+            return self.function(x)
+        except torch.OutOfMemoryError:
+            if not self._graphs:
+                raise
+        self._graphs.clear()
+        self._seen.clear()
+        torch.cuda.empty_cache()
+        return self.function(x)
