@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -65,3 +69,44 @@ def test_free_memory_is_the_least_that_machine_and_container_give(monkeypatch, t
     assert memory.free_memory() == 500 * 1024
     (tmp_path / "memory.max").write_text("5000\n")
     assert memory.free_memory() == 4000
+
+
+IN_A_PROCESS = """
+import json, sys
+import json
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from auravae_cli.codec import load_codec
+from auravae_cli.meter import Meter
+torch.set_num_threads(2)
+part, budget = sys.argv[1], int(sys.argv[2])
+codec = load_codec("small", parts=(part + "r",), device="cpu", memory=budget)
+def run(side):
+    shape = (1, 3, side, side) if part == "encode" else (1, 16, side // 8, side // 8)
+    getattr(codec, part)(np.zeros(shape, np.float32))
+run(16)
+with Meter(interval=0.001) as meter:
+    run(256)
+print(json.dumps([codec.plan(part + "r", 1, 256, 256).memory, meter.memory]))
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="memory is measured on Linux alone"
+)
+@pytest.mark.parametrize(("part", "megabytes"), [("encode", 64), ("decode", 64), ("decode", 4000)])
+def test_a_budget_is_kept_to(part, megabytes):
+    """What the process takes above the weights; before plans were made, up to twice the budget."""
+    budget = megabytes << 20
+    result = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, part, str(budget)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    planned, measured = json.loads(result.stdout)
+    assert planned <= budget
+    assert measured <= 1.05 * budget and 0.7 * planned < measured < 1.1 * planned
