@@ -27,7 +27,8 @@ from auravae_cli.model.stripplan import Search, StripPlan
 
 SHARE_OF_FREE = 0.8  # of the free memory that features may take
 ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
-LINEAR_STRIP = 32 << 20  # what the linear model takes for the rows under way, measured
+LINEAR_STRIP = 4096 * 192  # numbers of the blocks that the linear model works on together, and
+LIVE_LINEAR = 5  # how often they are in memory, measured
 # Above what is counted: what the allocator leaves unused between blocks, and cannot give back.
 OVERHEAD = 8 << 20
 OVERHEAD_SHARE = 0.06
@@ -121,10 +122,12 @@ def _search(
 
 
 def plan_linear(part: str, channels: int, size: tuple[int, int, int]) -> Plan:
-    """The plan of the linear model: a product of each block with each component, always whole."""
+    """The plan of the linear model: a product of each block with each component, in short strips."""
     batch, height, width = size
     numbers = batch * height * width * IMAGE_CHANNELS
-    memory = with_overhead(4 * numbers + LINEAR_STRIP)
+    memory = 4 * LIVE_LINEAR * min(numbers, batch * LINEAR_STRIP)
+    if part == "decoder":
+        memory += 4 * numbers  # the result
     return Plan(part, batch, height, width, memory, 2 * channels * numbers)
 
 

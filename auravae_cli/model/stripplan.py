@@ -45,6 +45,7 @@ STRIPS_ROOM = 1 << 26  # bytes that strips under way may take; more gains nothin
 KEPT_SHARES = (0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.0)  # of a budget for kept maps, to be tried
 WORKSPACE_SHARE = 0.5  # of what is left beside kept maps
 SWEEPS = 2  # over all choices, as long as that gains anything
+FAR_OFF = 1.25  # times the budget: no choice will bring a plan back from there
 GOOD_ENOUGH = 1.03  # times the operations of a run that keeps all: not worth looking further
 
 
@@ -287,6 +288,8 @@ class Search:
         starts = [self._greedy(budget, share) for share in KEPT_SHARES]
         best = min(starts, key=lambda planner: _merit(planner, budget))
         size = (self.height, self.width)
+        if best.peak > FAR_OFF * budget:
+            return None
         enough = GOOD_ENOUGH * self.batch * sum(layer_flops(x, *size) for x in self.chain)
         for _ in range(SWEEPS):
             before = best
