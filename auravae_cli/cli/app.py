@@ -16,6 +16,7 @@ import typer
 
 from auravae_cli.cli.decode import decode
 from auravae_cli.cli.encode import encode
+from auravae_cli.cli.evaluate import evaluate
 from auravae_cli.cli.flip import flip
 from auravae_cli.cli.info import info
 from auravae_cli.cli.models import app as models_app
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 for command in (encode, decode, flip, roundtrip, info, verify, train):
     app.command()(command)
+app.command("eval")(evaluate)
 app.add_typer(models_app, name="models")
 
 
