@@ -138,8 +138,8 @@ def _print_storage(labels: list[str], models: Sequence[Mapping[str, Any]]) -> No
                 one["type"],
                 f"{one['bytes']:,.0f}",
                 _number(one["psnr"], "{:.3f}"),
-                f"{one['cost'] + 0.0:.4f}",
-                f"{one['worst_cost'] + 0.0:.4f}",
+                _number(one["cost"], "{:.4f}"),
+                _number(one["worst_cost"], "{:.4f}"),
             ]
             for label, model in zip(labels, models, strict=True)
             for one in model["storage"]["types"]
@@ -158,7 +158,8 @@ def _print_flips(label: str, certificate: Mapping[str, Any] | None) -> None:
         ]
         decoder, gap = numbers["decoder_psnr"]["worst"], numbers["flip_gap"]
         exact = "exact" if decoder is None else f"{decoder:.1f}"
-        rows.append([g, *errors, exact, f"{gap['mean']:.4f}", f"{gap['worst']:.4f}"])
+        gaps = [_number(gap[key], "{:.4f}") for key in ("mean", "worst")]
+        rows.append([g, *errors, exact, *gaps])
     pictures = certificate["data"]["pictures"]
     print_table(
         f"\nFlips of {label}, worst of {pictures} pictures: |E(gx) - gE(x)|, D(gz) to gD(z)",

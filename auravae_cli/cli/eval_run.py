@@ -19,7 +19,6 @@ from auravae_cli.errors import InputImageError, OutputError, StoreError
 from auravae_cli.pipeline.evalresults import (
     FORMAT,
     FORMAT_VERSION,
-    RESULTS_FILE,
     SUMMARY_FILE,
     Results,
 )
@@ -248,6 +247,3 @@ def _files(
         yield request.csv, csv_bytes(rows)
     if request.certificate is not None and certificates:
         yield request.certificate, next(iter(certificates.values())).to_bytes()
-
-
-__all__ = ["RESULTS_FILE", "EvalRequest", "run_evaluation"]
