@@ -80,7 +80,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         return
     labels = [_short(model["label"]) for model in models]
     number = summary["data"]["pictures"]
-    print_table(f"{number} pictures", list(QUALITY), [_quality(model) for model in models])
+    columns = ["model", *(name for name, *_ in QUALITY)]
+    print_table(f"{number} pictures", columns, [_quality(model) for model in models])
     _print_noise(labels, models)
     _print_storage(labels, models)
     for label, model in zip(labels, models, strict=True):
@@ -90,23 +91,21 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-QUALITY = {
-    "model": None,
-    "PSNR dB": ("psnr", "mean", "{:.2f}"),
-    "worst": ("psnr", "worst", "{:.2f}"),
-    "SSIM": ("ssim", "mean", "{:.3f}"),
-    "worst ": ("ssim", "worst", "{:.3f}"),
-    "MS-SSIM": ("ms_ssim", "mean", "{:.4f}"),
-    "LPIPS": ("lpips", "mean", "{:.3f}"),
-    "worst  ": ("lpips", "worst", "{:.3f}"),
-    "rFID": ("rfid", "mean", "{:.2f}"),
-}
+QUALITY = (
+    ("PSNR dB", "psnr", "mean", "{:.2f}"),
+    ("worst", "psnr", "worst", "{:.2f}"),
+    ("SSIM", "ssim", "mean", "{:.3f}"),
+    ("worst", "ssim", "worst", "{:.3f}"),
+    ("MS-SSIM", "ms_ssim", "mean", "{:.4f}"),
+    ("LPIPS", "lpips", "mean", "{:.3f}"),
+    ("worst", "lpips", "worst", "{:.3f}"),
+    ("rFID", "rfid", "mean", "{:.2f}"),
+)
 
 
 def _quality(model: Mapping[str, Any]) -> list[str]:
     cells = [_short(model["label"])]
-    for place in filter(None, QUALITY.values()):
-        metric, key, form = place
+    for _, metric, key, form in QUALITY:
         numbers = model["quality"][metric]
         cells.append(_number(numbers and numbers[key], form))
     return cells
@@ -162,7 +161,7 @@ def _print_flips(label: str, certificate: Mapping[str, Any] | None) -> None:
         rows.append([g, *errors, exact, *gaps])
     pictures = certificate["data"]["pictures"]
     print_table(
-        f"\nFlips of {label}, worst of {pictures} pictures: |E(gx) - gE(x)|, D(gz) to gD(z)",
+        f"\nFlips of {label}, the worst of {pictures} pictures",
         ["flip", "E error", "no signs", "no flip", "D dB", "mean gap dB", "gap dB"],
         rows,
     )

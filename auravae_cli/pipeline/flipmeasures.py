@@ -70,7 +70,11 @@ def measure_flips(codec: Codec, items: Sequence[Encoded]) -> list[dict[str, Any]
 
 
 def action_is_exact(item: Encoded) -> bool:
-    """Whether the laws of the group hold for the bytes of the latent's file, in every type."""
+    """Whether the laws of the group hold for the bytes of the latent's file, in every type.
+
+    And whether its values are what the definition says, since doing nothing obeys the laws, too.
+    """
+    irreps = item.stored.space.irreps
     for dtype in STORED_DTYPES.values():
         file = replace(item.stored, values=dtype.from_float32(item.latent), dtype=dtype)
         orbit = {g: file.act(g) for g in GROUP}
@@ -79,6 +83,12 @@ def action_is_exact(item: Encoded) -> bool:
             for f, g in product(GROUP, repeat=2)
         ):
             return False
+        values = dtype.to_float32(file.values)
+        for g, flipped in orbit.items():
+            signs = np.array(irreps.signs(g), np.float32)[:, None, None]
+            expected = np.flip(values, g.axes) * signs
+            if not np.array_equal(dtype.to_float32(flipped.values), expected):
+                return False
     return True
 
 
