@@ -263,7 +263,7 @@ def _memory(codec: Codec, side: int) -> Check:
     needs, least = network.features_bytes(side, side), network.least(side, side).total  # type: ignore[attr-defined]
     free = network.budget()  # type: ignore[attr-defined]
     facts = {"side": side, "needs": needs, "least": least, "may_use": free}
-    picture = f"{side} x {side} takes {needs / 2**30:.1f} GiB"
+    picture = f"{side} x {side} takes up to {needs / 2**30:.1f} GiB"
     if free is None:
         return Check(
             "memory", OK, f"{picture}; this machine does not say what is free", facts=facts
