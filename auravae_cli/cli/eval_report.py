@@ -14,7 +14,7 @@ from auravae_cli.pipeline.evaluate import Bad
 
 WIDTH = 80
 _LONGEST_LABEL = 20
-_NOT_SHOWN = frozenset(("moments", "inception"))  # of a row: thousands of numbers
+_NOT_SHOWN = frozenset(("moments", "inception"))  # of a row: thousands of numbers, packed
 
 Result = TypeVar("Result")
 Event = tuple[str, dict[str, Any]] | Bad
@@ -51,6 +51,8 @@ class EvalReporter:
             print(json.dumps({"kind": "summary", **summary}), flush=True)
         elif not self.reporter.quiet:
             print_summary(summary)
+            pictures, failed = summary["data"]["pictures"], len(summary["failures"])
+            say(f"{pictures} pictures measured" + (f", {failed} failures" if failed else ""))
 
     def _with_progress(self, events: Iterable[Event], total: int) -> Iterator[Event]:
         if self.reporter.quiet or not sys.stderr.isatty():

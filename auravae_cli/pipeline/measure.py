@@ -135,7 +135,7 @@ def _quality(codec: Codec, item: Encoded, seconds: dict[str, float]) -> Measured
         "noise": None,
         "storage": None,
         "flips": None,
-        "moments": Moments.of(item.latent, codec.space.clamp).to_json(),
+        "moments": Moments.of(item.latent, codec.space.clamp).to_text(),
         "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
     }
     return Measured(row, original, reconstruction)

@@ -20,7 +20,7 @@ from auravae_cli.errors import WeightsError
 from auravae_cli.imagefile import Pixels
 
 FEATURES = 2048
-FEW = 2048  # pictures, below which the covariance is not even of full rank
+_AT_ONCE = 1000  # pictures whose features are added together
 WEIGHTS_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 
 Extract = Callable[[Pixels], str]
@@ -96,6 +96,7 @@ def frechet_distance(originals: Sequence[str], reconstructions: Sequence[str]) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for texts, is_real in ((originals, True), (reconstructions, False)):
-            stacked = np.stack([features_of(text) for text in texts])
-            metric.update(torch.from_numpy(stacked.astype(np.float64)), real=is_real)
-        return float(metric.compute())
+            for start in range(0, len(texts), _AT_ONCE):
+                some = [features_of(text) for text in texts[start : start + _AT_ONCE]]
+                metric.update(torch.from_numpy(np.stack(some, dtype=np.float64)), real=is_real)
+        return max(0.0, float(metric.compute()))  # rounding of equal sets goes below

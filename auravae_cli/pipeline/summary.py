@@ -139,7 +139,7 @@ def _mean_and_least(values: list[float | None]) -> dict[str, float | None]:
 
 
 def _statistics(rows: Sequence[Row]) -> dict[str, Any]:
-    total = Moments.from_json(rows[0]["moments"])
+    total = Moments.from_text(rows[0]["moments"])
     for row in rows[1:]:
-        total = total + Moments.from_json(row["moments"])
+        total = total + Moments.from_text(row["moments"])
     return total.statistics()
