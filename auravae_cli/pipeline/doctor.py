@@ -137,8 +137,16 @@ def _device(codec: Codec) -> Check:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = torch.get_num_threads()
-    facts = {"device": codec.device, "compute_dtype": codec.compute_dtype, "threads": threads}
-    found = f"{codec.device}, {codec.compute_dtype}, {threads} threads on {cores} cores"
+    facts = {
+        "device": codec.device,
+        "compute_dtype": codec.compute_dtype,
+        "engine": codec.engine,
+        "threads": threads,
+    }
+    found = (
+        f"{codec.device}, {codec.compute_dtype}, engine {codec.engine}, {threads} threads on "
+        f"{cores} cores"
+    )
     if codec.device.startswith("cuda"):
         name, driver = torch.cuda.get_device_name(codec.device), _driver()
         facts |= {"name": name, "driver": driver, "cuda": torch.version.cuda}

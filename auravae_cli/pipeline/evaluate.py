@@ -161,6 +161,7 @@ class Evaluation:
                 "version": FORMAT_VERSION,
                 "device": codec.device.partition(":")[0],
                 "compute_dtype": codec.compute_dtype,
+                "engine": codec.engine,
                 "stored_dtype": options.stored_dtype.name,
                 "preparation": options.preparation.to_json(),
                 "noise": options.noise,

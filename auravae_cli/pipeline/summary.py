@@ -35,6 +35,7 @@ def summarise(
         **space_to_json(codec.space),
         "device": codec.device,
         "compute_dtype": codec.compute_dtype,
+        "engine": codec.engine,
         "pictures": len(rows),
         "quality": {metric: quality(rows, metric) for metric in METRICS} | {"rfid": None},
         "noise": _noise(rows, options),
@@ -62,6 +63,7 @@ def certify(codec: Codec, rows: Sequence[Row], options: MeasureOptions) -> Certi
     settings = {
         "device": codec.device.partition(":")[0],
         "compute_dtype": codec.compute_dtype,
+        "engine": codec.engine,
         "stored_dtype": options.stored_dtype.name,
         "preparation": options.preparation.to_json(),
         "border_cells": BAND_CELLS,
