@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,7 @@ from auravae_cli.latentfile import LatentFile, Record, Space, read_latents
 from auravae_cli.linear import LinearAutoencoder
 from auravae_cli.models import find_weights
 from auravae_cli.prepare import Preparation, PreparedImage
+from auravae_cli.symmetrized import Symmetrized
 from auravae_cli.version import __version__
 
 PARTS = ("encoder", "decoder")
@@ -161,20 +162,28 @@ class Codec:
             LatentFileError: a value is not finite. ComputeError: see `decode`, or NaN came out.
         """
         batch = np.stack([latent.to_float32() for latent in latents])
-        if noise:
-            # The same draw for every latent, whatever else is in the batch.
-            draw = np.random.default_rng(seed).standard_normal(batch.shape[1:], np.float32)
-            with np.errstate(over="ignore"):
-                batch *= 1 + np.float32(noise) * draw
+        images = self.decode_finite(add_noise(batch, noise, seed))
         pictures = []
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
-            images = self.decode(batch)
         for latent, image in zip(latents, images, strict=True):
-            if not np.isfinite(image).all():
-                raise ComputeError("the decoder gave NaN or infinite values; try --dtype float32")
             record = latent.records[0]
             pictures.append(from_unit(image[:, *record.padding.inner(*record.image_size)], bits))
         return pictures
+
+    def decode_finite(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Like `decode`; also raises ComputeError where NaN or infinity comes out."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
+            images: NDArray[np.float32] = self.decode(latents)
+        if not np.isfinite(images).all():
+            raise ComputeError("the decoder gave NaN or infinite values; try --dtype float32")
+        return images
+
+    def symmetrized(self) -> Codec:
+        """The same model averaged over the group: exactly equivariant, at four times the cost."""
+        if self.space.is_symmetrized:
+            return self
+        space = replace(self.space, is_symmetrized=True)
+        autoencoder = Symmetrized(self.autoencoder, space.irreps)
+        return replace(self, space=space, autoencoder=autoencoder)
 
     def decode_latent(self, latent: LatentFile | Path | str, **options: Any) -> Pixels:
         """One stored latent => a picture; options as for `decode_latents`. Raises LatentFileError."""
@@ -183,6 +192,19 @@ class Codec:
             raise LatentFileError("a shard of latents: expected a single one")
         stored.require_space(self.space)
         return self.decode_latents([stored], **options)[0]
+
+
+def add_noise(latents: NDArray[np.float32], noise: float, seed: int) -> NDArray[np.float32]:
+    """Latents [B, C, h, w], each value multiplied by 1 + ``noise`` * n, n standard normal.
+
+    The same draw for every latent, whatever else is in the batch.
+    """
+    if not noise:
+        return latents
+    draw = np.random.default_rng(seed).standard_normal(latents.shape[1:], np.float32)
+    with np.errstate(over="ignore"):
+        noisy: NDArray[np.float32] = latents * (1 + np.float32(noise) * draw)
+    return noisy
 
 
 def load_image(
@@ -212,6 +234,7 @@ def load_codec(
     device: str = "auto",
     dtype: str = "auto",
     memory: int | None = None,
+    symmetrize: bool = False,
 ) -> Codec:
     """Load a model.
 
@@ -222,10 +245,16 @@ def load_codec(
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``: what the network computes in.
         memory: bytes that a network's features may take; larger pictures run in strips, with the
             same result. None: most of what is free.
+        symmetrize: average over the group (see `symmetrized`).
 
     Raises:
         WeightsError: no such model, or damaged weights. DeviceError: no such device.
     """
+    codec = _load(model, parts, device, dtype, memory)
+    return codec.symmetrized() if symmetrize else codec
+
+
+def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None) -> Codec:
     path, config = find_weights(model)
     digest = _file_sha256(path)
     name = config.name if config else path.stem

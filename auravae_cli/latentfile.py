@@ -43,13 +43,17 @@ _BLOCK_BYTES = 1 << 20  # what is flipped at once stays in the cache
 
 @dataclass(frozen=True)
 class Space:
-    """The latent space that a latent lies in: which weights made it, and how V4 acts on it."""
+    """The latent space that a latent lies in: which weights made it, and how V4 acts on it.
+
+    ``is_symmetrized`` says that the model was averaged over the group (see `symmetrized`).
+    """
 
     model: str
     weights_sha256: str
     downsampling_factor: int
     irreps: Irreps
     clamp: float
+    is_symmetrized: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,8 +219,8 @@ def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Rec
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """A space's fields as JSON types, as they stand in a header."""
-    return {
+    """A space's fields as JSON types, as they stand in a header; ``symmetrized`` where it is true."""
+    return ({"symmetrized": True} if space.is_symmetrized else {}) | {
         "model": space.model,
         "weights_sha256": space.weights_sha256,
         "downsampling_factor": space.downsampling_factor,
@@ -233,6 +237,7 @@ def space_from_json(content: dict[str, Any]) -> Space:
         downsampling_factor=typed(content["downsampling_factor"], int),
         irreps=Irreps.parse(content["representation"]),
         clamp=float(content["clamp"]),
+        is_symmetrized=typed(content.get("symmetrized", False), bool),
     )
     if not 0 < space.clamp < math.inf or space.downsampling_factor < 1:
         raise ValueError("clamp and downsampling_factor must be positive numbers")

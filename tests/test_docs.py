@@ -33,7 +33,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands_are_these():
     names = {" ".join(words) for words in COMMANDS}
     assert names == {
-        *("encode", "decode", "flip", "roundtrip", "info", "verify", "train"),
+        *("encode", "decode", "flip", "roundtrip", "info", "verify", "train", "eval", "doctor"),
         *("models", "models list", "models pull"),
     }
 
@@ -73,6 +73,22 @@ def test_the_readme_lists_every_link_that_exists():
     assert links
     for link in links:
         assert (REPOSITORY / link).exists(), link
+
+
+@pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_pages_name_options_and_links_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    options = {
+        option
+        for command in COMMANDS.values()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    for line in re.findall(r"^auravae .*", text, re.MULTILINE):
+        used = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", line.partition("#")[0])
+        assert set(used) <= options, line
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), link
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

@@ -15,7 +15,9 @@ from typing import Annotated
 import typer
 
 from auravae_cli.cli.decode import decode
+from auravae_cli.cli.doctor import doctor
 from auravae_cli.cli.encode import encode
+from auravae_cli.cli.evaluate import evaluate
 from auravae_cli.cli.flip import flip
 from auravae_cli.cli.info import info
 from auravae_cli.cli.models import app as models_app
@@ -32,8 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (encode, decode, flip, roundtrip, info, verify, train):
+for command in (encode, decode, flip, roundtrip, info, verify, train, doctor):
     app.command()(command)
+app.command("eval")(evaluate)
 app.add_typer(models_app, name="models")
 
 

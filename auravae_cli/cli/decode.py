@@ -48,6 +48,7 @@ def decode(
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
+    symmetrize: opt.Symmetrize = False,
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
@@ -89,6 +90,7 @@ def decode(
         device=device,
         dtype=dtype.value,
         memory=read_size(memory, "--memory"),
+        symmetrize=symmetrize,
     )
     if model is None:
         codec_of: Callable[[LatentFile], Codec] = CodecByModel(load)

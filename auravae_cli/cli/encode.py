@@ -26,6 +26,7 @@ def encode(
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
+    symmetrize: opt.Symmetrize = False,
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
     layout: opt.LayoutOption = opt.Layout.auto,
@@ -76,6 +77,7 @@ def encode(
             device=device,
             compute_dtype=dtype.value,
             memory=budget,
+            symmetrize=symmetrize,
             stored_dtype=stored_dtype,
             options=ShardOptions(preparation, max_pixels, batch_size, workers),
             overwrite=overwrite,
@@ -107,7 +109,14 @@ def encode(
         result_tags=PICTURE_TAGS,
         reporter=reporter,
     )[shard_index::num_shards]
-    codec = load_codec(model, parts=("encoder",), device=device, dtype=dtype.value, memory=budget)
+    codec = load_codec(
+        model,
+        parts=("encoder",),
+        device=device,
+        dtype=dtype.value,
+        memory=budget,
+        symmetrize=symmetrize,
+    )
     options = EncodeOptions(preparation, stored_dtype, max_pixels, overwrite)
     outcomes = limited(encode_files(jobs, codec, options, batch_size), limit)
     raise typer.Exit(reporter.run(outcomes, len(jobs)))

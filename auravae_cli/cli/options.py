@@ -103,6 +103,14 @@ BatchSize = Annotated[
     Optional[int],
     typer.Option(min=1, help="Pictures of one size run together. Default: 8 on a GPU, else 1."),
 ]
+Symmetrize = Annotated[
+    bool,
+    typer.Option(
+        "--symmetrize",
+        help="Average the model over the four flips: exactly equivariant, whatever the weights, in four "
+        "times the time.",
+    ),
+]
 Store = Annotated[StoredDtypeName, typer.Option("--store", help="How latents are stored.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 AsJson = Annotated[

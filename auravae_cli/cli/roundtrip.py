@@ -46,6 +46,7 @@ def roundtrip(
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
+    symmetrize: opt.Symmetrize = False,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -81,7 +82,11 @@ def roundtrip(
         reporter=reporter,
     )
     codec = load_codec(
-        model, device=device, dtype=dtype.value, memory=read_size(memory, "--memory")
+        model,
+        device=device,
+        dtype=dtype.value,
+        memory=read_size(memory, "--memory"),
+        symmetrize=symmetrize,
     )
     elements = (
         () if flip is None else GROUP[1:] if flip is Flip.all else (GroupElement.parse(flip.value),)

@@ -95,17 +95,16 @@ class Network:
         Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
         together.
         """
-        budget = self._budget()
-        features = batch * height * width * self.architecture.widths[0] * self.dtype.itemsize
+        budget = self.budget()
         on_cpu = self.device.type == "cpu" and not self.runners
         if budget is None:
             return Streamer(buffers=self._buffers) if on_cpu else None
-        live = channelslast.LIVE_FEATURES if self.runners else LIVE_FEATURES
-        if not on_cpu and live * features <= budget:
+        features = batch * self.features_bytes(height, width)
+        if not on_cpu and features <= budget:
             return None
-        if batch > 1 and live * features > budget:
+        if batch > 1 and features > budget:
             raise torch.OutOfMemoryError("more than fits at once")
-        least = Least.of(self.architecture, height, width, self.dtype.itemsize)
+        least = self.least(height, width)
         if least.total > budget:
             raise ComputeError(
                 f"not enough memory: {width} x {height} pixels take at least {_megabytes(least.total)}, "
@@ -113,7 +112,16 @@ class Network:
             )
         return Streamer(budget, least, self._buffers)
 
-    def _budget(self) -> int | None:
+    def features_bytes(self, height: int, width: int) -> int:
+        """The bytes that a picture's features take at most."""
+        live = channelslast.LIVE_FEATURES if self.runners else LIVE_FEATURES
+        return live * height * width * self.architecture.widths[0] * self.dtype.itemsize
+
+    def least(self, height: int, width: int) -> Least:
+        """The bytes without which not even rows of it can be run."""
+        return Least.of(self.architecture, height, width, self.dtype.itemsize)
+
+    def budget(self) -> int | None:
         """The bytes that features may take; None where the machine does not tell."""
         if self.memory is not None:
             return self.memory
