@@ -35,9 +35,7 @@ class Tensor:
     values: Array
 
 
-def parse(
-    buffer: Buffer, *, any_dtype: bool = False
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+def parse(buffer: Buffer, *, any_dtype: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a whole file; nothing is copied.
 
     With ``any_dtype``, tensors may be of other types than latents are; those of types that numpy
@@ -51,7 +49,9 @@ def parse(
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise LatentFileError("damaged header: its metadata must map names to strings")
     tensors, end = {}, start
-    for name, entry in sorted(header.items(), key=lambda item: _offset(item[0], item[1], any_dtype)):
+    for name, entry in sorted(
+        header.items(), key=lambda item: _offset(item[0], item[1], any_dtype)
+    ):
         dtype, shape, begin, stop = _entry(name, entry, any_dtype)
         found = f"bytes {begin} to {stop} of {len(buffer) - start}"
         if begin + start != end or stop + start > len(buffer):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auravae_cli.dtypes import Array
 from auravae_cli.latentfile import LatentFile
@@ -26,6 +28,18 @@ def disagreements(
             yield f"its {what} is {found}, expected {expected}"
 
 
+def rows_beyond(latents: LatentFile) -> NDArray[np.bool_]:
+    """For each latent, whether it has values that are not finite or beyond the clamp."""
+    values = latents.values if latents.is_shard else latents.values[None]
+    beyond = np.zeros(len(values), bool)
+    limit = _limit(latents)
+    for start, block in blocks(values) if values.size else ():
+        bits = _magnitudes(block)
+        if bits.max() > limit:
+            beyond[start : start + len(block)] = (bits > limit).any(axis=(1, 2, 3))
+    return beyond
+
+
 def bad_values(latents: LatentFile) -> Iterator[str]:
     """Whether all values are finite and within the clamp, by their bits.
 
@@ -33,13 +47,13 @@ def bad_values(latents: LatentFile) -> Iterator[str]:
     """
     if not latents.values.size:
         return
-    dtype, clamp = latents.dtype, np.float32(latents.space.clamp)
-    limit, infinity = (_magnitudes(dtype.from_float32(np.array([x]))) for x in (clamp, np.inf))
+    clamp, limit = latents.space.clamp, _limit(latents)
+    infinity = _magnitudes(latents.dtype.from_float32(np.array([np.inf], np.float32)))
     beyond = not_finite = 0
     first = None
     for start, block in blocks(latents.values):
         bits = _magnitudes(block)
-        if bits.max() <= limit[0]:
+        if bits.max() <= limit:
             continue
         rows = (bits > limit).any(axis=(1, 2, 3))
         first = start + int(rows.argmax()) if first is None else first
@@ -52,6 +66,11 @@ def bad_values(latents: LatentFile) -> Iterator[str]:
             f"{not_finite} values are NaN or infinite and {beyond} beyond the clamp of {clamp:g}, "
             f"the first in row {first}" + (f", key {key!r}" if key else "")
         )
+
+
+def _limit(latents: LatentFile) -> Any:
+    clamp = np.array([latents.space.clamp], np.float32)
+    return _magnitudes(latents.dtype.from_float32(clamp))[0]
 
 
 def _magnitudes(values: Array) -> Array:
