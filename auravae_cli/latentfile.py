@@ -149,14 +149,17 @@ def parse_latents(buffer: Buffer) -> LatentFile:
 
 
 def with_metadata(
-    values: Array, dtype: StoredDtype, metadata: str, *, shard: bool = False
+    values: Array, dtype: StoredDtype, metadata: str | dict[str, Any], *, shard: bool = False
 ) -> LatentFile:
     """A latent [C, h, w], or a shard [N, C, h, w], with what `LatentFile.metadata` says of it.
+
+    ``metadata`` may be parsed already.
 
     Raises LatentHeaderError where that is damaged, or contradicts the values.
     """
     try:
-        space, records, tool_version = _read_header(json.loads(metadata), shard)
+        content = json.loads(metadata) if isinstance(metadata, str) else metadata
+        space, records, tool_version = _read_header(content, shard)
     except (
         KeyError,
         TypeError,

@@ -27,11 +27,11 @@ from auravae_cli.exchange.base import (
     note_of,
 )
 from auravae_cli.exchange.zipped import (
+    Npz,
     array_text,
     npy_header,
     npz_pieces,
     read_npy,
-    read_npz,
     text_array,
 )
 from auravae_cli.latentfile import LatentFile
@@ -69,7 +69,7 @@ def read_plain(file: Foreign) -> Iterator[Found]:
 
 def read_zipped(file: Foreign) -> Iterator[Found]:
     """The array with one of the usual names, or the only one that can be a latent."""
-    arrays = read_npz(file.content)
+    arrays = Npz(file.content)
     able = [name for name, array in arrays.items() if array.ndim in (3, 4)]
     name = next((name for name in _NAMES if name in able), able[0] if len(able) == 1 else None)
     if name is None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -59,7 +60,7 @@ class Foreign:
     @property
     def stem(self) -> str:
         """The name without its suffix."""
-        return str(Path(self.name).with_suffix(""))
+        return os.path.splitext(self.name)[0]  # noqa: PTH122 - a tenth of the time
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ def known(values: Array, dtype: StoredDtype, note: str | None) -> LatentFile | N
     if note is None:
         return None
     try:
-        stored = STORED_DTYPES.get(json.loads(note).get(STORED_AS), dtype)
+        content = json.loads(note)
+        stored = STORED_DTYPES.get(content.get(STORED_AS), dtype)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise LatentHeaderError(f"damaged {NOTE!r} metadata: {error!r}") from error
     if stored != dtype and dtype.name in STORED_DTYPES:
@@ -173,7 +175,7 @@ def known(values: Array, dtype: StoredDtype, note: str | None) -> LatentFile | N
         narrow = stored.from_float32(wide)
         if np.array_equal(stored.to_float32(narrow), wide):
             values, dtype = narrow, stored
-    return with_metadata(values, dtype, note, shard=values.ndim == 4)
+    return with_metadata(values, dtype, content, shard=values.ndim == 4)
 
 
 def flipped(latents: LatentFile) -> Array:

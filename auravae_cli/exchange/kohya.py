@@ -9,7 +9,7 @@ size as WxH, the network's suffix. Networks since SD3 put the latent's size, hxw
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from auravae_cli.exchange.base import (
     shown_box,
     widened,
 )
-from auravae_cli.exchange.zipped import array_text, npz_pieces, read_npz, text_array
+from auravae_cli.exchange.zipped import Npz, array_text, npz_pieces, text_array
 from auravae_cli.latentfile import LatentFile
 
 VALUES, FLIPPED, SIZE, CROP = "latents", "latents_flipped", "original_size", "crop_ltrb"
@@ -69,7 +69,7 @@ def write(
 
 def read(file: Foreign) -> Iterator[Found]:
     """The latents of all sizes in a file."""
-    arrays = read_npz(file.content)
+    arrays = Npz(file.content)
     keys = [key for key in arrays if re.fullmatch(rf"{VALUES}(_\d+x\d+)?", key)]
     if not keys:
         found = ", ".join(map(repr, list(arrays)[:4])) or "nothing"
@@ -86,7 +86,7 @@ def read(file: Foreign) -> Iterator[Found]:
         yield Found(name, values, dtype_of(values), latent, _facts(arrays, size, file), ignored)
 
 
-def _facts(arrays: dict[str, Array], size: str, file: Foreign) -> dict[str, object]:
+def _facts(arrays: Mapping[str, Array], size: str, file: Foreign) -> dict[str, object]:
     facts: dict[str, object] = {"source": Path(file.name).name}
     original, crop = arrays.get(SIZE + size), arrays.get(CROP + size)
     if original is not None and original.shape == (2,) and original.min() > 0:

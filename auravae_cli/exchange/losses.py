@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,27 +27,27 @@ _WHERE_SET: dict[str, Callable[[Record], bool]] = {
 
 @dataclass
 class Losses:
-    """Counts, over a run, what was known of the latents that were exported."""
+    """What was known, over a run, of the latents that were exported."""
 
     form: Format
     rows: int = 0
     unlabelled: int = 0
     shapes: set[tuple[int, ...]] = field(default_factory=set)
-    known: Counter[str] = field(default_factory=Counter)
-    dtypes: Counter[str] = field(default_factory=Counter)
+    known: set[str] = field(default_factory=set)
+    dtypes: set[str] = field(default_factory=set)
 
     def add(self, latents: LatentFile) -> None:
         """Take note of a latent, or of a stack."""
         rows = len(latents.records)
         self.rows += rows
-        self.dtypes[latents.dtype.name] += rows
+        self.dtypes.add(latents.dtype.name)
         self.shapes.add(latents.values.shape[-3:])
         for record in latents.records:
             self._add(record)
 
     def _add(self, record: Record) -> None:
         self.known.update(name for name, is_set in _WHERE_SET.items() if is_set(record))
-        self.known.update(record.annotations)
+        self.known.update(record.annotations.keys())
         self.unlabelled += label_of(record) is None
 
     @property
@@ -60,7 +59,7 @@ class Losses:
     @property
     def widened(self) -> dict[str, str]:
         """What each dtype became, where the format has it not."""
-        return {name: "float32" for name in self.dtypes if name not in self.form.dtypes}
+        return {name: "float32" for name in sorted(self.dtypes) if name not in self.form.dtypes}
 
     def to_json(self, flipped: bool) -> dict[str, Any]:
         """The summary of a run, for machines."""

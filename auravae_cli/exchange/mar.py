@@ -29,7 +29,7 @@ from auravae_cli.exchange.base import (
     note_of,
     widened,
 )
-from auravae_cli.exchange.zipped import array_text, npz_pieces, read_npz, text_array
+from auravae_cli.exchange.zipped import Npz, array_text, npz_pieces, text_array
 from auravae_cli.latentfile import LatentFile
 
 VALUES, FLIPPED = "moments", "moments_flip"
@@ -52,7 +52,7 @@ def write(
 
 def read(file: Foreign) -> Iterator[Found]:
     """The mean."""
-    arrays = read_npz(file.content)
+    arrays = Npz(file.content)
     moments = arrays.get(VALUES)
     if moments is None or moments.ndim != 3 or moments.shape[0] % 2:
         shapes = {name: list(array.shape) for name, array in arrays.items()}

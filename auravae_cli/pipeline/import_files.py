@@ -101,12 +101,15 @@ class _Taken:
 
 def open_foreign(source: Source) -> Foreign:
     """A file of another project, memory-mapped. Raises LatentFileError where it cannot be read."""
-    assert source.path is not None
-    depth = len(source.relative.parts)
-    root = Path(*source.path.parts[: len(source.path.parts) - depth])
+    root, name = split(source)
     try:
-        content = LocalStorage(root).map(source.relative.as_posix())
+        return Foreign(LocalStorage(Path(root)).map(name), root, name)
     except (OSError, AuraVaeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LatentFileError(f"cannot be read: {reason}") from error
-    return Foreign(content, str(root), source.relative.as_posix())
+
+
+def split(source: Source) -> tuple[str, str]:
+    """The folder that was named, and the file's name below it."""
+    path, name = str(source.path), source.relative.as_posix()
+    return path[: len(path) - len(name)].rstrip("/") or "/" * path.startswith("/") or ".", name

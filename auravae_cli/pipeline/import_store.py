@@ -20,7 +20,7 @@ from auravae_cli.latentfile import LatentFile, Space
 from auravae_cli.pipeline.adopt import Adoption
 from auravae_cli.pipeline.encode_shard import RowDone
 from auravae_cli.pipeline.encode_store import ShardOutcome, Work
-from auravae_cli.pipeline.import_files import open_foreign
+from auravae_cli.pipeline.import_files import open_foreign, split
 from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.rows import Older, Rows
 from auravae_cli.pipeline.scratch import scratch_folder
@@ -40,8 +40,7 @@ def deal(sources: Iterable[Source], form: Format, num_file_shards: int) -> list[
     files: dict[str, SourceFile] = {}
     for source in sources:
         assert source.path is not None
-        key, depth = source.relative.as_posix(), len(source.relative.parts)
-        root = Path(*source.path.parts[: len(source.path.parts) - depth])
+        root, key = split(source)
         try:
             status = source.path.stat()
         except (OSError, ValueError) as error:
@@ -52,7 +51,7 @@ def deal(sources: Iterable[Source], form: Format, num_file_shards: int) -> list[
                 f"{files[key].root}/{key} and {source.path} would both be {key!r} in the store; name "
                 "the folder above them"
             )
-        files[key] = SourceFile(str(root), entry, key)
+        files[key] = SourceFile(root, entry, key)
     containers = () if not form.stacked else TARS if ".tar" in form.suffixes else (".safetensors",)
     return make_shards([files[key] for key in sorted(files)], num_file_shards, containers)
 
