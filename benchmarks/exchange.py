@@ -65,12 +65,12 @@ def measure(folder: Path, form: Format, rounds: int) -> None:
     work: dict[str, tuple[Callable[[Path], object], list[Path], list[Path], int]] = {
         "export": (partial(export, store, form=form), latents, exported, size_of(latents))
     }
-    for task, name, run in (
+    for task, name, make in (
         ("import to files", "back", import_files),
         ("import to a store", "again", import_store),
     ):
         written = files_of(folder / name)
-        work[task] = (partial(run, out, form=form), exported, written, size_of(written))
+        work[task] = (partial(make, out, form=form), exported, written, size_of(written))
     for task, (call, source, written, total) in work.items():
         contenders: dict[str, Callable[[Path], object]] = {
             "own": call,

@@ -106,6 +106,8 @@ class Index(Protocol):
 
     def pieces(self) -> Iterator[bytes]: ...
 
+    def close(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class Format:

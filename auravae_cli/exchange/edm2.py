@@ -73,6 +73,10 @@ class Labels:
             yield block
         yield b"]}"
 
+    def close(self) -> None:
+        """Give the space on the disk back."""
+        self._lines.close()
+
 
 def read(file: Foreign) -> Iterator[Found]:
     """The mean; a standard deviation that is not 0 is named among what is not taken."""

@@ -50,13 +50,17 @@ class Exporter:
             cost=lambda item: 0 if isinstance(item, Outcome) else item.part.latents.values.nbytes,
             budget=_READY_BYTES,
         )
-        for item, outcomes, files in work:
-            yield from outcomes
-            if index is not None and isinstance(item, _Numbered):
-                for file in files:
-                    index.add(file, item.part.latents)
-        if index is not None:
-            yield self._finish(index)
+        try:
+            for item, outcomes, files in work:
+                yield from outcomes
+                if index is not None and isinstance(item, _Numbered):
+                    for file in files:
+                        index.add(file, item.part.latents)
+            if index is not None:
+                yield self._finish(index)
+        finally:
+            if index is not None:
+                index.close()
 
     def _numbered(
         self, parts: Iterable[Part | Unreadable], losses: Losses

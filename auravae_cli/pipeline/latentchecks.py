@@ -41,7 +41,7 @@ def rows_beyond(latents: LatentFile) -> NDArray[np.bool_]:
 
 
 def bad_values(latents: LatentFile) -> Iterator[str]:
-    """Whether all values are finite and within the clamp, by their bits.
+    """Whether all values, of a latent or of a shard, are finite and within the clamp, by their bits.
 
     Without the sign, floats of any IEEE format are ordered as the integers of the same bits.
     """
@@ -51,7 +51,7 @@ def bad_values(latents: LatentFile) -> Iterator[str]:
     infinity = _magnitudes(latents.dtype.from_float32(np.array([np.inf], np.float32)))
     beyond = not_finite = 0
     first = None
-    for start, block in blocks(latents.values):
+    for start, block in blocks(latents.values if latents.is_shard else latents.values[None]):
         bits = _magnitudes(block)
         if bits.max() <= limit:
             continue
@@ -62,9 +62,10 @@ def bad_values(latents: LatentFile) -> Iterator[str]:
     beyond -= not_finite
     if first is not None:
         key = latents.records[first].key
+        place = f", the first in row {first}" + (f", key {key!r}" if key else "")
         yield (
-            f"{not_finite} values are NaN or infinite and {beyond} beyond the clamp of {clamp:g}, "
-            f"the first in row {first}" + (f", key {key!r}" if key else "")
+            f"{not_finite} values are NaN or infinite and {beyond} beyond the clamp of {clamp:g}"
+            + (place if latents.is_shard else "")
         )
 
 
