@@ -88,11 +88,11 @@ def read(file: Foreign) -> Iterator[Found]:
     g = GroupElement(metadata.get("flip_x") == "true", metadata.get("flip_y") == "true")
     path, match = Path(file.stem), _HASH.fullmatch(Path(file.stem).name)
     folder = path.parent.parent if path.parent.name == FOLDER else path.parent
-    tag = f".{g}" if g.axes else ""
+    note = metadata.get(NOTE)
+    tag = f".{g}" if g.axes and note is None else ""  # ours has a name of its own already
     name = (folder / ((match[1] if match else path.name) + tag)).as_posix()
     facts = {"source": metadata.get("filename"), "orientation": g}
     ignored = tuple(key for key in tensors if key != "latent")
-    note = metadata.get(NOTE)
     ours = known(values, latent.dtype, note)
     is_copy = note is not None and COPY in json.loads(note)
     yield Found(name, values, latent.dtype, ours, facts, ignored, is_copy)

@@ -70,8 +70,10 @@ def bad_values(latents: LatentFile) -> Iterator[str]:
 
 
 def _limit(latents: LatentFile) -> Any:
-    clamp = np.array([latents.space.clamp], np.float32)
-    return _magnitudes(latents.dtype.from_float32(clamp))[0]
+    """The bits of the clamp, or of the largest number where the clamp is beyond it."""
+    ends = np.array([latents.space.clamp, np.inf], np.float32)
+    clamp, infinity = _magnitudes(latents.dtype.from_float32(ends))
+    return min(clamp, infinity - 1)
 
 
 def _magnitudes(values: Array) -> Array:
