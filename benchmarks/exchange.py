@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--latents", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--formats", default=",".join(FORMATS))
+    parser.add_argument("--tasks", default="export,import to files,import to a store")
     parser.add_argument("--folder", help="Where to work. Default: the system's temporary folder.")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
@@ -51,10 +52,10 @@ def main() -> None:
         print(f"{arguments.latents} latents of 16 x 32 x 32, float16, {arguments.rounds} rounds")
         print(f"{'':<30} {'median':>8} {'quartiles':>17} {'of a copy':>10} {'of written':>11}")
         for form in (FORMATS[name] for name in arguments.formats.split(",")):
-            measure(folder, form, arguments.rounds)
+            measure(folder, form, arguments.rounds, arguments.tasks.split(","))
 
 
-def measure(folder: Path, form: Format, rounds: int) -> None:
+def measure(folder: Path, form: Format, rounds: int, tasks: list[str]) -> None:
     """Measure one format: export, import to files, import to a store."""
     store, out = folder / "store", folder / "out"
     export(store, out, form)
@@ -71,7 +72,7 @@ def measure(folder: Path, form: Format, rounds: int) -> None:
     ):
         written = files_of(folder / name)
         work[task] = (partial(make, out, form=form), exported, written, size_of(written))
-    for task, (call, source, written, total) in work.items():
+    for task, (call, source, written, total) in ((task, work[task]) for task in tasks):
         contenders: dict[str, Callable[[Path], object]] = {
             "own": call,
             "copy": partial(copy_bytes, source, len(written), total),

@@ -136,7 +136,8 @@ def test_latents_are_exchanged_without_torch(tmp_path, make_store, name):
     back = ["import", "out", "--from", name, "-o", "back"]
     for arguments in (export, back):
         code, heavy, _ = modules_after(RUN_PROGRAM, *arguments, cwd=tmp_path)
-        assert (code, heavy) == (0, {"numpy"})
+        assert code == 0
+        assert "torch" not in heavy
 
 
 @pytest.mark.parametrize("command", ["verify", "info"])

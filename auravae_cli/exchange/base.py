@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auravae_cli.action import act
-from auravae_cli.dtypes import STORED_DTYPES, Array, StoredDtype
+from auravae_cli.dtypes import FLOAT32, STORED_DTYPES, Array, StoredDtype
 from auravae_cli.errors import LatentFileError, LatentHeaderError
 from auravae_cli.geometry import Box
 from auravae_cli.group import H
@@ -172,10 +172,9 @@ def known(values: Array, dtype: StoredDtype, note: str | None) -> LatentFile | N
         stored = STORED_DTYPES.get(content.get(STORED_AS), dtype)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise LatentHeaderError(f"damaged {NOTE!r} metadata: {error!r}") from error
-    if stored != dtype and dtype.name in STORED_DTYPES:
-        wide = dtype.to_float32(values)
-        narrow = stored.from_float32(wide)
-        if np.array_equal(stored.to_float32(narrow), wide):
+    if stored != dtype and dtype == FLOAT32:
+        narrow = stored.exactly(values)
+        if narrow is not None:
             values, dtype = narrow, stored
     return with_metadata(values, dtype, content, shard=values.ndim == 4)
 

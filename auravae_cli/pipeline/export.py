@@ -25,6 +25,7 @@ from auravae_cli.pipeline.prefetch import prefetch
 
 _WRITERS = 4  # threads, each of which mostly waits for the disk
 _READY_BYTES = 256 << 20  # of latents that wait to be written
+_BLOCK_BYTES = 1 << 20  # to write at once
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class Exporter:
             refuse_to_replace(path, self.overwrite)
             refuse_itself(path, Path(source))
         with atomic_file(path) as output:
-            for piece in file.pieces():
-                output.write(piece)
+            for block in _joined(file.pieces()):
+                output.write(block)
         return Outcome(source, "done", str(path), details={"latents": rows})
 
     def _finish(self, index: Index) -> Outcome:
@@ -172,3 +173,22 @@ def _refuse_repeat(part: Part, names: Names, size_in_name: bool) -> None:
     name = part.names[0]
     if not names.take(f"{name}\0{original_size(part.latents)}" if size_in_name else name):
         raise LatentFileError(f"another latent is called {name!r}, too: name the folder above them")
+
+
+def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The pieces, small ones together, since each write is a call of the system."""
+    waiting: list[bytes | memoryview] = []
+    size = 0
+    for piece in pieces:
+        length = memoryview(piece).nbytes
+        if length >= _BLOCK_BYTES:
+            yield b"".join(waiting)
+            yield piece  # before the next one is asked for
+            waiting, size = [], 0
+            continue
+        waiting.append(bytes(piece))
+        size += length
+        if size >= _BLOCK_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)

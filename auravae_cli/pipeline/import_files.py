@@ -87,7 +87,7 @@ class Importer:
             if item.source.path is not None:
                 refuse_itself(item.output, item.source.path)
         with atomic_file(item.output) as file:
-            file.writelines(pieces)
+            file.write(b"".join(pieces))
         details = {"model": latent.space.model, "shape": list(latent.values.shape)}
         return Outcome(item.source.name, "done", str(item.output), details=details)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auravae_cli.dtypes import Array
+from auravae_cli.dtypes import Array, StoredDtype
 from auravae_cli.latentfile import LatentFile
 from auravae_cli.pipeline.storefiles import blocks
 from auravae_cli.store import Output, Settings, output_name
@@ -70,10 +71,15 @@ def bad_values(latents: LatentFile) -> Iterator[str]:
 
 
 def _limit(latents: LatentFile) -> Any:
+    return _bits_of_limit(latents.dtype, latents.space.clamp)
+
+
+@lru_cache
+def _bits_of_limit(dtype: StoredDtype, clamp: float) -> Any:
     """The bits of the clamp, or of the largest number where the clamp is beyond it."""
-    ends = np.array([latents.space.clamp, np.inf], np.float32)
-    clamp, infinity = _magnitudes(latents.dtype.from_float32(ends))
-    return min(clamp, infinity - 1)
+    ends = np.array([clamp, np.inf], np.float32)
+    limit, infinity = _magnitudes(dtype.from_float32(ends))
+    return min(limit, infinity - 1)
 
 
 def _magnitudes(values: Array) -> Array:
