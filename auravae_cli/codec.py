@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auravae_cli import safefile
-from auravae_cli.card import Card, read_card
-from auravae_cli.config import Architecture, LatentSpace, ModelConfig, conventional_irreps
+from auravae_cli.card import read_card
+from auravae_cli.config import LatentSpace, ModelConfig
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.dtypes import FLOAT16, StoredDtype
 from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
@@ -30,6 +30,7 @@ from auravae_cli.latentfile import LatentFile, Record, Space, read_latents
 from auravae_cli.linear import LinearAutoencoder
 from auravae_cli.models import find_weights
 from auravae_cli.prepare import Preparation, PreparedImage
+from auravae_cli.spaces import checkpoint_space, file_sha256, space_of
 from auravae_cli.symmetrized import Symmetrized
 from auravae_cli.version import __version__
 
@@ -256,52 +257,27 @@ def load_codec(
 
 def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None) -> Codec:
     path, config = find_weights(model)
-    digest = _file_sha256(path)
+    digest = file_sha256(path)
     name = config.name if config else path.stem
     card = read_card(path)
     origin = config or card
     if origin is not None and origin.kind == "linear":
         linear = _load_linear(path, config)
-        return Codec(_space(name, digest, config.space if config else LatentSpace()), linear)
+        return Codec(space_of(name, digest, config.space if config else LatentSpace()), linear)
     from auravae_cli.model.network import load_network
 
     network, architecture = load_network(path, parts, device, dtype, memory)
-    space = config.space if config else _latent_space(path, architecture, card)
+    space = config.space if config else checkpoint_space(path, architecture, card)
     on_gpu = network.device.type != "cpu"
     computes_in = str(network.dtype).removeprefix("torch.")
     return Codec(
-        _space(name, digest, space),
+        space_of(name, digest, space),
         network,
         str(network.device),
         8 if on_gpu else 1,
         computes_in,
         network.engine,
     )
-
-
-def _file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, as `sha256sum` prints it. Raises WeightsError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _latent_space(path: Path, architecture: Architecture, card: Card | None) -> LatentSpace:
-    """The latent space of a checkpoint: what its card says, else what the reference's has."""
-    channels = architecture.latent_channels
-    irreps = (card.irreps if card else None) or conventional_irreps(channels)
-    if irreps.dim != channels:
-        raise WeightsError(
-            f"{path}: its card says {irreps}, but its latent has {channels} channels"
-        )
-    clamp = card.clamp if card and card.clamp else LatentSpace.clamp
-    return LatentSpace(channels, architecture.downsampling_factor, irreps, clamp)
-
-
-def _space(name: str, digest: str, space: LatentSpace) -> Space:
-    return Space(name, digest, space.downsampling_factor, space.irreps, space.clamp)
 
 
 def _load_linear(path: Path, config: ModelConfig | None) -> LinearAutoencoder:

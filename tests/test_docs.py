@@ -33,7 +33,8 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands_are_these():
     names = {" ".join(words) for words in COMMANDS}
     assert names == {
-        *("encode", "decode", "flip", "roundtrip", "info", "verify", "train", "eval", "doctor"),
+        *("encode", "decode", "flip", "roundtrip", "info", "verify", "export", "import", "train"),
+        *("eval", "doctor"),
         *("models", "models list", "models pull"),
     }
 
@@ -62,6 +63,18 @@ def test_the_readme_names_no_option_that_does_not_exist():
     named = {option for text in ours for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
     assert len(named) >= 8
     assert named <= known | {"--help", "--version"}
+
+
+def test_the_table_of_formats_says_what_the_registry_says():
+    from auravae_cli.exchange.registry import FORMATS
+
+    page = (REPOSITORY / "docs" / "exchange.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert list(rows) == list(FORMATS)
+    for name, form in FORMATS.items():
+        assert f"`{form.flipped}`" in rows[name] or not re.fullmatch(r"\w+", form.flipped), name
+        assert bool(form.flipped) != ("| none |" in rows[name]), name
+        assert bool(form.note) == ("lost" not in rows[name]), name
 
 
 def test_the_readme_has_no_gaps():

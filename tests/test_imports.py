@@ -70,6 +70,8 @@ def test_the_check_would_notice(tmp_path):
         ["verify", "--help"],
         ["eval", "--help"],
         ["doctor", "--help"],
+        ["export", "--help"],
+        ["import", "--help"],
         ["models", "list"],
         ["models", "list", "--json"],
     ],
@@ -130,6 +132,16 @@ def test_flip_and_info_do_not_need_pillow(tmp_path, latent):
         code, heavy, _ = modules_after(RUN_PROGRAM, *arguments, cwd=tmp_path)
         assert code == 0
         assert "PIL" not in heavy
+
+
+@pytest.mark.parametrize("name", ["kohya", "comfyui", "lightningdit", "webdataset"])
+def test_latents_are_exchanged_without_torch(tmp_path, make_store, name):
+    export = ["export", make_store(), "--to", name, "-o", "out"]
+    back = ["import", "out", "--from", name, "-o", "back"]
+    for arguments in (export, back):
+        code, heavy, _ = modules_after(RUN_PROGRAM, *arguments, cwd=tmp_path)
+        assert code == 0
+        assert "torch" not in heavy
 
 
 @pytest.mark.parametrize("command", ["verify", "info"])

@@ -18,7 +18,9 @@ from auravae_cli.cli.decode import decode
 from auravae_cli.cli.doctor import doctor
 from auravae_cli.cli.encode import encode
 from auravae_cli.cli.evaluate import evaluate
+from auravae_cli.cli.export import export
 from auravae_cli.cli.flip import flip
+from auravae_cli.cli.import_ import import_
 from auravae_cli.cli.info import info
 from auravae_cli.cli.models import app as models_app
 from auravae_cli.cli.roundtrip import roundtrip
@@ -34,8 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (encode, decode, flip, roundtrip, info, verify, train, doctor):
+for command in (encode, decode, flip, roundtrip, info, verify, export, train, doctor):
     app.command()(command)
+app.command("import")(import_)
 app.command("eval")(evaluate)
 app.add_typer(models_app, name="models")
 

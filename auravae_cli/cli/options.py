@@ -42,6 +42,23 @@ class Engine(str, Enum):
     ray = "ray"
 
 
+class ExchangeFormat(str, Enum):
+    """The formats of other projects: those of `auravae_cli.exchange.registry`."""
+
+    comfyui = "comfyui"
+    kohya = "kohya"
+    musubi = "musubi"
+    ai_toolkit = "ai-toolkit"
+    lightningdit = "lightningdit"
+    edm2 = "edm2"
+    mar = "mar"
+    webdataset = "webdataset"
+    npy = "npy"
+    npz = "npz"
+    safetensors = "safetensors"
+    pt = "pt"
+
+
 class Pad(str, Enum):
     """What fills a picture up to multiples of the downsampling factor."""
 
