@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         read_latents as read_latents,
         stack as stack,
     )
-    from auravae_cli.metrics import psnr as psnr, ssim as ssim
+    from auravae_cli.metrics import ms_ssim as ms_ssim, psnr as psnr, ssim as ssim
     from auravae_cli.prepare import Preparation as Preparation
 
 _HOME = {
@@ -59,6 +59,7 @@ _HOME = {
     "V": "group",
     "act": "action",
     "load_codec": "codec",
+    "ms_ssim": "metrics",
     "psnr": "metrics",
     "read_latents": "latentfile",
     "ssim": "metrics",
@@ -82,6 +83,7 @@ __all__ = [  # a test holds it to the names of _HOME, sorted
     "__version__",
     "act",
     "load_codec",
+    "ms_ssim",
     "psnr",
     "read_latents",
     "ssim",

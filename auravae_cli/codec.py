@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auravae_cli import safefile
-from auravae_cli.card import Card, read_card
-from auravae_cli.config import Architecture, LatentSpace, ModelConfig, conventional_irreps
+from auravae_cli.card import read_card
+from auravae_cli.config import LatentSpace, ModelConfig
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.dtypes import FLOAT16, StoredDtype
 from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
@@ -31,6 +31,8 @@ from auravae_cli.linear import LinearAutoencoder
 from auravae_cli.model.plan import Plan
 from auravae_cli.models import find_weights
 from auravae_cli.prepare import Preparation, PreparedImage
+from auravae_cli.spaces import checkpoint_space, file_sha256, space_of
+from auravae_cli.symmetrized import Symmetrized
 from auravae_cli.version import __version__
 
 PARTS = ("encoder", "decoder")
@@ -171,20 +173,28 @@ class Codec:
             LatentFileError: a value is not finite. ComputeError: see `decode`, or NaN came out.
         """
         batch = np.stack([latent.to_float32() for latent in latents])
-        if noise:
-            # The same draw for every latent, whatever else is in the batch.
-            draw = np.random.default_rng(seed).standard_normal(batch.shape[1:], np.float32)
-            with np.errstate(over="ignore"):
-                batch *= 1 + np.float32(noise) * draw
+        images = self.decode_finite(add_noise(batch, noise, seed))
         pictures = []
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
-            images = self.decode(batch)
         for latent, image in zip(latents, images, strict=True):
-            if not np.isfinite(image).all():
-                raise ComputeError("the decoder gave NaN or infinite values; try --dtype float32")
             record = latent.records[0]
             pictures.append(from_unit(image[:, *record.padding.inner(*record.image_size)], bits))
         return pictures
+
+    def decode_finite(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Like `decode`; also raises ComputeError where NaN or infinity comes out."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
+            images: NDArray[np.float32] = self.decode(latents)
+        if not np.isfinite(images).all():
+            raise ComputeError("the decoder gave NaN or infinite values; try --dtype float32")
+        return images
+
+    def symmetrized(self) -> Codec:
+        """The same model averaged over the group: exactly equivariant, at four times the cost."""
+        if self.space.is_symmetrized:
+            return self
+        space = replace(self.space, is_symmetrized=True)
+        autoencoder = Symmetrized(self.autoencoder, space.irreps)
+        return replace(self, space=space, autoencoder=autoencoder)
 
     def decode_latent(self, latent: LatentFile | Path | str, **options: Any) -> Pixels:
         """One stored latent => a picture; options as for `decode_latents`. Raises LatentFileError."""
@@ -193,6 +203,19 @@ class Codec:
             raise LatentFileError("a shard of latents: expected a single one")
         stored.require_space(self.space)
         return self.decode_latents([stored], **options)[0]
+
+
+def add_noise(latents: NDArray[np.float32], noise: float, seed: int) -> NDArray[np.float32]:
+    """Latents [B, C, h, w], each value multiplied by 1 + ``noise`` * n, n standard normal.
+
+    The same draw for every latent, whatever else is in the batch.
+    """
+    if not noise:
+        return latents
+    draw = np.random.default_rng(seed).standard_normal(latents.shape[1:], np.float32)
+    with np.errstate(over="ignore"):
+        noisy: NDArray[np.float32] = latents * (1 + np.float32(noise) * draw)
+    return noisy
 
 
 def load_image(
@@ -222,6 +245,7 @@ def load_codec(
     device: str = "auto",
     dtype: str = "auto",
     memory: int | None = None,
+    symmetrize: bool = False,
 ) -> Codec:
     """Load a model.
 
@@ -232,10 +256,16 @@ def load_codec(
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``: what the network computes in.
         memory: bytes that a network's features may take; larger pictures run in strips, with the
             same result. None: most of what is free.
+        symmetrize: average over the group (see `symmetrized`).
 
     Raises:
         WeightsError: no such model, or damaged weights. DeviceError: no such device.
     """
+    codec = _load(model, parts, device, dtype, memory)
+    return codec.symmetrized() if symmetrize else codec
+
+
+def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None) -> Codec:
     path, config = find_weights(model)
     digest = file_sha256(path)
     name = config.name if config else path.stem
@@ -243,46 +273,21 @@ def load_codec(
     origin = config or card
     if origin is not None and origin.kind == "linear":
         linear = _load_linear(path, config)
-        return Codec(_space(name, digest, config.space if config else LatentSpace()), linear)
+        return Codec(space_of(name, digest, config.space if config else LatentSpace()), linear)
     from auravae_cli.model.network import load_network
 
     network, architecture = load_network(path, parts, device, dtype, memory)
-    space = config.space if config else _latent_space(path, architecture, card)
+    space = config.space if config else checkpoint_space(path, architecture, card)
     on_gpu = network.device.type != "cpu"
     computes_in = str(network.dtype).removeprefix("torch.")
     return Codec(
-        _space(name, digest, space),
+        space_of(name, digest, space),
         network,
         str(network.device),
         8 if on_gpu else 1,
         computes_in,
         network.engine,
     )
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, as `sha256sum` prints it. Raises WeightsError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _latent_space(path: Path, architecture: Architecture, card: Card | None) -> LatentSpace:
-    """The latent space of a checkpoint: what its card says, else what the reference's has."""
-    channels = architecture.latent_channels
-    irreps = (card.irreps if card else None) or conventional_irreps(channels)
-    if irreps.dim != channels:
-        raise WeightsError(
-            f"{path}: its card says {irreps}, but its latent has {channels} channels"
-        )
-    clamp = card.clamp if card and card.clamp else LatentSpace.clamp
-    return LatentSpace(channels, architecture.downsampling_factor, irreps, clamp)
-
-
-def _space(name: str, digest: str, space: LatentSpace) -> Space:
-    return Space(name, digest, space.downsampling_factor, space.irreps, space.clamp)
 
 
 def _load_linear(path: Path, config: ModelConfig | None) -> LinearAutoencoder:

@@ -110,7 +110,7 @@ class LatentSpace:
 class Quality:
     """How a model reconstructs the pictures called ``data``: means over whole pictures.
 
-    Deterministic latents stored as float16; ``scripts/measure_models.py`` measures it.
+    Deterministic latents stored as float16; ``auravae eval`` measures it.
     """
 
     data: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 PARITIES = ("ee", "oe", "eo", "oo")
 
@@ -94,6 +94,10 @@ class Irreps:
     @classmethod
     def parse(cls, text: str) -> Irreps:
         """Read e.g. ``12xee+2xoe+2xeo``; ValueError where a term is malformed."""
+        return _parse(text)
+
+    @classmethod
+    def _read(cls, text: str) -> Irreps:
         terms = []
         for term in text.split("+"):
             match = re.fullmatch(r"([1-9][0-9]{0,5})x(ee|oe|eo|oo)", term)
@@ -133,3 +137,9 @@ class Irreps:
 
     def __str__(self) -> str:
         return "+".join(f"{multiplicity}x{parity}" for multiplicity, parity in self.terms)
+
+
+@lru_cache(64)
+def _parse(text: str) -> Irreps:
+    """Every latent says its representation, and nearly all the same."""
+    return Irreps._read(text)

@@ -43,13 +43,17 @@ _BLOCK_BYTES = 1 << 20  # what is flipped at once stays in the cache
 
 @dataclass(frozen=True)
 class Space:
-    """The latent space that a latent lies in: which weights made it, and how V4 acts on it."""
+    """The latent space that a latent lies in: which weights made it, and how V4 acts on it.
+
+    ``is_symmetrized`` says that the model was averaged over the group (see `symmetrized`).
+    """
 
     model: str
     weights_sha256: str
     downsampling_factor: int
     irreps: Irreps
     clamp: float
+    is_symmetrized: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,17 +108,20 @@ class LatentFile:
 
     def header(self) -> bytes:
         """What stands before the values in the file."""
-        space, shard = self.space, self.is_shard
+        name = "latents" if self.is_shard else "latent"
+        metadata = {METADATA_KEY: self.metadata()}
+        return safefile.header_bytes({name: (self.dtype, self.values.shape)}, metadata)
+
+    def metadata(self, **more: str) -> str:
+        """All that is known beside the values, as canonical JSON; with ``more`` fields, if any."""
+        shard = self.is_shard
         common = {
             "format_version": FORMAT_VERSION,
             "tool_version": self.tool_version,
-            **space_to_json(space),
+            **space_to_json(self.space),
         }
         own = records_to_json(self.records) if shard else record_to_json(self.records[0])
-        content = common | own
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        name = "latents" if shard else "latent"
-        return safefile.header_bytes({name: (self.dtype, self.values.shape)}, {METADATA_KEY: text})
+        return json.dumps(common | own | more, sort_keys=True, separators=(",", ":"))
 
     def to_bytes(self) -> bytes:
         """The whole file."""
@@ -142,8 +149,21 @@ def parse_latents(buffer: Buffer) -> LatentFile:
             f"expected the one tensor 'latent' or 'latents', found {sorted(tensors)}"
         )
     tensor = tensors[expected]
+    return with_metadata(tensor.values, tensor.dtype, metadata[METADATA_KEY], shard=shard)
+
+
+def with_metadata(
+    values: Array, dtype: StoredDtype, metadata: str | dict[str, Any], *, shard: bool = False
+) -> LatentFile:
+    """A latent [C, h, w], or a shard [N, C, h, w], with what `LatentFile.metadata` says of it.
+
+    ``metadata`` may be parsed already.
+
+    Raises LatentHeaderError where that is damaged, or contradicts the values.
+    """
     try:
-        space, records, tool_version = _read_header(json.loads(metadata[METADATA_KEY]), shard)
+        content = json.loads(metadata) if isinstance(metadata, str) else metadata
+        space, records, tool_version = _read_header(content, shard)
     except (
         KeyError,
         TypeError,
@@ -153,8 +173,8 @@ def parse_latents(buffer: Buffer) -> LatentFile:
         RecursionError,
     ) as error:
         raise LatentHeaderError(f"damaged {METADATA_KEY!r} header: {error!r}") from error
-    _check_shape(tensor.values.shape, space, records, shard)
-    return LatentFile(tensor.values, tensor.dtype, space, records, tool_version)
+    _check_shape(values.shape, space, records, shard)
+    return LatentFile(values, dtype, space, records, tool_version)
 
 
 def read_latents(path: Path) -> LatentFile:
@@ -215,8 +235,8 @@ def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Rec
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """A space's fields as JSON types, as they stand in a header."""
-    return {
+    """A space's fields as JSON types, as they stand in a header; ``symmetrized`` where it is true."""
+    return ({"symmetrized": True} if space.is_symmetrized else {}) | {
         "model": space.model,
         "weights_sha256": space.weights_sha256,
         "downsampling_factor": space.downsampling_factor,
@@ -233,6 +253,7 @@ def space_from_json(content: dict[str, Any]) -> Space:
         downsampling_factor=typed(content["downsampling_factor"], int),
         irreps=Irreps.parse(content["representation"]),
         clamp=float(content["clamp"]),
+        is_symmetrized=typed(content.get("symmetrized", False), bool),
     )
     if not 0 < space.clamp < math.inf or space.downsampling_factor < 1:
         raise ValueError("clamp and downsampling_factor must be positive numbers")

@@ -1,13 +1,20 @@
-"""How close two pictures are. Pixels uint8 [H, W, 3]; exact integers or float64 inside."""
+"""How close two pictures are: uint8 [H, W, 3], sRGB as stored, data range 255.
+
+No conversion to grey or luma: PSNR pools the three channels, SSIM and MS-SSIM average over them.
+Exact integers or float64 inside.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 SSIM_WINDOW = 11
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from fine to coarse
+MS_SSIM_SIDE = (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1  # 161
 _STRIP = 32  # rows of windows at a time: what they need stays in the cache
 
 
@@ -29,17 +36,64 @@ def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None
     """
     if min(image.shape[:2]) < SSIM_WINDOW:
         return None
+    return float(_similarity(image, reference)[0].mean())
+
+
+def ms_ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None:
+    """Multi-scale structural similarity (Wang, Simoncelli, Bovik 2003), at most 1, mean over RGB.
+
+    Five scales, each half the one before; at each, windows and constants are those of `ssim`. The
+    means of the contrast and structure term at four scales and of all of SSIM at the coarsest are
+    multiplied, channel by channel, with the paper's exponents; a negative one counts as 0. As
+    pytorch-msssim computes it, whose numbers papers report, down to what it does with odd sides.
+    None where the coarsest scale is smaller than a window: where a side is below 161 pixels.
+    """
+    return similarity(image, reference)[1]
+
+
+def similarity(
+    image: NDArray[np.uint8], reference: NDArray[np.uint8]
+) -> tuple[float | None, float | None]:
+    """Both `ssim` and `ms_ssim`, for less than the two cost."""
+    if min(image.shape[:2]) < MS_SSIM_SIDE:
+        return ssim(image, reference), None
+    last = len(MS_SSIM_WEIGHTS) - 1
+    x, y = image.astype(np.float64), reference.astype(np.float64)
+    whole, structure = _similarity(x, y)
+    first, product = float(whole.mean()), np.ones(3)
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
+        if scale:
+            x, y = _halve(x), _halve(y)
+            whole, structure = _similarity(x, y)
+        product *= np.maximum(whole if scale == last else structure, 0) ** weight
+    return first, float(product.mean())
+
+
+def _halve(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of 2 x 2 pixels of [H, W, 3]; before an odd side's first row stands a row of zeros."""
+    odd = [(side % 2, 0) for side in image.shape[:2]]
+    padded = np.pad(image, (*odd, (0, 0)))
+    height, width = (side // 2 for side in padded.shape[:2])
+    halved: NDArray[np.float64] = padded.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
+    return halved
+
+
+def _similarity(
+    image: NDArray[Any], reference: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each channel the mean of SSIM, and that of its contrast and structure term alone."""
     height, width = (side - SSIM_WINDOW + 1 for side in image.shape[:2])
-    total = 0.0
+    sums = np.zeros((3, 2))
     for top in range(0, height, _STRIP):
         rows = slice(top, min(top + _STRIP, height) + SSIM_WINDOW - 1)
         for channel in range(3):
-            total += _ssim_sum(image[rows, :, channel], reference[rows, :, channel])
-    return float(total / (height * width * 3))
+            sums[channel] += _ssim_sums(image[rows, :, channel], reference[rows, :, channel])
+    whole, structure = (sums / (height * width)).T
+    return whole, structure
 
 
-def _ssim_sum(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """The sum over all windows of one channel [h, w]."""
+def _ssim_sums(image: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
+    """The sums over all windows of one channel [h, w]: whole, and without the luminance term."""
     x, y = (a.astype(np.float64) for a in (image, reference))
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_x, mean_y = _gaussian_filter(x), _gaussian_filter(y)
@@ -48,7 +102,7 @@ def _ssim_sum(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     covariance = _gaussian_filter(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
     structure = (2 * covariance + c2) / (var_x + var_y + c2)
-    return float(np.sum(luminance * structure))
+    return float(np.sum(luminance * structure)), float(np.sum(structure))
 
 
 def _gaussian_filter(image: NDArray[np.float64]) -> NDArray[np.float64]:

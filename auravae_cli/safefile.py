@@ -23,6 +23,8 @@ Buffer = bytes | memoryview | np.memmap[Any, Any]
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _DTYPE_OF_CODE = {dtype.code: dtype for dtype in STORED_DTYPES.values()}
+INT64 = StoredDtype("int64", "I64", np.dtype("<i8"))
+_NUMPY_OF_CODE = {"F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,11 @@ class Tensor:
     values: Array
 
 
-def parse(buffer: Buffer) -> tuple[dict[str, Tensor], dict[str, str]]:
+def parse(buffer: Buffer, *, any_dtype: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a whole file; nothing is copied.
+
+    With ``any_dtype``, tensors may be of other types than latents are; those of types that numpy
+    has not are given as their bytes.
 
     Raises:
         LatentFileError: the bytes are no safetensors file, or its header does not fit them.
@@ -44,8 +49,10 @@ def parse(buffer: Buffer) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise LatentFileError("damaged header: its metadata must map names to strings")
     tensors, end = {}, start
-    for name, entry in sorted(header.items(), key=lambda item: _offset(*item)):
-        dtype, shape, begin, stop = _entry(name, entry)
+    for name, entry in sorted(
+        header.items(), key=lambda item: _offset(item[0], item[1], any_dtype)
+    ):
+        dtype, shape, begin, stop = _entry(name, entry, any_dtype)
         found = f"bytes {begin} to {stop} of {len(buffer) - start}"
         if begin + start != end or stop + start > len(buffer):
             raise LatentFileError(
@@ -108,11 +115,11 @@ def _header(buffer: Buffer) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _offset(name: str, entry: Any) -> int:
-    return _entry(name, entry)[2]
+def _offset(name: str, entry: Any, any_dtype: bool) -> int:
+    return _entry(name, entry, any_dtype)[2]
 
 
-def _entry(name: str, entry: Any) -> tuple[StoredDtype, tuple[int, ...], int, int]:
+def _entry(name: str, entry: Any, any_dtype: bool) -> tuple[StoredDtype, tuple[int, ...], int, int]:
     """A tensor's dtype, shape and byte range from its JSON."""
     try:
         code, shape, (begin, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -127,6 +134,10 @@ def _entry(name: str, entry: Any) -> tuple[StoredDtype, tuple[int, ...], int, in
     ):
         raise LatentFileError(f"damaged header: {name!r} has impossible sizes {numbers}")
     dtype = _DTYPE_OF_CODE.get(code) if isinstance(code, str) else None
+    if dtype is None and any_dtype and isinstance(code, str):
+        if code not in _NUMPY_OF_CODE:
+            return StoredDtype(code, code, np.dtype("u1")), (stop - begin,), begin, stop
+        dtype = StoredDtype(code, code, np.dtype(_NUMPY_OF_CODE[code]))
     if dtype is None:
         raise LatentFileError(
             f"tensor {name!r} has dtype {code!r}: expected one of {', '.join(_DTYPE_OF_CODE)}"

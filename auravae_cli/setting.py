@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from auravae_cli.card import read_card
-from auravae_cli.codec import file_sha256
 from auravae_cli.config import Architecture, LatentSpace, ModelConfig, canonical_name
 from auravae_cli.errors import ComputeError
 from auravae_cli.model.operations import Arithmetic
@@ -24,6 +23,7 @@ from auravae_cli.model.plan import (
     refusal,
 )
 from auravae_cli.models import find_weights
+from auravae_cli.spaces import file_sha256
 from auravae_cli.speed import threads
 
 ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -41,6 +41,7 @@ class Setting:
     dtype: str
     arithmetic: Arithmetic
     budget: int | None
+    repeats: int = 1  # how often each picture is run, mirrored
 
     @property
     def downsampling_factor(self) -> int:
@@ -56,6 +57,10 @@ class Setting:
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         """The plan of as many of ``batch`` pictures as fit together. Raises ComputeError."""
+        plan = self._plan(part, batch, height, width)
+        return replace(plan, flops=self.repeats * plan.flops)
+
+    def _plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         if self.architecture is None:
             return plan_linear(part, LatentSpace.channels, (batch, height, width))
         while True:

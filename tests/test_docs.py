@@ -33,7 +33,8 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands_are_these():
     names = {" ".join(words) for words in COMMANDS}
     assert names == {
-        *("encode", "decode", "flip", "roundtrip", "info", "verify", "train", "bench"),
+        *("encode", "decode", "flip", "roundtrip", "info", "verify", "export", "import", "train"),
+        *("eval", "doctor", "bench"),
         *("models", "models list", "models pull"),
     }
 
@@ -64,6 +65,18 @@ def test_the_readme_names_no_option_that_does_not_exist():
     assert named <= known | {"--help", "--version"}
 
 
+def test_the_table_of_formats_says_what_the_registry_says():
+    from auravae_cli.exchange.registry import FORMATS
+
+    page = (REPOSITORY / "docs" / "exchange.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert list(rows) == list(FORMATS)
+    for name, form in FORMATS.items():
+        assert f"`{form.flipped}`" in rows[name] or not re.fullmatch(r"\w+", form.flipped), name
+        assert bool(form.flipped) != ("| none |" in rows[name]), name
+        assert bool(form.note) == ("lost" not in rows[name]), name
+
+
 def test_the_readme_has_no_gaps():
     assert re.findall(r"@[A-Z_]+@", README) == []
 
@@ -73,6 +86,22 @@ def test_the_readme_lists_every_link_that_exists():
     assert links
     for link in links:
         assert (REPOSITORY / link).exists(), link
+
+
+@pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_pages_name_options_and_links_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    options = {
+        option
+        for command in COMMANDS.values()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    for line in re.findall(r"^auravae .*", text, re.MULTILINE):
+        used = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", line.partition("#")[0])
+        assert set(used) <= options, line
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), link
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

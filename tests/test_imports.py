@@ -68,6 +68,10 @@ def test_the_check_would_notice(tmp_path):
         ["flip", "--help"],
         ["roundtrip", "--help"],
         ["verify", "--help"],
+        ["eval", "--help"],
+        ["doctor", "--help"],
+        ["export", "--help"],
+        ["import", "--help"],
         ["models", "list"],
         ["models", "list", "--json"],
     ],
@@ -102,6 +106,8 @@ def latent(tmp_path_factory) -> Path:
         ["decode", "LATENT", "LATENT2", "-o", "out"],
         ["encode", PHOTO, PHOTO.with_name("camera_grey.png"), "-m", "linear", "-o", "out"],
         ["roundtrip", PHOTO, "--flip", "all", "-m", "linear", "-o", "out.png"],
+        ["eval", PHOTO, "-m", "linear", "-o", "out"],
+        ["doctor", "-m", "linear"],
         ["encode", PHOTO, PHOTO.with_name("missing.png"), "-m", "linear", "-o", "out"],
     ],
     ids=lambda command: " ".join(str(part) for part in command if not isinstance(part, Path)),
@@ -126,6 +132,16 @@ def test_flip_and_info_do_not_need_pillow(tmp_path, latent):
         code, heavy, _ = modules_after(RUN_PROGRAM, *arguments, cwd=tmp_path)
         assert code == 0
         assert "PIL" not in heavy
+
+
+@pytest.mark.parametrize("name", ["kohya", "comfyui", "lightningdit", "webdataset"])
+def test_latents_are_exchanged_without_torch(tmp_path, make_store, name):
+    export = ["export", make_store(), "--to", name, "-o", "out"]
+    back = ["import", "out", "--from", name, "-o", "back"]
+    for arguments in (export, back):
+        code, heavy, _ = modules_after(RUN_PROGRAM, *arguments, cwd=tmp_path)
+        assert code == 0
+        assert "torch" not in heavy
 
 
 @pytest.mark.parametrize("command", ["verify", "info"])

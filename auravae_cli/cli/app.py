@@ -16,8 +16,12 @@ import typer
 
 from auravae_cli.cli.bench import bench
 from auravae_cli.cli.decode import decode
+from auravae_cli.cli.doctor import doctor
 from auravae_cli.cli.encode import encode
+from auravae_cli.cli.evaluate import evaluate
+from auravae_cli.cli.export import export
 from auravae_cli.cli.flip import flip
+from auravae_cli.cli.import_ import import_
 from auravae_cli.cli.info import info
 from auravae_cli.cli.models import app as models_app
 from auravae_cli.cli.roundtrip import roundtrip
@@ -33,8 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (encode, decode, flip, roundtrip, info, verify, train, bench):
+for command in (encode, decode, flip, roundtrip, info, verify, export, train, doctor, bench):
     app.command()(command)
+app.command("import")(import_)
+app.command("eval")(evaluate)
 app.add_typer(models_app, name="models")
 
 

@@ -48,6 +48,7 @@ def decode(
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
+    symmetrize: opt.Symmetrize = False,
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRunOption = False,
@@ -90,12 +91,21 @@ def decode(
         from auravae_cli.pipeline.forecast import forecast_latents
         from auravae_cli.pipeline.watch import DECODE_PARTS
 
-        dry = DryRun("decode", DECODE_PARTS, reporter, device, dtype.value, budget, batch_size)
+        dry = DryRun(
+            "decode", DECODE_PARTS, reporter, device, dtype.value, budget, batch_size, symmetrize
+        )
         rows = forecast_latents(
             jobs, dry.forecaster, lambda own: dry.setting(model or own), keeps=not overwrite
         )
         raise typer.Exit(dry.report(rows, len(jobs)))
-    load = partial(load_codec, parts=("decoder",), device=device, dtype=dtype.value, memory=budget)
+    load = partial(
+        load_codec,
+        parts=("decoder",),
+        device=device,
+        dtype=dtype.value,
+        memory=budget,
+        symmetrize=symmetrize,
+    )
     if model is None:
         codec_of: Callable[[LatentFile], Codec] = CodecByModel(load)
     else:

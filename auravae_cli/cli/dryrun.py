@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from auravae_cli.cli.report import Reporter, say
+from auravae_cli.group import GROUP
 from auravae_cli.pipeline.batches import Outcome
 from auravae_cli.pipeline.forecast import PLANNED, UNKNOWN, Forecaster
 from auravae_cli.pipeline.watch import Parts
@@ -24,6 +25,7 @@ class DryRun:
     dtype: str
     memory: int | None
     batch_size: int | None = None
+    symmetrize: bool = False
     speeds: Speeds = field(default_factory=Speeds)
     _settings: dict[str, Setting] = field(default_factory=dict)
     _models: dict[str, str] = field(default_factory=dict)
@@ -33,7 +35,8 @@ class DryRun:
         if model not in self._settings:
             names = tuple(part for part, _ in self.parts)
             found = find_setting(model, names, self.device, self.dtype, self.memory)
-            self._settings[model] = found
+            repeats = len(GROUP) if self.symmetrize else 1
+            self._settings[model] = replace(found, repeats=repeats)
             self._models[found.weights_sha256] = model
         return self._settings[model]
 
@@ -57,7 +60,9 @@ class DryRun:
         if not self.reporter.quiet:
             say(f"measuring how fast {setting.model} {self.command}s here, once ...")
         model = self._models[setting.weights_sha256]
-        calibrate(self.command, self.parts, setting, model, self.memory, self.speeds)
+        calibrate(
+            self.command, self.parts, replace(setting, repeats=1), model, self.memory, self.speeds
+        )
 
 
 @dataclass

@@ -26,6 +26,7 @@ def encode(
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
+    symmetrize: opt.Symmetrize = False,
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
     layout: opt.LayoutOption = opt.Layout.auto,
@@ -77,6 +78,7 @@ def encode(
             device=device,
             compute_dtype=dtype.value,
             memory=budget,
+            symmetrize=symmetrize,
             stored_dtype=stored_dtype,
             options=ShardOptions(preparation, max_pixels, batch_size, workers),
             overwrite=overwrite,
@@ -111,7 +113,9 @@ def encode(
         from auravae_cli.cli.dryrun import DryRun
         from auravae_cli.pipeline.forecast import forecast_pictures
 
-        dry = DryRun("encode", ENCODE_PARTS, reporter, device, dtype.value, budget, batch_size)
+        dry = DryRun(
+            "encode", ENCODE_PARTS, reporter, device, dtype.value, budget, batch_size, symmetrize
+        )
         setting = dry.setting(model)
         rows = forecast_pictures(
             jobs, dry.forecaster, setting, preparation, max_pixels, keeps=not overwrite
@@ -121,7 +125,14 @@ def encode(
     from auravae_cli.pipeline.batches import limited
     from auravae_cli.pipeline.encode import EncodeOptions, encode_files
 
-    codec = load_codec(model, parts=("encoder",), device=device, dtype=dtype.value, memory=budget)
+    codec = load_codec(
+        model,
+        parts=("encoder",),
+        device=device,
+        dtype=dtype.value,
+        memory=budget,
+        symmetrize=symmetrize,
+    )
     options = EncodeOptions(preparation, stored_dtype, max_pixels, overwrite)
     outcomes = limited(encode_files(jobs, codec, options, batch_size), limit)
     raise typer.Exit(reporter.run(outcomes, len(jobs)))

@@ -41,6 +41,7 @@ class StoreRequest:
     device: str
     compute_dtype: str
     memory: int | None
+    symmetrize: bool
     stored_dtype: StoredDtype
     options: ShardOptions
     overwrite: bool
@@ -99,6 +100,7 @@ def _forecast(files: list[SourceFile], request: StoreRequest, reporter: Reporter
         request.compute_dtype,
         request.memory,
         options.batch_size,
+        request.symmetrize,
     )
     setting = dry.setting(request.model)
     rows = forecast_store(files, dry.forecaster, setting, options.preparation, options.max_pixels)
@@ -135,12 +137,15 @@ def _open_engine(request: StoreRequest) -> LocalEngine | RayEngine:
         from auravae_cli.pipeline.encode_on_ray import RayEngine
 
         model = _absolute(request.model, request) if Path(request.model).exists() else request.model
-        return RayEngine(model, request.device, request.compute_dtype, request.address)
+        return RayEngine(
+            model, request.device, request.compute_dtype, request.symmetrize, request.address
+        )
     codec = load_codec(
         request.model,
         parts=("encoder",),
         device=request.device,
         dtype=request.compute_dtype,
         memory=request.memory,
+        symmetrize=request.symmetrize,
     )
     return LocalEngine(codec)

@@ -92,6 +92,7 @@ def describe(latents: LatentFile) -> dict[str, Any]:
         "representation": str(latents.space.irreps),
         "downsampling_factor": latents.space.downsampling_factor,
         "clamp": latents.space.clamp,
+        **({"symmetrized": True} if latents.space.is_symmetrized else {}),
         "tool_version": latents.tool_version,
     }
     if not latents.is_shard:

@@ -42,6 +42,23 @@ class Engine(str, Enum):
     ray = "ray"
 
 
+class ExchangeFormat(str, Enum):
+    """The formats of other projects: those of `auravae_cli.exchange.registry`."""
+
+    comfyui = "comfyui"
+    kohya = "kohya"
+    musubi = "musubi"
+    ai_toolkit = "ai-toolkit"
+    lightningdit = "lightningdit"
+    edm2 = "edm2"
+    mar = "mar"
+    webdataset = "webdataset"
+    npy = "npy"
+    npz = "npz"
+    safetensors = "safetensors"
+    pt = "pt"
+
+
 class Pad(str, Enum):
     """What fills a picture up to multiples of the downsampling factor."""
 
@@ -102,6 +119,14 @@ Memory = Annotated[
 BatchSize = Annotated[
     Optional[int],
     typer.Option(min=1, help="Pictures of one size run together. Default: 8 on a GPU, else 1."),
+]
+Symmetrize = Annotated[
+    bool,
+    typer.Option(
+        "--symmetrize",
+        help="Average the model over the four flips: exactly equivariant, whatever the weights, in four "
+        "times the time.",
+    ),
 ]
 Store = Annotated[StoredDtypeName, typer.Option("--store", help="How latents are stored.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]

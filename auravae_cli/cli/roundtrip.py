@@ -46,6 +46,7 @@ def roundtrip(
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
+    symmetrize: opt.Symmetrize = False,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRunOption = False,
     as_json: opt.AsJson = False,
@@ -91,13 +92,15 @@ def roundtrip(
         from auravae_cli.pipeline.watch import roundtrip_parts
 
         parts = roundtrip_parts(len(elements))
-        dry = DryRun("roundtrip", parts, reporter, device, dtype.value, budget)
+        dry = DryRun("roundtrip", parts, reporter, device, dtype.value, budget, None, symmetrize)
         setting = dry.setting(model)
         rows = forecast_pictures(
             jobs, dry.forecaster, setting, preparation, max_pixels, keeps=False
         )
         raise typer.Exit(dry.report(rows, len(jobs)))
-    codec = load_codec(model, device=device, dtype=dtype.value, memory=budget)
+    codec = load_codec(
+        model, device=device, dtype=dtype.value, memory=budget, symmetrize=symmetrize
+    )
     encode = EncodeOptions(preparation, STORED_DTYPES[store.value], max_pixels, overwrite)
     decode = DecodeOptions(noise=noise, seed=seed)
     outcomes = roundtrip_files(jobs, codec, encode, decode, elements)

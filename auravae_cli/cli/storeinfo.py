@@ -48,6 +48,7 @@ def facts(info: StoreInfo) -> dict[str, Any]:
         "failures": info.failures,
         "bytes": info.bytes,
         **{name: value for name, value in content.items() if not name.startswith("format")},
+        **({"certificate": info.certificate} if info.certificate else {}),
     }
 
 

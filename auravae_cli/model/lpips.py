@@ -41,14 +41,18 @@ class Lpips(nn.Module):
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         with torch.no_grad():
-            expected = self._features(reference)
-        distance = torch.zeros((), device=image.device)
-        for tap, (a, b) in enumerate(zip(self._features(image), expected, strict=True)):
+            expected = self.features(reference)
+        return self.distance(self.features(image), expected)
+
+    def distance(self, features: list[Tensor], expected: list[Tensor]) -> Tensor:
+        """The distance [B] of pictures by their features."""
+        distance = torch.zeros((), device=expected[0].device)
+        for tap, (a, b) in enumerate(zip(features, expected, strict=True)):
             head = getattr(self, f"lin{tap}_weight")
             distance = distance + F.conv2d((a - b).square(), head).mean((1, 2, 3))
         return distance
 
-    def _features(self, x: Tensor) -> list[Tensor]:
+    def features(self, x: Tensor) -> list[Tensor]:
         """The tapped features, each of unit length over its channels."""
         x = (x - self.shift) / self.scale
         tapped = []

@@ -24,6 +24,8 @@ from auravae_cli.model.plan import (
     Plan,
     Unaffordable,
     affordable_bytes,
+    ample_plan,
+    least_memory,
     plan_run,
     refusal,
 )
@@ -138,6 +140,16 @@ class Network:
     def arithmetic(self) -> Arithmetic:
         """How this device computes in this format."""
         return arithmetic_of(self.device, self.dtype, self.engine)
+
+    def needs(self, height: int, width: int) -> int:
+        """The bytes that a picture takes where memory is ample."""
+        size, how = (1, height, width), self.arithmetic()
+        return max(ample_plan(self.architecture, p, size, how).memory for p in self.parts)
+
+    def least(self, height: int, width: int) -> int:
+        """The bytes without which not even strips of it can be run, about."""
+        size, how = (1, height, width), self.arithmetic()
+        return max(least_memory(self.architecture, p, size, how) for p in self.parts)
 
     def budget(self) -> int | None:
         """The bytes that features may take; None where the machine does not tell."""

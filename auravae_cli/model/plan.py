@@ -74,14 +74,14 @@ def plan_run(
 
     ``budget`` is what it may take in bytes; None where that is not known.
     """
-    plan = _ample_plan(architecture, part, size, arithmetic)
+    plan = ample_plan(architecture, part, size, arithmetic)
     if budget is None or plan.memory <= budget:
         return plan
     return _tight_plan(architecture, part, size, arithmetic, _rounded(budget))
 
 
 @lru_cache(maxsize=256)
-def _ample_plan(
+def ample_plan(
     architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
 ) -> Plan:
     """The plan where memory is no matter."""
@@ -110,9 +110,18 @@ def _tight_plan(
     search = _search(architecture, part, size, arithmetic)
     strips = search.cheapest(room) if batch == 1 else None
     if strips is None:
-        return Unaffordable(with_overhead(search.least() + beside))
+        return Unaffordable(least_memory(architecture, part, size, arithmetic))
     memory = with_overhead(strips.peak + beside)
     return Plan(part, 1, height, width, memory, strips.flops, strips)
+
+
+@lru_cache(maxsize=256)
+def least_memory(
+    architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
+) -> int:
+    """The bytes without which there is no plan, about."""
+    found = _search(architecture, part, size, arithmetic).least()
+    return with_overhead(found + ends(architecture, part, size, arithmetic))
 
 
 def _search(

@@ -200,6 +200,7 @@ def provenance_of(data: bytes, codec: Codec, options: DecodeOptions, suffix: str
         "bits": options.bits,
         "quality": options.quality if suffix in (".jpg", ".jpeg", ".webp") else None,
         "noise": [options.noise, options.seed] if options.noise else None,
+        **({"symmetrized": True} if codec.space.is_symmetrized else {}),
     }
 
 

@@ -38,14 +38,16 @@ _OBJECT_STORE_BYTES = 128 << 20  # of a cluster of our own; arguments are all th
 class ShardWorker:
     """What runs on the cluster: a model, and the shards that come to it."""
 
-    def __init__(self, model: str, device: str, dtype: str) -> None:
-        self._arguments = model, device, dtype
+    def __init__(self, model: str, device: str, dtype: str, symmetrize: bool) -> None:
+        self._arguments = model, device, dtype, symmetrize
 
     @cached_property
     def _codec(self) -> Codec:
         # Not in the constructor, whose errors reach the driver as text alone.
-        model, device, dtype = self._arguments
-        return load_codec(model, parts=("encoder",), device=device, dtype=dtype)
+        model, device, dtype, symmetrize = self._arguments
+        return load_codec(
+            model, parts=("encoder",), device=device, dtype=dtype, symmetrize=symmetrize
+        )
 
     def facts(self) -> tuple[Space, str]:
         """The latent space, and what the network computes in. Loads the model."""
@@ -89,7 +91,9 @@ class RayEngine:
         DeviceError: Ray is not installed, or the cluster cannot be reached. ModelError.
     """
 
-    def __init__(self, model: str, device: str, dtype: str, address: str | None) -> None:
+    def __init__(
+        self, model: str, device: str, dtype: str, symmetrize: bool, address: str | None
+    ) -> None:
         find_weights(model)  # says what is wrong before a cluster is started
         self._ray = _connect(address)
         resources = self._ray.cluster_resources()
@@ -100,7 +104,8 @@ class RayEngine:
         # One more than fit into a cluster that is not ours is what makes an autoscaler act.
         self._spare = int(address is not None)
         # Which GPU is Ray's choice, and the only one that its worker sees.
-        self._arguments = model, "cuda" if device.startswith("cuda") else device, dtype
+        device = "cuda" if device.startswith("cuda") else device
+        self._arguments = model, device, dtype, symmetrize
         # A worker that died is not restarted but replaced: where there is room, and as seen here.
         self._actor = self._ray.remote(ShardWorker).options(
             num_cpus=1, num_gpus=int(on_gpus), max_restarts=0, max_task_retries=0

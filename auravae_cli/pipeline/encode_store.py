@@ -72,9 +72,9 @@ def prepare_store(storage: Storage, settings: Settings) -> None:
     elif found != settings:
         old, new = found.to_json(), settings.to_json()
         differences = "; ".join(
-            f"{name} {_brief(old[name])}, now {_brief(new[name])}"
-            for name in new
-            if old[name] != new[name]
+            f"{name} {_brief(old.get(name, False))}, now {_brief(new.get(name, False))}"
+            for name in sorted(old | new)
+            if old.get(name) != new.get(name)
         )
         raise StoreError(
             f"{storage.root} holds latents of other settings ({differences}): they are never mixed. "

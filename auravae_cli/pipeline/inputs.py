@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,15 +78,28 @@ def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]
         return [Source(None, Path("stdin"))]
     if os.path.isdir(path):  # noqa: PTH112 - never raises, as Path.is_dir does for a name too long
         return [
-            Source(file, file.relative_to(path))
-            for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in suffixes
-            and Path(file.stem).suffix not in result_tags
-            and file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            Source(path / name, Path(name))
+            for name in sorted(_names_below(str(path), ""), key=lambda name: name.split("/"))
+            if os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122 - and no Path for each
+            and (not result_tags or Path(Path(name).stem).suffix not in result_tags)
         ]
     if glob.has_magic(argument) and not os.path.exists(path):  # noqa: PTH110 - likewise
         matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 - absolute too
         if matches:
             return [Source(match, Path(match.name)) for match in matches if match.is_file()]
     return [Source(path, Path(path.name))]
+
+
+def _names_below(folder: str, prefix: str) -> Iterator[str]:
+    """The files below a folder, but hidden ones; links to folders are not followed."""
+    try:
+        found = list(os.scandir(folder))
+    except PermissionError:
+        return
+    for entry in found:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _names_below(entry.path, f"{prefix}{entry.name}/")
+        elif entry.is_file():
+            yield prefix + entry.name

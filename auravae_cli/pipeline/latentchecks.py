@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from auravae_cli.dtypes import Array
+from auravae_cli.dtypes import Array, StoredDtype
 from auravae_cli.latentfile import LatentFile
 from auravae_cli.pipeline.storefiles import blocks
 from auravae_cli.store import Output, Settings, output_name
@@ -26,20 +29,32 @@ def disagreements(
             yield f"its {what} is {found}, expected {expected}"
 
 
+def rows_beyond(latents: LatentFile) -> NDArray[np.bool_]:
+    """For each latent, whether it has values that are not finite or beyond the clamp."""
+    values = latents.values if latents.is_shard else latents.values[None]
+    beyond = np.zeros(len(values), bool)
+    limit = _limit(latents)
+    for start, block in blocks(values) if values.size else ():
+        bits = _magnitudes(block)
+        if bits.max() > limit:
+            beyond[start : start + len(block)] = (bits > limit).any(axis=(1, 2, 3))
+    return beyond
+
+
 def bad_values(latents: LatentFile) -> Iterator[str]:
-    """Whether all values are finite and within the clamp, by their bits.
+    """Whether all values, of a latent or of a shard, are finite and within the clamp, by their bits.
 
     Without the sign, floats of any IEEE format are ordered as the integers of the same bits.
     """
     if not latents.values.size:
         return
-    dtype, clamp = latents.dtype, np.float32(latents.space.clamp)
-    limit, infinity = (_magnitudes(dtype.from_float32(np.array([x]))) for x in (clamp, np.inf))
+    clamp, limit = latents.space.clamp, _limit(latents)
+    infinity = _magnitudes(latents.dtype.from_float32(np.array([np.inf], np.float32)))
     beyond = not_finite = 0
     first = None
-    for start, block in blocks(latents.values):
+    for start, block in blocks(latents.values if latents.is_shard else latents.values[None]):
         bits = _magnitudes(block)
-        if bits.max() <= limit[0]:
+        if bits.max() <= limit:
             continue
         rows = (bits > limit).any(axis=(1, 2, 3))
         first = start + int(rows.argmax()) if first is None else first
@@ -48,10 +63,23 @@ def bad_values(latents: LatentFile) -> Iterator[str]:
     beyond -= not_finite
     if first is not None:
         key = latents.records[first].key
+        place = f", the first in row {first}" + (f", key {key!r}" if key else "")
         yield (
-            f"{not_finite} values are NaN or infinite and {beyond} beyond the clamp of {clamp:g}, "
-            f"the first in row {first}" + (f", key {key!r}" if key else "")
+            f"{not_finite} values are NaN or infinite and {beyond} beyond the clamp of {clamp:g}"
+            + (place if latents.is_shard else "")
         )
+
+
+def _limit(latents: LatentFile) -> Any:
+    return _bits_of_limit(latents.dtype, latents.space.clamp)
+
+
+@lru_cache
+def _bits_of_limit(dtype: StoredDtype, clamp: float) -> Any:
+    """The bits of the clamp, or of the largest number where the clamp is beyond it."""
+    ends = np.array([clamp, np.inf], np.float32)
+    limit, infinity = _magnitudes(dtype.from_float32(ends))
+    return min(limit, infinity - 1)
 
 
 def _magnitudes(values: Array) -> Array:

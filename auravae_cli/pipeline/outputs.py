@@ -144,3 +144,26 @@ def refuse_to_replace_input(output: Path, data: bytes) -> None:
         return
     if same:
         raise OutputError(f"{output} is the picture itself: it is never overwritten")
+
+
+def refuse_itself(output: Path, source: Path) -> None:
+    """Raise OutputError where both are one file."""
+    try:
+        same = output.samefile(source)
+    except OSError:
+        return
+    if same:
+        raise OutputError(f"{output} is the input itself: it is never overwritten")
+
+
+def holds(path: Path, pieces: Iterable[bytes | memoryview]) -> bool:
+    """Whether a file has these very bytes."""
+    try:
+        with path.open("rb") as file:
+            for piece in pieces:
+                content = memoryview(piece).cast("B")
+                if file.read(len(content)) != content:
+                    return False
+            return not file.read(1)
+    except OSError:
+        return False

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 from auravae_cli.errors import StoreError
 from auravae_cli.pipeline.prefetch import prefetch
 from auravae_cli.pipeline.shards import InputShard
-from auravae_cli.pipeline.sources import SourceFile, is_picture, stem
-from auravae_cli.pipeline.tars import DAMAGES, read_members
+from auravae_cli.pipeline.sources import SourceFile, is_picture, is_wanted, stem
 from auravae_cli.storage import is_remote, open_storage
 from auravae_cli.store import Failure, Manifest, SourceState
+from auravae_cli.tars import DAMAGES, read_members
 
 _REMOTE_READERS = 16  # requests under way at once, since each waits for the network
 _READ_BYTES = 64 << 20  # of files, read by them
@@ -56,7 +56,7 @@ class ShardReader:
             members: list[tuple[str, bytes]] = []
             key = None
             try:
-                for member, content in read_members(hashed):
+                for member, content in read_members(hashed, is_wanted):
                     name, suffix = split_name(member)
                     if name != key:
                         yield from make_samples(key, members)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from auravae_cli.errors import InputImageError
-from auravae_cli.pipeline.sources import TARS, SourceFile, is_picture, is_tar, stem
+from auravae_cli.pipeline.sources import TARS, SourceFile, is_picture, stem
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,12 @@ def count_file_shards(files: list[SourceFile], shard_size: int) -> int:
     return max(1, -(-pictures // shard_size))
 
 
-def make_shards(files: list[SourceFile], num_file_shards: int) -> list[InputShard]:
+def make_shards(
+    files: list[SourceFile], num_file_shards: int, containers: tuple[str, ...] = TARS
+) -> list[InputShard]:
     """The input shards, in the order of their names.
+
+    Files whose names end in one of ``containers`` are a shard each.
 
     Loose files go to the shard that the hash of their key says, so that one picture more changes
     one shard alone. A shard that no picture falls to is empty, for it may have had some.
@@ -46,8 +50,8 @@ def make_shards(files: list[SourceFile], num_file_shards: int) -> list[InputShar
     shards: dict[str, InputShard] = {}
     loose: defaultdict[int, list[SourceFile]] = defaultdict(list)
     for file in files:
-        if is_tar(file.key):
-            suffix = next(kind for kind in TARS if file.key.lower().endswith(kind))
+        if file.key.lower().endswith(containers):
+            suffix = next(kind for kind in containers if file.key.lower().endswith(kind))
             name = file.key[: -len(suffix)]
             if name in shards:
                 raise InputImageError(f"{file.key}: another tar makes shard {name!r} already")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from auravae_cli.certificate import mismatch, read_certificate
 from auravae_cli.errors import LatentFileError, StoreError
 from auravae_cli.latentfile import parse_latents
 from auravae_cli.pipeline.statistics import ChannelStatistics
@@ -14,7 +15,10 @@ from auravae_cli.store import Settings, iterate_manifests, read_settings
 
 @dataclass
 class StoreInfo:
-    """The counts of a store; ``rows_of_shape`` maps (h, w) in cells to rows, largest first."""
+    """The counts of a store; ``rows_of_shape`` maps (h, w) in cells to rows, largest first.
+
+    ``certificate`` is what the certificate beside the latents says, or what is wrong with it.
+    """
 
     settings: Settings
     shards: int = 0
@@ -23,6 +27,7 @@ class StoreInfo:
     bytes: int = 0
     rows_of_shape: dict[tuple[int, int], int] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    certificate: str | None = None
 
 
 def survey(storage: Storage) -> StoreInfo:
@@ -30,7 +35,7 @@ def survey(storage: Storage) -> StoreInfo:
     settings = read_settings(storage)
     if settings is None:
         raise StoreError(f"{storage.root}: not a store: no store.json is there")
-    info = StoreInfo(settings)
+    info = StoreInfo(settings, certificate=_certificate(storage, settings))
     rows_of_shape: dict[tuple[int, int], int] = {}
     for manifest in iterate_manifests(storage):
         info.shards += 1
@@ -43,6 +48,18 @@ def survey(storage: Storage) -> StoreInfo:
             rows_of_shape[cells] = rows_of_shape.get(cells, 0) + output.shape[0]
     info.rows_of_shape = dict(sorted(rows_of_shape.items(), key=lambda item: (-item[1], item[0])))
     return info
+
+
+def _certificate(storage: Storage, settings: Settings) -> str | None:
+    """The certificate's line for people, or why it says nothing of this store."""
+    try:
+        certificate = read_certificate(storage)
+    except StoreError as error:
+        return f"none that is sound: {error}"
+    if certificate is None:
+        return None
+    reason = mismatch(certificate.space, settings.space)
+    return f"none that holds here: {reason}" if reason else certificate.statement
 
 
 def count_values(storage: Storage, info: StoreInfo) -> ChannelStatistics:

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from auravae_cli.certificate import CERTIFICATE_FILE, mismatch, read_certificate
 from auravae_cli.errors import AuraVaeError, StoreError
 from auravae_cli.latentfile import parse_latents
 from auravae_cli.pipeline.latentchecks import bad_values, disagreements
@@ -83,6 +84,8 @@ def verify_store(storage: Storage, seen: Seen, *, quick: bool = False) -> Iterat
     sizes = {entry.name: entry.size for entry in entries}
     for shard in shards_of(entries):
         yield from _shard(storage, shard, settings, sizes, seen, quick)
+    if CERTIFICATE_FILE in sizes:
+        yield from _certificate(storage, settings, seen)
     yield from _repeated(storage, seen)
     yield from (_leftover(name) for name in sizes if name not in seen.named)
 
@@ -117,6 +120,18 @@ def _shard(
         seen.named.add(output.name)
         faults = list(_output(storage, shard, output, settings, sizes, seen, quick))
         yield from (_fault(storage, output.name, fault) for fault in faults)
+
+
+def _certificate(storage: Storage, settings: Settings, seen: Seen) -> Iterator[Finding]:
+    seen.named.add(CERTIFICATE_FILE)
+    try:
+        certificate = read_certificate(storage)
+    except StoreError as error:
+        yield _fault(storage, CERTIFICATE_FILE, error)
+        return
+    reason = certificate and mismatch(certificate.space, settings.space)
+    if reason:
+        yield _fault(storage, CERTIFICATE_FILE, reason)
 
 
 def _ledger(

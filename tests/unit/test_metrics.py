@@ -1,13 +1,17 @@
-"""PSNR and SSIM: known values, symmetry, and the definition written out in loops."""
+"""PSNR, SSIM and MS-SSIM: known values, symmetry, and the definition written out in loops."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from auravae_cli.metrics import psnr, ssim
+from auravae_cli.imagefile import read_image
+from auravae_cli.metrics import ms_ssim, psnr, similarity, ssim
+
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 RANDOM = np.random.default_rng(0)
 IMAGE = RANDOM.integers(0, 256, (14, 13, 3), np.uint8)
@@ -79,3 +83,50 @@ def test_pictures_smaller_than_a_window_have_no_ssim() -> None:
     assert ssim(IMAGE[:10], OTHER[:10]) is None
     assert ssim(IMAGE[:, :10], OTHER[:, :10]) is None
     assert ssim(IMAGE[:11, :11], OTHER[:11, :11]) is not None
+
+
+# Against independent implementations, on pictures with structure
+
+ROCKET = read_image((SAMPLES / "rocket.webp").read_bytes()).pixels
+SIZES = pytest.mark.parametrize("size", [(176, 192), (175, 193), (161, 161), (240, 325)], ids=str)
+
+
+def pair(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A picture, and itself blurred and noised."""
+    image = ROCKET[20 : 20 + size[0], 60 : 60 + size[1]]
+    shifted = (image.astype(float) + np.roll(image, 1, axis=1)) / 2
+    noise = np.random.default_rng(3).normal(0, 9, image.shape)
+    return np.clip(shifted + noise, 0, 255).astype(np.uint8), image
+
+
+@SIZES
+def test_psnr_and_ssim_agree_with_scikit_image(size: tuple[int, int]) -> None:
+    skimage = pytest.importorskip("skimage.metrics")
+    image, reference = pair(size)
+    expected = skimage.peak_signal_noise_ratio(reference, image, data_range=255)
+    assert psnr(image, reference) == pytest.approx(expected, abs=1e-9)
+    expected = skimage.structural_similarity(
+        image,
+        reference,
+        data_range=255,
+        channel_axis=2,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    assert ssim(image, reference) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ms_ssim_knows_coarse_from_fine() -> None:
+    """A shift in brightness costs the coarsest scale alone; so MS-SSIM is not SSIM by another name."""
+    image = ROCKET[:176, :176]
+    darker = np.clip(image.astype(int) - 20, 0, 255).astype(np.uint8)
+    assert similarity(darker, image)[1] > similarity(darker, image)[0] + 0.01
+    assert similarity(image, image) == pytest.approx((1, 1), abs=1e-12)
+
+
+def test_both_at_once_are_the_same_as_each() -> None:
+    image, reference = pair((176, 192))
+    assert similarity(image, reference) == (ssim(image, reference), ms_ssim(image, reference))
+    assert similarity(image[:160], reference[:160]) == (ssim(image[:160], reference[:160]), None)
+    assert ms_ssim(image[:160], reference[:160]) is None

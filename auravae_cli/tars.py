@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from tarfile import EOFHeaderError, HeaderError, ReadError, TarFile  # type: ignore[attr-defined]
 from typing import Any, Protocol, Self, cast
 
-from auravae_cli.pipeline.sources import is_wanted
+from auravae_cli.safefile import Buffer
 
 # What reading a damaged tar raises: the module lets errors of its own helpers through.
 DAMAGES = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError)
@@ -22,10 +22,23 @@ class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-def read_members(file: Readable) -> Iterator[tuple[str, bytes]]:
-    """The names and contents of a tar's pictures and their companions, in order.
+class ByteReader:
+    """Bytes, or a memory map, to be read from start to end."""
 
-    Others, hidden ones and links are passed over. Raises one of `DAMAGES` where the tar is damaged
+    def __init__(self, content: Buffer) -> None:
+        self._content, self._position = content, 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        end = len(self._content) if size < 0 else self._position + size
+        part = bytes(self._content[self._position : end])
+        self._position += len(part)
+        return part
+
+
+def read_members(file: Readable, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """The names and contents of a tar's members that are wanted by their names, in order.
+
+    Hidden ones and links are passed over. Raises one of `DAMAGES` where the tar is damaged
     or lacks its end.
     """
     start = _Started(file)

@@ -1,0 +1,249 @@
+"""auravae eval: from options to a run, and from its results to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from auravae_cli.certificate import CERTIFICATE_FILE, Certificate, mismatch, read_certificate
+from auravae_cli.cli.eval_report import EvalReporter
+from auravae_cli.cli.eval_table import csv_bytes
+from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
+from auravae_cli.codec import Codec, load_codec
+from auravae_cli.errors import InputImageError, OutputError, StoreError
+from auravae_cli.pipeline.evalresults import (
+    FORMAT,
+    FORMAT_VERSION,
+    SUMMARY_FILE,
+    Results,
+)
+from auravae_cli.pipeline.evaluate import EvalOptions, Evaluation, Perceptual, Survey
+from auravae_cli.pipeline.inputs import read_list
+from auravae_cli.pipeline.outputs import refuse_to_replace, stands, write_result
+from auravae_cli.pipeline.rfid import frechet_distance, load_inception
+from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
+from auravae_cli.pipeline.shards import InputShard, count_file_shards, make_shards
+from auravae_cli.pipeline.sources import find_files
+from auravae_cli.pipeline.summary import certify, describe_data, summarise
+from auravae_cli.storage import Storage, open_storage
+from auravae_cli.store import read_settings
+from auravae_cli.version import __version__
+
+SHARD_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """What the user asked for, as parsed."""
+
+    names: list[str]
+    listed: str | None
+    models: list[str]
+    symmetrize: bool
+    device: str
+    compute_dtype: str
+    memory: int | None
+    options: EvalOptions
+    lpips: str | None
+    rfid: str | None
+    folder: Path | None
+    csv: Path | None
+    certificate: Path | None
+    certify: str | None
+    overwrite: bool
+
+
+def run_evaluation(request: EvalRequest, reporter: Reporter) -> int:
+    """Measure, report and write; the exit code."""
+    shards = _find_shards(request)
+    _refuse_outputs(request)
+    results = Results(request.folder)
+    codecs = _load_codecs(request)
+    certified = _certified(request, codecs)
+    evaluation = Evaluation(
+        codecs,
+        shards,
+        request.options,
+        results,
+        _load_lpips(request, codecs, reporter),
+        load_inception(request.rfid, _device(codecs)) if request.rfid else None,
+    )
+    report = EvalReporter(reporter)
+    survey = report.waiting("reading the pictures", evaluation.survey)
+    report.follow(evaluation.run(survey), evaluation.pending(survey))
+    summary, certificates, rows = _conclude(evaluation, survey, request)
+    _write(request, summary, certificates, rows, certified)
+    report.finish(summary, rows)
+    return EXIT_SOME_FAILED if evaluation.failures or not rows else 0
+
+
+def _find_shards(request: EvalRequest) -> list[InputShard]:
+    try:
+        names = [*request.names, *(read_list(request.listed) if request.listed else [])]
+        files = find_files(names)
+        shards = make_shards(files, count_file_shards(files, SHARD_SIZE))
+    except InputImageError as error:
+        raise typer.BadParameter(str(error)) from error
+    if not files:
+        raise typer.BadParameter("no input: expected pictures, folders, patterns, tars or a list")
+    return shards
+
+
+def _refuse_outputs(request: EvalRequest) -> None:
+    """Nothing is measured first and refused afterwards. Raises OutputError."""
+    for path in filter(None, (request.csv, request.certificate)):
+        refuse_to_replace(path, request.overwrite)
+    if (request.certificate or request.certify) and request.options.flips == 0:
+        raise typer.BadParameter("a certificate needs some pictures", param_hint="--flips")
+    if request.folder is None:
+        return
+    path = request.folder / SUMMARY_FILE
+    if stands(path) and not request.overwrite:
+        try:
+            ours = json.loads(path.read_bytes())["format"] == FORMAT
+        except (OSError, ValueError, KeyError, TypeError):
+            ours = False
+        if not ours:
+            raise OutputError(f"{path} is no summary of auravae eval: name another folder with -o")
+
+
+def _load_codecs(request: EvalRequest) -> dict[str, Codec]:
+    """The models by label: their names, told apart where two have the same. Raises ModelError."""
+    codecs: dict[str, Codec] = {}
+    for model in dict.fromkeys(request.models):
+        codec = load_codec(
+            model, device=request.device, dtype=request.compute_dtype, memory=request.memory
+        )
+        label = codec.space.model
+        if label in codecs:
+            label = f"{label}-{codec.space.weights_sha256[:8]}"
+        codecs[label] = codec
+        if request.symmetrize:
+            codecs[f"{label}-symmetrized"] = codec.symmetrized()
+    if request.certificate and len(codecs) > 1:
+        raise typer.BadParameter(
+            f"one certificate for {len(codecs)} models: name one, or take a folder with -o",
+            param_hint="--certificate",
+        )
+    return codecs
+
+
+def _certified(request: EvalRequest, codecs: dict[str, Codec]) -> tuple[Storage, str] | None:
+    """The store that is to have a certificate, and the label of its model. Raises StoreError."""
+    if request.certify is None:
+        return None
+    storage = open_storage(request.certify)
+    settings = read_settings(storage)
+    if settings is None:
+        raise StoreError(f"{storage.root}: not a store: no store.json is there")
+    if not request.overwrite and CERTIFICATE_FILE in {entry.name for entry in storage.entries()}:
+        read_certificate(storage)  # says so where it is damaged
+        raise StoreError(f"{storage.root} has a certificate already: replace it with --overwrite")
+    reasons = {label: mismatch(codec.space, settings.space) for label, codec in codecs.items()}
+    for label, reason in reasons.items():
+        if reason is None:
+            return storage, label
+    raise StoreError(f"{storage.root}: {next(iter(reasons.values()))}")
+
+
+def _load_lpips(
+    request: EvalRequest, codecs: dict[str, Codec], reporter: Reporter
+) -> Perceptual | None:
+    if request.lpips == "none":
+        return None
+    from importlib.util import find_spec
+
+    if request.lpips is None and find_spec("lpips") is None:
+        return None
+    from auravae_cli.model.perceptual import is_installed, load_perceptual
+
+    if request.lpips is None and not is_installed():
+        if not reporter.quiet:
+            say("note: no LPIPS: the lpips package would fetch VGG16; name weights with --lpips")
+        return None
+    return load_perceptual(request.lpips, _device(codecs))
+
+
+def _device(codecs: dict[str, Codec]) -> str:
+    """Where networks of metrics run: with the models that are networks."""
+    return max((codec.device for codec in codecs.values()), key=lambda device: device != "cpu")
+
+
+def _conclude(
+    evaluation: Evaluation, survey: Survey, request: EvalRequest
+) -> tuple[dict[str, Any], dict[str, Certificate], list[dict[str, Any]]]:
+    """The summary, the certificates by label, and all rows."""
+    models, certificates, every = [], {}, []
+    for label, codec in evaluation.codecs.items():
+        rows = evaluation.rows(label, survey)
+        if not rows:
+            continue
+        every += rows
+        model = summarise(label, codec, rows, request.options.measure)
+        if request.rfid:
+            model["quality"]["rfid"] = _rfid(rows)
+        models.append(model)
+        certificate = certify(codec, rows, request.options.measure)
+        if certificate is not None:
+            certificates[label] = certificate
+    pictures = {row["picture"]: row for row in every}
+    summary = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "tool_version": __version__,
+        "data": describe_data(list(pictures.values())),
+        "settings": {
+            "stored_dtype": request.options.measure.stored_dtype.name,
+            "preparation": request.options.measure.preparation.to_json(),
+            "lpips": evaluation.lpips and evaluation.lpips.digest,
+        },
+        "models": models,
+        "failures": [vars(bad) for bad in evaluation.failures],
+    }
+    return summary, certificates, every
+
+
+def _rfid(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    pairs = [row["inception"] for row in rows]
+    value = frechet_distance([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    return None if value is None else {"mean": value, "pictures": len(pairs)}
+
+
+def _write(
+    request: EvalRequest,
+    summary: dict[str, Any],
+    certificates: dict[str, Certificate],
+    rows: list[dict[str, Any]],
+    certified: tuple[Storage, str] | None,
+) -> None:
+    """Everything that was asked for. Raises OutputError, StoreError."""
+    for path, content in _files(request, summary, certificates, rows):
+        write_result(path, content)
+    if certified is not None:
+        storage, label = certified
+        if label in certificates:
+            with scratch_folder(storage) as scratch:
+                content = certificates[label].to_bytes()
+                publish_bytes(storage, scratch, CERTIFICATE_FILE, content)
+
+
+def _files(
+    request: EvalRequest,
+    summary: dict[str, Any],
+    certificates: dict[str, Certificate],
+    rows: list[dict[str, Any]],
+) -> Iterator[tuple[Path, bytes]]:
+    if request.folder is not None:
+        for label, certificate in certificates.items():
+            yield request.folder / f"certificate-{label}.json", certificate.to_bytes()
+        text = json.dumps(summary, indent=1, sort_keys=True)
+        yield request.folder / SUMMARY_FILE, text.encode() + b"\n"
+    if request.csv is not None:
+        yield request.csv, csv_bytes(rows)
+    if request.certificate is not None and certificates:
+        yield request.certificate, next(iter(certificates.values())).to_bytes()

@@ -1,0 +1,122 @@
+"""EDM2's data sets of latents: ``00000/img-mean-std-00000000.npy`` [2C, h, w] and ``dataset.json``.
+
+Rules: NVlabs/edm2, dataset_tool.py (encode) and training/dataset.py (ImageFolderDataset) at
+d8299d3c; training/encoders.py splits mean and standard deviation, which is 0 here: these latents
+have no noise of their own. All must be squares of one size. Labels are there for all, or for none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.base import (
+    Choices,
+    Exported,
+    Foreign,
+    Format,
+    Found,
+    dtype_of,
+    label_of,
+    widened,
+)
+from auravae_cli.exchange.zipped import npy_header, read_npy
+from auravae_cli.latentfile import LatentFile
+
+INDEX = "dataset.json"
+_NUMBER = re.compile(r"img-mean-std-(\d+)")
+
+
+def write(
+    latents: LatentFile, names: Sequence[str], number: int, choices: Choices
+) -> Iterator[Exported]:
+    """One file, named by its number."""
+    mean = widened(latents)
+    both = np.concatenate([mean, np.zeros_like(mean)])
+    name = f"{number // 1000:05d}/img-mean-std-{number:08d}.npy"
+    yield Exported(name, lambda: [npy_header(both), both.data])
+
+
+class Labels:
+    """``dataset.json``: the label of every file, or null where one has none. Kept on disk."""
+
+    name = INDEX
+
+    def __init__(self) -> None:
+        self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self._count, self._complete = 0, True
+
+    def add(self, exported: Exported, latents: LatentFile) -> None:
+        """Take note of a file that is there."""
+        label = label_of(latents.records[0])
+        self._complete &= label is not None
+        separator = ", " if self._count else ""
+        self._lines.write(f"{separator}{json.dumps([exported.name, label])}".encode())
+        self._count += 1
+
+    def pieces(self) -> Iterator[bytes]:
+        """The file, as dataset_tool.py writes it."""
+        if not self._complete or not self._count:
+            yield b'{"labels": null}'
+            return
+        self._lines.seek(0)
+        yield b'{"labels": ['
+        while block := self._lines.read(1 << 20):
+            yield block
+        yield b"]}"
+
+    def close(self) -> None:
+        """Give the space on the disk back."""
+        self._lines.close()
+
+
+def read(file: Foreign) -> Iterator[Found]:
+    """The mean; a standard deviation that is not 0 is named among what is not taken."""
+    both = read_npy(file.content)
+    if both.ndim != 3 or both.shape[0] % 2:
+        raise LatentFileError(f"shape {list(both.shape)}: expected [2C, h, w], mean and deviation")
+    mean, deviation = np.split(both, 2)
+    ignored = ("standard deviation",) if deviation.any() else ()
+    label = labels_of(file.root).get(file.name)
+    facts = {"annotations": {} if label is None else {"label": label}}
+    yield Found(file.stem, mean, dtype_of(mean), None, facts, ignored)
+
+
+def labels_of(root: str) -> dict[str, int]:
+    """The labels in a folder's ``dataset.json``; none where there is none. Raises LatentFileError."""
+    path = Path(root) / INDEX
+    try:
+        return _labels(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return {}
+
+
+@lru_cache(maxsize=1)
+def _labels(path: Path, version: int) -> dict[str, int]:
+    try:
+        content: Any = json.loads(path.read_bytes())["labels"]
+        return {str(name): int(label) for name, label in content or ()}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise LatentFileError(f"{path}: no table of labels: {error!r}") from error
+
+
+FORMAT = Format(
+    name="edm2",
+    rules="NVlabs/edm2, dataset_tool.py and training/dataset.py at d8299d3c",
+    suffixes=frozenset((".npy",)),
+    write=write,
+    read=read,
+    keeps=frozenset(("label",)),
+    squares=True,
+    index=Labels,
+    advice="its xflip reverses the axis alone, which is wrong for these latents: leave it off, and "
+    "export flipped latents too where you want them",
+)

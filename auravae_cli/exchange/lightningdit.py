@@ -1,0 +1,103 @@
+"""LightningDiT's shards: safetensors with ``latents``, ``latents_flip`` [N, C, h, w] and ``labels`` [N].
+
+Rules: hustvl/LightningDiT, extract_features.py and datasets/img_latent_dataset.py, as read in forks
+that keep them unchanged. The reader takes ``latents`` or ``latents_flip`` at random, so both must be
+there; it makes ``latents_stats.pt`` itself where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from auravae_cli import safefile
+from auravae_cli.action import act
+from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.base import (
+    NOTE,
+    Choices,
+    Exported,
+    Foreign,
+    Format,
+    Found,
+    known,
+    label_of,
+    name_of,
+    note_of,
+    tensor,
+)
+from auravae_cli.group import H
+from auravae_cli.latentfile import LatentFile
+
+VALUES, FLIPPED, LABELS = "latents", "latents_flip", "labels"
+_BLOCK_BYTES = 1 << 20
+
+
+def write(
+    latents: LatentFile, names: Sequence[str], number: int, choices: Choices
+) -> Iterator[Exported]:
+    """One shard of a stack; a latent without a label has 0."""
+    shape = latents.values.shape
+    labels = np.array([label_of(record) or 0 for record in latents.records], "<i8")
+    metadata = {
+        "total_size": str(shape[0]),
+        "dtype": f"torch.{latents.dtype.name}",
+        "device": "cpu",
+        NOTE: note_of(latents),
+    }
+    entries = {
+        VALUES: (latents.dtype, shape),
+        FLIPPED: (latents.dtype, shape),
+        LABELS: (safefile.INT64, labels.shape),
+    }
+
+    def pieces() -> Iterator[bytes | memoryview]:
+        yield safefile.header_bytes(entries, metadata)
+        at_once = max(1, _BLOCK_BYTES // max(1, latents.values[:1].nbytes))
+        starts = range(0, shape[0], at_once)
+        for start in starts:
+            yield np.ascontiguousarray(latents.values[start : start + at_once]).data
+        for start in starts:
+            yield act(H, latents.values[start : start + at_once], latents.space.irreps).data
+        yield labels.data
+
+    yield Exported(f"latents_rank00_shard{number:03d}.safetensors", pieces)
+
+
+def read(file: Foreign) -> Iterator[Found]:
+    """Every row with its label."""
+    tensors, metadata = safefile.parse(file.content, any_dtype=True)
+    stack = tensor(tensors, VALUES)
+    values, dtype = stack.values, stack.dtype
+    labels = tensors[LABELS].values if LABELS in tensors else None
+    if values.ndim != 4 or (labels is not None and labels.shape != values.shape[:1]):
+        found = {name: list(tensor.values.shape) for name, tensor in tensors.items()}
+        raise LatentFileError(f"expected latents [N, C, h, w] and labels [N], found {found}")
+    ignored = tuple(name for name in tensors if name not in (VALUES, LABELS))
+    latents = known(values, dtype, metadata.get(NOTE))
+    for row in range(len(values)):
+        if latents is not None:
+            one = latents.row(row)
+            name = name_of(one.records[0], f"{file.stem}/{row:06d}")
+            yield Found(name, one.values, one.dtype, one, ignored=ignored)
+        else:
+            label = {} if labels is None else {"label": int(labels[row])}
+            facts = {"annotations": label}
+            yield Found(f"{file.stem}/{row:06d}", values[row], dtype, None, facts, ignored)
+
+
+FORMAT = Format(
+    name="lightningdit",
+    rules="hustvl/LightningDiT, extract_features.py and datasets/img_latent_dataset.py",
+    suffixes=frozenset((".safetensors",)),
+    write=write,
+    read=read,
+    keeps=frozenset(("label", "stored_dtype")),
+    note="the safetensors metadata key 'auravae'",
+    flipped=FLIPPED,
+    needs_flipped=True,
+    dtypes=("float16", "bfloat16", "float32"),
+    stacked=True,
+    advice="its reader subtracts each channel's mean, which must be 0 for channels that a flip negates",
+)

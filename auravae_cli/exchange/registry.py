@@ -1,0 +1,26 @@
+"""Every format by name."""
+
+from __future__ import annotations
+
+from auravae_cli.exchange import (
+    aitoolkit,
+    arrays,
+    comfyui,
+    edm2,
+    kohya,
+    lightningdit,
+    mar,
+    musubi,
+    tensors,
+    webdataset,
+)
+from auravae_cli.exchange.base import Format
+
+FORMATS: dict[str, Format] = {
+    form.name: form
+    for form in (
+        *(comfyui.FORMAT, kohya.FORMAT, musubi.FORMAT, aitoolkit.FORMAT, lightningdit.FORMAT),
+        *(edm2.FORMAT, mar.FORMAT, webdataset.FORMAT, arrays.NPY, arrays.NPZ),
+        *(tensors.SAFETENSORS, tensors.PICKLE),
+    )
+}

@@ -1,0 +1,115 @@
+"""Files of another project => a latent file for each latent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from auravae_cli.atomic import atomic_file
+from auravae_cli.errors import AuraVaeError, LatentFileError
+from auravae_cli.exchange.base import Foreign, Format, Found
+from auravae_cli.latentfile import LatentFile
+from auravae_cli.pipeline.adopt import Adoption
+from auravae_cli.pipeline.batches import Outcome
+from auravae_cli.pipeline.inputs import Source
+from auravae_cli.pipeline.names import Names, safe_name
+from auravae_cli.pipeline.outputs import holds, refuse_itself, refuse_to_replace, stands
+from auravae_cli.pipeline.prefetch import prefetch
+from auravae_cli.storage import LocalStorage
+
+_WRITERS = 4  # threads, each of which mostly waits for the disk
+_READY_BYTES = 256 << 20  # of latents that wait to be written
+
+
+@dataclass
+class Importer:
+    """How files are imported; afterwards ``ignored`` counts what was not taken."""
+
+    form: Format
+    adopt: Adoption
+    folder: Path
+    overwrite: bool = False
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def run(self, sources: Iterable[Source]) -> Iterator[Outcome]:
+        """Import everything; an outcome for each latent, and for each file that gave none."""
+        return prefetch(
+            self._named(sources),
+            self._write,
+            workers=_WRITERS,
+            cost=lambda item: 0 if isinstance(item, Outcome) else item.found.values.nbytes,
+            budget=_READY_BYTES,
+        )
+
+    def _named(self, sources: Iterable[Source]) -> Iterator[_Taken | Outcome]:
+        """Every latent with a name of its own."""
+        names = Names()
+        for source in sources:
+            count = 0
+            try:
+                for found in self.form.read(open_foreign(source)):
+                    count += 1
+                    self.ignored.update(found.ignored)
+                    if found.is_copy:
+                        self.ignored["flipped copy"] += 1
+                        yield Outcome(source.name, "skipped", None, "the flipped copy of another")
+                        continue
+                    name = safe_name(found.name)
+                    if not names.take(name):
+                        reason = (
+                            f"another latent is called {name!r}, too: name the folder above them"
+                        )
+                        yield Outcome(source.name, "failed", None, reason)
+                        continue
+                    yield _Taken(source, found, self.folder / f"{name}.safetensors")
+                if not count:
+                    yield Outcome(source.name, "failed", None, "no latent in it")
+            except (AuraVaeError, MemoryError) as error:
+                yield Outcome(source.name, "failed", None, str(error) or "not enough memory")
+
+    def _write(self, item: _Taken | Outcome) -> Outcome:
+        if isinstance(item, Outcome):
+            return item
+        name, output = item.source.name, str(item.output)
+        try:
+            return self._put(item, self.adopt(item.found))
+        except (AuraVaeError, MemoryError) as error:
+            return Outcome(name, "failed", output, str(error) or "not enough memory")
+
+    def _put(self, item: _Taken, latent: LatentFile) -> Outcome:
+        pieces = [latent.header(), latent.values.tobytes()]
+        if stands(item.output):
+            if not self.overwrite and holds(item.output, pieces):
+                return Outcome(item.source.name, "skipped", str(item.output), "up to date")
+            refuse_to_replace(item.output, self.overwrite)
+            if item.source.path is not None:
+                refuse_itself(item.output, item.source.path)
+        with atomic_file(item.output) as file:
+            file.write(b"".join(pieces))
+        details = {"model": latent.space.model, "shape": list(latent.values.shape)}
+        return Outcome(item.source.name, "done", str(item.output), details=details)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    source: Source
+    found: Found
+    output: Path
+
+
+def open_foreign(source: Source) -> Foreign:
+    """A file of another project, memory-mapped. Raises LatentFileError where it cannot be read."""
+    root, name = split(source)
+    try:
+        return Foreign(LocalStorage(Path(root)).map(name), root, name)
+    except (OSError, AuraVaeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise LatentFileError(f"cannot be read: {reason}") from error
+
+
+def split(source: Source) -> tuple[str, str]:
+    """The folder that was named, and the file's name below it."""
+    path, name = str(source.path), source.relative.as_posix()
+    return path[: len(path) - len(name)].rstrip("/") or "/" * path.startswith("/") or ".", name

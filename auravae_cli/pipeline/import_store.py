@@ -1,0 +1,177 @@
+"""Files of another project => a store of shards, as encode fills one.
+
+::
+
+    files --deal--> input shards --Format.read--> latents --adopt--> rows --commit--> shard, manifest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError, StoreError
+from auravae_cli.exchange.base import Foreign, Format
+from auravae_cli.latentfile import LatentFile, Space
+from auravae_cli.pipeline.adopt import Adoption
+from auravae_cli.pipeline.encode_shard import RowDone
+from auravae_cli.pipeline.encode_store import ShardOutcome, Work
+from auravae_cli.pipeline.import_files import open_foreign, split
+from auravae_cli.pipeline.inputs import Source
+from auravae_cli.pipeline.rows import Older, Rows
+from auravae_cli.pipeline.scratch import scratch_folder
+from auravae_cli.pipeline.shards import InputShard, make_shards
+from auravae_cli.pipeline.sources import TARS, SourceFile
+from auravae_cli.storage import Entry, Storage, open_storage
+from auravae_cli.store import Failure, Settings, SourceState
+
+COMPUTED_ELSEWHERE = "imported"  # in the place of the number format that a network computed in
+
+
+def deal(sources: Iterable[Source], form: Format, num_file_shards: int) -> list[InputShard]:
+    """The input shards: a file of many latents is one, others are dealt by their names.
+
+    Raises InputImageError where two files have one name.
+    """
+    files: dict[str, SourceFile] = {}
+    for source in sources:
+        assert source.path is not None
+        root, key = split(source)
+        try:
+            status = source.path.stat()
+        except (OSError, ValueError) as error:
+            raise InputImageError(f"{source.path}: cannot be read: {error}") from error
+        entry = Entry(key, status.st_size, str(status.st_mtime_ns))
+        if key in files:
+            raise InputImageError(
+                f"{files[key].root}/{key} and {source.path} would both be {key!r} in the store; name "
+                "the folder above them"
+            )
+        files[key] = SourceFile(root, entry, key)
+    containers = () if not form.stacked else TARS if ".tar" in form.suffixes else (".safetensors",)
+    return make_shards([files[key] for key in sorted(files)], num_file_shards, containers)
+
+
+def first_latent(sources: Sequence[Source], form: Format, adopt: Adoption) -> LatentFile:
+    """The first latent that can be imported: it says what all of a store share.
+
+    Raises LatentFileError where none can.
+    """
+    reason = "no latent in it"
+    for source in sources:
+        try:
+            for found in form.read(open_foreign(source)):
+                if not found.is_copy:
+                    return adopt(found)
+        except AuraVaeError as error:
+            reason = str(error)
+    raise LatentFileError(f"none of {len(sources)} files can be imported; the last: {reason}")
+
+
+def settings_for(latent: LatentFile, form: Format, num_file_shards: int) -> Settings:
+    """The settings of a store of imported latents."""
+    preparation = {"imported_from": form.name}
+    return Settings(latent.space, latent.dtype, COMPUTED_ELSEWHERE, preparation, num_file_shards)
+
+
+@dataclass
+class StoreImporter:
+    """How shards are imported; afterwards ``ignored`` counts what was not taken."""
+
+    form: Format
+    adopt: Adoption
+    storage: Storage
+    settings: Settings
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def run(self, work: Iterable[Work]) -> Iterator[RowDone | ShardOutcome]:
+        """Import every shard of ``work``; steps of progress, and an outcome for each shard.
+
+        Raises OutputError or StoreError where the store takes no more.
+        """
+        with scratch_folder(self.storage) as scratch:
+            for item in work:
+                if isinstance(item, ShardOutcome):
+                    yield item
+                else:
+                    yield from self._shard(*item, scratch)
+
+    def _shard(
+        self, shard: InputShard, old: Older, scratch: Path
+    ) -> Iterator[RowDone | ShardOutcome]:
+        start, rows, states = time.perf_counter(), Rows(shard, scratch), list[SourceState]()
+        index, ended, keys = 0, False, set[str]()
+        try:
+            for file in shard.files:
+                for item, size in self._file(file, states, keys):
+                    rows.add(index, item)
+                    index += 1
+                    yield RowDone(size, item if isinstance(item, Failure) else None)
+            ended = True
+        finally:
+            if not ended:
+                rows.discard()
+        made = rows.commit(self.storage, self.settings, states, old)
+        seconds = round(time.perf_counter() - start, 3)
+        yield ShardOutcome(
+            *(shard.name, "done", made.rows, made.failures, 0, made.size, shard.size, seconds)
+        )
+
+    def _file(
+        self, file: SourceFile, states: list[SourceState], keys: set[str]
+    ) -> Iterator[tuple[LatentFile | Failure, int]]:
+        """Every latent of a file, or why there is none, with the bytes that were read for it."""
+        size = file.entry.size
+        try:
+            content = open_storage(file.root).map(file.entry.name)
+        except (OSError, StoreError) as error:
+            yield Failure(file.key, "read", f"{file.key}: {error}"), size
+            return
+        digest = hashlib.sha256(content).hexdigest()
+        states.append(SourceState(file.key, file.entry.size, file.entry.version, digest))
+        count = 0
+        try:
+            for found in self.form.read(Foreign(content, file.root, file.entry.name)):
+                self.ignored.update(found.ignored)
+                count += 1
+                if found.is_copy:
+                    self.ignored["flipped copy"] += 1
+                    continue
+                try:
+                    latent = self._keyed(self.adopt(found), found.name, keys)
+                except (LatentFileError, MemoryError) as error:
+                    reason = f"{file.key}: {error or 'not enough memory'}"
+                    yield Failure(found.name, "read", reason), 0
+                else:
+                    yield latent, 0
+            if not count:
+                yield Failure(file.key, "read", f"{file.key}: no latent in it"), 0
+        except (LatentFileError, MemoryError) as error:
+            yield Failure(file.key, "read", f"{file.key}: {error or 'not enough memory'}"), 0
+
+    def _keyed(self, latent: LatentFile, name: str, keys: set[str]) -> LatentFile:
+        """The latent with a key that no other of the shard has. Raises LatentFileError."""
+        _same(latent.space, self.settings.space)
+        if latent.dtype != self.settings.stored_dtype:
+            raise LatentFileError(
+                f"values are {latent.dtype.name}, the store's are {self.settings.stored_dtype.name}: "
+                "say --store to have all in one dtype"
+            )
+        (record,) = latent.records
+        key = record.key or name
+        if key in keys:
+            raise LatentFileError(f"another latent has the key {key!r}")
+        keys.add(key)
+        return replace(latent, records=(replace(record, key=key),))
+
+
+def _same(space: Space, expected: Space) -> None:
+    if space != expected:
+        raise LatentFileError(
+            f"latent of model {space.model!r} ({space.weights_sha256[:12]}, {space.irreps}), but the "
+            f"store holds those of {expected.model!r} ({expected.weights_sha256[:12]}, {expected.irreps})"
+        )

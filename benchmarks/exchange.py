@@ -1,0 +1,168 @@
+"""How fast latents are exported and imported, against copying them.
+
+    python benchmarks/exchange.py [--latents 10000] [--rounds 5] [--formats kohya,musubi]
+
+A store of latents of 16 x 32 x 32 in float16, four shards, is exported in each format, and imported
+again as latent files and as a store. Each is compared with a safe copy (temporary name, fsync,
+rename; one file after the other): it reads the same files, and writes as many as the task does, with
+the latents' own bytes dealt out among them. "of written" compares with safe copies of the very files
+that the task writes, whose bytes may be four times as many (float32, two orientations).
+Interleaved, after a warm-up round; the source is in the page cache. Start-up is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from reading import SPACE, make_files
+
+from auravae_cli.atomic import atomic_file
+from auravae_cli.exchange.base import Choices, Format
+from auravae_cli.exchange.losses import Losses
+from auravae_cli.exchange.registry import FORMATS
+from auravae_cli.pipeline.adopt import Adoption
+from auravae_cli.pipeline.encode_store import find_work, prepare_store
+from auravae_cli.pipeline.export import Exporter
+from auravae_cli.pipeline.exportable import store_parts
+from auravae_cli.pipeline.import_files import Importer
+from auravae_cli.pipeline.import_store import StoreImporter, deal, first_latent, settings_for
+from auravae_cli.pipeline.inputs import collect
+from auravae_cli.storage import LocalStorage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--latents", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--formats", default=",".join(FORMATS))
+    parser.add_argument("--tasks", default="export,import to files,import to a store")
+    parser.add_argument("--folder", help="Where to work. Default: the system's temporary folder.")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        folder = Path(name)
+        make_files(folder, arguments.latents)
+        shutil.rmtree(folder / "files")
+        print(f"{arguments.latents} latents of 16 x 32 x 32, float16, {arguments.rounds} rounds")
+        print(f"{'':<30} {'median':>8} {'quartiles':>17} {'of a copy':>10} {'of written':>11}")
+        for form in (FORMATS[name] for name in arguments.formats.split(",")):
+            measure(folder, form, arguments.rounds, arguments.tasks.split(","))
+
+
+def measure(folder: Path, form: Format, rounds: int, tasks: list[str]) -> None:
+    """Measure one format: export, import to files, import to a store."""
+    store, out = folder / "store", folder / "out"
+    export(store, out, form)
+    latents, exported = files_of(store, "*.safetensors"), files_of(out)
+    import_files(out, folder / "back", form)
+    import_store(out, folder / "again", form)
+    # What each task reads, what it writes, and how many bytes the copy writes in as many files.
+    work: dict[str, tuple[Callable[[Path], object], list[Path], list[Path], int]] = {
+        "export": (partial(export, store, form=form), latents, exported, size_of(latents))
+    }
+    for task, name, make in (
+        ("import to files", "back", import_files),
+        ("import to a store", "again", import_store),
+    ):
+        written = files_of(folder / name)
+        work[task] = (partial(make, out, form=form), exported, written, size_of(written))
+    for task, (call, source, written, total) in ((task, work[task]) for task in tasks):
+        contenders: dict[str, Callable[[Path], object]] = {
+            "own": call,
+            "copy": partial(copy_bytes, source, len(written), total),
+            "written": partial(copy_files, written),
+        }
+        seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
+        target = folder / "target"
+        for _ in range(rounds + 1):
+            for contender, run in contenders.items():
+                started = time.perf_counter()
+                run(target)
+                seconds[contender].append(time.perf_counter() - started)
+                shutil.rmtree(target)
+        low, median, high = statistics.quantiles(seconds["own"][1:], n=4)
+        copy, same = (statistics.median(seconds[c][1:]) / median for c in ("copy", "written"))
+        print(
+            f"{form.name + ', ' + task:<30} {median:7.2f}s "
+            f"{low:6.2f} to {high:5.2f}s {copy:9.0%} {same:10.0%}",
+            flush=True,
+        )
+    for name in ("out", "back", "again"):
+        shutil.rmtree(folder / name)
+
+
+def size_of(files: list[Path]) -> int:
+    """The bytes of files."""
+    return sum(file.stat().st_size for file in files)
+
+
+def export(store: Path, out: Path, form: Format) -> None:
+    """What `auravae export` runs."""
+    choices = Choices(True, form.archs[0] if form.archs else "")
+    run = Exporter(form, out, choices).run(store_parts(LocalStorage(store)), Losses(form))
+    check(outcome.status for outcome in run)
+
+
+def import_files(out: Path, back: Path, form: Format) -> None:
+    """What `auravae import --layout files` runs."""
+    sources = collect([str(out)], form.suffixes)
+    run = Importer(form, Adoption(form.name, SPACE), back).run(sources)
+    check(outcome.status for outcome in run if outcome.reason != "the flipped copy of another")
+
+
+def import_store(out: Path, store: Path, form: Format) -> None:
+    """What `auravae import --layout shards` runs."""
+    sources, adopt = collect([str(out)], form.suffixes), Adoption(form.name, SPACE)
+    dealt = -(-len(sources) // 1000)
+    storage = LocalStorage(store)
+    settings = settings_for(first_latent(sources, form, adopt), form, dealt)
+    prepare_store(storage, settings)
+    work = find_work(deal(sources, form, dealt), storage, settings, retry_failures=False)
+    for step in StoreImporter(form, adopt, storage, settings).run(work):
+        check([getattr(step, "status", "done")])
+
+
+def check(statuses: Iterable[str]) -> None:
+    """Fail where anything was not done, which would be fast."""
+    for status in statuses:
+        if status != "done":
+            raise SystemExit(f"something was {status}")
+
+
+def files_of(folder: Path, pattern: str = "*") -> list[Path]:
+    """The files below a folder."""
+    return sorted(path for path in folder.rglob(pattern) if path.is_file())
+
+
+def copy_files(files: list[Path], to: Path) -> None:
+    """Safe copies of files."""
+    for number, file in enumerate(files):
+        with file.open("rb") as reader, atomic_file(to / f"{number}") as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def copy_bytes(files: list[Path], count: int, total: int, to: Path) -> None:
+    """Read files whole, and write ``total`` bytes of them as ``count`` safe files of one size."""
+    size, number, waiting = -(-total // count), 0, bytearray()
+    for file in files:
+        waiting += file.read_bytes()
+        while len(waiting) >= size and number < count:
+            with atomic_file(to / f"{number}") as writer:
+                writer.write(waiting[:size])
+            del waiting[:size]
+            number += 1
+        if number == count:
+            waiting.clear()
+    if number < count:
+        with atomic_file(to / f"{number}") as writer:
+            writer.write(waiting)
+
+
+if __name__ == "__main__":
+    main()
