@@ -28,6 +28,7 @@ from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, W
 from auravae_cli.imagefile import LoadedImage, Pixels, from_pillow, from_unit, read_image
 from auravae_cli.latentfile import LatentFile, Record, Space, read_latents
 from auravae_cli.linear import LinearAutoencoder
+from auravae_cli.model.plan import Plan
 from auravae_cli.models import find_weights
 from auravae_cli.prepare import Preparation, PreparedImage
 from auravae_cli.spaces import checkpoint_space, file_sha256, space_of
@@ -100,6 +101,15 @@ class Codec:
         if len(latents.shape) != 4 or latents.shape[1] != channels or 0 in latents.shape[2:]:
             raise ValueError(f"expected [B, {channels}, h, w], found {tuple(latents.shape)}")
         return self.autoencoder.decode(latents)
+
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan | None:
+        """How so many pictures of a padded size run, and what that takes; None where it cannot be told.
+
+        Raises:
+            ComputeError: the ``encoder`` or ``decoder`` does not fit the memory with one of them.
+        """
+        plan = getattr(self.autoencoder, "plan", None)
+        return None if plan is None else plan(part, batch, height, width)
 
     def encode_image(
         self,

@@ -19,6 +19,7 @@ from auravae_cli.errors import ConfigError
 from auravae_cli.group import Irreps
 
 IMAGE_CHANNELS = 3
+FOREIGN_PREFIXES = ("module.", "_orig_mod.", "vae.")
 
 Config = TypeVar("Config")
 _NOTHING: Any = object()  # in place of a value that could not be read
@@ -136,6 +137,13 @@ class ModelConfig:
     hub_file: str | None = None
     source: str | None = None
     quality: Quality | None = None
+
+
+def canonical_name(name: str) -> str:
+    """A tensor's name without the prefixes that wrappers put before it."""
+    while prefix := next((p for p in FOREIGN_PREFIXES if name.startswith(p)), None):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def conventional_irreps(channels: int) -> Irreps:

@@ -12,9 +12,11 @@ import io
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,27 +80,48 @@ def read_image(
     """
     if not data:
         raise InputImageError("the file is empty: expected a picture")
+    with _opened(io.BytesIO(data), max_pixels) as image:
+        return _load(image, data, background)
+
+
+def read_size(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """The (height, width) of a picture that stands upright, from its header. Raises InputImageError."""
+    with _opened(source, max_pixels) as image:
+        turned = _exif_orientation(image, []) in (5, 6, 7, 8)
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+@contextmanager
+def _opened(source: Path | BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
+    """A picture whose header is read, and whose size is allowed. Raises InputImageError."""
     with _without_pillows_limit:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they come again, as notices, with the pixels
-                image = Image.open(io.BytesIO(data), formats=FORMATS)
+                image = Image.open(source, formats=FORMATS)
             with image:
                 _check_size(image, max_pixels)
-                return _load(image, data, background)
+                yield image
         except InputImageError:
             raise
         except UnidentifiedImageError:
             raise InputImageError(
-                f"not a picture: the bytes start with {data[:8]!r}; "
-                f"expected one of {', '.join(FORMATS)}"
+                f"not a picture: {_start(source)}expected one of {', '.join(FORMATS)}"
             ) from None
         except MemoryError:
             raise InputImageError("not enough memory to decode the picture") from None
         except Exception as error:  # decoders meet damaged bytes with errors of every type
+            if isinstance(source, Path) and isinstance(error, OSError) and error.strerror:
+                raise InputImageError(f"cannot be read: {error.strerror}") from error
             raise InputImageError(
                 f"damaged picture ({error or type(error).__name__}): expected a complete file"
             ) from error
+
+
+def _start(source: Path | BinaryIO) -> str:
+    if not isinstance(source, io.BytesIO):
+        return ""
+    return f"the bytes start with {source.getvalue()[:8]!r}; "
 
 
 def count_pixels(file: bytes | Path) -> int:

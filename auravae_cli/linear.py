@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auravae_cli.group import PARITIES, Irreps
+from auravae_cli.model.plan import Plan, plan_linear
 
 BLOCK = 8
 HALF = BLOCK // 2
@@ -77,6 +78,10 @@ class LinearAutoencoder:
             parts["ee"] += self.mean[:, :, :, None, None]
             images[:, :, rows.start * BLOCK : rows.stop * BLOCK] = unfold(parts)
         return _like(images, latents)
+
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
+        """What a run takes."""
+        return plan_linear(part, self.irreps.dim, (batch, height, width))
 
     def _runs(self) -> Iterator[tuple[slice, str]]:
         """The channels of equal parity that stand together."""

@@ -5,7 +5,13 @@ Without this the kernel would kill the process in the middle of a batch, and say
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from functools import cache
 from pathlib import Path
+
+_M_MMAP_THRESHOLD = -3  # of mallopt
+_OWN_MAPPING = 1 << 20  # bytes from which a block is given back as soon as it is freed
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -36,3 +42,19 @@ def _container() -> int | None:
     except (OSError, ValueError):
         return None
     return max(0, limit - used)
+
+
+@cache
+def return_what_is_freed() -> bool:
+    """Have blocks of a megabyte and more given back as they are freed; whether that is so now.
+
+    By itself glibc keeps freed blocks of up to 32 MiB for later, and can give back none of them below
+    one that is in use: up to half as much again as is used. It costs some time, so it is done only
+    where memory is short.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING))
+    except (OSError, AttributeError):  # another libc
+        return False

@@ -51,6 +51,22 @@ class Preparation:
         """The picture that is to be encoded, [H, W, 3]: cropped and resized, not yet padded."""
         return self._frame(pixels)[0]
 
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) of what `frame` gives, from an upright picture's. Raises InputImageError."""
+        if self.crop is not None:
+            left, top, crop_width, crop_height = self.crop
+            _check_cut((height, width), top, left, crop_height, crop_width)
+            height, width = crop_height, crop_width
+        if self.buckets is not None:
+            height, width = self.buckets.nearest(height, width)
+        if self.resize is not None:
+            height, width = _resized(height, width, self.resize)
+        if self.center_crop is not None:
+            rows, columns = self.center_crop
+            _check_cut((height, width), (height - rows) // 2, (width - columns) // 2, rows, columns)
+            height, width = rows, columns
+        return height, width
+
     def apply(self, loaded: LoadedImage, multiple: int) -> PreparedImage:
         """Frame a picture and pad its sides to multiples of ``multiple``. Raises InputImageError."""
         pixels, g, box = self._frame(loaded.pixels)
@@ -72,10 +88,7 @@ class Preparation:
             box = _cover(height, width, size)
             framed = _resample(framed, size, box)
         if self.resize is not None:
-            factor = self.resize / min(height, width)
-            framed = _resample(
-                framed, (max(1, round(height * factor)), max(1, round(width * factor))), box
-            )
+            framed = _resample(framed, _resized(height, width, self.resize), box)
         if self.center_crop is not None:
             framed, box = _cut_center(framed, box, *self.center_crop)
         return act_on_pixels(g, framed), g, box.act(g, height, width).moved(left, top)
@@ -138,12 +151,22 @@ def _pad(pixels: Pixels, padding: Padding, mode: str) -> NDArray[np.float32]:
 
 
 def _cut(pixels: Pixels, top: int, left: int, height: int, width: int) -> Pixels:
-    if min(top, left) < 0 or top + height > pixels.shape[0] or left + width > pixels.shape[1]:
+    _check_cut((pixels.shape[0], pixels.shape[1]), top, left, height, width)
+    return pixels[top : top + height, left : left + width]
+
+
+def _check_cut(size: tuple[int, int], top: int, left: int, height: int, width: int) -> None:
+    if min(top, left) < 0 or top + height > size[0] or left + width > size[1]:
         raise InputImageError(
             f"a crop of {width} x {height} at ({left}, {top}) does not lie in the picture of "
-            f"{pixels.shape[1]} x {pixels.shape[0]}"
+            f"{size[1]} x {size[0]}"
         )
-    return pixels[top : top + height, left : left + width]
+
+
+def _resized(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """The (height, width) of which the shorter is ``short_side``."""
+    factor = short_side / min(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def _cut_center(pixels: Pixels, box: Box, height: int, width: int) -> tuple[Pixels, Box]:

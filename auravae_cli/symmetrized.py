@@ -14,13 +14,14 @@ results for equal inputs. That is why the four are run one by one, never as a ba
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from auravae_cli.action import act, act_on_base
 from auravae_cli.group import GROUP, HV, E, GroupElement, H, Irreps, V
+from auravae_cli.model.plan import Plan
 
 
 class Halves(Protocol):
@@ -47,6 +48,14 @@ class Symmetrized:
         """[B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
         decode = self.autoencoder.decode
         return orbit_mean(lambda g: _mirrored(g, decode(self._act(g, latents))))
+
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan | None:
+        """That of one run, with the operations of all four; None where it cannot be told."""
+        plan = getattr(self.autoencoder, "plan", None)
+        if plan is None:
+            return None
+        once: Plan = plan(part, batch, height, width)
+        return replace(once, flops=len(GROUP) * once.flops)
 
     def _act(self, g: GroupElement, latents: Any) -> Any:
         return act(g, latents, self.irreps)

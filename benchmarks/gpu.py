@@ -35,7 +35,8 @@ from auravae_cli.model.channelslast import Doubling, prepare
 from auravae_cli.model.engine import engine_for
 from auravae_cli.model.graphs import Recorded
 from auravae_cli.model.network import Network
-from auravae_cli.model.streamed import Least
+from auravae_cli.model.operations import Arithmetic, layers
+from auravae_cli.model.stripplan import Search
 from auravae_cli.model.weights import PARTS
 
 RESULTS = Path(__file__).parent / "results"
@@ -262,8 +263,10 @@ def in_strips(case: Case) -> Function:
         raise ValueError("rows are for one picture at a time")
     features = pixels * case.architecture.ch * case.dtype.itemsize
     height, width = (scale * side for side in case.x.shape[2:])
-    least = Least.of(case.architecture, height, width, case.dtype.itemsize)
-    return case.network(case.dtype, max(5 * features // 2, least.total))
+    arithmetic = Arithmetic(case.dtype.itemsize, winograd=False, is_plain=True)
+    chain = tuple(layers(case.architecture, case.part))
+    least = Search(chain, 1, height, width, arithmetic).least()
+    return case.network(case.dtype, max(5 * features // 2, 2 * least))
 
 
 def diffusers(case: Case) -> Function:

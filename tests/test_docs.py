@@ -34,7 +34,7 @@ def test_the_commands_are_these():
     names = {" ".join(words) for words in COMMANDS}
     assert names == {
         *("encode", "decode", "flip", "roundtrip", "info", "verify", "export", "import", "train"),
-        *("eval", "doctor"),
+        *("eval", "doctor", "bench"),
         *("models", "models list", "models pull"),
     }
 

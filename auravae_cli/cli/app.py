@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from auravae_cli.cli.bench import bench
 from auravae_cli.cli.decode import decode
 from auravae_cli.cli.doctor import doctor
 from auravae_cli.cli.encode import encode
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (encode, decode, flip, roundtrip, info, verify, export, train, doctor):
+for command in (encode, decode, flip, roundtrip, info, verify, export, train, doctor, bench):
     app.command()(command)
 app.command("import")(import_)
 app.command("eval")(evaluate)

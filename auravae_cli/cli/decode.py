@@ -51,6 +51,7 @@ def decode(
     symmetrize: opt.Symmetrize = False,
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRunOption = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -84,12 +85,25 @@ def decode(
         reporter=reporter,
         expand=expand_shard,
     )
+    budget = read_size(memory, "--memory")
+    if dry_run:
+        from auravae_cli.cli.dryrun import DryRun
+        from auravae_cli.pipeline.forecast import forecast_latents
+        from auravae_cli.pipeline.watch import DECODE_PARTS
+
+        dry = DryRun(
+            "decode", DECODE_PARTS, reporter, device, dtype.value, budget, batch_size, symmetrize
+        )
+        rows = forecast_latents(
+            jobs, dry.forecaster, lambda own: dry.setting(model or own), keeps=not overwrite
+        )
+        raise typer.Exit(dry.report(rows, len(jobs)))
     load = partial(
         load_codec,
         parts=("decoder",),
         device=device,
         dtype=dtype.value,
-        memory=read_size(memory, "--memory"),
+        memory=budget,
         symmetrize=symmetrize,
     )
     if model is None:

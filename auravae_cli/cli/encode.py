@@ -38,6 +38,7 @@ def encode(
     num_shards: opt.NumShards = 1,
     engine: opt.EngineOption = opt.Engine.local,
     address: opt.Address = None,
+    dry_run: opt.DryRunOption = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -88,14 +89,13 @@ def encode(
             num_shards=num_shards,
             on_ray=engine is opt.Engine.ray,
             address=address,
+            dry_run=dry_run,
         )
         raise typer.Exit(encode_to_store(request, reporter))
 
     if engine is opt.Engine.ray:
         raise typer.BadParameter("Ray fills stores: add --layout shards", param_hint="--engine")
-    from auravae_cli.codec import load_codec
-    from auravae_cli.pipeline.batches import limited
-    from auravae_cli.pipeline.encode import EncodeOptions, encode_files
+    from auravae_cli.pipeline.watch import ENCODE_PARTS
     from auravae_cli.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 
     jobs = plan_jobs(
@@ -109,6 +109,22 @@ def encode(
         result_tags=PICTURE_TAGS,
         reporter=reporter,
     )[shard_index::num_shards]
+    if dry_run:
+        from auravae_cli.cli.dryrun import DryRun
+        from auravae_cli.pipeline.forecast import forecast_pictures
+
+        dry = DryRun(
+            "encode", ENCODE_PARTS, reporter, device, dtype.value, budget, batch_size, symmetrize
+        )
+        setting = dry.setting(model)
+        rows = forecast_pictures(
+            jobs, dry.forecaster, setting, preparation, max_pixels, keeps=not overwrite
+        )
+        raise typer.Exit(dry.report(rows, len(jobs)))
+    from auravae_cli.codec import load_codec
+    from auravae_cli.pipeline.batches import limited
+    from auravae_cli.pipeline.encode import EncodeOptions, encode_files
+
     codec = load_codec(
         model,
         parts=("encoder",),

@@ -52,6 +52,7 @@ class StoreRequest:
     num_shards: int
     on_ray: bool
     address: str | None
+    dry_run: bool = False
 
 
 def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
@@ -64,6 +65,8 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
         raise typer.BadParameter(str(error)) from error
     if not files:
         raise typer.BadParameter("no input: expected tars, folders, patterns, URLs, or a list")
+    if request.dry_run:
+        return _forecast(files, request, reporter)
     storage = open_storage(output)
     found = read_settings(storage)
     dealt = found.num_file_shards if found else count_file_shards(files, request.shard_size)
@@ -80,6 +83,28 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
         work = find_work(shards, storage, settings, retry_failures=request.retry_failures)
         steps = engine.encode(work, storage, settings, request.options, request.limit)
         return StoreReporter(reporter, storage.root, shards).run(steps)
+
+
+def _forecast(files: list[SourceFile], request: StoreRequest, reporter: Reporter) -> int:
+    """What all files take, whatever shards are done already; the exit code."""
+    from auravae_cli.cli.dryrun import DryRun
+    from auravae_cli.pipeline.forecast import forecast_store
+    from auravae_cli.pipeline.watch import ENCODE_PARTS
+
+    options = request.options
+    dry = DryRun(
+        "encode",
+        ENCODE_PARTS,
+        reporter,
+        request.device,
+        request.compute_dtype,
+        request.memory,
+        options.batch_size,
+        request.symmetrize,
+    )
+    setting = dry.setting(request.model)
+    rows = forecast_store(files, dry.forecaster, setting, options.preparation, options.max_pixels)
+    return dry.report(rows, len(files))
 
 
 def _own_shards(files: list[SourceFile], dealt: int, request: StoreRequest) -> list[InputShard]:

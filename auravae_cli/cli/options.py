@@ -130,6 +130,13 @@ Symmetrize = Annotated[
 ]
 Store = Annotated[StoredDtypeName, typer.Option("--store", help="How latents are stored.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Only say what this would take: padded sizes, strips, memory and time. Writes no results.",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object an input, on standard output.")
 ]

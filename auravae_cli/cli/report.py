@@ -15,6 +15,30 @@ EXIT_SOME_FAILED = 1
 
 
 @dataclass
+class Taken:
+    """What the model took in all, where pictures tell, beside what was foretold of it."""
+
+    seconds: float = 0.0
+    foretold: float | None = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """One more outcome."""
+        if outcome.status == "done" and "measured" in outcome.details:
+            self.seconds += outcome.details["measured"]["seconds"]
+            predicted = outcome.details["predicted"]["seconds"]
+            self.foretold = (
+                None if None in (predicted, self.foretold) else self.foretold + predicted
+            )
+
+    def clauses(self) -> list[str]:
+        """What to say of it, where it was long enough to be worth it."""
+        if self.seconds < 1:
+            return []
+        known = "" if self.foretold is None else f" (predicted {self.foretold:.1f} s)"
+        return [f"{self.seconds:.1f} s in the model{known}"]
+
+
+@dataclass
 class Reporter:
     """Prints outcomes as they come, and keeps count for the exit code.
 
@@ -25,23 +49,27 @@ class Reporter:
     quiet: bool = False
     data_on_stdout: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+    taken: Taken = field(default_factory=Taken)
 
     def run(
         self,
         outcomes: Iterable[Outcome],
         total: int,
         describe: Callable[[Outcome], str] | None = None,
+        is_summed: bool = True,
     ) -> int:
-        """Report every outcome; the exit code."""
+        """Report every outcome, and how many there were of each kind; the exit code."""
         for outcome in self._with_progress(outcomes, total):
             self.report(outcome, describe)
-        if total > 1 and not self.quiet and not self.as_json:
-            say(", ".join(f"{number} {status}" for status, number in sorted(self.counts.items())))
+        if total > 1 and is_summed and not self.quiet and not self.as_json:
+            counts = [f"{number} {status}" for status, number in sorted(self.counts.items())]
+            say(", ".join([*counts, *self.taken.clauses()]))
         return EXIT_SOME_FAILED if self.counts["failed"] else 0
 
     def report(self, outcome: Outcome, describe: Callable[[Outcome], str] | None = None) -> None:
         """Print one outcome."""
         self.counts[outcome.status] += 1
+        self.taken.add(outcome)
         if self.as_json:
             stream = sys.stderr if self.data_on_stdout else sys.stdout
             print(json.dumps(asdict(outcome)), file=stream, flush=True)

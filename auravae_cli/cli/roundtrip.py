@@ -48,6 +48,7 @@ def roundtrip(
     memory: opt.Memory = None,
     symmetrize: opt.Symmetrize = False,
     overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRunOption = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -81,15 +82,24 @@ def roundtrip(
         result_tags=PICTURE_TAGS,
         reporter=reporter,
     )
-    codec = load_codec(
-        model,
-        device=device,
-        dtype=dtype.value,
-        memory=read_size(memory, "--memory"),
-        symmetrize=symmetrize,
-    )
+    budget = read_size(memory, "--memory")
     elements = (
         () if flip is None else GROUP[1:] if flip is Flip.all else (GroupElement.parse(flip.value),)
+    )
+    if dry_run:
+        from auravae_cli.cli.dryrun import DryRun
+        from auravae_cli.pipeline.forecast import forecast_pictures
+        from auravae_cli.pipeline.watch import roundtrip_parts
+
+        parts = roundtrip_parts(len(elements))
+        dry = DryRun("roundtrip", parts, reporter, device, dtype.value, budget, None, symmetrize)
+        setting = dry.setting(model)
+        rows = forecast_pictures(
+            jobs, dry.forecaster, setting, preparation, max_pixels, keeps=False
+        )
+        raise typer.Exit(dry.report(rows, len(jobs)))
+    codec = load_codec(
+        model, device=device, dtype=dtype.value, memory=budget, symmetrize=symmetrize
     )
     encode = EncodeOptions(preparation, STORED_DTYPES[store.value], max_pixels, overwrite)
     decode = DecodeOptions(noise=noise, seed=seed)

@@ -12,18 +12,28 @@ from torch import Tensor, nn
 
 from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, DeviceError
-from auravae_cli.memory import free_memory
+from auravae_cli.memory import return_what_is_freed
 from auravae_cli.model import channelslast
 from auravae_cli.model.autoencoder import Decoder, Encoder
 from auravae_cli.model.buffers import Buffers
 from auravae_cli.model.engine import CHANNELS_LAST, PLAIN, engine_for, runners
-from auravae_cli.model.streamed import Least, Streamer
+from auravae_cli.model.operations import Arithmetic
+from auravae_cli.model.plan import (
+    ADVICE,
+    SHARE_OF_FREE,
+    Plan,
+    Unaffordable,
+    affordable_bytes,
+    ample_plan,
+    least_memory,
+    plan_run,
+    refusal,
+)
+from auravae_cli.model.streamed import Streamer
 from auravae_cli.model.weights import load_networks
+from auravae_cli.model.winograd import has_nnpack
 
-LIVE_FEATURES = 10  # full-resolution feature maps in memory at once, in a plain run
 MOST_KEPT = 1 << 31  # bytes that stay ready for the next picture
-SHARE_OF_FREE = 0.8  # of the free memory that features may take
-ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -51,6 +61,8 @@ class Network:
         self._buffers = Buffers()
         self.runners = runners or {}
         self.engine = CHANNELS_LAST if self.runners else PLAIN
+        if memory is not None:
+            return_what_is_freed()
 
     def encode(self, images: Any) -> Any:
         """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
@@ -76,7 +88,7 @@ class Network:
 
     def _encode(self, images: Tensor) -> Tensor:
         encoder = cast(Encoder, self.parts["encoder"])
-        streamer = self._streamer(len(images), *images.shape[2:])
+        streamer = self._streamer("encoder", len(images), *images.shape[2:])
         if streamer:
             return streamer.encode(encoder, images)
         return self.runners.get("encoder", encoder)(images)
@@ -84,58 +96,83 @@ class Network:
     def _decode(self, latents: Tensor) -> Tensor:
         decoder = cast(Decoder, self.parts["decoder"])
         height, width = (self.architecture.downsampling_factor * side for side in latents.shape[2:])
-        streamer = self._streamer(len(latents), height, width)
+        streamer = self._streamer("decoder", len(latents), height, width)
         if streamer:
             return streamer.decode(decoder, latents)
         return self.runners.get("decoder", decoder)(latents)
 
-    def _streamer(self, batch: int, height: int, width: int) -> Streamer | None:
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
+        """How pictures of ``height`` x ``width`` pixels run, together where they fit together.
+
+        Raises ComputeError where not even one of them fits.
+        """
+        while True:
+            plan = self._plan(batch, height, width, part)
+            if isinstance(plan, Plan):
+                return plan
+            if batch == 1:
+                raise ComputeError(refusal(plan, height, width, self.budget()))
+            batch -= batch // 2
+
+    def _streamer(self, part: str, batch: int, height: int, width: int) -> Streamer | None:
         """What runs pictures in strips; None where they are run plainly.
 
         Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
         together.
         """
-        budget = self.budget()
-        on_cpu = self.device.type == "cpu" and not self.runners
-        if budget is None:
-            return Streamer(buffers=self._buffers) if on_cpu else None
-        features = batch * self.features_bytes(height, width)
-        if not on_cpu and features <= budget:
-            return None
-        if batch > 1 and features > budget:
+        plan = self._plan(batch, height, width, part)
+        if isinstance(plan, Unaffordable) and batch > 1:
             raise torch.OutOfMemoryError("more than fits at once")
-        least = self.least(height, width)
-        if least.total > budget:
-            raise ComputeError(
-                f"not enough memory: {width} x {height} pixels take at least {_megabytes(least.total)}, "
-                f"and {_megabytes(budget)} may be used (--memory, or most of what is free); {ADVICE}"
-            )
-        return Streamer(budget, least, self._buffers)
+        if isinstance(plan, Unaffordable):
+            raise ComputeError(refusal(plan, height, width, self.budget()))
+        if plan.strips is None:
+            return None
+        if plan.tiles > 1:
+            return_what_is_freed()
+        if self._buffers.nbytes > plan.strips.room:
+            self._buffers.clear()
+        return Streamer(plan.strips, self._buffers)
 
-    def features_bytes(self, height: int, width: int) -> int:
-        """The bytes that a picture's features take at most."""
-        live = channelslast.LIVE_FEATURES if self.runners else LIVE_FEATURES
-        return live * height * width * self.architecture.widths[0] * self.dtype.itemsize
+    def _plan(self, batch: int, height: int, width: int, part: str) -> Plan | Unaffordable:
+        size = (batch, height, width)
+        return plan_run(self.architecture, part, size, self.arithmetic(), self.budget())
 
-    def least(self, height: int, width: int) -> Least:
-        """The bytes without which not even rows of it can be run."""
-        return Least.of(self.architecture, height, width, self.dtype.itemsize)
+    def arithmetic(self) -> Arithmetic:
+        """How this device computes in this format."""
+        return arithmetic_of(self.device, self.dtype, self.engine)
+
+    def needs(self, height: int, width: int) -> int:
+        """The bytes that a picture takes where memory is ample."""
+        size, how = (1, height, width), self.arithmetic()
+        return max(ample_plan(self.architecture, p, size, how).memory for p in self.parts)
+
+    def least(self, height: int, width: int) -> int:
+        """The bytes without which not even strips of it can be run, about."""
+        size, how = (1, height, width), self.arithmetic()
+        return max(least_memory(self.architecture, p, size, how) for p in self.parts)
 
     def budget(self) -> int | None:
         """The bytes that features may take; None where the machine does not tell."""
-        if self.memory is not None:
-            return self.memory
-        if self.device.type == "cuda":
+        if self.memory is None and self.device.type == "cuda":
             # What torch holds and does not use is free for it, too.
             held = torch.cuda.memory_reserved(self.device)
             held -= torch.cuda.memory_allocated(self.device)
             return int((torch.cuda.mem_get_info(self.device)[0] + held) * SHARE_OF_FREE)
-        free = free_memory() if self.device.type == "cpu" else None
-        return None if free is None else int((free + self._buffers.nbytes) * SHARE_OF_FREE)
+        if self.memory is None and self.device.type != "cpu":
+            return None
+        return affordable_bytes(self.memory, self._buffers.nbytes)
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"
+def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arithmetic:
+    """How a device computes in a format, where networks run the way of ``engine``."""
+    if engine == CHANNELS_LAST:
+        live = channelslast.LIVE_FEATURES
+        return Arithmetic(dtype.itemsize, winograd=False, is_plain=True, live_features=live)
+    if device.type != "cpu":
+        return Arithmetic(dtype.itemsize, winograd=False, is_plain=True)
+    return Arithmetic(
+        dtype.itemsize, dtype == torch.float32 and has_nnpack(), torch.get_num_threads()
+    )
 
 
 def run_halving(function: Any, batch: Tensor) -> Tensor:
@@ -168,7 +205,7 @@ def load_network(
     Automatic is CUDA in bfloat16 where there is one, else the CPU in float32.
     Raises WeightsError or DeviceError.
     """
-    chosen = _device(device)
+    chosen = find_device(device)
     if dtype not in ("auto", *DTYPES):
         raise DeviceError(f"dtype {dtype!r}: expected auto or one of {', '.join(DTYPES)}")
     if dtype == "auto":
@@ -183,7 +220,8 @@ def load_network(
     return Network(networks, architecture, chosen, number, memory, prepared), architecture
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of a name, or for ``auto`` CUDA where there is one. Raises DeviceError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-BLOCK_ROWS = 6  # whatever the strips are: results depend neither on the memory nor on the threads
+from auravae_cli.model.stripplan import BLOCK_ROWS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from auravae_cli.model.layers import ResnetBlock, silu
 from auravae_cli.model.norms import Affine
-from auravae_cli.model.rows import Kept, Rows, Slab, statistics
+from auravae_cli.model.rows import Kept, Rows, Slab
 from auravae_cli.model.winograd import convolve_inner
 
 
@@ -16,7 +16,7 @@ class Convolved(Rows):
     """A 3x3 convolution that keeps the size, with a border of zeros."""
 
     def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
-        super().__init__(*source.like(channels=conv.out_channels), source.row_nbytes)
+        super().__init__(*source.like(channels=conv.out_channels))
         self._source, self._conv = source, conv
 
     def fill(self, out: Tensor, start: int) -> None:
@@ -28,7 +28,7 @@ class Activated(Rows):
     """A group norm, whose statistics are known, and SiLU."""
 
     def __init__(self, source: Rows, affine: Affine) -> None:
-        super().__init__(*source.like(), source.row_nbytes)
+        super().__init__(*source.like())
         self._source, self._affine = source, affine
 
     def fill(self, out: Tensor, start: int) -> None:
@@ -39,11 +39,11 @@ class Residual(Rows):
     """A residual block, given ``hidden``, its first half."""
 
     def __init__(
-        self, source: Rows, hidden: Rows, block: ResnetBlock, first_norm: Affine, room: int
+        self, source: Rows, hidden: Rows, block: ResnetBlock, norms: tuple[Affine, Affine]
     ) -> None:
-        super().__init__(*hidden.like(channels=block.conv2.out_channels), hidden.row_nbytes)
+        super().__init__(*hidden.like(channels=block.conv2.out_channels))
         self._source, self._hidden, self._block = source, hidden, block
-        self._norms = first_norm, known_norm(hidden, block.norm2, room)
+        self._norms = norms
         self._shortcut: nn.Conv2d | None = getattr(block, "nin_shortcut", None)
         self._bias: Tensor | None = None  # that of the convolution, or both
         if self._shortcut is not None:
@@ -78,7 +78,7 @@ class Halved(Rows):
 
     def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
         height, width = source.shape[2] // 2, source.shape[3] // 2
-        super().__init__(*source.like(height=height, width=width), 2 * source.row_nbytes)
+        super().__init__(*source.like(height=height, width=width))
         self._source, self._conv = source, conv
 
     def fill(self, out: Tensor, start: int) -> None:
@@ -96,8 +96,7 @@ class Doubled(Rows):
 
     def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
         height, width = 2 * source.shape[2], 2 * source.shape[3]
-        like = source.like(conv.out_channels, height, width)
-        super().__init__(*like, source.row_nbytes // 2)
+        super().__init__(*source.like(conv.out_channels, height, width))
         self._source, self._conv = source, conv
 
     def fill(self, out: Tensor, start: int) -> None:
@@ -106,8 +105,3 @@ class Doubled(Rows):
         doubled = F.interpolate(window, scale_factor=2.0, mode="nearest")
         inner = doubled.narrow(2, start - 1 - 2 * first, out.shape[2] + 2)
         out.copy_(convolve_inner(self._conv, inner))
-
-
-def known_norm(source: Rows, norm: nn.GroupNorm, room: int) -> Affine:
-    """A norm over the whole map, ready to be applied to rows of it."""
-    return Affine(norm, statistics(source, norm.num_groups, room))

@@ -14,14 +14,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from auravae_cli.card import read_card
-from auravae_cli.config import Architecture
+from auravae_cli.config import Architecture, canonical_name as canonical_name
 from auravae_cli.errors import WeightsError
 from auravae_cli.group import Irreps
 from auravae_cli.model.autoencoder import Decoder, Encoder
 from auravae_cli.model.tied import expand
 
 PARTS = {"encoder": Encoder, "decoder": Decoder}
-FOREIGN_PREFIXES = ("module.", "_orig_mod.", "vae.")
 NESTED_KEYS = ("state_dict", "model", "ema", "module", "vae")
 MAX_NESTING = 8
 
@@ -84,13 +83,6 @@ def read_checkpoint(path: Path, parts: tuple[str, ...] = tuple(PARTS)) -> dict[s
         f"{path}: neither safetensors nor a torch checkpoint: it starts with {start!r}. If it was "
         "downloaded, it may be an error page or a Git LFS pointer; fetch it again"
     )
-
-
-def canonical_name(name: str) -> str:
-    """A tensor's name without the prefixes that wrappers put before it."""
-    while prefix := next((p for p in FOREIGN_PREFIXES if name.startswith(p)), None):
-        name = name.removeprefix(prefix)
-    return name
 
 
 def _wanted(name: str, parts: tuple[str, ...]) -> bool:

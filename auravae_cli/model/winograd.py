@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auravae_cli.model.crew import num_threads, run_all
-
-TILE_ROWS = 6  # of the output, that are computed together: strips of whole tiles give the same bits
-LEAST_CHANNELS = 16  # in, and
-LEAST_SIDE = 8  # height and width, for which its transforms cost less than the products they save
+from auravae_cli.model.operations import LEAST_CHANNELS, LEAST_SIDE
 
 
 def convolve_inner(conv: nn.Conv2d, x: Tensor, bias: Tensor | None = None) -> Tensor:

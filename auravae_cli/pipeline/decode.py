@@ -22,6 +22,7 @@ from auravae_cli.models import known_models
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.outputs import Job, refuse_to_replace, stands, write_result
+from auravae_cli.pipeline.watch import DECODE_PARTS, Watch
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def decode_files(
 ) -> Iterator[Outcome]:
     """Decode every latent by the codec that ``codec_of`` gives for it; an outcome for each."""
 
+    watch = Watch("decode", DECODE_PARTS)
+
     def load(job: Job) -> Ready[ReadLatent] | Outcome:
         latent, data = read_latent(job.source)
         codec = codec_of(latent)
@@ -71,13 +74,20 @@ def decode_files(
         return Ready(job, key, content, batch_size or codec.batch_size)
 
     def finish(batch: list[Ready[ReadLatent]]) -> list[Outcome]:
-        pictures = batch[0].content.codec.decode_latents(
-            [ready.content.latent for ready in batch],
-            noise=options.noise,
-            seed=options.seed,
-            bits=options.bits,
-        )
-        return [store(ready, pixels) for ready, pixels in zip(batch, pictures, strict=True)]
+        codec = batch[0].content.codec
+
+        def work() -> list[Outcome]:
+            pictures = codec.decode_latents(
+                [ready.content.latent for ready in batch],
+                noise=options.noise,
+                seed=options.seed,
+                bits=options.bits,
+            )
+            return [store(ready, pixels) for ready, pixels in zip(batch, pictures, strict=True)]
+
+        factor = codec.space.downsampling_factor
+        height, width = (factor * side for side in batch[0].content.latent.values.shape[-2:])
+        return watch.run(codec, (len(batch), height, width), work)
 
     def store(ready: Ready[ReadLatent], pixels: Any) -> Outcome:
         job = ready.job

@@ -268,7 +268,7 @@ def _memory(codec: Codec, side: int) -> Check:
     network = codec.autoencoder
     if isinstance(network, LinearAutoencoder):
         return Check("memory", OK, "the linear model needs hardly any")
-    needs, least = network.features_bytes(side, side), network.least(side, side).total  # type: ignore[attr-defined]
+    needs, least = network.needs(side, side), network.least(side, side)  # type: ignore[attr-defined]
     free = network.budget()  # type: ignore[attr-defined]
     facts = {"side": side, "needs": needs, "least": least, "may_use": free}
     picture = f"{side} x {side} takes up to {needs / 2**30:.1f} GiB"

@@ -25,6 +25,7 @@ from auravae_cli.pipeline.outputs import (
     write_result,
 )
 from auravae_cli.pipeline.prefetch import BYTES_PER_PIXEL
+from auravae_cli.pipeline.watch import ENCODE_PARTS, Watch
 from auravae_cli.prepare import Preparation, PreparedImage
 
 
@@ -43,6 +44,7 @@ def encode_files(
 ) -> Iterator[Outcome]:
     """Encode every picture; an outcome for each."""
     jobs = list(jobs)
+    watch = Watch("encode", ENCODE_PARTS)
     # A thread that waits for a pipe could not be ended, and asking for its size would use it up.
     ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
 
@@ -62,8 +64,13 @@ def encode_files(
         return Ready(job, image.padded.shape, image, batch_size or codec.batch_size, size)
 
     def finish(batch: list[Ready[PreparedImage]]) -> list[Outcome]:
-        latents = codec.encode(np.stack([ready.content.padded for ready in batch]))
-        return [store(ready.job, ready.content, z) for ready, z in zip(batch, latents, strict=True)]
+        def work() -> list[Outcome]:
+            latents = codec.encode(np.stack([ready.content.padded for ready in batch]))
+            pairs = zip(batch, latents, strict=True)
+            return [store(ready.job, ready.content, z) for ready, z in pairs]
+
+        height, width = batch[0].content.padded.shape[1:]
+        return watch.run(codec, (len(batch), height, width), work)
 
     def store(job: Job, image: PreparedImage, z: NDArray[np.float32]) -> Outcome:
         source = job.source.relative.as_posix() if job.source.path else None

@@ -13,6 +13,7 @@ import numpy as np
 from auravae_cli.action import act_on_pixels
 from auravae_cli.codec import Codec
 from auravae_cli.errors import InputImageError
+from auravae_cli.geometry import padding_for
 from auravae_cli.group import GroupElement
 from auravae_cli.imagefile import Pixels, read_image, to_8_bit
 from auravae_cli.imagewrite import picture_bytes, read_provenance
@@ -26,6 +27,7 @@ from auravae_cli.pipeline.outputs import (
     refuse_to_replace_input,
     write_result,
 )
+from auravae_cli.pipeline.watch import Watch, roundtrip_parts
 from auravae_cli.sheet import DIFFERENCE_GAIN, contact_sheet, difference
 from auravae_cli.suffixes import ROUNDTRIP, SHEET
 
@@ -49,6 +51,8 @@ def roundtrip_files(
 ) -> Iterator[Outcome]:
     """Write each reconstruction, and with ``elements`` a contact sheet; an outcome for each."""
 
+    watch = Watch("roundtrip", roundtrip_parts(len(elements)))
+
     def load(job: Job) -> Ready[bytes] | Outcome:
         return Ready(job, None, job.source.read_bytes(InputImageError))
 
@@ -67,15 +71,21 @@ def roundtrip_files(
             data, background=encode.preparation.background, max_pixels=encode.max_pixels
         )
         read_seconds = time.perf_counter() - started
-        trip = roundtrip(loaded.pixels, codec, encode, decode, elements)
-        trip.details["seconds"] = {"read": read_seconds, **trip.details["seconds"]}
-        note = {"command": "roundtrip", "model": codec.space.model}
-        write = _write(job.output, trip.reconstruction, decode, note)
-        if sheet_path is not None:
-            _write(sheet_path, contact_sheet(cells(trip)), decode, note)
-            trip.details["sheet"] = str(sheet_path)
-        trip.details["seconds"]["write"] = write
-        return done(job, loaded.notices, **trip.details)
+
+        def work() -> list[Outcome]:
+            trip = roundtrip(loaded.pixels, codec, encode, decode, elements)
+            trip.details["seconds"] = {"read": read_seconds, **trip.details["seconds"]}
+            note = {"command": "roundtrip", "model": codec.space.model}
+            write = _write(job.output, trip.reconstruction, decode, note)
+            if sheet_path is not None:
+                _write(sheet_path, contact_sheet(cells(trip)), decode, note)
+                trip.details["sheet"] = str(sheet_path)
+            trip.details["seconds"]["write"] = write
+            return [done(job, loaded.notices, **trip.details)]
+
+        size = encode.preparation.size(*loaded.pixels.shape[:2])
+        padded = padding_for(*size, codec.space.downsampling_factor).padded(*size)
+        return watch.run(codec, (1, *padded), work)[0]
 
     return run(jobs, load, finish)
 

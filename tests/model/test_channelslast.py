@@ -20,7 +20,9 @@ from auravae_cli.model.channelslast import Doubling, Features, prepare
 from auravae_cli.model.engine import runners
 from auravae_cli.model.layers import Upsample
 from auravae_cli.model.network import Network
-from auravae_cli.model.streamed import Least, Streamer
+from auravae_cli.model.operations import Arithmetic, layers
+from auravae_cli.model.streamed import Streamer
+from auravae_cli.model.stripplan import Search
 
 ARCHITECTURES = {
     "widths that grow": Architecture(32, (1, 2, 4), 1, 4),
@@ -114,8 +116,9 @@ def test_the_modules_share_their_weights_and_still_run(kind, architecture):
     shared = [c for c in convs if c.weight.data_ptr() in _pointers(prepared)]
     assert len(shared) >= len(convs) - len(architecture.ch_mult)
     x = given(kind, architecture, (1, 8, 8)).bfloat16()
-    factor = architecture.downsampling_factor
-    streamer = Streamer(1 << 24, Least.of(architecture, 8 * factor, 8 * factor, 2))
+    side = 8 * architecture.downsampling_factor
+    chain = tuple(layers(architecture, kind.__name__.lower()))
+    streamer = Streamer(Search(chain, 1, side, side, Arithmetic(2, winograd=False)).thinnest())
     with torch.inference_mode():
         run = streamer.encode if kind is Encoder else streamer.decode
         expected = prepared(x).double()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from auravae_cli import memory
 from auravae_cli.codec import load_codec
 from auravae_cli.errors import ComputeError
-from auravae_cli.model import network
+from auravae_cli.model import plan
 from auravae_cli.model.layers import AttentionBlock
 from auravae_cli.model.rows import Kept
 from auravae_cli.model.streamed import Streamer
+from auravae_cli.model.stripplan import NO_LIMIT, Pass, StripPlan
 
 PHOTO = np.zeros((16, 24, 3), np.uint8)
 
@@ -22,13 +27,15 @@ def test_attention_takes_the_path_of_bounded_memory():
     """Where the inputs do not suit it, torch falls back in silence; here it may not."""
     with torch.inference_mode(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         block, x = AttentionBlock(128), torch.randn(2, 128, 4, 6)
-        torch.testing.assert_close(Streamer().attention(block, Kept(x)).rows(0, 4), block(x))
+        run = Streamer(StripPlan((Pass(1, 1), Pass(2, 1)), NO_LIMIT, 0, 0, 1))
+        run._x = Kept(x)
+        torch.testing.assert_close(run._attention(block).rows(0, 4), block(x))
 
 
 def test_a_picture_that_does_not_fit_is_refused_before_it_is_tried(monkeypatch):
     codec = load_codec("small", device="cpu")
     latent = codec.encode_image(PHOTO)
-    monkeypatch.setattr(network, "free_memory", lambda: 100_000)
+    monkeypatch.setattr(plan, "free_memory", lambda: 100_000)
     for run in (lambda: codec.encode_image(PHOTO), lambda: codec.decode_latent(latent)):
         with pytest.raises(ComputeError, match=r"not enough memory.*--resize"):
             run()
@@ -38,14 +45,16 @@ def test_what_fits_alone_runs_in_parts(monkeypatch):
     codec = load_codec("small", device="cpu")
     images = np.random.default_rng(0).uniform(-1, 1, (3, 3, 16, 16)).astype(np.float32)
     whole = codec.encode(images)
-    one = 16 * 16 * 96 * 4 * network.LIVE_FEATURES / network.SHARE_OF_FREE
-    monkeypatch.setattr(network, "free_memory", lambda: int(one) + 1)
+    one = codec.autoencoder.plan("encoder", 1, 16, 16).memory
+    assert codec.autoencoder.plan("encoder", 3, 16, 16).memory > one
+    codec.autoencoder._buffers.clear()
+    monkeypatch.setattr(plan, "free_memory", lambda: int(one / plan.SHARE_OF_FREE) + 1)
     np.testing.assert_allclose(codec.encode(images), whole, atol=1e-4)
 
 
 @pytest.mark.parametrize("free", [None, 1 << 50])
 def test_unknown_or_ample_memory_is_no_reason_to_refuse(monkeypatch, free):
-    monkeypatch.setattr(network, "free_memory", lambda: free)
+    monkeypatch.setattr(plan, "free_memory", lambda: free)
     assert load_codec("small", device="cpu").encode_image(PHOTO).records
 
 
@@ -60,3 +69,44 @@ def test_free_memory_is_the_least_that_machine_and_container_give(monkeypatch, t
     assert memory.free_memory() == 500 * 1024
     (tmp_path / "memory.max").write_text("5000\n")
     assert memory.free_memory() == 4000
+
+
+IN_A_PROCESS = """
+import json, sys
+import json
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from auravae_cli.codec import load_codec
+from auravae_cli.meter import Meter
+torch.set_num_threads(2)
+part, budget = sys.argv[1], int(sys.argv[2])
+codec = load_codec("small", parts=(part + "r",), device="cpu", memory=budget)
+def run(side):
+    shape = (1, 3, side, side) if part == "encode" else (1, 16, side // 8, side // 8)
+    getattr(codec, part)(np.zeros(shape, np.float32))
+run(16)
+with Meter(interval=0.001) as meter:
+    run(256)
+print(json.dumps([codec.plan(part + "r", 1, 256, 256).memory, meter.memory]))
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="memory is measured on Linux alone"
+)
+@pytest.mark.parametrize(("part", "megabytes"), [("encode", 64), ("decode", 64), ("decode", 4000)])
+def test_a_budget_is_kept_to(part, megabytes):
+    """What the process takes above the weights; before plans were made, up to twice the budget."""
+    budget = megabytes << 20
+    result = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, part, str(budget)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    planned, measured = json.loads(result.stdout)
+    assert planned <= budget
+    assert measured <= 1.05 * budget and 0.7 * planned < measured < 1.1 * planned

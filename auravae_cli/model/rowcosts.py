@@ -1,0 +1,218 @@
+"""What it costs to compute some rows of a feature map: bytes and operations, by arithmetic alone.
+
+Each class mirrors the one of its name in `rows` and `rowlayers`: where one changes, so does the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from auravae_cli.model.operations import Arithmetic, conv_flops
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of some rows: the most bytes beside them while they are made, NNPACK's for good, operations."""
+
+    peak: int = 0
+    workspace: int = 0
+    flops: int = 0
+
+
+class Node:
+    """A feature map [B, C, H, W] that is computed row by row.
+
+    ``halo`` is how many rows more on each side it is computed from, of what is in memory;
+    ``row_nbytes`` what a row takes, or of what it is computed from, where that takes more.
+    """
+
+    def __init__(
+        self,
+        arithmetic: Arithmetic,
+        shape: tuple[int, int, int, int],
+        sources: tuple[Node, ...] = (),
+        halo: float = 0,
+        source_row_nbytes: int = 0,
+    ) -> None:
+        self.arithmetic, self.shape, self.sources, self.halo = arithmetic, shape, sources, halo
+        self.batch, self.channels, self.height, self.width = shape
+        self.row_nbytes = max(1, self.of_rows(1), source_row_nbytes)
+        self._costs: dict[tuple[int, bool], Cost] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the whole map."""
+        return self.of_rows(self.height)
+
+    def of_rows(self, rows: int, channels: int | None = None) -> int:
+        """The bytes of some rows, of ``channels`` in place of its own."""
+        return (
+            self.batch * (channels or self.channels) * rows * self.width * self.arithmetic.itemsize
+        )
+
+    def fill(self, rows: int, is_shared: bool) -> Cost:
+        """To write ``rows`` rows into memory at hand; ``is_shared``: all threads on one strip."""
+        key = rows, is_shared
+        if key not in self._costs:
+            self._costs[key] = self.compute(rows, is_shared)
+        return self._costs[key]
+
+    def compute(self, rows: int, is_shared: bool) -> Cost:
+        """The same, not remembered."""
+        raise NotImplementedError
+
+    def rows(self, rows: int, is_shared: bool) -> tuple[int, Cost]:
+        """To have ``rows`` rows: what they take, and the cost beside."""
+        return self.of_rows(rows), self.fill(rows, is_shared)
+
+    def convolve(self, channels_in: int, rows: int, is_shared: bool) -> Cost:
+        """A 3x3 convolution of rows at hand, its result of ``rows`` rows included."""
+        arithmetic, output = self.arithmetic, self.of_rows(rows)
+        flops = conv_flops(3, channels_in, self.channels, self.batch * rows * self.width)
+        if not arithmetic.is_winograd(channels_in, rows + 2, self.width):
+            pixels = self.batch * (rows + 2) * self.width
+            extra = arithmetic.reordered(3, channels_in, self.channels, pixels)
+            return Cost(output + extra, 0, flops)
+        parts = arithmetic.threads if is_shared else 1
+        part = -(-self.channels // parts)
+        kept = arithmetic.workspace(channels_in, part, rows, self.width)
+        # Shared, the parts of the result are put together in the end.
+        return Cost(2 * output if parts > 1 else output, self.batch * kept, flops)
+
+
+class KeptNode(Node):
+    """In memory, of which it holds ``storage`` bytes; ``is_known``: its blocks' statistics are, too."""
+
+    def __init__(
+        self,
+        arithmetic: Arithmetic,
+        shape: tuple[int, int, int, int],
+        storage: int | None = None,
+        is_known: bool = False,
+    ) -> None:
+        super().__init__(arithmetic, shape)
+        self.storage = self.nbytes if storage is None else storage
+        self.is_known = is_known
+
+    def compute(self, rows: int, is_shared: bool) -> Cost:
+        return Cost()
+
+    def rows(self, rows: int, is_shared: bool) -> tuple[int, Cost]:
+        return 0, Cost()  # a view
+
+
+class ConvolvedNode(Node):
+    """A 3x3 convolution that keeps the size."""
+
+    def __init__(self, source: Node, channels: int) -> None:
+        batch, _, height, width = source.shape
+        shape = (batch, channels, height, width)
+        super().__init__(source.arithmetic, shape, (source,), source.halo + 1, source.row_nbytes)
+
+    def compute(self, rows: int, is_shared: bool) -> Cost:
+        (source,) = self.sources
+        window, made = source.of_rows(rows + 2), source.fill(rows + 2, is_shared)
+        own = self.convolve(source.channels, rows, is_shared)
+        return _after(made, own, window)
+
+
+class ActivatedNode(Node):
+    """A group norm, whose statistics are known, and SiLU."""
+
+    def __init__(self, source: Node) -> None:
+        super().__init__(source.arithmetic, source.shape, (source,), source.halo, source.row_nbytes)
+
+    def compute(self, rows: int, is_shared: bool) -> Cost:
+        taken, made = self.sources[0].rows(rows, is_shared)
+        return _after(made, Cost(self._in_float32(rows)), taken)
+
+    def _in_float32(self, rows: int) -> int:
+        """A norm of other formats has its input and its result in float32, too."""
+        itemsize = self.arithmetic.itemsize
+        return 0 if itemsize == 4 else 2 * 4 * self.of_rows(rows) // itemsize
+
+
+class ResidualNode(Node):
+    """A residual block, given its first half."""
+
+    def __init__(self, source: Node, hidden: Node) -> None:
+        halo = hidden.halo + 1 if not isinstance(hidden, KeptNode) else max(1, source.halo)
+        row_nbytes = max(hidden.row_nbytes, source.row_nbytes)
+        super().__init__(hidden.arithmetic, hidden.shape, (source, hidden), halo, row_nbytes)
+
+    def compute(self, rows: int, is_shared: bool) -> Cost:
+        source, hidden = self.sources
+        window = self.of_rows(rows + 2)
+        if isinstance(hidden, KeptNode):
+            active = ActivatedNode(hidden).fill(rows + 2, is_shared)
+            taken, made = source.rows(rows, is_shared)
+            held = window + taken
+            before = Cost(max(active.peak + window, held + made.peak), made.workspace, made.flops)
+        else:
+            slab, made = source.rows(rows + 4, is_shared)
+            at_hand = KeptNode(source.arithmetic, source.shape)
+            first = ConvolvedNode(ActivatedNode(at_hand), self.channels)
+            half = ActivatedNode(first).fill(rows + 2, is_shared)
+            held = slab + window
+            before = _after(made, half, held)
+        own = self.convolve(self.channels, rows, is_shared)
+        extra, flops = 0, 0
+        if source.channels != self.channels:
+            extra = self.of_rows(rows, source.channels)  # a copy of the input's rows, side by side
+            pixels = self.batch * rows * self.width
+            flops = conv_flops(1, source.channels, self.channels, pixels)
+        own = Cost(own.peak + extra, own.workspace, own.flops + flops)
+        return Cost(
+            max(before.peak, held + own.peak),
+            max(before.workspace, own.workspace),
+            before.flops + own.flops,
+        )
+
+
+class HalvedNode(Node):
+    """The reference's step down."""
+
+    def __init__(self, source: Node) -> None:
+        batch, channels, height, width = source.shape
+        shape = (batch, channels, height // 2, width // 2)
+        halo, row_nbytes = source.halo / 2 + 1, 2 * source.row_nbytes
+        super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
+
+    def compute(self, rows: int, is_shared: bool) -> Cost:
+        (source,) = self.sources
+        more = 2 * rows + 1
+        made = source.fill(more, is_shared)
+        window = source.of_rows(more) * (source.width + 1) // source.width
+        pixels = self.batch * more * source.width
+        extra = self.arithmetic.reordered(3, self.channels, self.channels, pixels)
+        flops = conv_flops(3, self.channels, self.channels, self.batch * rows * self.width)
+        return _after(made, Cost(self.of_rows(rows) + extra, 0, flops), window)
+
+
+class DoubledNode(Node):
+    """The reference's step up."""
+
+    def __init__(self, source: Node) -> None:
+        batch, channels, height, width = source.shape
+        shape = (batch, channels, 2 * height, 2 * width)
+        halo, row_nbytes = 2 * source.halo + 2, source.row_nbytes // 2
+        super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
+
+    def compute(self, rows: int, is_shared: bool) -> Cost:
+        (source,) = self.sources
+        fewer = rows // 2 + 2
+        window, made = source.of_rows(fewer), source.fill(fewer, is_shared)
+        # The doubled rows, and a copy of those that are needed.
+        doubled = self.of_rows(2 * fewer) + self.of_rows(rows + 2)
+        own = self.convolve(source.channels, rows, is_shared)
+        own = Cost(doubled + own.peak, own.workspace, own.flops)
+        return _after(made, own, window)
+
+
+def _after(made: Cost, own: Cost, held: int) -> Cost:
+    """First ``made`` and then ``own``, with ``held`` bytes at hand in both."""
+    return Cost(
+        held + max(made.peak, own.peak),
+        max(made.workspace, own.workspace),
+        made.flops + own.flops,
+    )

@@ -1,0 +1,155 @@
+"""How fast this machine was: rates of earlier runs, kept in the user's cache, and what they foretell.
+
+A rate belongs to a processor (or a GPU), its threads, torch's version, a model, a number format and a
+command. Seconds are foretold from the operations of a plan and the rate at the nearest number of
+operations that was measured. The file may be removed at any time; where it cannot be written,
+nothing is remembered.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from auravae_cli.atomic import write_atomically
+from auravae_cli.errors import OutputError
+
+SPEED_FILE = "speed.json"
+OLD_SHARE = 0.5  # of a rate that is measured again: one slow run is no new machine
+WORTH_WRITING = 0.05  # a rate that changed by less is not written again
+_Rates = dict[str, dict[str, list[float]]]  # key => operations, by powers of two => [work, seconds]
+
+
+class Speeds:
+    """The rates that are known, read when they are first asked for."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path or cache_path() / SPEED_FILE
+        self._known: _Rates | None = None
+        self._changed: _Rates = {}
+
+    def seconds(self, key: str, work: float) -> float | None:
+        """How long ``work`` operations take; None where nothing of the kind was measured."""
+        rates = self._rates().get(key, {})
+        if not rates or work <= 0:
+            return None
+        measured = sorted((abs(math.log(known / work)), known, s) for known, s in rates.values())
+        _, known, seconds = measured[0]
+        return seconds * work / known
+
+    def record(self, key: str, work: float, seconds: float) -> None:
+        """Remember that so many operations took so long."""
+        if work <= 0 or seconds <= 0:
+            return
+        size = str(round(math.log2(work)))
+        known = self._rates().setdefault(key, {}).get(size)
+        rate = seconds / work
+        if known is not None:
+            old = known[1] / known[0]
+            rate = math.exp(OLD_SHARE * math.log(old) + (1 - OLD_SHARE) * math.log(rate))
+            if abs(rate / old - 1) < WORTH_WRITING:
+                return
+        entry = [work, rate * work]
+        self._rates()[key][size] = entry
+        self._changed.setdefault(key, {})[size] = entry
+
+    def save(self) -> None:
+        """Write what is new, beside what other runs wrote meanwhile."""
+        if not self._changed:
+            return
+        content = _read(self._path)
+        for key, rates in self._changed.items():
+            content.setdefault(key, {}).update(rates)
+        self._changed = {}
+        try:
+            write_atomically(self._path, json.dumps(content, indent=1, sort_keys=True).encode())
+        except OutputError:  # a home that cannot be written is no reason to fail
+            return
+
+    def _rates(self) -> _Rates:
+        if self._known is None:
+            self._known = _read(self._path)
+        return self._known
+
+
+def _read(path: Path) -> _Rates:
+    """The file's rates; whatever is none is left out."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {
+        key: {size: pair for size, pair in rates.items() if _is_pair(pair)}
+        for key, rates in content.items()
+        if isinstance(rates, dict)
+    }
+
+
+def _is_pair(pair: Any) -> bool:
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(n) in (int, float) and 0 < n < math.inf for n in pair)
+    )
+
+
+def cache_path() -> Path:
+    """The folder of what may be forgotten, as the system's users expect it."""
+    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"], "auravae")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "auravae")
+
+
+def speed_key(command: str, weights_sha256: str, device: str, dtype: str) -> str:
+    """What a rate belongs to."""
+    return " | ".join([command, weights_sha256[:12], dtype, device_name(device), torch_version()])
+
+
+@cache
+def device_name(device: str) -> str:
+    """The GPU's name, or the processor's with its threads."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    return f"{device}: {processor()}, {threads()} threads"
+
+
+@cache
+def processor() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except (OSError, UnicodeDecodeError):
+        pass
+    return platform.processor() or platform.machine()
+
+
+def threads() -> int:
+    """How many threads a network runs in, as torch chooses them."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def torch_version() -> str:
+    """The installed torch's version, without importing it."""
+    try:
+        return f"torch {metadata.version('torch')}"
+    except metadata.PackageNotFoundError:
+        return "no torch"
