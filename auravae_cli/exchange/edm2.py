@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from auravae_cli.errors import LatentFileError
+from auravae_cli.errors import LatentFileError, OutputError
 from auravae_cli.exchange.base import (
     Choices,
     Exported,
@@ -55,11 +55,14 @@ class Labels:
         self._count, self._complete = 0, True
 
     def add(self, exported: Exported, latents: LatentFile) -> None:
-        """Take note of a file that is there."""
+        """Take note of a file that is there. Raises OutputError where the disk is full."""
         label = label_of(latents.records[0])
         self._complete &= label is not None
         separator = ", " if self._count else ""
-        self._lines.write(f"{separator}{json.dumps([exported.name, label])}".encode())
+        try:
+            self._lines.write(f"{separator}{json.dumps([exported.name, label])}".encode())
+        except OSError as error:
+            raise OutputError(f"cannot write to the temporary folder: {error.strerror}") from error
         self._count += 1
 
     def pieces(self) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 
 class Names:
-    """The names that a run has given. Costs about 70 bytes a name, however long."""
+    """The names that a run has given. Costs about 100 bytes a name, however long."""
 
     def __init__(self) -> None:
         self._taken: set[int] = set()
