@@ -5,29 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from enum import Enum
 from itertools import groupby
 
 import numpy as np
 from PIL import Image
 
+from auravae_cli.cli.options import Protocol
 from auravae_cli.imagefile import Pixels, to_8_bit
 
 SHADES = " .:-=+*#%@"
 RESET = "\x1b[0m"
 _CHUNK = 4096  # bytes of base64 that kitty's protocol takes at once
 _LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of red, green and blue in the 256 colours
-
-
-class Protocol(str, Enum):
-    """How pictures are drawn; all but kitty and sixel are characters."""
-
-    auto = "auto"
-    kitty = "kitty"
-    sixel = "sixel"
-    blocks = "blocks"
-    blocks256 = "blocks256"
-    ascii = "ascii"
 
 
 def characters(pixels: Pixels, width: int, protocol: Protocol) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from auravae_cli.cli import options as opt
-from auravae_cli.cli.drawing import Protocol
+from auravae_cli.cli.options import Protocol
 from auravae_cli.defaults import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -79,11 +79,12 @@ def show(
     if screen is not None:
         sys.stdout.write(draw(cells, screen))
         sys.stdout.flush()
+        if not quiet:
+            say(caption)
     elif output is not None:
         _write(cells, output, overwrite)
-        caption = f"{source.name} -> {output}" if output != STREAM else ""
-    if caption and not quiet:
-        say(caption)
+        if output != STREAM and not quiet:
+            print(f"{source.name} -> {output}")
 
 
 def view(

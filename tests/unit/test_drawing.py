@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from auravae_cli.cli.drawing import (
-    Protocol,
     characters,
     half_blocks,
     kitty,
@@ -19,6 +18,7 @@ from auravae_cli.cli.drawing import (
     side_by_side,
     sixel,
 )
+from auravae_cli.cli.options import Protocol
 from auravae_cli.cli.terminals import best_protocol
 
 
