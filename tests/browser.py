@@ -14,8 +14,20 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+def _runs(program: str | None) -> bool:
+    """Whether a program is there, with the libraries that it needs."""
+    return (
+        program is not None
+        and not subprocess.run([program, "--version"], capture_output=True, check=False).returncode
+    )
+
+
 MISSING = (
-    "" if CHROMIUM and DRIVER else "no Chromium here: apt-get install chromium chromium-driver"
+    ""
+    if _runs(CHROMIUM) and _runs(DRIVER)
+    else "no Chromium here: apt-get install chromium chromium-driver"
 )
 
 _FLAGS = (

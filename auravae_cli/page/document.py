@@ -166,7 +166,7 @@ def _method(data: PageData) -> Markup:
         ("LPIPS weights", settings["lpips"] or "none"),
     ]
     for model in data.models:
-        computed = f"{model['device']}, {model['compute_dtype']}"
+        computed = f"{model['device']}, {model['compute_dtype']}, {model['engine']} engine"
         facts.append(
             (
                 model["label"],
