@@ -120,6 +120,33 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """A linear map from a latent cell to the mean colour of the pixels that it stands for.
+
+    ``red``, ``green`` and ``blue`` hold a weight for each ``ee`` channel, in channel order, and
+    ``offset`` what is added, for colours in [-1, 1]. No other channel has a say, so a flip of the
+    latent is a flip of the preview. It holds for the weights of ``weights_sha256`` alone;
+    ``scripts/fit_preview.py`` makes it.
+    """
+
+    weights_sha256: str
+    offset: tuple[float, ...]
+    red: tuple[float, ...]
+    green: tuple[float, ...]
+    blue: tuple[float, ...]
+
+    @property
+    def faults(self) -> list[str]:
+        """What contradicts itself; empty where nothing does."""
+        faults = []
+        if len(self.offset) != 3:
+            faults.append(f"offset: expected 3 numbers, found {len(self.offset)}")
+        if not len(self.red) == len(self.green) == len(self.blue):
+            faults.append("red, green and blue: expected as many weights each")
+        return faults
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One known model: a file of ``configs/model``.
 
@@ -137,6 +164,16 @@ class ModelConfig:
     hub_file: str | None = None
     source: str | None = None
     quality: Quality | None = None
+    preview: Preview | None = None
+
+    @property
+    def faults(self) -> list[str]:
+        """What contradicts itself; empty where nothing does."""
+        even = len(self.space.irreps.even_channels)
+        if self.preview is None or len(self.preview.red) == even:
+            return []
+        found = len(self.preview.red)
+        return [f"preview: expected {even} weights, one for each ee channel, found {found}"]
 
 
 def canonical_name(name: str) -> str:

@@ -33,8 +33,8 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands_are_these():
     names = {" ".join(words) for words in COMMANDS}
     assert names == {
-        *("encode", "decode", "flip", "roundtrip", "info", "verify", "export", "import", "train"),
-        *("eval", "doctor", "bench"),
+        *("encode", "decode", "flip", "roundtrip", "info", "show", "verify", "export", "import"),
+        *("train", "eval", "doctor", "bench"),
         *("models", "models list", "models pull"),
     }
 

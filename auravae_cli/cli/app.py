@@ -25,6 +25,7 @@ from auravae_cli.cli.import_ import import_
 from auravae_cli.cli.info import info
 from auravae_cli.cli.models import app as models_app
 from auravae_cli.cli.roundtrip import roundtrip
+from auravae_cli.cli.show import show
 from auravae_cli.cli.train import train
 from auravae_cli.cli.verify import verify
 from auravae_cli.errors import AuraVaeError, ModelError
@@ -37,7 +38,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (encode, decode, flip, roundtrip, info, verify, export, train, doctor, bench):
+for command in (
+    *(encode, decode, flip, roundtrip, info, show, verify),
+    *(export, train, doctor, bench),
+):
     app.command()(command)
 app.command("import")(import_)
 app.command("eval")(evaluate)

@@ -16,6 +16,7 @@ from auravae_cli.cli.eval_table import csv_bytes
 from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
 from auravae_cli.codec import Codec, load_codec
 from auravae_cli.errors import InputImageError, OutputError, StoreError
+from auravae_cli.pipeline.evalpictures import Album, choose, make_pictures
 from auravae_cli.pipeline.evalresults import (
     FORMAT,
     FORMAT_VERSION,
@@ -53,6 +54,8 @@ class EvalRequest:
     rfid: str | None
     folder: Path | None
     csv: Path | None
+    html: Path | None
+    html_images: int
     certificate: Path | None
     certify: str | None
     overwrite: bool
@@ -78,6 +81,11 @@ def run_evaluation(request: EvalRequest, reporter: Reporter) -> int:
     report.follow(evaluation.run(survey), evaluation.pending(survey))
     summary, certificates, rows = _conclude(evaluation, survey, request)
     _write(request, summary, certificates, rows, certified)
+    if request.html is not None and rows:
+        page = report.waiting(
+            "drawing the page", lambda: _page(request, evaluation, survey, summary, rows)
+        )
+        write_result(request.html, page)
     report.finish(summary, rows)
     return EXIT_SOME_FAILED if evaluation.failures or not rows else 0
 
@@ -96,7 +104,7 @@ def _find_shards(request: EvalRequest) -> list[InputShard]:
 
 def _refuse_outputs(request: EvalRequest) -> None:
     """Nothing is measured first and refused afterwards. Raises OutputError."""
-    for path in filter(None, (request.csv, request.certificate)):
+    for path in filter(None, (request.csv, request.html, request.certificate)):
         refuse_to_replace(path, request.overwrite)
     if (request.certificate or request.certify) and request.options.flips == 0:
         raise typer.BadParameter("a certificate needs some pictures", param_hint="--flips")
@@ -206,6 +214,36 @@ def _conclude(
         "failures": [vars(bad) for bad in evaluation.failures],
     }
     return summary, certificates, every
+
+
+def _page(
+    request: EvalRequest,
+    evaluation: Evaluation,
+    survey: Survey,
+    summary: dict[str, Any],
+    rows: list[dict[str, Any]],
+) -> bytes:
+    """The page; its pictures are kept beside the results. Raises ModelError, OutputError."""
+    from auravae_cli.page.data import PageData
+    from auravae_cli.page.document import page_bytes
+
+    first = summary["models"][0]
+    certificate = first["certificate"]
+    flips = certificate["elements"].values() if certificate else ()
+    gaps = [
+        (numbers["flip_gap"]["worst"], numbers["flip_gap"]["worst_picture"]) for numbers in flips
+    ]
+    mine = [row for row in rows if row["model"] == first["label"]]
+    choice = choose(mine, max(gaps, default=(0, None))[1], request.html_images)
+    album = Album(request.folder)
+    for bad in make_pictures(evaluation, survey, choice, album):
+        say(f"note: {bad.picture} is not on the page: {bad.reason}")
+
+    def find(label: str, picture: str, name: str) -> bytes | None:
+        return album.find(evaluation.identity(label, survey.pictures[picture]), name)
+
+    by_name = {(row["model"], row["picture"]): row for row in rows}
+    return page_bytes(PageData(summary, by_name, choice, find))
 
 
 def _rfid(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

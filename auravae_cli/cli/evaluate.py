@@ -51,6 +51,23 @@ def evaluate(
             rich_help_panel=_WRITTEN,
         ),
     ] = None,
+    html: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="A page of everything, with the pictures, in one file.",
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = None,
+    html_images: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Show so many on the page: of more, the worst, the median and the best.",
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = 30,
     certificate: Annotated[
         Optional[Path],
         typer.Option(
@@ -162,6 +179,8 @@ def evaluate(
         rfid=rfid,
         folder=output,
         csv=csv,
+        html=html,
+        html_images=html_images,
         certificate=certificate,
         certify=certify,
         overwrite=overwrite,

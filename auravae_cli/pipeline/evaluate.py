@@ -11,7 +11,7 @@ that no order or name biases, and that the next run takes again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -144,15 +144,22 @@ class Evaluation:
                 rows.append({**row, **mine})
         return rows
 
+    def subjects(self, names: Collection[str]) -> Iterator[Subject | Bad]:
+        """Some of the pictures once more, decoded, by their names."""
+        nothing: frozenset[str] = frozenset()
+        for batch in self._batches(names, nothing, nothing):
+            yield from batch
+
     def _find(
         self, label: str, digest: str, flips: frozenset[str], sweeps: frozenset[str]
     ) -> dict[str, Any] | None:
         wanted = {"flips"} if digest in flips else set()
         wanted |= {"noise", "storage"} if digest in sweeps else set()
         wanted |= {"inception"} if self.inception else set()
-        return self.results.find(self._identity(label, digest), frozenset(wanted))
+        return self.results.find(self.identity(label, digest), frozenset(wanted))
 
-    def _identity(self, label: str, digest: str) -> str:
+    def identity(self, label: str, digest: str) -> str:
+        """What the numbers of a picture, by its sha256, and a model are known by."""
         codec, options = self.codecs[label], self.options.measure
         return identity(
             digest,
@@ -171,9 +178,9 @@ class Evaluation:
         )
 
     def _batches(
-        self, lacking: Mapping[str, list[str]], flips: frozenset[str], sweeps: frozenset[str]
+        self, names: Collection[str], flips: frozenset[str], sweeps: frozenset[str]
     ) -> Iterator[list[Subject | Bad]]:
-        """The pictures that lack numbers, of equal sizes together."""
+        """The pictures of these names, of equal sizes together."""
         limit, background = self.options.max_pixels, self.options.measure.preparation.background
 
         def load(sample: tuple[str, Sample]) -> Subject | Bad:
@@ -188,7 +195,7 @@ class Evaluation:
             (name, item)
             for shard in self.shards
             for item in ShardReader(shard)
-            if isinstance(item, Sample) and (name := self._name(shard, item)) in lacking
+            if isinstance(item, Sample) and (name := self._name(shard, item)) in names
         )
         loaded = prefetch(
             samples, load, workers=default_workers(), cost=_decoded_size, budget=DECODED_BYTES
@@ -218,7 +225,7 @@ class Evaluation:
                     yield self._fail(found)
                     continue
                 row = {**found.row, "model": label}
-                self.results.add(self._identity(label, subject.image.sha256), row)
+                self.results.add(self.identity(label, subject.image.sha256), row)
                 yield label, row
 
     def _try(self, label: str, subjects: list[Subject]) -> list[Measured | Bad]:
