@@ -130,6 +130,14 @@ Symmetrize = Annotated[
 ]
 Store = Annotated[StoredDtypeName, typer.Option("--store", help="How latents are stored.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", help="Stay, and encode pictures as they appear in the folders named."),
+]
+Interval = Annotated[
+    float,
+    typer.Option(min=0.01, max=86_400, metavar="SECONDS", help="With --watch: how often to look."),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object an input, on standard output.")
 ]

@@ -36,8 +36,12 @@ class Reporter:
         for outcome in self._with_progress(outcomes, total):
             self.report(outcome, describe)
         if total > 1 and not self.quiet and not self.as_json:
-            say(", ".join(f"{number} {status}" for status, number in sorted(self.counts.items())))
+            say(self.summary())
         return EXIT_SOME_FAILED if self.counts["failed"] else 0
+
+    def summary(self) -> str:
+        """How many inputs came to what."""
+        return ", ".join(f"{number} {status}" for status, number in sorted(self.counts.items()))
 
     def report(self, outcome: Outcome, describe: Callable[[Outcome], str] | None = None) -> None:
         """Print one outcome."""

@@ -1,0 +1,111 @@
+"""Folders that are watched: pictures that appear there are encoded as soon as they are complete.
+
+By polling, so that network folders and every system behave alike, and nothing has to be installed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from auravae_cli.errors import OutputError
+from auravae_cli.pipeline.batches import Outcome, failure
+from auravae_cli.pipeline.inputs import Source, collect
+from auravae_cli.pipeline.outputs import Job, stands
+
+SETTLED = 3.0  # seconds without a change, after which a file is complete at first sight
+
+State = tuple[int, int, int]  # of a file: its size, its time of modification, and its number
+
+
+@dataclass
+class Watcher:
+    """What is known of some folders: which files were seen, and in which state.
+
+    A file is complete if two looks found it in the same state, or if it has not changed for a while.
+    It is given out once for every state, so a picture that is replaced comes again.
+    """
+
+    folders: list[str]
+    suffixes: frozenset[str]
+    result_tags: frozenset[str]
+    _seen: dict[Path, State] = field(default_factory=dict)
+    _given: dict[Path, State] = field(default_factory=dict)
+
+    def look(self) -> list[Source]:
+        """The complete files that are new or changed since they were last given out, in order."""
+        states = self._states()
+        if states is None:
+            return []
+        now = time.time()
+        complete = []
+        for source, state in states:
+            assert source.path is not None
+            settled = now - state[1] / 1e9 > SETTLED or self._seen.get(source.path) == state
+            if settled and self._given.get(source.path) != state:
+                self._given[source.path] = state
+                complete.append(source)
+        self._seen = {source.path: state for source, state in states if source.path is not None}
+        self._given = {path: s for path, s in self._given.items() if path in self._seen}
+        return complete
+
+    def _states(self) -> list[tuple[Source, State]] | None:
+        """Every picture and its state; None where a folder cannot be read, perhaps for a moment."""
+        if not all(os.path.isdir(folder) for folder in self.folders):  # noqa: PTH112 - never raises
+            return None
+        try:
+            sources = collect(self.folders, self.suffixes, self.result_tags)
+        except OSError:  # a folder went away while it was read
+            return None
+        states = []
+        for source in sources:
+            assert source.path is not None
+            try:
+                found = source.path.stat()
+            except OSError:
+                continue
+            states.append((source, (found.st_size, found.st_mtime_ns, found.st_ino)))
+        return states
+
+
+def watch(
+    watcher: Watcher,
+    place: Callable[[Source], Job],
+    encode: Callable[[list[Job]], Iterator[Outcome]],
+    stop: threading.Event,
+    interval: float,
+) -> Iterator[Outcome]:
+    """Encode what is there and what appears, until ``stop`` is set; an outcome for each file.
+
+    What is under way then is finished; what waits behind it is left for the next time. A file that
+    is deleted before it is read has no outcome. ``interval`` is in seconds; looks that take longer
+    are as far apart as they take.
+    """
+    owners: dict[Path | None, Path | None] = {}
+    while not stop.is_set():
+        started = time.monotonic()
+        jobs = []
+        for job in map(place, watcher.look()):
+            owner = owners.setdefault(job.output, job.source.path)
+            if owner != job.source.path and owner is not None and stands(owner):
+                yield failure(
+                    job, OutputError(f"{job.output} is the result of {owner}; rename one")
+                )
+            else:
+                owners[job.output] = job.source.path
+                jobs.append(job)
+        took = time.monotonic() - started
+        paths = {job.source.name: job.source.path for job in jobs}
+        outcomes = encode(jobs) if jobs else iter(())
+        for outcome in outcomes:
+            path = paths[outcome.source]
+            if outcome.status != "failed" or (path is not None and stands(path)):
+                yield outcome
+            if stop.is_set():
+                break
+        if not jobs:
+            stop.wait(max(interval, took))
