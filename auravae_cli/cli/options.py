@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from auravae_cli.cli.completion import complete_device, complete_model
 from auravae_cli.defaults import MODEL_VARIABLE
 
 
@@ -100,10 +101,13 @@ Model = Annotated[
         "--model",
         "-m",
         envvar=MODEL_VARIABLE,
+        autocompletion=complete_model,
         help="A model's name (auravae models list), or the path of a checkpoint.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", autocompletion=complete_device)
+]
 Dtype = Annotated[
     ComputeDtype,
     typer.Option(help="What the network computes in; auto: bfloat16 on CUDA, else float32."),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import typer
 
 from auravae_cli.cli.report import Reporter, say
+from auravae_cli.cli.stopping import stopping
 from auravae_cli.codec import Codec
 from auravae_cli.pipeline.batches import FailureLimit, Outcome, limited
 from auravae_cli.pipeline.encode import EncodeOptions, encode_files
@@ -43,7 +40,7 @@ def watch_folders(
         raise typer.BadParameter("name the folders to watch", param_hint="--watch")
     if output is not None and (output == STREAM or output.lower().endswith(tuple(LATENTS))):
         raise typer.BadParameter(f"{output}: expected a folder", param_hint="--output")
-    with _stopped_by_signals() as stop:
+    with stopping() as stop:
         codec = load()
 
         def place(source: Source) -> Job:
@@ -63,26 +60,3 @@ def watch_folders(
             reporter.report(outcome)
     if not reporter.quiet:
         say(f"stopped: {reporter.summary() or 'nothing came'}")
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets. A second one ends the program as usual."""
-    stop = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def give_back() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        give_back()
-
-    for number in signals:
-        signal.signal(number, on_signal)
-    try:
-        yield stop
-    finally:
-        give_back()
