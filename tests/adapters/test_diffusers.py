@@ -200,12 +200,15 @@ def test_slicing_runs_one_picture_at_a_time(tiny, images, monkeypatch):
     assert len(sizes) == 6
 
 
-def test_latents_can_be_trained_on(tiny, images):
+def test_what_it_gives_can_be_trained_on(tiny, images):
+    """Autograd refuses tensors that were made in inference mode."""
     with torch.no_grad():
         z = tiny.encode(images).latent_dist.sample()
-    layer = torch.nn.Conv2d(16, 16, 1)
-    layer(z).square().mean().backward()  # refuses tensors made in inference mode
-    assert layer.weight.grad.abs().sum() > 0
+        decoded = tiny.decode(z).sample
+    for given in (z, decoded):
+        layer = torch.nn.Conv2d(given.shape[1], 4, 1)
+        layer(given).square().mean().backward()
+        assert layer.weight.grad.abs().sum() > 0
 
 
 def test_gradients_reach_a_latent_and_unfrozen_weights(tiny):
