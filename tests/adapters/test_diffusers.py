@@ -51,7 +51,7 @@ def pipeline(vae):
         sample_size=8,
         num_embeds_ada_norm=1000,
     )
-    pipe = DiTPipeline(transformer, vae, DDIMScheduler())
+    pipe = DiTPipeline(transformer.eval(), vae, DDIMScheduler())
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
