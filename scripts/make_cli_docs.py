@@ -42,6 +42,7 @@ stands here.
 | variable | meaning |
 |---|---|
 | `AURAVAE_MODEL` | the model where `--model` names none |
+| `AURAVAE_ENGINE` | `plain` turns off what a network on a GPU is prepared with |
 | `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` | where weights from the hub lie, and how they are fetched |
 
 ## Completion
