@@ -12,6 +12,7 @@ from PIL import Image
 from auravae_cli.cli.app import app
 from auravae_cli.config import read_model_config
 from auravae_cli.models import WEIGHTS_PATH, known_models
+from scripts.make_cli_docs import cli_reference
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -50,6 +51,14 @@ def test_every_command_and_option_has_help(words):
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_is_in_the_readme(words):
     assert re.search(rf"\bauravae {' '.join(words)}\b", README)
+
+
+def test_the_reference_of_the_command_line_is_up_to_date():
+    page = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == cli_reference(), "run: python scripts/make_cli_docs.py"
+    for words, command in COMMANDS.items():
+        if not hasattr(command, "commands"):
+            assert f"## `auravae {' '.join(words)}`\n" in page
 
 
 def test_the_readme_names_no_option_that_does_not_exist():

@@ -72,7 +72,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        app(prog_name="auravae")  # also under `python -m`, for which completion has no name
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(3)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.cli.completion import complete_model
 
 if TYPE_CHECKING:
     from auravae_cli.codec import Codec
@@ -35,6 +36,7 @@ def decode(
             "--model",
             "-m",
             help="A model's name, or the path of a checkpoint. Default: the latents' own.",
+            autocompletion=complete_model,
         ),
     ] = None,
     file_format: Annotated[
@@ -89,7 +91,7 @@ def decode(
     if dry_run:
         from auravae_cli.cli.dryrun import DryRun
         from auravae_cli.pipeline.forecast import forecast_latents
-        from auravae_cli.pipeline.watch import DECODE_PARTS
+        from auravae_cli.pipeline.stopwatch import DECODE_PARTS
 
         dry = DryRun(
             "decode", DECODE_PARTS, reporter, device, dtype.value, budget, batch_size, symmetrize

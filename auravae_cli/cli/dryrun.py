@@ -9,7 +9,7 @@ from auravae_cli.cli.report import Reporter, say
 from auravae_cli.group import GROUP
 from auravae_cli.pipeline.batches import Outcome
 from auravae_cli.pipeline.forecast import PLANNED, UNKNOWN, Forecaster
-from auravae_cli.pipeline.watch import Parts
+from auravae_cli.pipeline.stopwatch import Parts
 from auravae_cli.setting import Setting, find_setting
 from auravae_cli.speed import Speeds
 

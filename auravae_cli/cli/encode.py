@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import typer
 
@@ -29,6 +30,8 @@ def encode(
     symmetrize: opt.Symmetrize = False,
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
+    watch: opt.Watch = False,
+    interval: opt.Interval = 1.0,
     layout: opt.LayoutOption = opt.Layout.auto,
     shard_size: opt.ShardSize = 1000,
     workers: opt.Workers = None,
@@ -49,6 +52,9 @@ def encode(
 
     Tars of pictures (WebDataset), URLs, or --layout shards give a store: stacked latents with their
     captions and labels, that any number of machines can fill, and that no crash leaves in halves.
+
+    --watch keeps the model loaded and encodes what is in the folders named, and what appears there,
+    as soon as it is complete; SIGINT and SIGTERM end it, with exit code 0.
     """
     from auravae_cli.cli.jobs import plan_jobs, read_limit
     from auravae_cli.cli.preparation import read_preparation
@@ -65,6 +71,13 @@ def encode(
         raise typer.BadParameter(
             f"{shard_index}: expected less than --num-shards, {num_shards}",
             param_hint="--shard-index",
+        )
+    if watch and (
+        listed or dry_run or num_shards > 1 or _wants_store(photos or [], output, layout)
+    ):
+        raise typer.BadParameter(
+            "a latent file for each picture of the folders named: no store, list, dry run or part of the work",
+            param_hint="--watch",
         )
     if _wants_store(photos or [], output, layout):
         from auravae_cli.cli.encode_store import StoreRequest, encode_to_store
@@ -95,7 +108,25 @@ def encode(
 
     if engine is opt.Engine.ray:
         raise typer.BadParameter("Ray fills stores: add --layout shards", param_hint="--engine")
-    from auravae_cli.pipeline.watch import ENCODE_PARTS
+    from auravae_cli.codec import load_codec
+    from auravae_cli.pipeline.encode import EncodeOptions, encode_files
+
+    load = partial(
+        load_codec,
+        model,
+        parts=("encoder",),
+        device=device,
+        dtype=dtype.value,
+        memory=budget,
+        symmetrize=symmetrize,
+    )
+    options = EncodeOptions(preparation, stored_dtype, max_pixels, overwrite)
+    if watch:
+        from auravae_cli.cli.watch import watch_folders
+
+        watch_folders(photos or [], output, interval, load, options, batch_size, limit, reporter)
+        raise typer.Exit()
+    from auravae_cli.pipeline.batches import limited
     from auravae_cli.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 
     jobs = plan_jobs(
@@ -112,6 +143,7 @@ def encode(
     if dry_run:
         from auravae_cli.cli.dryrun import DryRun
         from auravae_cli.pipeline.forecast import forecast_pictures
+        from auravae_cli.pipeline.stopwatch import ENCODE_PARTS
 
         dry = DryRun(
             "encode", ENCODE_PARTS, reporter, device, dtype.value, budget, batch_size, symmetrize
@@ -121,20 +153,7 @@ def encode(
             jobs, dry.forecaster, setting, preparation, max_pixels, keeps=not overwrite
         )
         raise typer.Exit(dry.report(rows, len(jobs)))
-    from auravae_cli.codec import load_codec
-    from auravae_cli.pipeline.batches import limited
-    from auravae_cli.pipeline.encode import EncodeOptions, encode_files
-
-    codec = load_codec(
-        model,
-        parts=("encoder",),
-        device=device,
-        dtype=dtype.value,
-        memory=budget,
-        symmetrize=symmetrize,
-    )
-    options = EncodeOptions(preparation, stored_dtype, max_pixels, overwrite)
-    outcomes = limited(encode_files(jobs, codec, options, batch_size), limit)
+    outcomes = limited(encode_files(jobs, load(), options, batch_size), limit)
     raise typer.Exit(reporter.run(outcomes, len(jobs)))
 
 

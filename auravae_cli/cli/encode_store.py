@@ -89,7 +89,7 @@ def _forecast(files: list[SourceFile], request: StoreRequest, reporter: Reporter
     """What all files take, whatever shards are done already; the exit code."""
     from auravae_cli.cli.dryrun import DryRun
     from auravae_cli.pipeline.forecast import forecast_store
-    from auravae_cli.pipeline.watch import ENCODE_PARTS
+    from auravae_cli.pipeline.stopwatch import ENCODE_PARTS
 
     options = request.options
     dry = DryRun(

@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.cli.completion import complete_model
 from auravae_cli.defaults import MAX_PIXELS
 
 _MEASURED, _WRITTEN = "What is measured", "What is written"
@@ -26,6 +27,7 @@ def evaluate(
             "--model",
             "-m",
             help="A model's name, or the path of a checkpoint; repeat it to compare.",
+            autocompletion=complete_model,
         ),
     ] = None,
     symmetrize: Annotated[

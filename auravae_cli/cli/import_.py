@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.cli.completion import complete_model
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -37,6 +38,7 @@ def import_(
         typer.Option(
             metavar="NAME",
             help="The model that made latents which do not say theirs: a name or a checkpoint's path.",
+            autocompletion=complete_model,
         ),
     ] = None,
     layout: Annotated[

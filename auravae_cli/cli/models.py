@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.cli.completion import complete_hub_model
 
 app = typer.Typer(help="List the known models, and fetch official weights.", no_args_is_help=True)
 
@@ -73,7 +74,10 @@ def _place(weights: str | None) -> str:
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="The model to fetch: aura.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="The model to fetch: aura.", autocompletion=complete_hub_model),
+    ],
     as_json: opt.AsJson = False,
 ) -> None:
     """Fetch a model's official weights into the hub's cache, check them and print their sha256."""

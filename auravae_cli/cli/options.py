@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from auravae_cli.cli.completion import complete_device, complete_model
 from auravae_cli.defaults import MODEL_VARIABLE
 
 
@@ -111,10 +112,13 @@ Model = Annotated[
         "--model",
         "-m",
         envvar=MODEL_VARIABLE,
+        autocompletion=complete_model,
         help="A model's name (auravae models list), or the path of a checkpoint.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", autocompletion=complete_device)
+]
 Dtype = Annotated[
     ComputeDtype,
     typer.Option(help="What the network computes in; auto: bfloat16 on CUDA, else float32."),
@@ -147,6 +151,14 @@ DryRunOption = Annotated[
         "--dry-run",
         help="Only say what this would take: padded sizes, strips, memory and time. Writes no results.",
     ),
+]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", help="Stay, and encode pictures as they appear in the folders named."),
+]
+Interval = Annotated[
+    float,
+    typer.Option(min=0.01, max=86_400, metavar="SECONDS", help="With --watch: how often to look."),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object an input, on standard output.")

@@ -62,9 +62,13 @@ class Reporter:
         for outcome in self._with_progress(outcomes, total):
             self.report(outcome, describe)
         if total > 1 and is_summed and not self.quiet and not self.as_json:
-            counts = [f"{number} {status}" for status, number in sorted(self.counts.items())]
-            say(", ".join([*counts, *self.taken.clauses()]))
+            say(self.summary())
         return EXIT_SOME_FAILED if self.counts["failed"] else 0
+
+    def summary(self) -> str:
+        """How many inputs came to what."""
+        counts = [f"{number} {status}" for status, number in sorted(self.counts.items())]
+        return ", ".join([*counts, *self.taken.clauses()])
 
     def report(self, outcome: Outcome, describe: Callable[[Outcome], str] | None = None) -> None:
         """Print one outcome."""

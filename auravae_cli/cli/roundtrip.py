@@ -89,7 +89,7 @@ def roundtrip(
     if dry_run:
         from auravae_cli.cli.dryrun import DryRun
         from auravae_cli.pipeline.forecast import forecast_pictures
-        from auravae_cli.pipeline.watch import roundtrip_parts
+        from auravae_cli.pipeline.stopwatch import roundtrip_parts
 
         parts = roundtrip_parts(len(elements))
         dry = DryRun("roundtrip", parts, reporter, device, dtype.value, budget, None, symmetrize)

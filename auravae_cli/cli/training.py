@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.progress import (
@@ -22,6 +18,7 @@ from rich.progress import (
 )
 
 from auravae_cli.cli.report import say
+from auravae_cli.cli.stopping import stopping
 from auravae_cli.train.processes import joined
 from auravae_cli.train.recipe import Recipe
 from auravae_cli.train.run import Opening, Validation, run_training
@@ -35,33 +32,11 @@ COLUMNS = (
 )
 
 
-@contextmanager
-def stopping_between_steps() -> Iterator[Callable[[], bool]]:
-    """Keep SIGINT and SIGTERM until somebody asks whether one came; a second one acts at once."""
-    came = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        restore()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    try:
-        yield lambda: came
-    finally:
-        restore()
-
-
 def follow(
     recipe: Recipe, folder: Path, device: str, workers: int, *, as_json: bool, quiet: bool
 ) -> None:
     """Run the training and report. Raises KeyboardInterrupt, with the checkpoint written."""
-    with joined(device) as processes, stopping_between_steps() as is_stopped:
+    with joined(device) as processes, stopping() as stop:
         steps = run_training(recipe, folder, processes.device(device), processes, workers)
         hidden = quiet or not processes.is_first or not sys.stderr.isatty()
         with Progress(*COLUMNS, console=Console(stderr=True), disable=hidden) as progress:
@@ -75,7 +50,7 @@ def follow(
                 else:
                     shown = f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}"
                     progress.update(task, completed=event.step + 1, description=shown)
-                if is_stopped():
+                if stop.is_set():
                     steps.close()
                     raise KeyboardInterrupt
         if processes.is_first and not quiet:

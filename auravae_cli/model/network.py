@@ -114,6 +114,15 @@ class Network:
                 raise ComputeError(refusal(plan, height, width, self.budget()))
             batch -= batch // 2
 
+    def least_memory(self, height: int, width: int) -> int:
+        """The smallest ``memory`` with which both halves run a picture of so many pixels."""
+        found = [
+            plan_run(self.architecture, part, (1, height, width), self.arithmetic(), 0)
+            for part in ("encoder", "decoder")
+        ]
+        least = max(plan.least if isinstance(plan, Unaffordable) else plan.memory for plan in found)
+        return least * 17 // 16  # since a plan rounds what it is given
+
     def _streamer(self, part: str, batch: int, height: int, width: int) -> Streamer | None:
         """What runs pictures in strips; None where they are run plainly.
 

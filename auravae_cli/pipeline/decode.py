@@ -22,7 +22,7 @@ from auravae_cli.models import known_models
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.outputs import Job, refuse_to_replace, stands, write_result
-from auravae_cli.pipeline.watch import DECODE_PARTS, Watch
+from auravae_cli.pipeline.stopwatch import DECODE_PARTS, Stopwatch
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def decode_files(
 ) -> Iterator[Outcome]:
     """Decode every latent by the codec that ``codec_of`` gives for it; an outcome for each."""
 
-    watch = Watch("decode", DECODE_PARTS)
+    watch = Stopwatch("decode", DECODE_PARTS)
 
     def load(job: Job) -> Ready[ReadLatent] | Outcome:
         latent, data = read_latent(job.source)

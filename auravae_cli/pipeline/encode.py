@@ -25,7 +25,7 @@ from auravae_cli.pipeline.outputs import (
     write_result,
 )
 from auravae_cli.pipeline.prefetch import BYTES_PER_PIXEL
-from auravae_cli.pipeline.watch import ENCODE_PARTS, Watch
+from auravae_cli.pipeline.stopwatch import ENCODE_PARTS, Stopwatch
 from auravae_cli.prepare import Preparation, PreparedImage
 
 
@@ -44,7 +44,7 @@ def encode_files(
 ) -> Iterator[Outcome]:
     """Encode every picture; an outcome for each."""
     jobs = list(jobs)
-    watch = Watch("encode", ENCODE_PARTS)
+    watch = Stopwatch("encode", ENCODE_PARTS)
     # A thread that waits for a pipe could not be ended, and asking for its size would use it up.
     ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
 

@@ -16,7 +16,7 @@ from auravae_cli.pipeline.batches import Outcome
 from auravae_cli.pipeline.decode import read_latent
 from auravae_cli.pipeline.outputs import Job, is_pipe, stands
 from auravae_cli.pipeline.sources import SourceFile, is_picture, is_tar
-from auravae_cli.pipeline.watch import Parts, numbers, operations_of
+from auravae_cli.pipeline.stopwatch import Parts, numbers, operations_of
 from auravae_cli.prepare import Preparation
 from auravae_cli.setting import Setting
 from auravae_cli.speed import Speeds, speed_key

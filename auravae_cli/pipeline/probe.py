@@ -11,7 +11,7 @@ from auravae_cli.meter import Meter
 from auravae_cli.pipeline.decode import DecodeOptions
 from auravae_cli.pipeline.encode import EncodeOptions
 from auravae_cli.pipeline.roundtrip import roundtrip
-from auravae_cli.pipeline.watch import Parts, operations_of, roundtrip_parts
+from auravae_cli.pipeline.stopwatch import Parts, operations_of, roundtrip_parts
 from auravae_cli.prepare import Preparation
 from auravae_cli.setting import Setting
 from auravae_cli.speed import Speeds, speed_key

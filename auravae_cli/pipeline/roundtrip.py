@@ -27,7 +27,7 @@ from auravae_cli.pipeline.outputs import (
     refuse_to_replace_input,
     write_result,
 )
-from auravae_cli.pipeline.watch import Watch, roundtrip_parts
+from auravae_cli.pipeline.stopwatch import Stopwatch, roundtrip_parts
 from auravae_cli.sheet import DIFFERENCE_GAIN, contact_sheet, difference
 from auravae_cli.suffixes import ROUNDTRIP, SHEET
 
@@ -51,7 +51,7 @@ def roundtrip_files(
 ) -> Iterator[Outcome]:
     """Write each reconstruction, and with ``elements`` a contact sheet; an outcome for each."""
 
-    watch = Watch("roundtrip", roundtrip_parts(len(elements)))
+    watch = Stopwatch("roundtrip", roundtrip_parts(len(elements)))
 
     def load(job: Job) -> Ready[bytes] | Outcome:
         return Ready(job, None, job.source.read_bytes(InputImageError))

@@ -1,76 +1,111 @@
-"""Predicted against measured: every batch of a real run is held against what was foretold of it."""
+"""Folders that are watched: pictures that appear there are encoded as soon as they are complete.
+
+By polling, so that network folders and every system behave alike, and nothing has to be installed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from auravae_cli.codec import Codec
-from auravae_cli.errors import AuraVaeError
-from auravae_cli.meter import Meter
-from auravae_cli.model.plan import Plan
-from auravae_cli.pipeline.batches import Outcome
-from auravae_cli.speed import Speeds, speed_key
+from auravae_cli.errors import OutputError
+from auravae_cli.pipeline.batches import Outcome, failure
+from auravae_cli.pipeline.inputs import Source, collect
+from auravae_cli.pipeline.outputs import Job, stands
 
-Parts = tuple[tuple[str, int], ...]  # of a network, and how often each runs on a picture
+SETTLED = 3.0  # seconds without a change, after which a file is complete at first sight
 
-ENCODE_PARTS: Parts = (("encoder", 1),)
-DECODE_PARTS: Parts = (("decoder", 1),)
-
-
-def roundtrip_parts(flips: int) -> Parts:
-    """Every flipped latent is decoded as well."""
-    return ("encoder", 1), ("decoder", 1 + flips)
+State = tuple[int, int, int]  # of a file: its size, its time of modification, and its number
 
 
 @dataclass
-class Watch:
-    """Measures batches of a ``command`` that runs ``parts`` of a model ``times`` times each.
+class Watcher:
+    """What is known of some folders: which files were seen, and in which state.
 
-    Seconds are those from the prepared input to the written result; memory is that beside the
-    weights, at its highest.
+    A file is complete if two looks found it in the same state, or if it has not changed for a while.
+    It is given out once for every state, so a picture that is replaced comes again.
     """
 
-    command: str
-    parts: Parts
-    speeds: Speeds = field(default_factory=Speeds)
+    folders: list[str]
+    suffixes: frozenset[str]
+    result_tags: frozenset[str]
+    _seen: dict[Path, State] = field(default_factory=dict)
+    _given: dict[Path, State] = field(default_factory=dict)
 
-    def run(
-        self, codec: Codec, size: tuple[int, int, int], work: Callable[[], Sequence[Outcome]]
-    ) -> list[Outcome]:
-        """``work()`` on a batch of (number, height, width) padded pixels, its outcomes told of it."""
-        plans: list[Plan] = []
-        with suppress(AuraVaeError):  # the run itself will say so
-            plans = [p for part, _ in self.parts if (p := codec.plan(part, *size)) is not None]
-        key = speed_key(self.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
-        operations = operations_of(plans, self.parts, size[0])
-        predicted = self.speeds.seconds(key, operations)
-        with Meter(codec.device) as meter:
-            outcomes = work()
-        if plans and all(outcome.status == "done" for outcome in outcomes):
-            self.speeds.record(key, operations, meter.seconds)
-            self.speeds.save()
-        facts: dict[str, Any] = {
-            "tiles": max((plan.tiles for plan in plans), default=1),
-            "predicted": numbers(predicted, size[0], max((p.memory for p in plans), default=None)),
-            "measured": numbers(meter.seconds, size[0], meter.memory),
-        }
-        return [replace(outcome, details=outcome.details | facts) for outcome in outcomes]
+    def look(self) -> list[Source]:
+        """The complete files that are new or changed since they were last given out, in order."""
+        states = self._states()
+        if states is None:
+            return []
+        now = time.time()
+        complete = []
+        for source, state in states:
+            assert source.path is not None
+            settled = now - state[1] / 1e9 > SETTLED or self._seen.get(source.path) == state
+            if settled and self._given.get(source.path) != state:
+                self._given[source.path] = state
+                complete.append(source)
+        self._seen = {source.path: state for source, state in states if source.path is not None}
+        self._given = {path: s for path, s in self._given.items() if path in self._seen}
+        return complete
+
+    def _states(self) -> list[tuple[Source, State]] | None:
+        """Every picture and its state; None where a folder cannot be read, perhaps for a moment."""
+        if not all(os.path.isdir(folder) for folder in self.folders):  # noqa: PTH112 - never raises
+            return None
+        try:
+            sources = collect(self.folders, self.suffixes, self.result_tags)
+        except OSError:  # a folder went away while it was read
+            return None
+        states = []
+        for source in sources:
+            assert source.path is not None
+            try:
+                found = source.path.stat()
+            except OSError:
+                continue
+            states.append((source, (found.st_size, found.st_mtime_ns, found.st_ino)))
+        return states
 
 
-def operations_of(plans: Sequence[Plan], parts: Parts, number: int) -> int:
-    """The operations on ``number`` pictures; plans may be for fewer, where not all fit together."""
-    return sum(
-        plan.flops // plan.batch * number * times
-        for plan, (_, times) in zip(plans, parts, strict=False)
-    )
+def watch(
+    watcher: Watcher,
+    place: Callable[[Source], Job],
+    encode: Callable[[list[Job]], Iterator[Outcome]],
+    stop: threading.Event,
+    interval: float,
+) -> Iterator[Outcome]:
+    """Encode what is there and what appears, until ``stop`` is set; an outcome for each file.
 
-
-def numbers(
-    seconds: float | None, number: int, memory: int | None
-) -> dict[str, float | int | None]:
-    """As they stand in JSON: the seconds of each of ``number`` pictures, the bytes of all."""
-    each = None if seconds is None else round(seconds / number, 4)
-    return {"seconds": each, "memory": memory}
+    What is under way then is finished; what waits behind it is left for the next time. A file that
+    is deleted before it is read has no outcome. ``interval`` is in seconds; looks that take longer
+    are as far apart as they take.
+    """
+    owners: dict[Path | None, Path | None] = {}
+    while not stop.is_set():
+        started = time.monotonic()
+        jobs = []
+        for job in map(place, watcher.look()):
+            owner = owners.setdefault(job.output, job.source.path)
+            if owner != job.source.path and owner is not None and stands(owner):
+                yield failure(
+                    job, OutputError(f"{job.output} is the result of {owner}; rename one")
+                )
+            else:
+                owners[job.output] = job.source.path
+                jobs.append(job)
+        took = time.monotonic() - started
+        paths = {job.source.name: job.source.path for job in jobs}
+        outcomes = encode(jobs) if jobs else iter(())
+        for outcome in outcomes:
+            path = paths[outcome.source]
+            if outcome.status != "failed" or (path is not None and stands(path)):
+                yield outcome
+            if stop.is_set():
+                break
+        if not jobs:
+            stop.wait(max(interval, took))

@@ -1,0 +1,1 @@
+"""The codec in the forms that other programs expect of an autoencoder."""

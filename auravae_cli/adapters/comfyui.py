@@ -1,0 +1,249 @@
+"""Nodes for ComfyUI: load a model, encode, decode, and flip latents without any model.
+
+``integrations/comfyui`` is the folder to put into ComfyUI's ``custom_nodes``. ComfyUI itself is not
+needed to import this. Its forms of data: IMAGE is float [B, H, W, 3] in [0, 1], LATENT a dict with
+``samples`` [B, C, h, w], VAE any object with the methods of `ComfyVae`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auravae_cli.action import act
+from auravae_cli.codec import Codec, load_codec
+from auravae_cli.config import conventional_irreps
+from auravae_cli.defaults import DEFAULT_MODEL
+from auravae_cli.errors import LatentMismatchError, WeightsError
+from auravae_cli.geometry import padding_for
+from auravae_cli.group import HV, GroupElement, H, V
+from auravae_cli.model.network import Network
+from auravae_cli.models import known_models, local_weights
+
+CATEGORY = "latent/AuraEquiVAE"
+FRAME = "auravae_frame"  # the key of a LATENT under which its picture's size and padding stand
+DIRECTIONS: dict[str, GroupElement] = {"horizontal": H, "vertical": V, "both": HV}
+
+
+class ComfyVae:
+    """A codec with the methods that ComfyUI's nodes call on a VAE.
+
+    It takes memory as it needs it, outside ComfyUI's own bookkeeping. Tiles are not needed: a
+    picture that does not fit runs in strips of rows, with the same result up to rounding.
+    """
+
+    latent_dim = 2
+    output_channels = 3
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.latent_channels = codec.space.irreps.dim
+        self.downscale_ratio = self.upscale_ratio = codec.space.downsampling_factor
+
+    def encode(self, pixel_samples: Tensor) -> Tensor:
+        """IMAGE [B, H, W, 3 or more] => [B, C, h, w]; cropped to multiples of f, as ComfyUI does."""
+        image = pixel_samples[..., :3].movedim(-1, 1)
+        for axis in (2, 3):
+            surplus = image.shape[axis] % self.downscale_ratio
+            image = image.narrow(axis, surplus // 2, image.shape[axis] - surplus)
+        return self.encode_whole(image)
+
+    def encode_whole(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] in [0, 1], sides multiples of f => [B, C, h, w], on the same device."""
+        latents: Tensor = self.codec.encode(image.float() * 2 - 1)
+        return latents.clone()  # an ordinary tensor, not one of inference mode
+
+    def decode(self, samples_in: Tensor, *_: Any, **__: Any) -> Tensor:
+        """[B, C, h, w] => IMAGE [B, f*h, f*w, 3]."""
+        image: Tensor = self.codec.decode(samples_in.float())
+        return (image / 2 + 0.5).clamp(0, 1).movedim(1, -1)
+
+    def encode_tiled(self, pixel_samples: Tensor, *_: Any, **__: Any) -> Tensor:
+        """The same as `encode`."""
+        return self.encode(pixel_samples)
+
+    def decode_tiled(self, samples: Tensor, *_: Any, **__: Any) -> Tensor:
+        """The same as `decode`."""
+        return self.decode(samples)
+
+    def spacial_compression_encode(self) -> int:
+        """Pixels per cell; the name is ComfyUI's."""
+        return self.downscale_ratio
+
+    def spacial_compression_decode(self) -> int:
+        """Pixels per cell; the name is ComfyUI's."""
+        return self.upscale_ratio
+
+    def temporal_compression_decode(self) -> None:
+        """None: pictures have no time."""
+
+    def get_sd(self) -> dict[str, Tensor]:
+        """The weights, under the names of the reference's checkpoint. Raises WeightsError."""
+        network = self.codec.autoencoder
+        if not isinstance(network, Network):
+            raise WeightsError(f"model {self.codec.space.model!r} has no network to save")
+        return {
+            f"{part}.{name}": tensor
+            for part, module in network.parts.items()
+            for name, tensor in module.state_dict().items()
+        }
+
+    def throw_exception_if_invalid(self) -> None:
+        """Nothing: what is loaded is valid."""
+
+
+class LoadModel:
+    """A model's name, or a file of ComfyUI's folder ``models/vae`` => VAE."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Load an AuraEquiVAE model. The VAE works in every node that takes one."
+    RETURN_TYPES = ("VAE",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The models at hand, and where they can run."""
+        names = [name for name, config in known_models().items() if local_weights(config)]
+        names.sort(key=lambda name: name != DEFAULT_MODEL)
+        return {
+            "required": {
+                "model": ([*names, *_vae_files()],),
+                "device": (["auto", "cpu", "cuda", "mps"],),
+                "dtype": (["auto", "float32", "bfloat16", "float16"],),
+            }
+        }
+
+    def load(self, model: str, device: str = "auto", dtype: str = "auto") -> tuple[ComfyVae]:
+        """Raises WeightsError where it is no such model, DeviceError."""
+        path = model if model in known_models() else _vae_path(model)
+        return (ComfyVae(load_codec(path, device=device, dtype=dtype)),)
+
+
+class Encode:
+    """IMAGE => LATENT, padded to multiples of f, where VAE Encode crops."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Encode a picture. Sides that are no multiples of 8 are padded, not cropped."
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "encode"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """A picture and a model."""
+        return {"required": {"pixels": ("IMAGE",), "vae": ("VAE",)}}
+
+    def encode(self, pixels: Tensor, vae: ComfyVae) -> tuple[dict[str, Any]]:
+        """The latent remembers its picture's size for `Decode`."""
+        _require_ours(vae)
+        height, width = pixels.shape[1:3]
+        padding = padding_for(height, width, vae.downscale_ratio)
+        image = pixels[..., :3].movedim(-1, 1).float()
+        padded = torch.nn.functional.pad(image, padding.as_tuple(), mode="replicate")
+        return ({"samples": vae.encode_whole(padded), FRAME: (height, width, padding)},)
+
+
+class Decode:
+    """LATENT => IMAGE of the size that was encoded."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Decode a latent, and crop away what the node of the same pack padded."
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "decode"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """A latent and a model."""
+        return {"required": {"samples": ("LATENT",), "vae": ("VAE",)}}
+
+    def decode(self, samples: dict[str, Any], vae: ComfyVae) -> tuple[Tensor]:
+        """Whole where the latent has been cropped, scaled or made elsewhere."""
+        _require_ours(vae)
+        image = vae.decode(samples["samples"])
+        if FRAME in samples:
+            height, width, padding = samples[FRAME]
+            if image.shape[1:3] == padding.padded(height, width):
+                image = image[:, *padding.inner(height, width)]
+        return (image,)
+
+
+class Flip:
+    """LATENT => LATENT, by the action of the group: exact, and without running a model."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Mirror latents of AuraEquiVAE, exactly and without the model. Flip Latent of ComfyUI leaves "
+        "out the signs of four channels, and is wrong for them."
+    )
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "flip"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """A latent and a direction; a model only where its representation is a special one."""
+        return {
+            "required": {"samples": ("LATENT",), "direction": (list(DIRECTIONS),)},
+            "optional": {"vae": ("VAE",)},
+        }
+
+    def flip(
+        self, samples: dict[str, Any], direction: str, vae: ComfyVae | None = None
+    ) -> tuple[dict[str, Any]]:
+        """Turns the mask and the padding with it; a new dict, whose other entries are the same."""
+        g, latents = DIRECTIONS[direction], samples["samples"]
+        if vae is not None:
+            _require_ours(vae)
+            irreps = vae.codec.space.irreps
+        else:
+            irreps = conventional_irreps(latents.shape[1])
+        flipped = {**samples, "samples": act(g, latents, irreps)}
+        if "noise_mask" in samples:
+            flipped["noise_mask"] = samples["noise_mask"].flip(g.axes)
+        if FRAME in samples:
+            height, width, padding = samples[FRAME]
+            flipped[FRAME] = (height, width, padding.act(g))
+        return (flipped,)
+
+
+NODE_CLASS_MAPPINGS = {
+    "AuraEquiVaeLoad": LoadModel,
+    "AuraEquiVaeEncode": Encode,
+    "AuraEquiVaeDecode": Decode,
+    "AuraEquiVaeFlip": Flip,
+}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "AuraEquiVaeLoad": "Load AuraEquiVAE",
+    "AuraEquiVaeEncode": "AuraEquiVAE Encode",
+    "AuraEquiVaeDecode": "AuraEquiVAE Decode",
+    "AuraEquiVaeFlip": "AuraEquiVAE Flip Latent",
+}
+
+
+def _require_ours(vae: object) -> None:
+    if not isinstance(vae, ComfyVae):
+        raise LatentMismatchError(
+            f"expected the VAE of Load AuraEquiVAE, found a {type(vae).__name__}: its latents do not "
+            "flip in this way"
+        )
+
+
+def _folder_paths() -> Any:
+    """ComfyUI's module that knows its folders; None outside ComfyUI."""
+    try:
+        return importlib.import_module("folder_paths")
+    except ImportError:
+        return None
+
+
+def _vae_files() -> list[str]:
+    """The files of ComfyUI's folder ``models/vae``."""
+    folders = _folder_paths()
+    return list(folders.get_filename_list("vae")) if folders else []
+
+
+def _vae_path(name: str) -> str:
+    """The path of such a file; outside ComfyUI the name is a path."""
+    folders = _folder_paths()
+    return (folders.get_full_path("vae", name) if folders else None) or name

@@ -1,0 +1,242 @@
+"""AuraEquiVAE as a diffusers model, with the interface of its ``AutoencoderKL``.
+
+    from auravae_cli.adapters.diffusers_vae import AuraEquiVAE
+
+    vae = AuraEquiVAE.from_model("small")
+    pipeline = DiTPipeline(transformer, vae, scheduler)
+
+Needs diffusers: ``pip install 'auravae[diffusers]'``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from auravae_cli.action import act
+from auravae_cli.codec import load_codec
+from auravae_cli.config import Architecture
+from auravae_cli.defaults import DEFAULT_MODEL
+from auravae_cli.errors import ComputeError, WeightsError
+from auravae_cli.group import GroupElement, Irreps
+from auravae_cli.latentfile import Space
+from auravae_cli.model.autoencoder import Decoder, Encoder
+from auravae_cli.model.network import Network
+
+try:
+    from diffusers import ConfigMixin, ModelMixin
+    from diffusers.configuration_utils import register_to_config
+    from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+    from diffusers.models.modeling_outputs import AutoencoderKLOutput
+    from diffusers.utils.accelerate_utils import apply_forward_hook
+except ImportError as error:
+    raise ImportError(
+        f"this adapter needs diffusers ({error}): pip install 'auravae[diffusers]'"
+    ) from error
+
+TILING_MEMORY = 1 << 30  # bytes that features may take after a bare enable_tiling()
+
+
+class Point(DiagonalGaussianDistribution):
+    """A posterior without spread: its mode, its mean and every sample are the latent itself.
+
+    Sampling draws nothing from the generator. Its KL divergence is 0, as diffusers has it for
+    deterministic posteriors.
+    """
+
+    def __init__(self, latent: Tensor) -> None:
+        super().__init__(torch.cat([latent, torch.full_like(latent, -30)], 1), deterministic=True)
+        self.mean = latent
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """The latent, [B, C, h, w]."""
+        return self.mean
+
+
+class AuraEquiVAE(ModelMixin, ConfigMixin):
+    """A network of the AuraEquiVAE family for pipelines and trainers of diffusers.
+
+    Latents are raw: no scale (1), no shift (0), clamped by `encode` to +-``config.clamp``. `flip`
+    mirrors them. The weights are frozen until ``requires_grad_(True)``. Where no gradient is asked
+    for, it runs as `Codec` does: on the CPU, and where the memory is short, in strips of rows, with
+    the same result up to rounding.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        ch: int = 256,
+        ch_mult: Sequence[int] = (1, 2, 4, 4),
+        num_res_blocks: int = 2,
+        latent_channels: int = 16,
+        irreps: str = "12xee+2xoe+2xeo",
+        clamp: float = 8.0,
+        name: str = "aura",
+        weights_sha256: str = "",
+        in_channels: int = 3,
+        out_channels: int = 3,
+        block_out_channels: Sequence[int] | None = None,
+        scaling_factor: float = 1.0,
+        shift_factor: float = 0.0,
+        force_upcast: bool = False,
+    ) -> None:
+        super().__init__()
+        self.architecture = Architecture(ch, tuple(ch_mult), num_res_blocks, latent_channels)
+        self.irreps = Irreps.parse(irreps)
+        self.encoder, self.decoder = Encoder(self.architecture), Decoder(self.architecture)
+        # Pipelines take the downsampling factor from the length of this list.
+        self.register_to_config(block_out_channels=list(self.architecture.widths))
+        self.use_tiling = self.use_slicing = False
+        self._tiling_memory: int | None = None
+        self._network: Network | None = None
+        self.requires_grad_(False)
+
+    @classmethod
+    def from_model(
+        cls, model: str = DEFAULT_MODEL, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> AuraEquiVAE:
+        """A network by its name (``auravae models list``) or from any checkpoint's path.
+
+        Raises WeightsError (the model ``linear`` is no network) or DeviceError.
+        """
+        codec = load_codec(model, device=device, dtype=str(dtype).removeprefix("torch."))
+        network, space = codec.autoencoder, codec.space
+        if not isinstance(network, Network):
+            raise WeightsError(f"model {model!r} is no network; for diffusers name another one")
+        sizes = network.architecture
+        with torch.device("meta"):  # no memory and no time spent on initial values
+            vae = cls(
+                ch=sizes.ch,
+                ch_mult=list(sizes.ch_mult),
+                num_res_blocks=sizes.num_res_blocks,
+                latent_channels=sizes.latent_channels,
+                irreps=str(space.irreps),
+                clamp=space.clamp,
+                name=space.model,
+                weights_sha256=space.weights_sha256,
+            )
+        for part, module in network.parts.items():
+            vae.get_submodule(part).load_state_dict(module.state_dict(), assign=True)
+        return vae.eval()
+
+    @property
+    def space(self) -> Space:
+        """The latent space, as latent files state it; that of the weights it was made from."""
+        config, factor = self.config, self.architecture.downsampling_factor
+        return Space(config.name, config.weights_sha256, factor, self.irreps, config.clamp)
+
+    @apply_forward_hook
+    def encode(self, x: Tensor, return_dict: bool = True) -> Any:
+        """Pixels [B, 3, H, W] in [-1, 1] => ``.latent_dist`` over [B, C, H/f, W/f].
+
+        Raises ValueError where a side is no multiple of f; ComputeError where NaN or infinity came
+        out, or the memory does not suffice.
+        """
+        factor = self.architecture.downsampling_factor
+        if x.ndim != 4 or x.shape[1] != 3 or any(side % factor or not side for side in x.shape[2:]):
+            raise ValueError(
+                f"expected [B, 3, H, W] in multiples of {factor}, found {tuple(x.shape)}"
+            )
+        raw = self._run(self.encoder, Network.encode, x, x.shape[2:])
+        if not raw.isfinite().all():  # the clamp would make infinity look like a latent
+            raise ComputeError("the encoder gave NaN or infinite values; try float32")
+        posterior = Point(raw.clamp(-self.config.clamp, self.config.clamp))
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    @apply_forward_hook
+    def decode(
+        self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
+    ) -> Any:
+        """Latents [B, C, h, w] => ``.sample`` [B, 3, f*h, f*w], about [-1, 1], not clipped.
+
+        Raises ValueError for another shape, ComputeError where the memory does not suffice.
+        """
+        if z.ndim != 4 or z.shape[1] != self.irreps.dim or 0 in z.shape[2:]:
+            raise ValueError(f"expected [B, {self.irreps.dim}, h, w], found {tuple(z.shape)}")
+        factor = self.architecture.downsampling_factor
+        sides = [factor * side for side in z.shape[2:]]
+        image = self._run(self.decoder, Network.decode, z, sides)
+        return DecoderOutput(sample=image) if return_dict else (image,)
+
+    def forward(
+        self,
+        sample: Tensor,
+        sample_posterior: bool = False,
+        return_dict: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        """The reconstruction of pixels; ``sample_posterior`` changes nothing."""
+        return self.decode(self.encode(sample).latent_dist.mode(), return_dict=return_dict)
+
+    def flip(self, z: Tensor, g: GroupElement | str) -> Tensor:
+        """``g`` (``"h"``, ``"v"`` or ``"hv"``) applied to latents [..., C, h, w], exactly.
+
+        Latents that a pipeline has packed, such as FLUX's, are unpacked first. Raises ValueError.
+        """
+        return act(GroupElement.parse(g) if isinstance(g, str) else g, z, self.irreps)
+
+    def enable_tiling(self, memory: int | None = None) -> None:
+        """Keep features within ``memory`` bytes (1 GiB unless given): strips of rows, no tiles.
+
+        Norms and attention see the whole picture, so that the result is that of a plain run. Without
+        ``memory``, a picture that cannot be run in a gibibyte takes the least that it can.
+        """
+        self.use_tiling, self._tiling_memory, self._network = True, memory, None
+
+    def disable_tiling(self) -> None:
+        """Use most of the memory that is free, as without `enable_tiling`."""
+        self.use_tiling, self._tiling_memory, self._network = False, None, None
+
+    def enable_slicing(self) -> None:
+        """Run the pictures of a batch one after the other."""
+        self.use_slicing = True
+
+    def disable_slicing(self) -> None:
+        """Run the pictures of a batch together, as far as they fit."""
+        self.use_slicing = False
+
+    def _run(
+        self,
+        part: nn.Module,
+        method: Callable[[Network, Tensor], Tensor],
+        x: Tensor,
+        sides: Sequence[int],
+    ) -> Tensor:
+        """One half on a batch, in the weights' dtype; ``sides`` are height and width in pixels."""
+        if self.use_slicing and len(x) > 1:
+            return torch.cat([self._run(part, method, item, sides) for item in x.split(1)])
+        dtype = self.dtype
+        if _is_hooked(part) or (torch.is_grad_enabled() and _wants_grad(part, x)):
+            return cast(Tensor, part(x.to(dtype)))
+        result = method(self._plan(sides), x)
+        # A copy, since autograd refuses what was made in inference mode.
+        return result.to(dtype) if result.dtype != dtype else result.clone()
+
+    def _plan(self, sides: Sequence[int]) -> Network:
+        """What runs the modules where no gradient is needed."""
+        memory, known = self._tiling_memory, self._network
+        place = (self.device, self.dtype)
+        if known is None or (known.device, known.dtype) != place:
+            parts = {"encoder": self.encoder, "decoder": self.decoder}
+            known = Network(parts, self.architecture, *place)
+            self._network = known
+        if self.use_tiling and memory is None:
+            memory = max(TILING_MEMORY, known.least_memory(*sides))
+        known.memory = memory
+        return known
+
+
+def _wants_grad(part: nn.Module, x: Tensor) -> bool:
+    return x.requires_grad or any(weight.requires_grad for weight in part.parameters())
+
+
+def _is_hooked(part: nn.Module) -> bool:
+    """Whether calling its layers does more than compute, such as fetch offloaded weights."""
+    return any(
+        hasattr(layer, "_hf_hook") or hasattr(layer, "_diffusers_hook") for layer in part.modules()
+    )
