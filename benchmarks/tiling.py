@@ -3,7 +3,7 @@
     python benchmarks/tiling.py [--side 1024] [--budgets none 1G 500M 250M] [--parts decode encode]
 
 Every run is a process of its own. Its peak is counted above what it took with the weights loaded and
-a small picture run. The first budget is what the others are compared with; ``none`` is the plain run.
+a tiny picture run. The first budget is what the others are compared with; ``none`` is the plain run.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ import numpy as np
 from auravae_cli import load_codec
 from auravae_cli.cli.sizes import read_size
 from auravae_cli.imagefile import from_unit
+from auravae_cli.meter import Meter
 
 AMPLE = 1 << 60
 
@@ -45,7 +44,9 @@ def main() -> None:
             Path(arguments.output),
         )
         return
-    print("part    budget    seconds   peak MiB   largest difference   8-bit steps   equal pixels")
+    print(
+        "part    budget    seconds   TFLOP  planned   peak MiB   largest difference   8-bit steps   equal pixels"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for part in arguments.parts:
             first = None
@@ -59,7 +60,8 @@ def main() -> None:
                 values = np.load(output)
                 first = values if first is None else first
                 print(
-                    f"{part}  {budget:>6}  {facts['seconds']:>9.1f}  {facts['peak'] / 2**20:>9.0f}"
+                    f"{part}  {budget:>6}  {facts['seconds']:>9.1f}  {facts['flops'] / 1e12:>6.2f}"
+                    f"  {facts['planned'] / 2**20:>7.0f}  {facts['peak'] / 2**20:>9.0f}"
                     f"  {compare(values, first)}",
                     flush=True,
                 )
@@ -73,27 +75,20 @@ def run(model: str, side: int, part: str, budget: str, output: Path) -> None:
     shape = (1, 16, side // 8, side // 8) if part == "decode" else (1, 3, side, side)
     values = random.standard_normal(shape, np.float32)
     function = getattr(codec, part)
-    function(np.ascontiguousarray(values[..., :64, :64]))
-    base, peak, ended = resident(), [0], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.005):
-            peak[0] = max(peak[0], resident())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    start = time.perf_counter()
-    result = function(values)
-    seconds = time.perf_counter() - start
-    ended.set()
-    thread.join()
+    few = 2 if part == "decode" else 16  # libraries are loaded, and hardly any memory lies ready
+    function(np.ascontiguousarray(values[..., :few, :few]))
+    with Meter(interval=0.002) as meter:
+        result = function(values)
     np.save(output, result)
-    print(json.dumps({"seconds": seconds, "peak": peak[0] - base}))
-
-
-def resident() -> int:
-    """Bytes of this process that lie in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    plan = codec.plan(f"{part}r", 1, side // 8 * 8, side // 8 * 8)
+    planned, flops = (plan.memory, plan.flops) if plan else (0, 0)
+    facts = {
+        "seconds": meter.seconds,
+        "peak": meter.memory or 0,
+        "planned": planned,
+        "flops": flops,
+    }
+    print(json.dumps(facts))
 
 
 def compare(values: np.ndarray, first: np.ndarray) -> str:

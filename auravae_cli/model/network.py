@@ -143,7 +143,7 @@ class Network:
         return Streamer(plan.strips, self._buffers)
 
     def _plan(self, batch: int, height: int, width: int, part: str) -> Plan | Unaffordable:
-        size = (batch, height, width)
+        size = (max(1, batch), height, width)  # an empty batch runs, too
         return plan_run(self.architecture, part, size, self.arithmetic(), self.budget())
 
     def arithmetic(self) -> Arithmetic:

@@ -251,7 +251,7 @@ class Planner:
             self.spare.clear()
         live = x.storage + sum(self.spare) + 3 * size
         room = self.budget - live - self.workspace
-        rows = min(room, STRIPS_ROOM) // (threads * LIVE_STRIPS * x.of_rows(1))
+        rows = min(room, STRIPS_ROOM) // max(1, threads * LIVE_STRIPS * x.of_rows(1))
         rows = max(1, min(rows, -(-x.height // threads)))
         number = -(-x.height // rows)
         under_way = min(threads, number) * LIVE_STRIPS * x.of_rows(rows)

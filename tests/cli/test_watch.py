@@ -214,8 +214,8 @@ def test_people_get_lines_at_once(program, work, picture):
         ([".", "-o", "x.safetensors"], "expected a folder"),
         ([".", "-o", "-"], "expected a folder"),
         ([".", "--layout", "shards", "-o", "store"], "no store"),
-        ([".", "--num-shards", "2"], "no store, list or part"),
-        ([".", "--from", "list.txt"], "no store, list or part"),
+        ([".", "--num-shards", "2"], "no store, list, dry run or part"),
+        ([".", "--from", "list.txt"], "no store, list, dry run or part"),
     ],
 )
 def test_what_cannot_be_watched_is_wrong_usage(auravae, work, picture, arguments, message):

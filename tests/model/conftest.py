@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from auravae_cli.model.weights import load_networks
 from tests.model.hub_server import HubServer
 
 torch.set_num_threads(1)  # the tests run on two cores, side by side
-if not torch.cuda.is_available():  # Triton's kernels then run in its interpreter, on the processor
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BOTH = ("encoder", "decoder")

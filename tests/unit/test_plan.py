@@ -88,5 +88,8 @@ def test_a_plan_in_the_smallest_budget_repeats_and_no_plan_is_free(
 
 
 def test_the_linear_model_is_planned_for_by_its_pixels() -> None:
-    one, four = (plan_linear("encoder", 16, (1, side, side)) for side in (2048, 4096))
-    assert four.flops == 4 * one.flops and one.memory < four.memory and one.tiles == 1
+    """It encodes in short strips; decoded pixels lie in memory whole."""
+    for part in ("encoder", "decoder"):
+        one, four = (plan_linear(part, 16, (1, side, side)) for side in (2048, 4096))
+        assert four.flops == 4 * one.flops and one.tiles == 1
+        assert (one.memory < four.memory) == (part == "decoder")
