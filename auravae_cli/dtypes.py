@@ -49,19 +49,19 @@ class StoredDtype:
         words = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
         if self.name == "bfloat16":
             return None if (words & 0xFFFF).any() else (words >> 16).astype(np.uint16)
-        magnitudes = words & np.uint32(0x7FFFFFFF)
-        small = np.flatnonzero(magnitudes < _LEAST_NORMAL)  # few: numpy converts them
-        largest = magnitudes.max(initial=0)
-        halves = ((magnitudes - _BIAS) >> 13 | (words & np.uint32(0x80000000)) >> 16).astype("<u2")
-        parts = values.reshape(-1)[small]
-        halves.reshape(-1)[small] = parts.astype(self.numpy).view(np.uint16)
-        magnitudes.reshape(-1)[small] = 0
-        rounded = (magnitudes & 0x1FFF).any() or largest > _LARGEST
-        if rounded or not np.array_equal(
-            self.to_float32(halves.view(self.numpy).reshape(-1)[small]), parts
-        ):
+        if np.bitwise_or.reduce(words, axis=None) & 0x1FFF:  # more digits than any float16 has
             return None
-        return halves.view(self.numpy)
+        magnitudes = words & np.uint32(0x7FFFFFFF)
+        if magnitudes.max(initial=0) > _LARGEST:
+            return None
+        halves = ((magnitudes - _BIAS) >> 13 | (words >> 16) & 0x8000).astype("<u2")
+        small = np.flatnonzero(magnitudes < _LEAST_NORMAL)  # few: numpy converts them
+        parts = values.reshape(-1)[small]
+        rounded = parts.astype(self.numpy)
+        halves.reshape(-1)[small] = rounded.view(np.uint16)
+        return (
+            halves.view(self.numpy) if np.array_equal(rounded.astype(np.float32), parts) else None
+        )
 
 
 FLOAT16 = StoredDtype("float16", "F16", np.dtype("<f2"))

@@ -49,10 +49,8 @@ def parse(buffer: Buffer, *, any_dtype: bool = False) -> tuple[dict[str, Tensor]
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise LatentFileError("damaged header: its metadata must map names to strings")
     tensors, end = {}, start
-    for name, entry in sorted(
-        header.items(), key=lambda item: _offset(item[0], item[1], any_dtype)
-    ):
-        dtype, shape, begin, stop = _entry(name, entry, any_dtype)
+    entries = {name: _entry(name, entry, any_dtype) for name, entry in header.items()}
+    for name, (dtype, shape, begin, stop) in sorted(entries.items(), key=lambda item: item[1][3]):
         found = f"bytes {begin} to {stop} of {len(buffer) - start}"
         if begin + start != end or stop + start > len(buffer):
             raise LatentFileError(
@@ -113,10 +111,6 @@ def _header(buffer: Buffer) -> tuple[dict[str, Any], int]:
     if not isinstance(header, dict):
         raise LatentFileError("damaged header: expected a table of tensors")
     return header, 8 + length
-
-
-def _offset(name: str, entry: Any, any_dtype: bool) -> int:
-    return _entry(name, entry, any_dtype)[2]
 
 
 def _entry(name: str, entry: Any, any_dtype: bool) -> tuple[StoredDtype, tuple[int, ...], int, int]:

@@ -3,11 +3,11 @@
     python benchmarks/exchange.py [--latents 10000] [--rounds 5] [--formats kohya,musubi]
 
 A store of latents of 16 x 32 x 32 in float16, four shards, is exported in each format, and imported
-again as latent files and as a store. Each is compared with a safe copy (temporary name, fsync,
-rename; one file after the other): it reads the same files, and writes as many as the task does, with
-the latents' own bytes dealt out among them. "of written" compares with safe copies of the very files
-that the task writes, whose bytes may be four times as many (float32, two orientations).
-Interleaved, after a warm-up round; the source is in the page cache. Start-up is not in it.
+again as latent files and as a store. "of a copy": against a safe copy (temporary name, fsync, rename;
+one file after the other) that reads the same files and writes as many as the task does, with the
+latents' own bytes dealt out among them. "of its files": against safe copies of the other project's
+files, whose bytes may be four times as many (float32, two orientations). Interleaved, after a warm-up
+round; the source is in the page cache. Start-up is not in it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
         make_files(folder, arguments.latents)
         shutil.rmtree(folder / "files")
         print(f"{arguments.latents} latents of 16 x 32 x 32, float16, {arguments.rounds} rounds")
-        print(f"{'':<30} {'median':>8} {'quartiles':>17} {'of a copy':>10} {'of written':>11}")
+        print(f"{'':<30} {'median':>8} {'quartiles':>17} {'of a copy':>10} {'of its files':>11}")
         for form in (FORMATS[name] for name in arguments.formats.split(",")):
             measure(folder, form, arguments.rounds, arguments.tasks.split(","))
 
@@ -76,7 +76,7 @@ def measure(folder: Path, form: Format, rounds: int, tasks: list[str]) -> None:
         contenders: dict[str, Callable[[Path], object]] = {
             "own": call,
             "copy": partial(copy_bytes, source, len(written), total),
-            "written": partial(copy_files, written),
+            "files": partial(copy_files, exported),
         }
         seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
         target = folder / "target"
@@ -87,10 +87,10 @@ def measure(folder: Path, form: Format, rounds: int, tasks: list[str]) -> None:
                 seconds[contender].append(time.perf_counter() - started)
                 shutil.rmtree(target)
         low, median, high = statistics.quantiles(seconds["own"][1:], n=4)
-        copy, same = (statistics.median(seconds[c][1:]) / median for c in ("copy", "written"))
+        copy, same = (statistics.median(seconds[c][1:]) / median for c in ("copy", "files"))
         print(
             f"{form.name + ', ' + task:<30} {median:7.2f}s "
-            f"{low:6.2f} to {high:5.2f}s {copy:9.0%} {same:10.0%}",
+            f"{low:6.2f} to {high:5.2f}s {copy:9.0%} {same:12.0%}",
             flush=True,
         )
     for name in ("out", "back", "again"):

@@ -24,7 +24,7 @@ from auravae_cli.errors import LatentFileError, LatentHeaderError
 from auravae_cli.geometry import Box
 from auravae_cli.group import H
 from auravae_cli.latentfile import METADATA_KEY, LatentFile, Record, with_metadata
-from auravae_cli.safefile import Buffer, Tensor
+from auravae_cli.safefile import Tensor
 
 NOTE = METADATA_KEY  # the name under which our own metadata travels in files of others
 STORED_AS = "stored_dtype"  # a field of it: what the values were before they were widened
@@ -53,7 +53,7 @@ class Exported:
 class Foreign:
     """A file of another project: its bytes, the folder that was named, and its name below that."""
 
-    content: Buffer
+    content: bytes | memoryview
     root: str
     name: str
 

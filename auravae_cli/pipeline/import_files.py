@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from auravae_cli.storage import LocalStorage
 
 _WRITERS = 4  # threads, each of which mostly waits for the disk
 _READY_BYTES = 256 << 20  # of latents that wait to be written
+_SMALL_BYTES = 1 << 20  # of a file: not worth a map
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Importer:
         for source in sources:
             count = 0
             try:
-                for found in self.form.read(open_foreign(source)):
+                for found in self.form.read(open_foreign(*split(source))):
                     count += 1
                     self.ignored.update(found.ignored)
                     if found.is_copy:
@@ -99,10 +101,13 @@ class _Taken:
     output: Path
 
 
-def open_foreign(source: Source) -> Foreign:
-    """A file of another project, memory-mapped. Raises LatentFileError where it cannot be read."""
-    root, name = split(source)
+def open_foreign(root: str, name: str) -> Foreign:
+    """A file of another project; a large one memory-mapped. Raises LatentFileError."""
+    path = os.path.join(root, name)  # noqa: PTH118 - a tenth of the time
     try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - likewise
+            if os.fstat(file.fileno()).st_size <= _SMALL_BYTES:
+                return Foreign(file.read(), root, name)
         return Foreign(LocalStorage(Path(root)).map(name), root, name)
     except (OSError, AuraVaeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
-from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError, StoreError
-from auravae_cli.exchange.base import Foreign, Format
+from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
+from auravae_cli.exchange.base import Format, Found
 from auravae_cli.latentfile import LatentFile, Space
 from auravae_cli.pipeline.adopt import Adoption
 from auravae_cli.pipeline.encode_shard import RowDone
@@ -26,7 +27,7 @@ from auravae_cli.pipeline.rows import Older, Rows
 from auravae_cli.pipeline.scratch import scratch_folder
 from auravae_cli.pipeline.shards import InputShard, make_shards
 from auravae_cli.pipeline.sources import TARS, SourceFile
-from auravae_cli.storage import Entry, Storage, open_storage
+from auravae_cli.storage import Entry, Storage
 from auravae_cli.store import Failure, Settings, SourceState
 
 COMPUTED_ELSEWHERE = "imported"  # in the place of the number format that a network computed in
@@ -64,7 +65,7 @@ def first_latent(sources: Sequence[Source], form: Format, adopt: Adoption) -> La
     reason = "no latent in it"
     for source in sources:
         try:
-            for found in form.read(open_foreign(source)):
+            for found in form.read(open_foreign(*split(source))):
                 if not found.is_copy:
                     return adopt(found)
         except AuraVaeError as error:
@@ -106,11 +107,19 @@ class StoreImporter:
         start, rows, states = time.perf_counter(), Rows(shard, scratch), list[SourceState]()
         index, ended, keys = 0, False, set[str]()
         try:
-            for file in shard.files:
-                for item, size in self._file(file, states, keys):
-                    rows.add(index, item)
-                    index += 1
-                    yield RowDone(size, item if isinstance(item, Failure) else None)
+            for item in chain.from_iterable(map(self._read, shard.files)):
+                if isinstance(item, SourceState):
+                    states.append(item)
+                    continue
+                if isinstance(item, _Adopted):
+                    self.ignored.update(item.found.ignored)
+                    if item.latent is None:
+                        self.ignored["flipped copy"] += 1
+                        continue
+                row = self._row(item, keys)
+                rows.add(index, row)
+                index += 1
+                yield RowDone(0, row if isinstance(row, Failure) else None)
             ended = True
         finally:
             if not ended:
@@ -121,37 +130,34 @@ class StoreImporter:
             *(shard.name, "done", made.rows, made.failures, 0, made.size, shard.size, seconds)
         )
 
-    def _file(
-        self, file: SourceFile, states: list[SourceState], keys: set[str]
-    ) -> Iterator[tuple[LatentFile | Failure, int]]:
-        """Every latent of a file, or why there is none, with the bytes that were read for it."""
-        size = file.entry.size
-        try:
-            content = open_storage(file.root).map(file.entry.name)
-        except (OSError, StoreError) as error:
-            yield Failure(file.key, "read", f"{file.key}: {error}"), size
-            return
-        digest = hashlib.sha256(content).hexdigest()
-        states.append(SourceState(file.key, file.entry.size, file.entry.version, digest))
+    def _read(self, file: SourceFile) -> Iterator[SourceState | _Adopted | Failure]:
+        """A file's state, and every latent in it, or why there is none."""
         count = 0
         try:
-            for found in self.form.read(Foreign(content, file.root, file.entry.name)):
-                self.ignored.update(found.ignored)
+            foreign = open_foreign(file.root, file.entry.name)
+            digest = hashlib.sha256(foreign.content).hexdigest()
+            yield SourceState(file.key, file.entry.size, file.entry.version, digest)
+            for found in self.form.read(foreign):
                 count += 1
-                if found.is_copy:
-                    self.ignored["flipped copy"] += 1
-                    continue
                 try:
-                    latent = self._keyed(self.adopt(found), found.name, keys)
+                    latent = None if found.is_copy else self.adopt(found)
                 except (LatentFileError, MemoryError) as error:
-                    reason = f"{file.key}: {error or 'not enough memory'}"
-                    yield Failure(found.name, "read", reason), 0
+                    yield Failure(found.name, "read", _reason(file, error))
                 else:
-                    yield latent, 0
+                    yield _Adopted(file, found, latent)
             if not count:
-                yield Failure(file.key, "read", f"{file.key}: no latent in it"), 0
+                yield Failure(file.key, "read", _reason(file, "no latent in it"))
         except (LatentFileError, MemoryError) as error:
-            yield Failure(file.key, "read", f"{file.key}: {error or 'not enough memory'}"), 0
+            yield Failure(file.key, "read", _reason(file, error))
+
+    def _row(self, item: _Adopted | Failure, keys: set[str]) -> LatentFile | Failure:
+        if isinstance(item, Failure):
+            return item
+        assert item.latent is not None
+        try:
+            return self._keyed(item.latent, item.found.name, keys)
+        except LatentFileError as error:
+            return Failure(item.found.name, "read", _reason(item.file, error))
 
     def _keyed(self, latent: LatentFile, name: str, keys: set[str]) -> LatentFile:
         """The latent with a key that no other of the shard has. Raises LatentFileError."""
@@ -167,6 +173,19 @@ class StoreImporter:
             raise LatentFileError(f"another latent has the key {key!r}")
         keys.add(key)
         return replace(latent, records=(replace(record, key=key),))
+
+
+@dataclass(frozen=True)
+class _Adopted:
+    """A latent in a file; None where it is the flipped copy of another."""
+
+    file: SourceFile
+    found: Found
+    latent: LatentFile | None
+
+
+def _reason(file: SourceFile, error: Exception | str) -> str:
+    return f"{file.key}: {error or 'not enough memory'}"
 
 
 def _same(space: Space, expected: Space) -> None:

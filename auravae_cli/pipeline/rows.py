@@ -31,6 +31,7 @@ from auravae_cli.store import (
 from auravae_cli.version import __version__
 
 _BLOCK_BYTES = 1 << 20
+_SPOOL_BYTES = 128 << 10  # of each shape that wait to be written
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,26 @@ class Spool:
 
     def __init__(self, path: Path, first: LatentFile) -> None:
         self._path, self._first = path, first
+        self._waiting = bytearray()
         self._indices: list[int] = []
         self._records: list[Record] = []
 
     def add(self, index: int, latent: LatentFile) -> None:
         """Keep a single latent; ``index`` is its sample's place in the input shard."""
-        with self._path.open("ab") as file:  # opened for each: there may be a thousand shapes
-            file.write(latent.values.tobytes())
+        self._waiting += latent.values.tobytes()
+        if len(self._waiting) >= _SPOOL_BYTES:
+            self._write()
         self._indices.append(index)
         self._records.append(latent.records[0])
 
+    def _write(self) -> None:
+        with self._path.open("ab") as file:  # not kept open: there may be a thousand shapes
+            file.write(self._waiting)
+        self._waiting.clear()
+
     def finish(self, path: Path) -> tuple[int, str, tuple[int, ...]]:
         """Write the shard's file, rows in the order of the input; its bytes, sha256 and shape."""
+        self._write()
         order = np.argsort(self._indices, kind="stable")
         shape = (len(order), *self._first.values.shape)
         values: np.memmap[Any, Any] = np.memmap(self._path, self._first.values.dtype, "r", 0, shape)
