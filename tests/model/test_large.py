@@ -95,17 +95,13 @@ def test_strips_over_a_map_of_as_many(picture):
 
 
 @large
-@pytest.mark.parametrize("operation", ["silu", "interpolate", "group_norm", "conv"])
+@pytest.mark.parametrize("operation", ["silu", "interpolate", "group_norm"])
 def test_operations_of_the_plain_run(operation):
-    """On bfloat16, of which as many fit; the last row of the last channel lies beyond the limit."""
+    """On bfloat16, of which as many fit; the last row of the last channel lies beyond the limit.
+
+    Not convolutions: torch's one for maps as large runs in one thread, for more than ten minutes.
+    """
     with torch.inference_mode():
-        if operation == "conv":
-            conv = nn.Conv2d(4, 64, 3, padding=1).bfloat16()
-            x = torch.randn(1, 4, 5800, 5800).bfloat16()
-            y, end = conv(x), conv(x[:, :, -10:])
-            assert y.numel() > LIMIT
-            torch.testing.assert_close(y[:, :, -8:], end[:, :, -8:], atol=2e-2, rtol=0)
-            return
         small = torch.randn(1, 32, 4104, 4104).bfloat16()
         if operation == "interpolate":
             y = F.interpolate(small, scale_factor=2.0)
