@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from auravae_cli.model import native
 from auravae_cli.model.stripplan import BLOCK_ROWS
 
 
@@ -32,8 +33,16 @@ class Blocks:
 
     def add(self, x: Tensor, start: int) -> None:
         """Rows [B, C, n, W] from ``start`` on: whole blocks, but for the last of the map."""
-        whole = x.shape[2] // BLOCK_ROWS * BLOCK_ROWS
         first = start // BLOCK_ROWS
+        kernels = native.kernels() if _in_reach(x) else None
+        if kernels is not None:
+            width, places = x.shape[3], (self._means[:, :, first:], self._spreads[:, :, first:])
+            for each, *found in zip(x, *places, strict=True):
+                sizes = len(each), x.shape[2] * width, BLOCK_ROWS * width
+                ends = (place.data_ptr() for place in found)
+                kernels.measure(each.data_ptr(), each.stride(0), *sizes, *ends, found[0].stride(0))
+            return
+        whole = x.shape[2] // BLOCK_ROWS * BLOCK_ROWS
         if whole:
             self._take(x[:, :, :whole].unflatten(2, (-1, BLOCK_ROWS)), first)
         if whole < x.shape[2]:
@@ -57,6 +66,12 @@ class Blocks:
         between = ((means - mean[:, :, None, None]).square() * shares).sum((2, 3))
         within = (spreads.square() / self._counts * shares).sum((2, 3))
         return Statistics(mean, within + between)
+
+
+def _in_reach(x: Tensor) -> bool:
+    """Whether our own kernels read such rows."""
+    in_rows = x.stride(3) == 1 and x.stride(2) == x.shape[3]
+    return x.dtype == torch.float32 and x.device.type == "cpu" and in_rows
 
 
 class Affine:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auravae_cli.model.layers import ResnetBlock, silu
+from auravae_cli.model.layers import ResnetBlock
+from auravae_cli.model.nativerows import convolution
 from auravae_cli.model.norms import Affine
-from auravae_cli.model.rows import Kept, Rows, Slab
+from auravae_cli.model.rows import Activated, Kept, Rows, Slab
 from auravae_cli.model.winograd import convolve_inner
 
 
@@ -18,21 +19,14 @@ class Convolved(Rows):
     def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
         super().__init__(*source.like(channels=conv.out_channels))
         self._source, self._conv = source, conv
+        self._native = convolution(conv, self)
 
     def fill(self, out: Tensor, start: int) -> None:
+        if self._native:
+            self._native.same(out, self._source, start)
+            return
         window = self._source.window(start - 1, start + out.shape[2] + 1)
         out.copy_(convolve_inner(self._conv, window))
-
-
-class Activated(Rows):
-    """A group norm, whose statistics are known, and SiLU."""
-
-    def __init__(self, source: Rows, affine: Affine) -> None:
-        super().__init__(*source.like())
-        self._source, self._affine = source, affine
-
-    def fill(self, out: Tensor, start: int) -> None:
-        silu(self._affine.into(out, self._source.rows(start, start + out.shape[2])))
 
 
 class Residual(Rows):
@@ -49,6 +43,7 @@ class Residual(Rows):
         if self._shortcut is not None:
             assert block.conv2.bias is not None and self._shortcut.bias is not None
             self._bias = block.conv2.bias + self._shortcut.bias
+        self._native = convolution(block.conv2, self, self._bias)
 
     def fill(self, out: Tensor, start: int) -> None:
         stop = start + out.shape[2]
@@ -58,14 +53,15 @@ class Residual(Rows):
             # double the work with every block that is not kept.
             source = Slab(source, max(0, start - 2), min(self.shape[2], stop + 2))
             hidden = first_half(self._block, source, self._norms[0])
-        window = Activated(hidden, self._norms[1]).window(start - 1, stop + 1)
-        x = source.rows(start, stop)
-        if self._shortcut is None:
-            torch.add(convolve_inner(self._block.conv2, window), x, out=out)
+        activated, x = Activated(hidden, self._norms[1]), source.rows(start, stop)
+        if self._shortcut is not None:
+            weight = self._shortcut.weight.flatten(1).expand(len(x), -1, -1)
+            x = (weight @ x.flatten(2)).view(out.shape)
+        if self._native:
+            self._native.same(out, activated, start, residual=x)
             return
-        changed = convolve_inner(self._block.conv2, window, self._bias).flatten(2)
-        weight = self._shortcut.weight.flatten(1).expand(len(changed), -1, -1)
-        out.copy_(changed.baddbmm_(weight, x.flatten(2)).view_as(out))
+        window = activated.window(start - 1, stop + 1)
+        torch.add(convolve_inner(self._block.conv2, window, self._bias), x, out=out)
 
 
 def first_half(block: ResnetBlock, source: Rows, norm: Affine) -> Rows:
@@ -80,8 +76,12 @@ class Halved(Rows):
         height, width = source.shape[2] // 2, source.shape[3] // 2
         super().__init__(*source.like(height=height, width=width))
         self._source, self._conv = source, conv
+        self._native = convolution(conv, self)
 
     def fill(self, out: Tensor, start: int) -> None:
+        if self._native:
+            self._native.halved(out, self._source, start)
+            return
         out.copy_(
             self._conv(self._source.window(2 * start, 2 * (start + out.shape[2]) + 1, right=1))
         )
@@ -91,15 +91,19 @@ class Doubled(Rows):
     """The reference's step up: every pixel four times, then a 3x3 convolution.
 
     The exact shortcut, four 2x2 convolutions of the smaller map, is slower than Winograd's method on
-    the larger one.
+    the larger one; our own kernel leaves out those of its products that are zero there.
     """
 
     def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
         height, width = 2 * source.shape[2], 2 * source.shape[3]
         super().__init__(*source.like(conv.out_channels, height, width))
         self._source, self._conv = source, conv
+        self._native = convolution(conv, self)
 
     def fill(self, out: Tensor, start: int) -> None:
+        if self._native:
+            self._native.doubled(out, self._source, start)
+            return
         first, stop = (start - 1) // 2, start + out.shape[2]
         window = self._source.window(first, stop // 2 + 1)
         doubled = F.interpolate(window, scale_factor=2.0, mode="nearest")

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from auravae_cli.model.crew import run_all
-from auravae_cli.model.norms import Blocks, Statistics
+from auravae_cli.model.layers import silu
+from auravae_cli.model.norms import Affine, Blocks, Statistics
 from auravae_cli.model.stripplan import Pass, cuts
 
 Shape = tuple[int, int, int, int]
@@ -82,6 +83,17 @@ class Kept(Rows):
 
     def rows(self, start: int, stop: int) -> Tensor:
         return self.values[:, :, start:stop]
+
+
+class Activated(Rows):
+    """A group norm, whose statistics are known, and SiLU."""
+
+    def __init__(self, source: Rows, affine: Affine) -> None:
+        super().__init__(*source.like())
+        self.source, self.affine = source, affine
+
+    def fill(self, out: Tensor, start: int) -> None:
+        silu(self.affine.into(out, self.source.rows(start, start + out.shape[2])))
 
 
 class Slab(Rows):

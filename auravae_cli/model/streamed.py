@@ -21,14 +21,13 @@ from auravae_cli.model.crew import crew, run_all
 from auravae_cli.model.layers import HEAD_CHANNELS, NORM_GROUPS, AttentionBlock, ResnetBlock
 from auravae_cli.model.norms import Affine
 from auravae_cli.model.rowlayers import (
-    Activated,
     Convolved,
     Doubled,
     Halved,
     Residual,
     first_half,
 )
-from auravae_cli.model.rows import Kept, Rows, keep, statistics, strips
+from auravae_cli.model.rows import Activated, Kept, Rows, keep, statistics, strips
 from auravae_cli.model.stripplan import Pass, StripPlan
 
 

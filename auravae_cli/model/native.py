@@ -1,0 +1,199 @@
+"""The CPU's kernels in C, native.c: built by the machine's own compiler at first use, and kept.
+
+No torch is needed here, so that a plan can tell whether they will be there. Where there is no
+compiler, or what it builds is wrong, there are no kernels, and others do the work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from auravae_cli.speed import cache_path
+
+SOURCE = Path(__file__).with_suffix(".c")
+VARIABLE = "AURAVAE_ENGINE"  # `plain` in the environment: none of our own kernels
+TILE_ROWS, TILE_COLUMNS = 6, 4  # of the result
+POINTS = (TILE_ROWS + 2) * (TILE_COLUMNS + 2)
+MOST_WEIGHTS = 1 << 16  # channels in times out: transformed, they are 48 / 9 times as large
+# The points of F(6, 3) down and F(4, 3) across, with factors that make native.c's numbers simple.
+_DOWN = {1.0: -2 / 9, -1.0: -2 / 9, 2.0: 1 / 90, -2.0: 1 / 90, 0.5: 32 / 45, -0.5: 32 / 45}
+_ACROSS = {1.0: -1 / 6, -1.0: -1 / 6, 2.0: 1 / 24, -2.0: 1 / 24}
+TOLERANCE = 1e-4
+_FLAGS = ("-O3", "-shared", "-fPIC", "-ffp-contract=fast")
+_TUNED = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler knows
+_SECONDS = 60  # for the compiler
+
+
+class Job(ctypes.Structure):
+    """As in native.c: addresses, strides in numbers, sizes."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("x", "weights", "bias", "scale", "shift", "residual", "out", "memory")
+        ),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("memory_size", "x_channel", "residual_channel", "out_channel")
+        ),
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                *("channels", "height", "width", "channels_out"),
+                *("start", "rows", "doubled"),
+            )
+        ),
+    )
+
+
+class Kernels:
+    """The functions of native.c; each runs in the thread that calls it, without Python's lock."""
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        self.channels_out: int = library.channels_out_at_once()
+        self.convolve, self.halve, self.measure = library.convolve, library.halve, library.measure
+        for function in (self.convolve, self.halve):
+            function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(Job)]
+        address, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+        self.measure.restype = None
+        self.measure.argtypes = [address, size, number, size, size, address, address, size]
+
+
+@cache
+def kernels() -> Kernels | None:
+    """Those for this processor, or None."""
+    if os.environ.get(VARIABLE) == "plain":
+        return None
+    try:
+        found = Kernels(built())
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found if are_right(found) else None
+
+
+def suits(channels_in: int, channels_out: int) -> bool:
+    """Whether a 3x3 convolution's weights, transformed and kept, are worth their memory."""
+    return channels_in * channels_out <= MOST_WEIGHTS
+
+
+def built() -> Path:
+    """The library, in the user's cache. Raises OSError or SubprocessError where it cannot be built."""
+    compiler = shlex.split(os.environ.get("CC", "")) or [_compiler()]
+    key = repr((SOURCE.read_bytes(), compiler, _FLAGS, _processor()))
+    path = cache_path() / f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _build(compiler, path)
+    except PermissionError:  # a home that cannot be written to: for this process alone
+        folder = Path(tempfile.mkdtemp(prefix="auravae-"))
+        try:
+            return _build(compiler, folder / path.name)
+        finally:
+            _remove_at_exit(folder)
+
+
+def _compiler() -> str:
+    found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if found is None:
+        raise FileNotFoundError("no C compiler")
+    return found
+
+
+def _processor() -> str:
+    """What the instructions that a compiler may use depend on; a home may be shared by machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        features = sorted({x for x in lines if x.startswith(("flags", "Features", "model name"))})
+    except (OSError, UnicodeDecodeError):
+        features = [platform.processor()]
+    return repr((platform.system(), platform.machine(), features))
+
+
+def _build(compiler: list[str], path: Path) -> Path:
+    """Compile beside ``path`` and move there, so that nobody loads half a library."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".native-") as folder:
+        result = Path(folder, path.name)
+        for tuned in _TUNED:
+            command = [*compiler, *_FLAGS, *tuned, "-o", str(result), str(SOURCE), "-lm"]
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_SECONDS,
+                check=False,
+            )
+            if done.returncode == 0:
+                return result.replace(path)
+        done.check_returncode()
+    raise AssertionError("unreachable")
+
+
+def _remove_at_exit(folder: Path) -> None:
+    import atexit
+
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def transform(weights: np.ndarray, channels_out: int) -> np.ndarray:
+    """3x3 kernels [O, I, 3, 3] => [ceil(O / channels_out), POINTS, I, channels_out] float32."""
+    outputs, inputs = weights.shape[:2]
+    both = np.kron(_at_points(1, _DOWN), _at_points(1 / 4, _ACROSS))
+    each = weights.reshape(outputs * inputs, 9).astype(np.float64) @ both.T
+    return in_groups(each.reshape(outputs, inputs, POINTS), channels_out)
+
+
+def _at_points(at_zero: float, factors: Mapping[float, float]) -> np.ndarray:
+    """[points, 3]: what gives a polynomial's values at 0, at the others, and at infinity."""
+    others = ([f, f * x, f * x * x] for x, f in factors.items())
+    return np.array([[at_zero, 0, 0], *others, [0, 0, 1]])
+
+
+def in_groups(weights: np.ndarray, channels_out: int) -> np.ndarray:
+    """[O, depth, points] => [ceil(O / channels_out), points, depth, channels_out] float32."""
+    outputs, depth, points = weights.shape
+    groups = -(-outputs // channels_out)
+    padded = np.zeros((groups * channels_out, depth, points), np.float32)
+    padded[:outputs] = weights
+    parted = padded.reshape(groups, channels_out, depth, points)
+    return np.ascontiguousarray(parted.transpose(0, 3, 2, 1))
+
+
+def are_right(found: Kernels) -> bool:
+    """Whether a convolution and a step down of a small map come out as they do by definition."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((3, 14, 22)).astype(np.float32)
+    weights = generator.standard_normal((5, 3, 3, 3)).astype(np.float32)
+    bias = generator.standard_normal(5).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    same = np.einsum("ihwyx,oiyx->ohw", windows, weights) + bias[:, None, None]
+    halved = np.einsum("ihwyx,oiyx->ohw", windows[:, 1::2, 1::2], weights) + bias[:, None, None]
+    flat = in_groups(weights.reshape(5, 27, 1), found.channels_out)
+    for function, ready, expected in (
+        (found.convolve, transform(weights, found.channels_out), same),
+        (found.halve, flat, halved),
+    ):
+        out, memory = np.empty(expected.shape, np.float32), np.zeros(1 << 20, np.float32)
+        job = Job(x=x.ctypes.data, weights=ready.ctypes.data, bias=bias.ctypes.data)
+        job.out, job.memory, job.memory_size = out.ctypes.data, memory.ctypes.data, memory.size
+        job.x_channel, job.out_channel = x[0].size, out[0].size
+        job.channels, job.height, job.width = x.shape
+        job.channels_out, job.rows = out.shape[:2]
+        if function(job) or not np.abs(out - expected).max() < TOLERANCE:
+            return False
+    return True
