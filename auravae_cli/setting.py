@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from auravae_cli.card import read_card
 from auravae_cli.config import Architecture, LatentSpace, ModelConfig, canonical_name
 from auravae_cli.errors import ComputeError
+from auravae_cli.model import native
 from auravae_cli.model.operations import Arithmetic
 from auravae_cli.model.plan import (
     Plan,
@@ -87,8 +88,13 @@ def find_setting(
     if chosen != "cpu":
         return _with_torch(name, digest, architecture, chosen, dtype, memory)
     number = "float32" if dtype == "auto" else dtype
-    winograd = number == "float32" and may_have_nnpack()
-    arithmetic = Arithmetic(ITEM_SIZES[number], winograd, threads())
+    is_float = number == "float32"
+    arithmetic = Arithmetic(
+        ITEM_SIZES[number],
+        winograd=is_float and may_have_nnpack(),
+        threads=threads(),
+        native=is_float and native.kernels() is not None,
+    )
     return Setting(name, digest, architecture, "cpu", number, arithmetic, affordable_bytes(memory))
 
 

@@ -1,4 +1,4 @@
-"""Which way a loaded network runs: its modules as they are, or prepared for a GPU."""
+"""Which way a loaded network runs: by torch alone, or by kernels of our own."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from functools import cache
 import torch
 from torch import nn
 
-from auravae_cli.model import fused
+from auravae_cli.model import fused, native
 from auravae_cli.model.channelslast import Runner, on_device_of, prepare
 from auravae_cli.model.graphs import Graphs
 
-VARIABLE = "AURAVAE_ENGINE"
-PLAIN, CHANNELS_LAST = "plain", "channels-last"
+PLAIN, CHANNELS_LAST, NATIVE = "plain", "channels-last", "native"
 TOLERANCE = 1e-2
 
 
 def engine_for(device: torch.device, dtype: torch.dtype) -> str:
-    """``channels-last`` on a GPU on which the Triton kernels work; else ``plain``.
+    """``channels-last`` on a GPU on which the Triton kernels work, ``native`` on a CPU in float32 for
+    which the C kernels could be built; else ``plain``.
 
     ``AURAVAE_ENGINE=plain`` in the environment says so, too.
     """
-    if device.type != "cuda" or os.environ.get(VARIABLE) == PLAIN:
+    if device.type == "cpu" and dtype == torch.float32:
+        return NATIVE if native.kernels() is not None else PLAIN
+    if device.type != "cuda" or os.environ.get(native.VARIABLE) == PLAIN:
         return PLAIN
     return CHANNELS_LAST if kernels_work(device, dtype) else PLAIN
 

@@ -411,30 +411,41 @@ int64_t convolve(const Job *job) {
     return 0;
 }
 
-/* The step down: a border of zeros on the right and the bottom, then 3x3 with stride 2; of
-   ``job->start`` and ``job->rows`` of the result. Returns what ``convolve`` does. */
-int64_t halve(const Job *job) {
-    int columns = job->width / 2, depth = 9 * job->channels;
+/* ---- convolutions by their definition ---- */
+
+/* A row of every channel and, for 3x3, of each place in the kernel, as ``multiply`` reads them. */
+static void read_places(const Job *job, const Block *block, int stride, int top, int down, int left,
+                        int across) {
+    int kernel = stride == 2 ? 3 : 1;
+    for (int k = 0; k < kernel * job->channels; k++)
+        for (int d = 0; d < down; d++) {
+            float *to = block->features + kernel * k * block->stride + d * across;
+            int row = stride * (job->start + top + d) + k % kernel;
+            if (stride == 1) {
+                read_row(to, job, k, row, left, across);
+                continue;
+            }
+            const float *from = block->scratch;
+            read_row(block->scratch, job, k / 3, row, 2 * left, 2 * across + 1);
+            for (int t = 0; t < across; t += LANES) {
+                vector a = load(from + 2 * t), b = load(from + 2 * t + LANES);
+                vector c = load(from + 2 * t + 2), e = load(from + 2 * t + 2 + LANES);
+                store(to + t, PICK(a, b, EVENS));
+                store(to + block->stride + t, PICK(a, b, ODDS));
+                store(to + 2 * block->stride + t, PICK(c, e, EVENS));
+            }
+        }
+}
+
+static int64_t direct(const Job *job, int stride) {
+    int columns = job->width / stride, depth = (stride == 2 ? 9 : 1) * job->channels;
     Block block = block_of(job, depth, 1, columns, job->rows, 1, 1, 1);
     if ((int64_t)block.size > job->memory_size) return (int64_t)block.size;
     for (int top = 0; top < job->rows; top += block.down)
         for (int left = 0; left < columns; left += block.across) {
             int down = least(block.down, job->rows - top);
             int across = least(block.across, columns - left);
-            for (int k = 0; k < 3 * job->channels; k++)
-                for (int d = 0; d < down; d++) {
-                    float *to = block.features + 3 * k * block.stride + d * across;
-                    const float *from = block.scratch;
-                    read_row(block.scratch, job, k / 3, 2 * (job->start + top + d) + k % 3, 2 * left,
-                             2 * across + 1);
-                    for (int t = 0; t < across; t += LANES) {
-                        vector a = load(from + 2 * t), b = load(from + 2 * t + LANES);
-                        vector c = load(from + 2 * t + 2), e = load(from + 2 * t + 2 + LANES);
-                        store(to + t, PICK(a, b, EVENS));
-                        store(to + block.stride + t, PICK(a, b, ODDS));
-                        store(to + 2 * block.stride + t, PICK(c, e, EVENS));
-                    }
-                }
+            read_places(job, &block, stride, top, down, left, across);
             for (int channel = 0; channel < job->channels_out; channel += CHANNELS_OUT) {
                 multiply(block.products, block.stride, job->weights + channel * depth,
                          block.features, block.stride, depth, down * across);
@@ -446,6 +457,13 @@ int64_t halve(const Job *job) {
         }
     return 0;
 }
+
+/* The step down: a border of zeros on the right and the bottom, then 3x3 with stride 2; ``start`` and
+   ``rows`` are those of the result. Returns what ``convolve`` does. */
+int64_t halve(const Job *job) { return direct(job, 2); }
+
+/* A 1x1 convolution. Returns what ``convolve`` does. */
+int64_t mix(const Job *job) { return direct(job, 1); }
 
 /* ---- statistics ---- */
 

@@ -20,13 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from auravae_cli.model.operations import POINTS
 from auravae_cli.speed import cache_path
 
 SOURCE = Path(__file__).with_suffix(".c")
 VARIABLE = "AURAVAE_ENGINE"  # `plain` in the environment: none of our own kernels
-TILE_ROWS, TILE_COLUMNS = 6, 4  # of the result
-POINTS = (TILE_ROWS + 2) * (TILE_COLUMNS + 2)
-MOST_WEIGHTS = 1 << 16  # channels in times out: transformed, they are 48 / 9 times as large
 # The points of F(6, 3) down and F(4, 3) across, with factors that make native.c's numbers simple.
 _DOWN = {1.0: -2 / 9, -1.0: -2 / 9, 2.0: 1 / 90, -2.0: 1 / 90, 0.5: 32 / 45, -0.5: 32 / 45}
 _ACROSS = {1.0: -1 / 6, -1.0: -1 / 6, 2.0: 1 / 24, -2.0: 1 / 24}
@@ -64,8 +62,9 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
         self.channels_out: int = library.channels_out_at_once()
-        self.convolve, self.halve, self.measure = library.convolve, library.halve, library.measure
-        for function in (self.convolve, self.halve):
+        self.convolve, self.halve, self.mix = library.convolve, library.halve, library.mix
+        self.measure = library.measure
+        for function in (self.convolve, self.halve, self.mix):
             function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(Job)]
         address, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         self.measure.restype = None
@@ -82,11 +81,6 @@ def kernels() -> Kernels | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found if are_right(found) else None
-
-
-def suits(channels_in: int, channels_out: int) -> bool:
-    """Whether a 3x3 convolution's weights, transformed and kept, are worth their memory."""
-    return channels_in * channels_out <= MOST_WEIGHTS
 
 
 def built() -> Path:
@@ -174,7 +168,7 @@ def in_groups(weights: np.ndarray, channels_out: int) -> np.ndarray:
 
 
 def are_right(found: Kernels) -> bool:
-    """Whether a convolution and a step down of a small map come out as they do by definition."""
+    """Whether convolutions of a small map come out as they do by definition."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((3, 14, 22)).astype(np.float32)
     weights = generator.standard_normal((5, 3, 3, 3)).astype(np.float32)
@@ -184,9 +178,12 @@ def are_right(found: Kernels) -> bool:
     same = np.einsum("ihwyx,oiyx->ohw", windows, weights) + bias[:, None, None]
     halved = np.einsum("ihwyx,oiyx->ohw", windows[:, 1::2, 1::2], weights) + bias[:, None, None]
     flat = in_groups(weights.reshape(5, 27, 1), found.channels_out)
+    mixed = np.einsum("ihw,oi->ohw", x, weights[:, :, 0, 0]) + bias[:, None, None]
+    narrow = in_groups(weights[:, :, 0, :1], found.channels_out)
     for function, ready, expected in (
         (found.convolve, transform(weights, found.channels_out), same),
         (found.halve, flat, halved),
+        (found.mix, narrow, mixed),
     ):
         out, memory = np.empty(expected.shape, np.float32), np.zeros(1 << 20, np.float32)
         job = Job(x=x.ctypes.data, weights=ready.ctypes.data, bias=bias.ctypes.data)

@@ -1,4 +1,4 @@
-"""3x3 convolutions of rows by the CPU's own kernels (see `native`), with what stands around them."""
+"""Convolutions of rows by the CPU's own kernels (see `native`), with what stands around them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from auravae_cli.model import native
 from auravae_cli.model.norms import Affine
+from auravae_cli.model.operations import POINTS, native_suits
 from auravae_cli.model.rows import Activated, Rows
 
 _here = threading.local()
@@ -41,6 +42,10 @@ class Convolution:
         needed = 2 * start, 2 * (start + out.shape[2]) + 1
         self._run(self.kernels.halve, out, source, needed, start)
 
+    def mixed(self, out: Tensor, source: Rows, start: int) -> None:
+        """Rows of a 1x1 convolution."""
+        self._run(self.kernels.mix, out, source, (start, start + out.shape[2]), start)
+
     def _run(
         self,
         function: Callable[[native.Job], int],
@@ -53,7 +58,7 @@ class Convolution:
     ) -> None:
         affine: Affine | None = None
         if isinstance(source, Activated):
-            source, affine = source.source, source.affine
+            affine, source = source.affine, source.source
         first, last = max(0, needed[0]), min(source.shape[2], needed[1])
         x, place = _in_rows(source.rows(first, last)), _in_rows(out)
         residual = None if residual is None else _in_rows(residual)
@@ -85,21 +90,17 @@ class Convolution:
             out.copy_(place)
 
 
-def convolution(conv: nn.Conv2d, result: Rows, bias: Tensor | None = None) -> Convolution | None:
-    """What computes ``result`` with ``conv``; None where no kernel does.
-
-    ``bias`` stands in for the convolution's own.
-    """
-    bias = conv.bias if bias is None else bias
+def convolution(conv: nn.Conv2d, result: Rows) -> Convolution | None:
+    """What computes ``result`` with ``conv``; None where no kernel does."""
     if (
         (result.dtype, result.device.type) != (torch.float32, "cpu")
-        or bias is None
+        or conv.bias is None
         or torch.is_grad_enabled()
-        or not native.suits(conv.in_channels, conv.out_channels)
+        or not native_suits(conv.in_channels, conv.out_channels, _points(conv))
     ):
         return None
     kernels = native.kernels()
-    return None if kernels is None else Convolution(kernels, _weights(conv, kernels), bias)
+    return None if kernels is None else Convolution(kernels, _weights(conv, kernels), conv.bias)
 
 
 def _weights(conv: nn.Conv2d, kernels: native.Kernels) -> Tensor:
@@ -110,12 +111,18 @@ def _weights(conv: nn.Conv2d, kernels: native.Kernels) -> Tensor:
     known = _ready.get(conv)
     if known is None or known[0] != state:
         array = given.detach().numpy()
-        if conv.stride == (1, 1):
+        if _points(conv) == POINTS:
             made = native.transform(array, kernels.channels_out)
         else:
             made = native.in_groups(array.reshape(len(array), -1, 1), kernels.channels_out)
         known = _ready[conv] = state, torch.from_numpy(made)
     return known[1]
+
+
+def _points(conv: nn.Conv2d) -> int:
+    """How many numbers stand for a kernel: as they are, but for 3x3 of stride 1."""
+    size = conv.kernel_size[0] * conv.kernel_size[1]
+    return POINTS if size == 9 and conv.stride == (1, 1) else size
 
 
 def _in_rows(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from auravae_cli.memory import return_what_is_freed
 from auravae_cli.model import channelslast
 from auravae_cli.model.autoencoder import Decoder, Encoder
 from auravae_cli.model.buffers import Buffers
-from auravae_cli.model.engine import CHANNELS_LAST, PLAIN, engine_for, runners
+from auravae_cli.model.engine import CHANNELS_LAST, NATIVE, PLAIN, engine_for, runners
 from auravae_cli.model.operations import Arithmetic
 from auravae_cli.model.plan import (
     ADVICE,
@@ -61,6 +61,8 @@ class Network:
         self._buffers = Buffers()
         self.runners = runners or {}
         self.engine = CHANNELS_LAST if self.runners else PLAIN
+        if device.type == "cpu" and not self.runners:
+            self.engine = engine_for(device, dtype)
         if memory is not None:
             return_what_is_freed()
 
@@ -180,7 +182,10 @@ def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arit
     if device.type != "cpu":
         return Arithmetic(dtype.itemsize, winograd=False, is_plain=True)
     return Arithmetic(
-        dtype.itemsize, dtype == torch.float32 and has_nnpack(), torch.get_num_threads()
+        dtype.itemsize,
+        winograd=dtype == torch.float32 and has_nnpack(),
+        threads=torch.get_num_threads(),
+        native=engine == NATIVE,
     )
 
 

@@ -20,6 +20,12 @@ LEAST_SIDE = 8  # height and width, for which Winograd's transforms cost less th
 TILE_NUMBERS = 64  # what NNPACK makes of a tile, for every channel in and out, and of each kernel
 KERNEL_CHANNELS = 140  # in, at once, whose kernels NNPACK holds transformed
 
+# Our own kernels, native.c: the columns of a tile, the numbers that it is made into, the bytes of a
+# layer's weights, made ready, above which others compute it, and two sizes that stand there, too.
+TILE_COLUMNS, POINTS = 4, 8 * 6
+NATIVE_WEIGHTS = 12 << 20
+NATIVE_FEATURES, NATIVE_CHANNELS_OUT = 786432, 8
+
 CONV, BLOCK, ATTENTION, DOWN, UP, OUT = "conv", "block", "attention", "down", "up", "out"
 
 
@@ -39,8 +45,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How a device computes: the bytes of a number, whether by Winograd's method, in how many threads.
+    """How a device computes: the bytes of a number, by which methods, in how many threads.
 
+    ``native``: by our own kernels where those suit; ``winograd``: elsewhere by NNPACK where it does.
     ``is_plain`` says that layers run on the whole picture where that fits, as on GPUs;
     ``live_features`` how many maps of the first width are in memory at once then, where that is known.
     """
@@ -50,6 +57,11 @@ class Arithmetic:
     threads: int = 1
     is_plain: bool = False
     live_features: int | None = None
+    native: bool = False
+
+    def is_native(self, channels_in: int, channels_out: int, points: int = POINTS) -> bool:
+        """Whether one of our own kernels computes a convolution; ``points`` as in `native_suits`."""
+        return self.native and native_suits(channels_in, channels_out, points)
 
     def is_winograd(self, channels_in: int, height: int, width: int) -> bool:
         """Whether NNPACK computes a 3x3 convolution of so many rows and columns, as `winograd` has it."""
@@ -94,6 +106,34 @@ def layers(architecture: Architecture, part: str) -> Iterator[Layer]:
 def _blocks(before: int, width: int, number: int, scale: int) -> Iterator[Layer]:
     for channels in (before, *[width] * (number - 1)):
         yield Layer(BLOCK, channels, width, scale)
+
+
+def native_suits(channels_in: int, channels_out: int, points: int = POINTS) -> bool:
+    """Whether a convolution's weights, kept a second time in our order, are worth their memory.
+
+    ``points`` is how many numbers stand for a kernel: 9 in the step down, 1 in a shortcut.
+    """
+    return 4 * points * channels_in * channels_out <= NATIVE_WEIGHTS
+
+
+def native_workspace(channels_in: int, rows: int, columns: int, points: int = POINTS) -> int:
+    """The bytes that a thread keeps to compute so many rows and columns, as ``block_of`` has them."""
+    is_winograd = points == POINTS
+    high, wide = (TILE_ROWS, TILE_COLUMNS) if is_winograd else (1, 1)
+    depth = channels_in if is_winograd else points * channels_in
+    times, scratch_rows = (POINTS, 2 * (TILE_ROWS + 2)) if is_winograd else (1, 1)
+    sizes = []
+    for lanes in (4, 8, 16):  # of a processor's vectors
+        group = 2 * lanes
+        most = NATIVE_FEATURES // (4 * times * depth) // group * group
+        most = max(group, min(8 * group, most))
+        across = min(most, -(-columns // wide))
+        length = -(-across // lanes) * lanes
+        tiles = across * (min(-(-rows // high), most // across) - 1) + length
+        tiles = -(-tiles // group) * group
+        scratch = scratch_rows * (4 * length + group) + group
+        sizes.append(4 * (times * (depth + NATIVE_CHANNELS_OUT) * tiles + scratch))
+    return max(sizes)
 
 
 def conv_flops(kernel: int, channels_in: int, channels_out: int, pixels: int) -> int:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from auravae_cli.model.operations import Arithmetic, conv_flops
+from auravae_cli.model.operations import POINTS, Arithmetic, conv_flops, native_workspace
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of some rows: the most bytes beside them while they are made, NNPACK's for good, operations."""
+    """Of some rows: the most bytes beside them while they are made, a thread's for good, operations."""
 
     peak: int = 0
     workspace: int = 0
@@ -65,6 +65,22 @@ class Node:
         """To have ``rows`` rows: what they take, and the cost beside."""
         return self.of_rows(rows), self.fill(rows, is_shared)
 
+    @property
+    def is_native(self) -> bool:
+        """Whether one of our own kernels makes it from its source's rows, and writes it where it goes."""
+        return False
+
+    def by_kernel(
+        self, source: Node, given: int, rows: int, is_shared: bool, points: int = POINTS
+    ) -> Cost:
+        """A 3x3 convolution by a kernel, to which norm and SiLU belong, from ``given`` rows."""
+        if isinstance(source, ActivatedNode):
+            (source,) = source.sources
+        taken, made = source.rows(given, is_shared)
+        flops = conv_flops(3, source.channels, self.channels, self.batch * rows * self.width)
+        workspace = native_workspace(source.channels, rows, self.width, points)
+        return _after(made, Cost(0, workspace, flops), taken)
+
     def convolve(self, channels_in: int, rows: int, is_shared: bool) -> Cost:
         """A 3x3 convolution of rows at hand, its result of ``rows`` rows included."""
         arithmetic, output = self.arithmetic, self.of_rows(rows)
@@ -109,8 +125,14 @@ class ConvolvedNode(Node):
         shape = (batch, channels, height, width)
         super().__init__(source.arithmetic, shape, (source,), source.halo + 1, source.row_nbytes)
 
+    @property
+    def is_native(self) -> bool:
+        return self.arithmetic.is_native(self.sources[0].channels, self.channels)
+
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources
+        if self.is_native:
+            return self.by_kernel(source, rows + 2, rows, is_shared)
         window, made = source.of_rows(rows + 2), source.fill(rows + 2, is_shared)
         own = self.convolve(source.channels, rows, is_shared)
         return _after(made, own, window)
@@ -140,11 +162,19 @@ class ResidualNode(Node):
         row_nbytes = max(hidden.row_nbytes, source.row_nbytes)
         super().__init__(hidden.arithmetic, hidden.shape, (source, hidden), halo, row_nbytes)
 
+    @property
+    def is_native(self) -> bool:
+        before = self.sources[0].channels
+        has_shortcut = before != self.channels
+        return self.arithmetic.is_native(self.channels, self.channels) and (
+            not has_shortcut or self.arithmetic.is_native(before, self.channels, points=1)
+        )
+
     def compute(self, rows: int, is_shared: bool) -> Cost:
         source, hidden = self.sources
-        window = self.of_rows(rows + 2)
+        window = 0 if self.is_native else self.of_rows(rows + 2)
         if isinstance(hidden, KeptNode):
-            active = ActivatedNode(hidden).fill(rows + 2, is_shared)
+            active = Cost() if self.is_native else ActivatedNode(hidden).fill(rows + 2, is_shared)
             taken, made = source.rows(rows, is_shared)
             held = window + taken
             before = Cost(max(active.peak + window, held + made.peak), made.workspace, made.flops)
@@ -152,13 +182,21 @@ class ResidualNode(Node):
             slab, made = source.rows(rows + 4, is_shared)
             at_hand = KeptNode(source.arithmetic, source.shape)
             first = ConvolvedNode(ActivatedNode(at_hand), self.channels)
-            half = ActivatedNode(first).fill(rows + 2, is_shared)
+            if self.is_native:
+                window, half = first.rows(rows + 2, is_shared)
+            else:
+                half = ActivatedNode(first).fill(rows + 2, is_shared)
             held = slab + window
             before = _after(made, half, held)
-        own = self.convolve(self.channels, rows, is_shared)
+        if self.is_native:
+            at_hand = KeptNode(self.arithmetic, self.shape)
+            own = self.by_kernel(at_hand, rows + 2, rows, is_shared)
+        else:
+            own = self.convolve(self.channels, rows, is_shared)
         extra, flops = 0, 0
         if source.channels != self.channels:
-            extra = self.of_rows(rows, source.channels)  # a copy of the input's rows, side by side
+            if not self.is_native:  # the result, and a copy of the input's rows, side by side
+                extra = self.of_rows(rows) + self.of_rows(rows, source.channels)
             pixels = self.batch * rows * self.width
             flops = conv_flops(1, source.channels, self.channels, pixels)
         own = Cost(own.peak + extra, own.workspace, own.flops + flops)
@@ -178,9 +216,15 @@ class HalvedNode(Node):
         halo, row_nbytes = source.halo / 2 + 1, 2 * source.row_nbytes
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
 
+    @property
+    def is_native(self) -> bool:
+        return self.arithmetic.is_native(self.channels, self.channels, points=9)
+
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources
         more = 2 * rows + 1
+        if self.is_native:
+            return self.by_kernel(source, more, rows, is_shared, points=9)
         made = source.fill(more, is_shared)
         window = source.of_rows(more) * (source.width + 1) // source.width
         pixels = self.batch * more * source.width
@@ -198,9 +242,15 @@ class DoubledNode(Node):
         halo, row_nbytes = 2 * source.halo + 2, source.row_nbytes // 2
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
 
+    @property
+    def is_native(self) -> bool:
+        return self.arithmetic.is_native(self.channels, self.channels)
+
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources
         fewer = rows // 2 + 2
+        if self.is_native:
+            return self.by_kernel(source, fewer, rows, is_shared)
         window, made = source.of_rows(fewer), source.fill(fewer, is_shared)
         # The doubled rows, and a copy of those that are needed.
         doubled = self.of_rows(2 * fewer) + self.of_rows(rows + 2)

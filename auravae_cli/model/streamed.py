@@ -171,7 +171,8 @@ class Streamer:
 
     def _live(self) -> int:
         """The bytes of what is kept."""
-        return sum(kept.values.untyped_storage().nbytes() for kept in self._kept)
+        storages = (kept.values.untyped_storage() for kept in self._kept)
+        return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
 
     def _remember(self, kept: Kept) -> Kept:
         self._kept.add(kept)

@@ -84,7 +84,7 @@ class Planner:
 
     ``choices`` says of every map that may be kept whether it is; without them it is where all that
     is kept then takes no more than ``room`` bytes. Strips take what of ``budget`` is left beside,
-    and NNPACK at most ``workspace_limit``, since it gives back nothing.
+    and kernels at most ``workspace_limit``, since they give back nothing.
     """
 
     arithmetic: Arithmetic
@@ -200,11 +200,12 @@ class Planner:
     def _under_way(
         self, x: Node, rows: int, threads: int, is_measured: bool, is_taken: bool
     ) -> tuple[int, int]:
-        """The bytes of strips that are computed at a time, and NNPACK's in all threads."""
+        """The bytes of strips that are computed at a time, and the kernels' in all threads."""
         cost = x.fill(rows, threads == 1 or rows >= x.height)
         taken = 0 if isinstance(x, KeptNode) or not is_taken else x.of_rows(rows)
-        # A strip in float32, and its difference from the means.
-        measured = 2 * 4 * x.of_rows(rows) // self.arithmetic.itemsize if is_measured else 0
+        measured = 0
+        if is_measured and not self.arithmetic.native:  # a strip in float32, and its differences
+            measured = 2 * 4 * x.of_rows(rows) // self.arithmetic.itemsize
         at_a_time = min(threads, -(-x.height // rows))
         workspace = self.arithmetic.threads * cost.workspace
         return at_a_time * (taken + max(cost.peak, measured)), workspace
@@ -222,7 +223,7 @@ class Planner:
 
         if not fits(BLOCK_ROWS, threads):
             threads = 1
-        pays = PAYING_ROWS * x.channels // x.width
+        pays = 0 if x.is_native else PAYING_ROWS * x.channels // x.width
         useful = max(BLOCK_ROWS, STRIPS_ROOM // (threads * LIVE_STRIPS * x.row_nbytes))
         if x.height < threads * pays and x.height <= useful and fits(x.height, 1):
             return Pass(1, 1), x.height  # so that the convolutions share their channels out

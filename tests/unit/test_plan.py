@@ -34,8 +34,10 @@ def plan(part: str, size: tuple[int, int, int], budget: int | None, **how: int |
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_less_memory_costs_operations_and_is_kept_to(part: str) -> None:
-    plans = [plan(part, (1, 512, 512), budget) for budget in (None, 250 * MEBI, 120 * MEBI)]
+@pytest.mark.parametrize("native", [False, True])
+def test_less_memory_costs_operations_and_is_kept_to(part: str, native: bool) -> None:
+    budgets = (None, 250 * MEBI, 120 * MEBI)
+    plans = [plan(part, (1, 512, 512), budget, native=native) for budget in budgets]
     assert plans[0].tiles == 1 and plans[1].memory <= 250 * MEBI
     assert plans[2].memory <= 120 * MEBI and plans[2].tiles > 1
     assert plans[0].flops < plans[2].flops and plans[1].flops <= plans[2].flops
@@ -43,8 +45,9 @@ def test_less_memory_costs_operations_and_is_kept_to(part: str) -> None:
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
 @pytest.mark.parametrize("threads", [1, 4])
-def test_what_does_not_fit_says_what_would(part: str, threads: int) -> None:
-    size, arithmetic = (1, 64, 96), Arithmetic(threads=threads)
+@pytest.mark.parametrize("native", [False, True])
+def test_what_does_not_fit_says_what_would(part: str, threads: int, native: bool) -> None:
+    size, arithmetic = (1, 64, 96), Arithmetic(threads=threads, native=native)
     found = plan_run(SMALL, part, size, arithmetic, 1 * MEBI)
     assert isinstance(found, Unaffordable)
     assert isinstance(plan_run(SMALL, part, size, arithmetic, 2 * found.least), Plan)
