@@ -5,7 +5,8 @@
 The contenders: the reference's modules as they stand; the same in channels-last; both through
 torch.compile; diffusers' AutoencoderKL with our widths, whose attention has other heads and whose
 function is another one, so that it has no parity; and ours. They take turns, so that a noisy machine
-disturbs all alike: read the ratios. ``first`` is the first call, which compiles where it must.
+disturbs all alike: read the ratios. In each turn a contender runs twice, and the second time counts.
+``first`` is the first call, which compiles where it must.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ MODELS = {  # name: ch, ch_mult
     "small": (32, (3, 2, 4, 8)),
     "ch32": (32, (1, 2, 4, 4)),
 }
-RESTING_SECONDS = 0.05  # between two: torch's threads go on spinning for a while
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def compare(
         times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(repeats):
             for name, run in runs.items():
-                time.sleep(RESTING_SECONDS)
+                run()  # what came before is over: threads that spin, caches, idle cores
                 start = time.perf_counter()
                 run()
                 times[name].append(time.perf_counter() - start)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 
@@ -41,19 +42,33 @@ def num_threads(device: torch.device) -> int:
 
 
 def run_all(tasks: Iterable[Callable[[], None]], threads: int) -> None:
-    """Run all tasks, in inference mode, up to ``threads`` at a time. Raises what the first raises."""
-    tasks = list(tasks)
-    if threads == 1 or len(tasks) == 1:
-        for task in tasks:
-            task()
-        return
-    futures = [_pool(threads).submit(_infer, task) for task in tasks]
+    """Run all tasks, in inference mode, up to ``threads`` at a time. Raises what one of them raises.
+
+    The caller is one of the threads: waking another one takes as long as a small strip.
+    """
+    waiting = deque(tasks)
+
+    def work() -> None:
+        while waiting:
+            try:
+                task = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                task()
+            except BaseException:
+                waiting.clear()
+                raise
+
+    number = min(threads, len(waiting)) - 1
+    helpers = [_pool(threads - 1).submit(_infer, work) for _ in range(number)]
     try:
-        for future in futures:
-            future.result()
+        work()
     finally:
-        for future in futures:
-            future.cancel()
+        started = [helper for helper in helpers if not helper.cancel()]
+        wait(started)
+    for helper in started:
+        helper.result()
 
 
 def _infer(task: Callable[[], None]) -> None:
