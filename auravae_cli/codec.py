@@ -52,7 +52,8 @@ class Codec:
 
     ``device`` is where it runs, in ``compute_dtype``; ``batch_size`` how many pictures of one size it runs best at once
     (one on a CPU, where larger batches gain nothing and would change the last bits). ``engine`` is
-    ``channels-last`` where the network runs prepared for a GPU, ``plain`` where its layers run as they are.
+    ``channels-last`` where the network runs prepared for a GPU, ``native`` where it runs by kernels in C on
+    a CPU, ``plain`` where all is left to torch.
     """
 
     space: Space

@@ -138,7 +138,12 @@ def _open_engine(request: StoreRequest) -> LocalEngine | RayEngine:
 
         model = _absolute(request.model, request) if Path(request.model).exists() else request.model
         return RayEngine(
-            model, request.device, request.compute_dtype, request.symmetrize, request.address
+            model,
+            request.device,
+            request.compute_dtype,
+            request.memory,
+            request.symmetrize,
+            request.address,
         )
     codec = load_codec(
         request.model,

@@ -171,40 +171,48 @@ class ResidualNode(Node):
         )
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
+        held, before = self._at_hand(rows, is_shared)
+        if self.is_native:
+            at_hand = KeptNode(self.arithmetic, self.shape)
+            own = self.by_kernel(at_hand, rows + 2, rows, is_shared)
+        else:
+            own = self.convolve(self.channels, rows, is_shared)
+        extra, flops = self._shortcut(rows)
+        return Cost(
+            max(before.peak, held + own.peak + extra),
+            max(before.workspace, own.workspace),
+            before.flops + own.flops + flops,
+        )
+
+    def _at_hand(self, rows: int, is_shared: bool) -> tuple[int, Cost]:
+        """What the second convolution and the sum read: its bytes, and what it takes to have it."""
         source, hidden = self.sources
         window = 0 if self.is_native else self.of_rows(rows + 2)
         if isinstance(hidden, KeptNode):
             active = Cost() if self.is_native else ActivatedNode(hidden).fill(rows + 2, is_shared)
             taken, made = source.rows(rows, is_shared)
             held = window + taken
-            before = Cost(max(active.peak + window, held + made.peak), made.workspace, made.flops)
-        else:
-            slab, made = source.rows(rows + 4, is_shared)
-            at_hand = KeptNode(source.arithmetic, source.shape)
-            first = ConvolvedNode(ActivatedNode(at_hand), self.channels)
-            if self.is_native:
-                window, half = first.rows(rows + 2, is_shared)
-            else:
-                half = ActivatedNode(first).fill(rows + 2, is_shared)
-            held = slab + window
-            before = _after(made, half, held)
+            peak = max(active.peak + window, held + made.peak)
+            return held, Cost(peak, made.workspace, made.flops)
+        slab, made = source.rows(rows + 4, is_shared)
+        at_hand = KeptNode(source.arithmetic, source.shape)
+        first = ConvolvedNode(ActivatedNode(at_hand), self.channels)
         if self.is_native:
-            at_hand = KeptNode(self.arithmetic, self.shape)
-            own = self.by_kernel(at_hand, rows + 2, rows, is_shared)
+            window, half = first.rows(rows + 2, is_shared)
         else:
-            own = self.convolve(self.channels, rows, is_shared)
-        extra, flops = 0, 0
-        if source.channels != self.channels:
-            if not self.is_native:  # the result, and a copy of the input's rows, side by side
-                extra = self.of_rows(rows) + self.of_rows(rows, source.channels)
-            pixels = self.batch * rows * self.width
-            flops = conv_flops(1, source.channels, self.channels, pixels)
-        own = Cost(own.peak + extra, own.workspace, own.flops + flops)
-        return Cost(
-            max(before.peak, held + own.peak),
-            max(before.workspace, own.workspace),
-            before.flops + own.flops,
-        )
+            half = ActivatedNode(first).fill(rows + 2, is_shared)
+        return slab + window, _after(made, half, slab + window)
+
+    def _shortcut(self, rows: int) -> tuple[int, int]:
+        """The bytes and the operations of the 1x1 convolution, where there is one."""
+        source = self.sources[0]
+        if source.channels == self.channels:
+            return 0, 0
+        flops = conv_flops(1, source.channels, self.channels, self.batch * rows * self.width)
+        if self.is_native:
+            return 0, flops
+        # The result, and a copy of the input's rows, side by side.
+        return self.of_rows(rows) + self.of_rows(rows, source.channels), flops
 
 
 class HalvedNode(Node):

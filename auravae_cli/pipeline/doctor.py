@@ -154,6 +154,12 @@ def _device(codec: Codec) -> Check:
     if codec.device == "cpu" and threads < (cores or 1):
         advice = "unset OMP_NUM_THREADS, or set it to the number of cores"
         return Check("device", WARNING, found, advice, facts)
+    slow = (codec.device, codec.compute_dtype, codec.engine) == ("cpu", "float32", "plain")
+    if slow and "AURAVAE_ENGINE" not in os.environ:
+        advice = (
+            "install a C compiler (cc): with kernels of its own this CPU is about twice as fast"
+        )
+        return Check("device", WARNING, found, advice, facts)
     return Check("device", OK, found, facts=facts)
 
 

@@ -38,15 +38,22 @@ _OBJECT_STORE_BYTES = 128 << 20  # of a cluster of our own; arguments are all th
 class ShardWorker:
     """What runs on the cluster: a model, and the shards that come to it."""
 
-    def __init__(self, model: str, device: str, dtype: str, symmetrize: bool) -> None:
-        self._arguments = model, device, dtype, symmetrize
+    def __init__(
+        self, model: str, device: str, dtype: str, memory: int | None, symmetrize: bool
+    ) -> None:
+        self._arguments = model, device, dtype, memory, symmetrize
 
     @cached_property
     def _codec(self) -> Codec:
         # Not in the constructor, whose errors reach the driver as text alone.
-        model, device, dtype, symmetrize = self._arguments
+        model, device, dtype, memory, symmetrize = self._arguments
         return load_codec(
-            model, parts=("encoder",), device=device, dtype=dtype, symmetrize=symmetrize
+            model,
+            parts=("encoder",),
+            device=device,
+            dtype=dtype,
+            memory=memory,
+            symmetrize=symmetrize,
         )
 
     def facts(self) -> tuple[Space, str]:
@@ -85,14 +92,21 @@ class _Attempt:
 class RayEngine:
     """Encodes shards on a Ray cluster: one at ``address``, else one started on this machine.
 
-    There is one worker for each GPU, or for each CPU where there is none. Closing it lets go.
+    There is one worker for each GPU, or for each CPU where there is none; features may take ``memory``
+    bytes in each. Closing it lets go.
 
     Raises:
         DeviceError: Ray is not installed, or the cluster cannot be reached. ModelError.
     """
 
     def __init__(
-        self, model: str, device: str, dtype: str, symmetrize: bool, address: str | None
+        self,
+        model: str,
+        device: str,
+        dtype: str,
+        memory: int | None,
+        symmetrize: bool,
+        address: str | None,
     ) -> None:
         find_weights(model)  # says what is wrong before a cluster is started
         self._ray = _connect(address)
@@ -105,7 +119,7 @@ class RayEngine:
         self._spare = int(address is not None)
         # Which GPU is Ray's choice, and the only one that its worker sees.
         device = "cuda" if device.startswith("cuda") else device
-        self._arguments = model, device, dtype, symmetrize
+        self._arguments = model, device, dtype, memory, symmetrize
         # A worker that died is not restarted but replaced: where there is room, and as seen here.
         self._actor = self._ray.remote(ShardWorker).options(
             num_cpus=1, num_gpus=int(on_gpus), max_restarts=0, max_task_retries=0

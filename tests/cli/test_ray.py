@@ -158,6 +158,20 @@ def test_errors_of_workers_are_told_as_themselves(auravae, data, address):
     assert not (data / "none").exists()
 
 
+def test_workers_keep_to_the_memory_asked_for(auravae, data, address):
+    command = ("encode", "pictures/000.png", "-m", "small", "--memory", "1M", "--layout", "shards")
+    result = auravae(
+        data, *command, "-o", "little", "--engine", "ray", "--address", address, "--json"
+    )
+    assert result.returncode == 1
+    assert "and 1 MiB may be used" in result.stdout + result.stderr + ledger(data / "little")
+
+
+def ledger(store: Path) -> str:
+    """What is written down of pictures that failed."""
+    return "".join(path.read_text() for path in store.glob("*.failures.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
