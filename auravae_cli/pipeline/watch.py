@@ -55,7 +55,7 @@ class Watcher:
 
     def _states(self) -> list[tuple[Source, State]] | None:
         """Every picture and its state; None where a folder cannot be read, perhaps for a moment."""
-        if not all(os.path.isdir(folder) for folder in self.folders):  # noqa: PTH112 - never raises
+        if not self._are_there():
             return None
         try:
             sources = collect(self.folders, self.suffixes, self.result_tags)
@@ -69,7 +69,11 @@ class Watcher:
             except OSError:
                 continue
             states.append((source, (found.st_size, found.st_mtime_ns, found.st_ino)))
-        return states
+        # One that went away meanwhile would look empty, and its files new when it comes back.
+        return states if self._are_there() else None
+
+    def _are_there(self) -> bool:
+        return all(os.path.isdir(folder) for folder in self.folders)  # noqa: PTH112 - never raises
 
 
 def watch(

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from auravae_cli.errors import InputImageError
+from auravae_cli.pipeline import watch as watch_module
 from auravae_cli.pipeline.batches import done, failure
+from auravae_cli.pipeline.inputs import collect
 from auravae_cli.pipeline.outputs import Job
 from auravae_cli.pipeline.watch import SETTLED, Watcher, watch
 
@@ -42,6 +44,25 @@ def test_a_new_file_is_complete_at_the_second_look_that_finds_it_unchanged(folde
     write(folder / "a.png", b"12")
     assert watcher.look() == []
     assert names(watcher.look()) == ["a.png"]
+    assert watcher.look() == []
+
+
+def test_a_folder_that_goes_away_while_it_is_read_brings_nothing_twice(tmp_path, monkeypatch):
+    folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    folder.mkdir()
+    watcher = Watcher([str(folder)], frozenset([".png"]), frozenset())
+    write(folder / "a.png", b"1", age=SETTLED + 5)
+    assert names(watcher.look()) == ["a.png"]
+
+    def slow(*arguments):
+        found = collect(*arguments)
+        folder.rename(elsewhere)
+        return found
+
+    monkeypatch.setattr(watch_module, "collect", slow)
+    assert watcher.look() == []
+    monkeypatch.undo()
+    elsewhere.rename(folder)
     assert watcher.look() == []
 
 
