@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cache
 
@@ -25,7 +24,7 @@ def engine_for(device: torch.device, dtype: torch.dtype) -> str:
     """
     if device.type == "cpu" and dtype == torch.float32:
         return NATIVE if native.kernels() is not None else PLAIN
-    if device.type != "cuda" or os.environ.get(native.VARIABLE) == PLAIN:
+    if device.type != "cuda" or native.are_turned_off():
         return PLAIN
     return CHANNELS_LAST if kernels_work(device, dtype) else PLAIN
 

@@ -118,8 +118,7 @@ typedef struct {
     int64_t memory_size;        /* in numbers */
     int64_t x_channel, residual_channel, out_channel; /* from one channel to the next */
     int32_t channels, height, width, channels_out;
-    int32_t start, rows; /* the first row of the result, and how many; x begins with the map's row 0,
-                            or with one so far from it, as start says */
+    int32_t start, rows; /* the first row of the result, counted from where x begins, and how many */
     int32_t doubled;     /* whether every pixel of x stands for four */
 } Job;
 
@@ -277,7 +276,7 @@ multiply_vectors(float *to, size_t to_stride, const float *weights, const float 
 static void multiply(float *to, size_t to_stride, const float *weights, const float *features,
                      size_t stride, int depth, int tiles) {
     int t = 0;
-    for (; t + LANES < tiles; t += VECTORS * LANES)
+    for (; t + LANES < tiles; t += GROUP)
         multiply_vectors(to + t, to_stride, weights, features + t, stride, depth, VECTORS);
     if (t < tiles) multiply_vectors(to + t, to_stride, weights, features + t, stride, depth, 1);
 }

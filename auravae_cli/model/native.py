@@ -6,6 +6,7 @@ compiler, or what it builds is wrong, there are no kernels, and others do the wo
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import os
@@ -24,7 +25,7 @@ from auravae_cli.model.operations import POINTS
 from auravae_cli.speed import cache_path
 
 SOURCE = Path(__file__).with_suffix(".c")
-VARIABLE = "AURAVAE_ENGINE"  # `plain` in the environment: none of our own kernels
+VARIABLE = "AURAVAE_ENGINE"
 # The points of F(6, 3) down and F(4, 3) across, with factors that make native.c's numbers simple.
 _DOWN = {1.0: -2 / 9, -1.0: -2 / 9, 2.0: 1 / 90, -2.0: 1 / 90, 0.5: 32 / 45, -0.5: 32 / 45}
 _ACROSS = {1.0: -1 / 6, -1.0: -1 / 6, 2.0: 1 / 24, -2.0: 1 / 24}
@@ -37,22 +38,14 @@ _SECONDS = 60  # for the compiler
 class Job(ctypes.Structure):
     """As in native.c: addresses, strides in numbers, sizes."""
 
-    _fields_ = (
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("x", "weights", "bias", "scale", "shift", "residual", "out", "memory")
-        ),
-        *(
-            (name, ctypes.c_int64)
-            for name in ("memory_size", "x_channel", "residual_channel", "out_channel")
-        ),
-        *(
-            (name, ctypes.c_int32)
-            for name in (
-                *("channels", "height", "width", "channels_out"),
-                *("start", "rows", "doubled"),
-            )
-        ),
+    _fields_ = tuple(
+        (name, kind)
+        for kind, names in (
+            (ctypes.c_void_p, "x weights bias scale shift residual out memory"),
+            (ctypes.c_int64, "memory_size x_channel residual_channel out_channel"),
+            (ctypes.c_int32, "channels height width channels_out start rows doubled"),
+        )
+        for name in names.split()
     )
 
 
@@ -71,10 +64,15 @@ class Kernels:
         self.measure.argtypes = [address, size, number, size, size, address, address, size]
 
 
+def are_turned_off() -> bool:
+    """Whether the environment wants none of our own kernels, here or on a GPU."""
+    return os.environ.get(VARIABLE) == "plain"
+
+
 @cache
 def kernels() -> Kernels | None:
     """Those for this processor, or None."""
-    if os.environ.get(VARIABLE) == "plain":
+    if are_turned_off():
         return None
     try:
         found = Kernels(built())
@@ -94,11 +92,9 @@ def built() -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         return _build(compiler, path)
     except PermissionError:  # a home that cannot be written to: for this process alone
-        folder = Path(tempfile.mkdtemp(prefix="auravae-"))
-        try:
-            return _build(compiler, folder / path.name)
-        finally:
-            _remove_at_exit(folder)
+        folder = tempfile.mkdtemp(prefix="auravae-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return _build(compiler, Path(folder, path.name))
 
 
 def _compiler() -> str:
@@ -133,14 +129,7 @@ def _build(compiler: list[str], path: Path) -> Path:
             )
             if done.returncode == 0:
                 return result.replace(path)
-        done.check_returncode()
-    raise AssertionError("unreachable")
-
-
-def _remove_at_exit(folder: Path) -> None:
-    import atexit
-
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    raise subprocess.CalledProcessError(done.returncode, command, stderr=done.stderr)
 
 
 def transform(weights: np.ndarray, channels_out: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from auravae_cli.model import native
-from auravae_cli.model.norms import Affine
+from auravae_cli.model.norms import Affine, lies_in_rows
 from auravae_cli.model.operations import POINTS, native_suits
 from auravae_cli.model.rows import Activated, Rows
 
@@ -126,8 +126,7 @@ def _points(conv: nn.Conv2d) -> int:
 
 
 def _in_rows(x: Tensor) -> Tensor:
-    """``x``, or a copy, with the rows of every channel one after the other."""
-    return x if x.stride(3) == 1 and x.stride(2) == x.shape[3] else x.contiguous()
+    return x if lies_in_rows(x) else x.contiguous()
 
 
 def _call(function: Callable[[native.Job], int], job: native.Job) -> None:

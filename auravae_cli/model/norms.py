@@ -34,7 +34,8 @@ class Blocks:
     def add(self, x: Tensor, start: int) -> None:
         """Rows [B, C, n, W] from ``start`` on: whole blocks, but for the last of the map."""
         first = start // BLOCK_ROWS
-        kernels = native.kernels() if _in_reach(x) else None
+        is_float = (x.dtype, x.device.type) == (torch.float32, "cpu")
+        kernels = native.kernels() if is_float and lies_in_rows(x) else None
         if kernels is not None:
             width, places = x.shape[3], (self._means[:, :, first:], self._spreads[:, :, first:])
             for each, *found in zip(x, *places, strict=True):
@@ -68,10 +69,9 @@ class Blocks:
         return Statistics(mean, within + between)
 
 
-def _in_reach(x: Tensor) -> bool:
-    """Whether our own kernels read such rows."""
-    in_rows = x.stride(3) == 1 and x.stride(2) == x.shape[3]
-    return x.dtype == torch.float32 and x.device.type == "cpu" and in_rows
+def lies_in_rows(x: Tensor) -> bool:
+    """Whether the rows of every channel lie one after the other, as our own kernels need them."""
+    return x.stride(3) == 1 and x.stride(2) == x.shape[3]
 
 
 class Affine:

@@ -23,8 +23,11 @@ class Node:
     """A feature map [B, C, H, W] that is computed row by row.
 
     ``halo`` is how many rows more on each side it is computed from, of what is in memory;
-    ``row_nbytes`` what a row takes, or of what it is computed from, where that takes more.
+    ``row_nbytes`` what a row takes, or of what it is computed from, where that takes more; ``is_native``
+    whether one of our own kernels makes it from its source's rows, and writes it where it goes.
     """
+
+    is_native = False
 
     def __init__(
         self,
@@ -64,11 +67,6 @@ class Node:
     def rows(self, rows: int, is_shared: bool) -> tuple[int, Cost]:
         """To have ``rows`` rows: what they take, and the cost beside."""
         return self.of_rows(rows), self.fill(rows, is_shared)
-
-    @property
-    def is_native(self) -> bool:
-        """Whether one of our own kernels makes it from its source's rows, and writes it where it goes."""
-        return False
 
     def by_kernel(
         self, source: Node, given: int, rows: int, is_shared: bool, points: int = POINTS
@@ -124,10 +122,7 @@ class ConvolvedNode(Node):
         batch, _, height, width = source.shape
         shape = (batch, channels, height, width)
         super().__init__(source.arithmetic, shape, (source,), source.halo + 1, source.row_nbytes)
-
-    @property
-    def is_native(self) -> bool:
-        return self.arithmetic.is_native(self.sources[0].channels, self.channels)
+        self.is_native = self.arithmetic.is_native(source.channels, channels)
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources
@@ -161,13 +156,9 @@ class ResidualNode(Node):
         halo = hidden.halo + 1 if not isinstance(hidden, KeptNode) else max(1, source.halo)
         row_nbytes = max(hidden.row_nbytes, source.row_nbytes)
         super().__init__(hidden.arithmetic, hidden.shape, (source, hidden), halo, row_nbytes)
-
-    @property
-    def is_native(self) -> bool:
-        before = self.sources[0].channels
-        has_shortcut = before != self.channels
-        return self.arithmetic.is_native(self.channels, self.channels) and (
-            not has_shortcut or self.arithmetic.is_native(before, self.channels, points=1)
+        self.is_native = self.arithmetic.is_native(self.channels, self.channels) and (
+            source.channels == self.channels
+            or self.arithmetic.is_native(source.channels, self.channels, points=1)
         )
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
@@ -211,8 +202,9 @@ class ResidualNode(Node):
         flops = conv_flops(1, source.channels, self.channels, self.batch * rows * self.width)
         if self.is_native:
             return 0, flops
-        # The result, and a copy of the input's rows, side by side.
-        return self.of_rows(rows) + self.of_rows(rows, source.channels), flops
+        return self.of_rows(
+            rows, source.channels
+        ), flops  # a copy of the input's rows, side by side
 
 
 class HalvedNode(Node):
@@ -223,10 +215,7 @@ class HalvedNode(Node):
         shape = (batch, channels, height // 2, width // 2)
         halo, row_nbytes = source.halo / 2 + 1, 2 * source.row_nbytes
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
-
-    @property
-    def is_native(self) -> bool:
-        return self.arithmetic.is_native(self.channels, self.channels, points=9)
+        self.is_native = self.arithmetic.is_native(channels, channels, points=9)
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources
@@ -249,10 +238,7 @@ class DoubledNode(Node):
         shape = (batch, channels, 2 * height, 2 * width)
         halo, row_nbytes = 2 * source.halo + 2, source.row_nbytes // 2
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
-
-    @property
-    def is_native(self) -> bool:
-        return self.arithmetic.is_native(self.channels, self.channels)
+        self.is_native = self.arithmetic.is_native(channels, channels)
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources

@@ -43,8 +43,9 @@ class Residual(Rows):
         if self._shortcut is not None:
             assert block.conv2.bias is not None and self._shortcut.bias is not None
             self._bias = block.conv2.bias + self._shortcut.bias
-        self._native = convolution(block.conv2, self)
         self._native_shortcut = self._shortcut and convolution(self._shortcut, self)
+        is_whole = self._shortcut is None or self._native_shortcut is not None
+        self._native = convolution(block.conv2, self) if is_whole else None
 
     def fill(self, out: Tensor, start: int) -> None:
         stop = start + out.shape[2]
@@ -55,20 +56,21 @@ class Residual(Rows):
             source = Slab(source, max(0, start - 2), min(self.shape[2], stop + 2))
             hidden = first_half(self._block, source, self._norms[0])
         activated = Activated(hidden, self._norms[1])
-        if self._native and (self._shortcut is None or self._native_shortcut):
-            x = out
-            if self._native_shortcut:
-                self._native_shortcut.mixed(out, source, start)
-            else:
-                x = source.rows(start, stop)
-            self._native.same(out, activated, start, residual=x)
+        if self._native and self._native_shortcut:
+            self._native_shortcut.mixed(out, source, start)
+            self._native.same(out, activated, start, residual=out)
             return
-        x = source.rows(start, stop)
-        if self._shortcut is not None:
-            weight = self._shortcut.weight.flatten(1).expand(len(x), -1, -1)
-            x = (weight @ x.flatten(2)).view(out.shape)
+        if self._native:
+            self._native.same(out, activated, start, residual=source.rows(start, stop))
+            return
         window = activated.window(start - 1, stop + 1)
-        torch.add(convolve_inner(self._block.conv2, window, self._bias), x, out=out)
+        x = source.rows(start, stop)
+        if self._shortcut is None:
+            torch.add(convolve_inner(self._block.conv2, window), x, out=out)
+            return
+        changed = convolve_inner(self._block.conv2, window, self._bias).flatten(2)
+        weight = self._shortcut.weight.flatten(1).expand(len(changed), -1, -1)
+        out.copy_(changed.baddbmm_(weight, x.flatten(2)).view_as(out))
 
 
 def first_half(block: ResnetBlock, source: Rows, norm: Affine) -> Rows:

@@ -135,6 +135,9 @@ def _device(codec: Codec) -> Check:
         return Check("device", OK, "cpu, numpy alone", facts={"device": "cpu"})
     import torch
 
+    from auravae_cli.model.engine import PLAIN
+    from auravae_cli.model.native import are_turned_off
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = torch.get_num_threads()
     facts = {
@@ -154,8 +157,8 @@ def _device(codec: Codec) -> Check:
     if codec.device == "cpu" and threads < (cores or 1):
         advice = "unset OMP_NUM_THREADS, or set it to the number of cores"
         return Check("device", WARNING, found, advice, facts)
-    slow = (codec.device, codec.compute_dtype, codec.engine) == ("cpu", "float32", "plain")
-    if slow and "AURAVAE_ENGINE" not in os.environ:
+    slow = (codec.device, codec.compute_dtype, codec.engine) == ("cpu", "float32", PLAIN)
+    if slow and not are_turned_off():
         advice = (
             "install a C compiler (cc): with kernels of its own this CPU is about twice as fast"
         )

@@ -106,6 +106,7 @@ def test_other_widths_and_bfloat16(codec, kernels, megabytes):
 @pytest.mark.parametrize("height", [2, 6, 14])
 def test_every_layer_by_itself(kernels, height, strips):
     """All cuts of all strips, against torch on the whole."""
+    tolerance = 1e-5 if kernels else 1e-6
     torch.manual_seed(0)
     x = torch.randn(2, 4, height, 6)
     conv, down = nn.Conv2d(4, 5, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2)
@@ -117,7 +118,9 @@ def test_every_layer_by_itself(kernels, height, strips):
             (Doubled(Kept(x), conv), conv(doubled)),
         ):
             how = Pass(min(strips, -(-rows.shape[2] // BLOCK_ROWS)), 1)
-            torch.testing.assert_close(keep_rows(rows, how).values, expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                keep_rows(rows, how).values, expected, atol=tolerance, rtol=1e-5
+            )
 
 
 def test_statistics_do_not_depend_on_the_strips_nor_lose_digits(kernels):
