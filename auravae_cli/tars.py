@@ -6,7 +6,16 @@ import gzip
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from tarfile import EOFHeaderError, HeaderError, ReadError, TarFile  # type: ignore[attr-defined]
+from contextlib import suppress
+from tarfile import (  # type: ignore[attr-defined]
+    BLOCKSIZE,
+    REGTYPE,
+    EOFHeaderError,
+    HeaderError,
+    ReadError,
+    TarFile,
+    TarInfo,
+)
 from typing import Any, Protocol, Self, cast
 
 from auravae_cli.safefile import Buffer
@@ -17,42 +26,48 @@ _GZIP = b"\x1f\x8b"
 
 
 class Readable(Protocol):
-    """What a tar is read from."""
+    """What a tar is read from, from start to end."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-class ByteReader:
-    """Bytes, or a memory map, to be read from start to end."""
-
-    def __init__(self, content: Buffer) -> None:
-        self._content, self._position = content, 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        end = len(self._content) if size < 0 else self._position + size
-        part = bytes(self._content[self._position : end])
-        self._position += len(part)
-        return part
-
-
-def read_members(file: Readable, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+def read_members(
+    source: Readable | Buffer, is_wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, bytes | memoryview]]:
     """The names and contents of a tar's members that are wanted by their names, in order.
 
-    Hidden ones and links are passed over. Raises one of `DAMAGES` where the tar is damaged
-    or lacks its end.
+    Those of a plain tar in memory are views of it. Hidden ones and links are passed over. Raises
+    one of `DAMAGES` where the tar is damaged or lacks its end.
     """
-    start = _Started(file)
-    plain: Any = gzip.GzipFile(fileobj=cast(Any, start)) if start.first == _GZIP else start
-    archive: Any
-    with tarfile.open(fileobj=plain, mode="r|*", tarinfo=_Header) as archive:
+    content = None if hasattr(source, "read") else memoryview(cast(Any, source))
+    file = _Bytes(content) if content is not None else _Started(cast(Readable, source))
+    plain: Any = file
+    if file.first == _GZIP:
+        plain, content = gzip.GzipFile(fileobj=cast(Any, file)), None
+    archive: Any = tarfile.open(  # noqa: SIM115 - closed below
+        fileobj=plain, mode="r|*" if content is None else "r:", tarinfo=_Header
+    )
+    with archive:
         for member in archive:
+            if archive.offset <= member.offset:
+                raise ReadError("a header leads backwards")
             name = member.name
             if member.isfile() and is_wanted(name) and not name.rpartition("/")[2].startswith("."):
-                yield name, archive.extractfile(member).read()
+                yield name, _content(archive, member, content)
             archive.members.clear()  # or it remembers every one
 
 
-class _Header(tarfile.TarInfo):
+def _content(archive: Any, member: TarInfo, content: memoryview | None) -> bytes | memoryview:
+    if content is None or member.issparse():
+        whole: bytes = archive.extractfile(member).read()
+        return whole
+    part = content[member.offset_data : member.offset_data + member.size]
+    if len(part) != member.size:
+        raise ReadError("unexpected end of data")
+    return part
+
+
+class _Header(TarInfo):
     """A member's header. `tarfile` takes one that is cut off, or none, for the end of the tar."""
 
     @classmethod
@@ -63,6 +78,19 @@ class _Header(tarfile.TarInfo):
             raise
         except HeaderError as error:
             raise ReadError(str(error)) from error
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As `tarfile` reads it; plain files with short names in a third of the time."""
+        if len(buf) == BLOCKSIZE and buf[156:157] == REGTYPE and not any(buf[345:500]):
+            with suppress(ValueError):
+                checksum = int(buf[148:156].strip(b" \0"), 8)
+                size = int(buf[124:136].strip(b" \0"), 8)
+                if sum(buf) - sum(buf[148:156]) + 8 * ord(" ") == checksum:
+                    header = cls(buf[:100].partition(b"\0")[0].decode(encoding, errors))
+                    header.size = size
+                    return header
+        return super().frombuf(buf, encoding, errors)
 
 
 class _Started:
@@ -75,3 +103,24 @@ class _Started:
     def read(self, size: int = -1, /) -> bytes:
         start, self._waiting = self._waiting, b""
         return start + self._file.read(size - len(start) if size >= 0 else size)
+
+
+class _Bytes:
+    """Bytes, or a memory map, as a file: the little of it that `tarfile` and `gzip` use."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content, self._position = content, 0
+        self.first = bytes(content[:2])
+
+    def read(self, size: int = -1, /) -> bytes:
+        end = len(self._content) if size < 0 else self._position + size
+        part = bytes(self._content[self._position : end])
+        self._position += len(part)
+        return part
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        self._position = position
+        return position
+
+    def tell(self) -> int:
+        return self._position

@@ -27,7 +27,7 @@ from auravae_cli.exchange.base import (
 )
 from auravae_cli.exchange.zipped import npy_header, read_npy
 from auravae_cli.latentfile import LatentFile
-from auravae_cli.tars import DAMAGES, ByteReader, read_members
+from auravae_cli.tars import DAMAGES, read_members
 
 VALUES, NOTES, CAPTION, LABEL = ".latent.npy", ".json", ".txt", ".cls"
 _MEMBERS = (".npy", NOTES, CAPTION, LABEL)
@@ -91,10 +91,9 @@ def _member(name: str, content: list[Piece]) -> Iterator[Piece]:
 
 def read(file: Foreign) -> Iterator[Found]:
     """Every sample that has a latent; what it has besides pictures, captions and labels is ignored."""
-    key, members = "", dict[str, bytes]()
+    key, members = "", dict[str, Piece]()
     try:
-        reader = ByteReader(file.content)
-        for member, content in read_members(reader, lambda name: name.endswith(_MEMBERS)):
+        for member, content in read_members(file.content, lambda name: name.endswith(_MEMBERS)):
             folder, slash, last = member.removeprefix("./").rpartition("/")
             stem, dot, suffix = last.partition(".")
             if folder + slash + stem != key:
@@ -107,7 +106,7 @@ def read(file: Foreign) -> Iterator[Found]:
         raise LatentFileError(f"damaged or cut off: {reason}") from error
 
 
-def _found(key: str, members: dict[str, bytes]) -> Iterator[Found]:
+def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
     arrays = [suffix for suffix in members if suffix.endswith(".npy")]
     if not arrays:
         return
@@ -117,10 +116,10 @@ def _found(key: str, members: dict[str, bytes]) -> Iterator[Found]:
     try:
         values = read_npy(members[name])
         if CAPTION in members:
-            annotations["caption"] = members[CAPTION].decode().strip()
+            annotations["caption"] = str(members[CAPTION], "utf-8").strip()
         if LABEL in members:
-            annotations["label"] = int(members[LABEL])
-        text = members.get(NOTES, b"null").decode()
+            annotations["label"] = int(bytes(members[LABEL]))
+        text = str(members.get(NOTES, b"null"), "utf-8")
         content = json.loads(text)
         if isinstance(content, dict) and "weights_sha256" in content:  # ours
             latent = known(values, dtype_of(values), text)

@@ -22,7 +22,7 @@ from auravae_cli.storage import LocalStorage
 
 _WRITERS = 4  # threads, each of which mostly waits for the disk
 _READY_BYTES = 256 << 20  # of latents that wait to be written
-_SMALL_BYTES = 1 << 20  # of a file: not worth a map
+SMALL_BYTES = 1 << 20  # of a file: not worth a map
 
 
 @dataclass
@@ -106,7 +106,7 @@ def open_foreign(root: str, name: str) -> Foreign:
     path = os.path.join(root, name)  # noqa: PTH118 - a tenth of the time
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - likewise
-            if os.fstat(file.fileno()).st_size <= _SMALL_BYTES:
+            if os.fstat(file.fileno()).st_size <= SMALL_BYTES:
                 return Foreign(file.read(), root, name)
         return Foreign(LocalStorage(Path(root)).map(name), root, name)
     except (OSError, AuraVaeError, ValueError) as error:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,7 @@ from auravae_cli.latentfile import LatentFile, Space
 from auravae_cli.pipeline.adopt import Adoption
 from auravae_cli.pipeline.encode_shard import RowDone
 from auravae_cli.pipeline.encode_store import ShardOutcome, Work
-from auravae_cli.pipeline.import_files import open_foreign, split
+from auravae_cli.pipeline.import_files import SMALL_BYTES, open_foreign, split
 from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.rows import Older, Rows
 from auravae_cli.pipeline.scratch import scratch_folder
@@ -94,20 +95,20 @@ class StoreImporter:
 
         Raises OutputError or StoreError where the store takes no more.
         """
-        with scratch_folder(self.storage) as scratch:
+        with scratch_folder(self.storage) as scratch, ThreadPoolExecutor(1) as hasher:
             for item in work:
                 if isinstance(item, ShardOutcome):
                     yield item
                 else:
-                    yield from self._shard(*item, scratch)
+                    yield from self._shard(*item, scratch, hasher)
 
     def _shard(
-        self, shard: InputShard, old: Older, scratch: Path
+        self, shard: InputShard, old: Older, scratch: Path, hasher: ThreadPoolExecutor
     ) -> Iterator[RowDone | ShardOutcome]:
         start, rows, states = time.perf_counter(), Rows(shard, scratch), list[SourceState]()
         index, ended, keys = 0, False, set[str]()
         try:
-            for item in chain.from_iterable(map(self._read, shard.files)):
+            for item in chain.from_iterable(self._read(file, hasher) for file in shard.files):
                 if isinstance(item, SourceState):
                     states.append(item)
                     continue
@@ -130,13 +131,18 @@ class StoreImporter:
             *(shard.name, "done", made.rows, made.failures, 0, made.size, shard.size, seconds)
         )
 
-    def _read(self, file: SourceFile) -> Iterator[SourceState | _Adopted | Failure]:
-        """A file's state, and every latent in it, or why there is none."""
+    def _read(
+        self, file: SourceFile, hasher: ThreadPoolExecutor
+    ) -> Iterator[SourceState | _Adopted | Failure]:
+        """Every latent in a file, or why there is none; and its state, if it could be opened."""
         count = 0
         try:
             foreign = open_foreign(file.root, file.entry.name)
-            digest = hashlib.sha256(foreign.content).hexdigest()
-            yield SourceState(file.key, file.entry.size, file.entry.version, digest)
+        except (LatentFileError, MemoryError) as error:
+            yield Failure(file.key, "read", _reason(file, error))
+            return
+        digest = _sha256(foreign.content, hasher)
+        try:
             for found in self.form.read(foreign):
                 count += 1
                 try:
@@ -149,6 +155,7 @@ class StoreImporter:
                 yield Failure(file.key, "read", _reason(file, "no latent in it"))
         except (LatentFileError, MemoryError) as error:
             yield Failure(file.key, "read", _reason(file, error))
+        yield SourceState(file.key, file.entry.size, file.entry.version, digest())
 
     def _row(self, item: _Adopted | Failure, keys: set[str]) -> LatentFile | Failure:
         if isinstance(item, Failure):
@@ -182,6 +189,14 @@ class _Adopted:
     file: SourceFile
     found: Found
     latent: LatentFile | None
+
+
+def _sha256(content: bytes | memoryview, hasher: ThreadPoolExecutor) -> Callable[[], str]:
+    """A call for the digest: of a large file, taken while its latents are read."""
+    if len(content) <= SMALL_BYTES:
+        return hashlib.sha256(content).hexdigest
+    digest = hasher.submit(hashlib.sha256, content)
+    return lambda: digest.result().hexdigest()
 
 
 def _reason(file: SourceFile, error: Exception | str) -> str:

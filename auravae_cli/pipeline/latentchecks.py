@@ -49,13 +49,13 @@ def bad_values(latents: LatentFile) -> Iterator[str]:
     if not latents.values.size:
         return
     clamp, limit = latents.space.clamp, _limit(latents)
-    infinity = _magnitudes(latents.dtype.from_float32(np.array([np.inf], np.float32)))
     beyond = not_finite = 0
     first = None
     for start, block in blocks(latents.values if latents.is_shard else latents.values[None]):
         bits = _magnitudes(block)
         if bits.max() <= limit:
             continue
+        infinity = _magnitudes(latents.dtype.from_float32(np.array([np.inf], np.float32)))
         rows = (bits > limit).any(axis=(1, 2, 3))
         first = start + int(rows.argmax()) if first is None else first
         not_finite += int((bits >= infinity).sum())

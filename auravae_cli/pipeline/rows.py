@@ -1,17 +1,18 @@
-"""The rows of one shard under way: spooled to disk as they come, committed in order at the end."""
+"""The rows of one shard under way: spooled as they come, to disk if they are many; committed in order."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import FileIO
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from auravae_cli.dtypes import Array
 from auravae_cli.errors import AuraVaeError, OutputError
 from auravae_cli.latentfile import LatentFile, Record, parse_latents
 from auravae_cli.pipeline.scratch import publish_bytes
@@ -31,7 +32,7 @@ from auravae_cli.store import (
 from auravae_cli.version import __version__
 
 _BLOCK_BYTES = 1 << 20
-_SPOOL_BYTES = 128 << 10  # of each shape that wait to be written
+_WAITING_BYTES = 128 << 20  # of a shard's rows that are kept in memory
 
 
 @dataclass(frozen=True)
@@ -43,44 +44,51 @@ class Older:
 
 
 class Spool:
-    """Latents of one shape, written to a scratch file in whatever order they come."""
+    """Latents of one shape, in whatever order they come: in memory, then in a scratch file."""
 
     def __init__(self, path: Path, first: LatentFile) -> None:
         self._path, self._first = path, first
-        self._waiting = bytearray()
+        self._waiting: list[Array] = []
         self._indices: list[int] = []
         self._records: list[Record] = []
 
     def add(self, index: int, latent: LatentFile) -> None:
         """Keep a single latent; ``index`` is its sample's place in the input shard."""
-        self._waiting += latent.values.tobytes()
-        if len(self._waiting) >= _SPOOL_BYTES:
-            self._write()
+        self._waiting.append(latent.values)
         self._indices.append(index)
         self._records.append(latent.records[0])
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Put on the disk what waits in memory."""
         with self._path.open("ab") as file:  # not kept open: there may be a thousand shapes
-            file.write(self._waiting)
+            file.writelines(np.ascontiguousarray(values).data for values in self._waiting)
         self._waiting.clear()
 
     def finish(self, path: Path) -> tuple[int, str, tuple[int, ...]]:
         """Write the shard's file, rows in the order of the input; its bytes, sha256 and shape."""
-        self._write()
-        order = np.argsort(self._indices, kind="stable")
+        order = np.argsort(self._indices, kind="stable").tolist()
         shape = (len(order), *self._first.values.shape)
-        values: np.memmap[Any, Any] = np.memmap(self._path, self._first.values.dtype, "r", 0, shape)
+        values = self._all(shape)
         records = tuple(self._records[i] for i in order)
-        header = replace(self._first, values=values, records=records).header()
+        nothing = np.broadcast_to(self._first.values.dtype.type(0), shape)
+        header = replace(self._first, values=nothing, records=records).header()
         digest, size = hashlib.sha256(), 0
         with path.open("wb") as file:
-            for chunk in _chunks(header, values, order):
+            for chunk in chain([header], _blocks(values, order)):
                 file.write(chunk)
                 digest.update(chunk)
                 size += memoryview(chunk).nbytes
         del values
-        self._path.unlink()
+        self._waiting.clear()
+        self.discard()
         return size, digest.hexdigest(), shape
+
+    def _all(self, shape: tuple[int, ...]) -> Sequence[Array] | Array:
+        """The values of each row, as they came."""
+        if not self._path.exists():
+            return self._waiting
+        self.write()
+        return np.memmap(self._path, self._first.values.dtype, "r", 0, shape)
 
     def discard(self) -> None:
         """Give the spool up."""
@@ -94,6 +102,7 @@ class Rows:
         self.shard, self._scratch = shard, scratch
         self._spools: dict[tuple[int, ...], Spool] = {}
         self._failures: list[tuple[int, Failure]] = []
+        self._waiting = 0
 
     def add(self, index: int, item: LatentFile | Failure) -> None:
         """Keep the outcome of a sample. Raises OutputError where the disk takes no more."""
@@ -106,6 +115,11 @@ class Rows:
                 path = self._scratch / f"spool-{id(self)}-{len(self._spools)}"
                 self._spools[shape] = Spool(path, item)
             self._spools[shape].add(index, item)
+            self._waiting += item.values.nbytes
+            if self._waiting > _WAITING_BYTES:
+                for spool in self._spools.values():
+                    spool.write()
+                self._waiting = 0
         except OSError as error:
             raise OutputError(f"cannot write {self._scratch}: {error.strerror}") from error
 
@@ -213,8 +227,11 @@ class OldRows:
         return len(self._rows)
 
 
-def _chunks(header: bytes, values: Any, order: Any) -> Iterator[bytes | memoryview]:
-    yield header
-    at_once = max(1, _BLOCK_BYTES // max(1, values[:1].nbytes))
+def _blocks(values: Sequence[Array] | Array, order: list[int]) -> Iterator[bytes | memoryview]:
+    """The values in this order; a block is valid until the next one is asked for."""
+    first = values[0]
+    at_once = min(max(1, _BLOCK_BYTES // max(1, first.nbytes)), len(order))
+    block = np.empty((at_once, *first.shape), first.dtype)
     for start in range(0, len(order), at_once):
-        yield values[order[start : start + at_once]].data
+        rows = [values[i] for i in order[start : start + at_once]]
+        yield np.stack(rows, out=block[: len(rows)]).data

@@ -61,7 +61,7 @@ class ShardReader:
                     if name != key:
                         yield from make_samples(key, members)
                         key, members = name, []
-                    members.append((suffix, content))
+                    members.append((suffix, bytes(content)))
                 yield from make_samples(key, members)
             except DAMAGES as error:
                 # A member that is cut off would give half a picture: what came before it is whole.

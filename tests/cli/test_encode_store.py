@@ -411,6 +411,25 @@ def test_a_full_disk_ends_the_run_with_a_reason(encode, undisturbed, work, monke
     assert everything(Path("store")) == whole
 
 
+@pytest.mark.parametrize("limit", [0, 2000])
+def test_rows_that_go_to_the_disk_give_the_same_store(
+    encode, undisturbed, work, monkeypatch, limit
+):
+    """More rows than are kept in memory, all of them or the first few."""
+    write_folder(work / "photos", pictures(9))
+    whole, written, genuine = undisturbed(), [], rows_module.Spool.write
+
+    def write(self):
+        written.append(self)
+        genuine(self)
+
+    monkeypatch.setattr(rows_module, "_WAITING_BYTES", limit)
+    monkeypatch.setattr(rows_module.Spool, "write", write)
+    encode()
+    assert written
+    assert everything(Path("store")) == whole
+
+
 def test_rows_are_what_numpy_reads(encode, work):
     """The stacked file is a plain safetensors file: its rows are those of the index."""
     from safetensors.numpy import load_file
