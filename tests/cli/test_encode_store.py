@@ -411,7 +411,7 @@ def test_a_full_disk_ends_the_run_with_a_reason(encode, undisturbed, work, monke
     assert everything(Path("store")) == whole
 
 
-@pytest.mark.parametrize("limit", [0, 2000])
+@pytest.mark.parametrize("limit", [0, 700])
 def test_rows_that_go_to_the_disk_give_the_same_store(
     encode, undisturbed, work, monkeypatch, limit
 ):
