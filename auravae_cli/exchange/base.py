@@ -98,7 +98,7 @@ class Write(Protocol):
 
 
 class Index(Protocol):
-    """A file that names all others of an export, written last."""
+    """A file that tells of all others of an export, written last."""
 
     name: str
 
@@ -123,7 +123,7 @@ class Format:
         stacked: whether a file holds many latents.
         size_in_name: whether pictures of one name but different sizes have files of their own.
         squares: whether all latents must be squares of one size.
-        index: makes the file that names all others, if there is one.
+        index: makes the file that tells of all others, if there is one.
         ignores: whether a file in a folder, by its name, is another kind of this project's files.
     """
 

@@ -2,14 +2,17 @@
 
 Rules: hustvl/LightningDiT, extract_features.py and datasets/img_latent_dataset.py, as read in forks
 that keep them unchanged. The reader takes ``latents`` or ``latents_flip`` at random, so both must be
-there; it makes ``latents_stats.pt`` itself where there is none.
+there. It subtracts the means in ``latents_stats.pt``, which it makes of ``latents`` alone where there
+is none: then they are not 0 for the channels that a flip negates, and no flip commutes with that.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auravae_cli import safefile
 from auravae_cli.action import act
@@ -65,6 +68,52 @@ def write(
     yield Exported(f"latents_rank00_shard{number:03d}.safetensors", pieces)
 
 
+class Statistics:
+    """``latents_stats.pt``: the mean and the standard deviation of each channel, [1, C, 1, 1].
+
+    They are taken over what the reader draws from, latents and their flipped copies. So the means of
+    channels that a flip negates are 0 exactly.
+    """
+
+    name = "latents_stats.pt"
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._sums: NDArray[np.float64] = np.zeros(0)
+        self._squares: NDArray[np.float64] = np.zeros(0)
+
+    def add(self, exported: Exported, latents: LatentFile) -> None:
+        """Count the latents of a shard."""
+        (rows, channels, height, width), signs = latents.values.shape, latents.space.irreps.signs(H)
+        if not self._number:
+            self._sums, self._squares = np.zeros(channels), np.zeros(channels)
+        at_once = max(1, _BLOCK_BYTES // max(1, latents.values[:1].nbytes))
+        for start in range(0, rows, at_once):
+            block = latents.dtype.to_float32(latents.values[start : start + at_once])
+            flat = block.reshape(len(block), channels, height * width)
+            self._sums += flat.sum(2, np.float64).sum(0) * (1 + np.array(signs))
+            self._squares += 2 * np.square(flat, dtype=np.float64).sum((0, 2))
+        self._number += 2 * rows * height * width
+
+    def pieces(self) -> Iterator[bytes]:
+        """The file, as its reader saves one."""
+        import torch
+
+        mean = self._sums / max(1, self._number)
+        variance = (self._squares - self._number * mean**2) / max(1, self._number - 1)
+        deviation = np.sqrt(np.maximum(variance, 0))
+        content = {
+            name: torch.from_numpy(values.astype(np.float32)).reshape(1, -1, 1, 1)
+            for name, values in (("mean", mean), ("std", deviation))
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        yield buffer.getvalue()
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
 def read(file: Foreign) -> Iterator[Found]:
     """Every row with its label."""
     tensors, metadata = safefile.parse(file.content, any_dtype=True)
@@ -99,5 +148,5 @@ FORMAT = Format(
     needs_flipped=True,
     dtypes=("float16", "bfloat16", "float32"),
     stacked=True,
-    advice="its reader subtracts each channel's mean, which must be 0 for channels that a flip negates",
+    index=Statistics,
 )

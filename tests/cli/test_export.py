@@ -103,7 +103,9 @@ def test_single_latents_go_together_into_shards(auravae, work, latent):
         Path(f"{name}.safetensors").write_bytes(z.to_bytes())
     names = [f"{name}.safetensors" for name in "abc"]
     result = auravae("export", *names, "--to", "lightningdit", "-o", "out", "--json")
-    assert [row["details"].get("latents") for row in result.rows[:-1]] == [3]
+    shard, statistics = result.rows[:-1]
+    assert shard["details"] == {"latents": 3}
+    assert Path(statistics["output"]).name == "latents_stats.pt"
     Path("s.safetensors").write_bytes(stack([z] * 3).to_bytes())
     auravae("export", "s.safetensors", "--to", "lightningdit", "-o", "shard")
     name = "latents_rank00_shard000.safetensors"
@@ -111,6 +113,8 @@ def test_single_latents_go_together_into_shards(auravae, work, latent):
 
 
 def test_bad_latents_are_named_and_the_others_exported(auravae, work, latent):
+    import torch
+
     z = read_latents(latent)
     bad = z.values.copy()
     bad[0, 0, 0] = np.nan
@@ -132,7 +136,9 @@ def test_bad_latents_are_named_and_the_others_exported(auravae, work, latent):
     assert [(row["source"], row["status"]) for row in result.rows[:-1]] == [
         ("shard.safetensors[1]", "failed"),
         ("shard.safetensors", "done"),
+        ("latents_stats.pt", "done"),
     ]
+    assert torch.load("l/latents_stats.pt")["std"].isfinite().all()
 
 
 def test_damaged_stores_cost_what_is_damaged(auravae, work, make_store):

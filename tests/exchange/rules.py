@@ -127,7 +127,8 @@ def aitoolkit(path: Path, z, mirrored, facts) -> None:
 
 def lightningdit(path: Path, z, mirrored, facts) -> None:
     """hustvl/LightningDiT, extract_features.py (names, keys, metadata) and
-    datasets/img_latent_dataset.py (slices of ``latents`` or ``latents_flip``, and of ``labels``).
+    datasets/img_latent_dataset.py (slices of ``latents`` or ``latents_flip``, and of ``labels``;
+    compute_latent_stats: ``mean`` and ``std`` [1, C, 1, 1], unbiased, here of both orientations).
     """
     assert re.fullmatch(r"latents_rank\d{2}_shard\d{3}\.safetensors", path.name)
     tensors, metadata = tensors_of(path)
@@ -139,6 +140,13 @@ def lightningdit(path: Path, z, mirrored, facts) -> None:
     for key, values in (("latents", z), ("latents_flip", mirrored)):
         assert str(tensors[key].dtype) == f"torch.{facts['dtype']}"
         same(tensors[key], values[None])
+    stats = torch.load(path.parent / "latents_stats.pt", weights_only=True)
+    both = torch.stack([tensors["latents"], tensors["latents_flip"]]).float().flatten(0, 1)
+    assert list(stats) == ["mean", "std"]
+    for key, value in stats.items():
+        expected = getattr(both, key)(dim=[0, 2, 3], keepdim=True)
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    assert not stats["mean"][0, 12:14].any()
 
 
 def edm2(path: Path, z, mirrored, facts) -> None:

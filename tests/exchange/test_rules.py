@@ -128,6 +128,21 @@ def tensor(change):
     return tensors(lambda found: {k: change(v) if v.numel() else v for k, v in found.items()})
 
 
+def with_statistics(change):
+    def mutate(path):
+        file = path.with_name("latents_stats.pt")
+        torch.save(change(torch.load(file, weights_only=True)), file)
+
+    return mutate
+
+
+def of_one_orientation(path):
+    """The statistics that its reader would make: of the latents, without the copies."""
+    latents = load_file(path)["latents"].float()
+    mean, std = (f(dim=[0, 2, 3], keepdim=True) for f in (latents.mean, latents.std))
+    torch.save({"mean": mean, "std": std}, path.with_name("latents_stats.pt"))
+
+
 def half_npy(name, content):
     if not name.endswith(".npy"):
         return name, content
@@ -172,6 +187,9 @@ MUTANTS = {
         tensors(lambda t: t | {"latents": t["latents"][0]}),
         tensors(lambda t: t | {"latents_flip": t["latents_flip"].float()}),
         lambda path: path.rename(path.with_name("shard.safetensors")),
+        of_one_orientation,
+        with_statistics(lambda stats: {key: value[0] for key, value in stats.items()}),
+        with_statistics(lambda stats: {key: value.double() for key, value in stats.items()}),
     ],
     "edm2": [
         with_npy(lambda a: a[: len(a) // 2]),
@@ -219,7 +237,7 @@ def test_the_checks_notice_a_wrong_key_shape_or_dtype(written, name, number):
     folder = path.parent
     MUTANTS[name][number](path)
     if not path.exists():  # renamed
-        (path,) = folder.iterdir()
+        path = next(file for file in folder.iterdir() if file.suffix == path.suffix)
     with pytest.raises((AssertionError, KeyError, AttributeError, TypeError, ValueError)):
         check(path, name, latent)
 
