@@ -76,7 +76,8 @@ class LatentFile:
 
     def row(self, index: int) -> LatentFile:
         """One latent of a shard, as a file of its own would hold it; the values are a view."""
-        return replace(self, values=self.values[index], records=(self.records[index],))
+        values, records = self.values[index], (self.records[index],)
+        return LatentFile(values, self.dtype, self.space, records, self.tool_version)
 
     def act(self, g: GroupElement) -> LatentFile:
         """``g`` applied to every latent and its record, exactly."""

@@ -25,6 +25,34 @@ DAMAGES = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError,
 _GZIP = b"\x1f\x8b"
 
 
+# What `member_header` fills in: a plain file without a name, of no bytes.
+_EMPTY = tarfile.TarInfo()
+_EMPTY.mode = 0o644
+_TEMPLATE = _EMPTY.tobuf(tarfile.USTAR_FORMAT)
+_SUM = sum(_TEMPLATE) - sum(_TEMPLATE[124:135]) - sum(_TEMPLATE[148:156]) + 8 * ord(" ")
+
+
+def member_header(name: str, size: int) -> bytes:
+    """What stands before a member: a plain file without a time or an owner.
+
+    The bytes of `tarfile.TarInfo.tobuf`, in a tenth of the time where a plain header holds the name.
+    """
+    if not name.isascii() or len(name) > 100 or size >= 8**11:
+        header = tarfile.TarInfo(name)
+        header.size, header.mode = size, _EMPTY.mode
+        return header.tobuf(tarfile.PAX_FORMAT, errors="surrogatepass")
+    path, octal = name.encode(), b"%011o" % size
+    checksum = _SUM + sum(path) + sum(octal)
+    return b"%s%s%s%s%06o\0%s" % (
+        path.ljust(100, b"\0"),
+        _TEMPLATE[100:124],
+        octal,
+        _TEMPLATE[135:148],
+        checksum,
+        _TEMPLATE[155:],
+    )
+
+
 class Readable(Protocol):
     """What a tar is read from, from start to end."""
 

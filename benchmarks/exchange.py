@@ -17,7 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -147,21 +147,25 @@ def copy_files(files: list[Path], to: Path) -> None:
             shutil.copyfileobj(reader, writer, 1 << 20)
 
 
+def blocks_of(files: list[Path]) -> Iterator[memoryview]:
+    """The bytes of files, a megabyte at a time."""
+    for file in files:
+        with file.open("rb", buffering=0) as reader:
+            while block := reader.read(1 << 20):
+                yield memoryview(block)
+
+
 def copy_bytes(files: list[Path], count: int, total: int, to: Path) -> None:
     """Read files whole, and write ``total`` bytes of them as ``count`` safe files of one size."""
-    size, number, waiting = -(-total // count), 0, bytearray()
-    for file in files:
-        waiting += file.read_bytes()
-        while len(waiting) >= size and number < count:
-            with atomic_file(to / f"{number}") as writer:
-                writer.write(waiting[:size])
-            del waiting[:size]
-            number += 1
-        if number == count:
-            waiting.clear()
-    if number < count:
+    blocks, size, left = blocks_of(files), -(-total // count), memoryview(b"")
+    for number in range(count):
         with atomic_file(to / f"{number}") as writer:
-            writer.write(waiting)
+            missing = size
+            while missing and (left := left or next(blocks, left)):
+                writer.write(left[:missing])
+                left, missing = left[missing:], missing - min(missing, len(left))
+    for _ in blocks:  # what is read has its cost, too
+        pass
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from auravae_cli.exchange.base import (
 )
 from auravae_cli.exchange.zipped import npy_header, read_npy
 from auravae_cli.latentfile import LatentFile
-from auravae_cli.tars import DAMAGES, read_members
+from auravae_cli.tars import DAMAGES, member_header, read_members
 
 VALUES, NOTES, CAPTION, LABEL = ".latent.npy", ".json", ".txt", ".cls"
 _MEMBERS = (".npy", NOTES, CAPTION, LABEL)
@@ -82,11 +82,10 @@ def _sample(latent: LatentFile) -> Iterator[tuple[str, list[Piece]]]:
 
 
 def _member(name: str, content: list[Piece]) -> Iterator[Piece]:
-    header = tarfile.TarInfo(name)
-    header.size, header.mode = sum(map(len, content)), 0o644  # no time, no owner
-    yield header.tobuf(tarfile.PAX_FORMAT, errors="surrogatepass")  # plain USTAR where names fit
+    size = sum(map(len, content))
+    yield member_header(name, size)
     yield from content
-    yield bytes(-header.size % _BLOCK)
+    yield bytes(-size % _BLOCK)
 
 
 def read(file: Foreign) -> Iterator[Found]:

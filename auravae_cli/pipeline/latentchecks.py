@@ -35,9 +35,8 @@ def rows_beyond(latents: LatentFile) -> NDArray[np.bool_]:
     beyond = np.zeros(len(values), bool)
     limit = _limit(latents)
     for start, block in blocks(values) if values.size else ():
-        bits = _magnitudes(block)
-        if bits.max() > limit:
-            beyond[start : start + len(block)] = (bits > limit).any(axis=(1, 2, 3))
+        if _largest(block) > limit:
+            beyond[start : start + len(block)] = (_magnitudes(block) > limit).any(axis=(1, 2, 3))
     return beyond
 
 
@@ -52,9 +51,9 @@ def bad_values(latents: LatentFile) -> Iterator[str]:
     beyond = not_finite = 0
     first = None
     for start, block in blocks(latents.values if latents.is_shard else latents.values[None]):
-        bits = _magnitudes(block)
-        if bits.max() <= limit:
+        if _largest(block) <= limit:
             continue
+        bits = _magnitudes(block)
         infinity = _magnitudes(latents.dtype.from_float32(np.array([np.inf], np.float32)))
         rows = (bits > limit).any(axis=(1, 2, 3))
         first = start + int(rows.argmax()) if first is None else first
@@ -80,6 +79,13 @@ def _bits_of_limit(dtype: StoredDtype, clamp: float) -> Any:
     ends = np.array([clamp, np.inf], np.float32)
     limit, infinity = _magnitudes(dtype.from_float32(ends))
     return min(limit, infinity - 1)
+
+
+def _largest(values: Array) -> int:
+    """The largest of `_magnitudes`: of the negative, by their bits, and of the others."""
+    size = values.dtype.itemsize
+    negative = int(values.view(f"u{size}").max()) - (1 << (8 * size - 1))
+    return max(negative, int(values.view(f"i{size}").max()))
 
 
 def _magnitudes(values: Array) -> Array:

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from auravae_cli.tars import DAMAGES, read_members
+from auravae_cli.tars import DAMAGES, member_header, read_members
 
 NAMES = st.lists(
     st.one_of(
@@ -68,6 +68,24 @@ def by_tarfile(content):
             for m in archive
             if m.isfile() and not m.name.rpartition("/")[2].startswith(".")
         ]
+
+
+@given(
+    st.one_of(
+        st.text(
+            st.characters(exclude_characters="\0", exclude_categories=["Cs"]),
+            min_size=1,
+            max_size=120,
+        ),
+        st.from_regex(r"[a-z/]{97,101}", fullmatch=True),
+    ),
+    st.one_of(st.integers(0, 8**12), st.sampled_from([0, 8**11 - 1, 8**11])),
+)
+def test_headers_are_those_of_tarfile(name, size):
+    header = tarfile.TarInfo(name)
+    header.size = size  # its mode is 0644, its time and owner are 0
+    expected = header.tobuf(tarfile.PAX_FORMAT, errors="surrogatepass")
+    assert member_header(name, size) == expected
 
 
 @given(NAMES, st.lists(st.binary(max_size=1100), min_size=5, max_size=5), FORMATS)
