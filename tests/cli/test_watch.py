@@ -28,7 +28,7 @@ class Resident:
         command, environment = program
         self.process = subprocess.Popen(
             [*command, "encode", "--watch", "--interval", "0.05", "--json", *map(str, arguments)],
-            env=environment,
+            env={**environment, "PYTHONFAULTHANDLER": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -44,8 +44,13 @@ class Resident:
             self._lines.put(line)
 
     def next(self) -> dict[str, Any]:
-        """The next outcome."""
-        return json.loads(self._lines.get(timeout=PATIENCE))
+        """The next outcome; where none comes, the test says what every thread was at."""
+        try:
+            return json.loads(self._lines.get(timeout=PATIENCE))
+        except queue.Empty:
+            self.process.send_signal(signal.SIGABRT)
+            code = self.process.wait(PATIENCE)
+            pytest.fail(f"nothing came; exit code {code}:\n{self.process.stderr.read()}")
 
     def is_silent(self, seconds: float = 0.4) -> bool:
         """Whether nothing comes for a while."""
