@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,12 +29,14 @@ from auravae_cli.model.plan import (
     least_memory,
     plan_run,
     refusal,
+    sufficient,
 )
 from auravae_cli.model.streamed import Streamer
 from auravae_cli.model.weights import load_networks
 from auravae_cli.model.winograd import has_nnpack
 
 MOST_KEPT = 1 << 31  # bytes that stay ready for the next picture
+TIGHTER = 0.7  # of the memory of a plan that did not fit, for the next one
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -68,40 +71,67 @@ class Network:
 
     def encode(self, images: Any) -> Any:
         """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
-        return self._run(self._encode, images)
+        return self._run("encoder", images)
 
     def decode(self, latents: Any) -> Any:
         """[B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
-        return self._run(self._decode, latents)
+        return self._run("decoder", latents)
 
-    def _run(self, function: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    def _run(self, part: str, batch: Any) -> Any:
         is_array = isinstance(batch, np.ndarray)
         # A copy, since torch takes neither flipped views nor read-only maps of an array.
         given = torch.from_numpy(batch.copy()) if is_array else batch
-
-        def forward(items: Tensor) -> Tensor:
-            return function(items.to(self.device, self.dtype)).float()
-
         with torch.inference_mode():
-            result = run_halving(forward, given)
+            result = run_halving(partial(self._forward, part), given, partial(self._tighter, part))
         if self._buffers.nbytes > MOST_KEPT:
             self._buffers.clear()
         return result.cpu().numpy() if is_array else result.to(given.device)
 
-    def _encode(self, images: Tensor) -> Tensor:
-        encoder = cast(Encoder, self.parts["encoder"])
-        streamer = self._streamer("encoder", len(images), *images.shape[2:])
-        if streamer:
-            return streamer.encode(encoder, images)
-        return self.runners.get("encoder", encoder)(images)
+    def _forward(self, part: str, items: Tensor, budget: int | None = None) -> Tensor:
+        """Within ``budget`` bytes; None for what there is.
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        decoder = cast(Decoder, self.parts["decoder"])
-        height, width = (self.architecture.downsampling_factor * side for side in latents.shape[2:])
-        streamer = self._streamer("decoder", len(latents), height, width)
-        if streamer:
-            return streamer.decode(decoder, latents)
-        return self.runners.get("decoder", decoder)(latents)
+        Raises ComputeError or OutOfMemoryError, see `_streamer`.
+        """
+        network, given = self.parts[part], items.to(self.device, self.dtype)
+        streamer = self._streamer(part, len(items), *self._pixels(part, items), budget)
+        if streamer is None:
+            result: Tensor = self.runners.get(part, network)(given)
+        elif part == "encoder":
+            result = streamer.encode(cast(Encoder, network), given)
+        else:
+            result = streamer.decode(cast(Decoder, network), given)
+        return result.float()
+
+    def _tighter(self, part: str, item: Tensor) -> Tensor | None:
+        """One item that did not fit, though it should have: in strips, of ever less memory.
+
+        Others may have taken what was free, or a limit may be set that no number tells. None where
+        not even the shortest strips fit.
+        """
+        for budget in self._budgets(part, *self._pixels(part, item)):
+            self._buffers.clear()
+            result = attempt(partial(self._forward, part, budget=budget), item)
+            if result is not None:
+                return result
+        return None
+
+    def _budgets(self, part: str, height: int, width: int) -> Iterator[int]:
+        """Ever less memory with which one picture still runs, below what its plan takes."""
+        plan = self._plan(1, height, width, part)
+        budget = plan.memory if isinstance(plan, Plan) else 0
+        while True:
+            last, budget = budget, int(TIGHTER * budget)
+            plan = self._plan(1, height, width, part, budget)
+            if isinstance(plan, Unaffordable):
+                budget = sufficient(plan.least)
+                if budget >= last:
+                    return
+            yield budget
+
+    def _pixels(self, part: str, items: Tensor) -> tuple[int, int]:
+        """The height and the width of the pictures in pixels."""
+        factor = 1 if part == "encoder" else self.architecture.downsampling_factor
+        return factor * items.shape[-2], factor * items.shape[-1]
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         """How pictures of ``height`` x ``width`` pixels run, together where they fit together.
@@ -123,15 +153,17 @@ class Network:
             for part in ("encoder", "decoder")
         ]
         least = max(plan.least if isinstance(plan, Unaffordable) else plan.memory for plan in found)
-        return least * 17 // 16  # since a plan rounds what it is given
+        return sufficient(least)
 
-    def _streamer(self, part: str, batch: int, height: int, width: int) -> Streamer | None:
+    def _streamer(
+        self, part: str, batch: int, height: int, width: int, budget: int | None
+    ) -> Streamer | None:
         """What runs pictures in strips; None where they are run plainly.
 
         Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
         together.
         """
-        plan = self._plan(batch, height, width, part)
+        plan = self._plan(batch, height, width, part, budget)
         if isinstance(plan, Unaffordable) and batch > 1:
             raise torch.OutOfMemoryError("more than fits at once")
         if isinstance(plan, Unaffordable):
@@ -144,9 +176,12 @@ class Network:
             self._buffers.clear()
         return Streamer(plan.strips, self._buffers)
 
-    def _plan(self, batch: int, height: int, width: int, part: str) -> Plan | Unaffordable:
+    def _plan(
+        self, batch: int, height: int, width: int, part: str, budget: int | None = None
+    ) -> Plan | Unaffordable:
         size = (max(1, batch), height, width)  # an empty batch runs, too
-        return plan_run(self.architecture, part, size, self.arithmetic(), self.budget())
+        given = self.budget() if budget is None else budget
+        return plan_run(self.architecture, part, size, self.arithmetic(), given)
 
     def arithmetic(self) -> Arithmetic:
         """How this device computes in this format."""
@@ -189,24 +224,39 @@ def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arit
     )
 
 
-def run_halving(function: Any, batch: Tensor) -> Tensor:
+def run_halving(
+    function: Callable[[Tensor], Tensor],
+    batch: Tensor,
+    last_resort: Callable[[Tensor], Tensor | None] = lambda item: None,
+) -> Tensor:
     """``function(batch)``; where memory runs out, in two halves, and so on down to single items.
 
-    Raises ComputeError where even one item does not fit.
+    One that does not fit is left to ``last_resort``; ComputeError where that gives None.
     """
-    try:
-        return function(batch)
-    except RuntimeError as error:
-        out = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not out:
-            raise
-    if len(batch) == 1:  # outside the handler: the failed run's tensors are freed by now
+    result = attempt(function, batch)
+    if result is None and len(batch) == 1:
+        result = last_resort(batch)
+    if result is not None:
+        return result
+    if len(batch) == 1:
         size = " x ".join(map(str, batch.shape[-2:]))
         raise ComputeError(f"not enough memory on the device for one item of {size}; {ADVICE}")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     half = len(batch) // 2
-    return torch.cat([run_halving(function, batch[:half]), run_halving(function, batch[half:])])
+    parts = (run_halving(function, part, last_resort) for part in (batch[:half], batch[half:]))
+    return torch.cat(list(parts))
+
+
+def attempt(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | None:
+    """``function(batch)``; None where memory ran out, and what the failed run took is free again."""
+    try:
+        return function(batch)
+    except (RuntimeError, MemoryError) as error:
+        told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not told and "can't allocate memory" not in str(error):
+            raise
+    if torch.cuda.is_available():  # outside the handler: the error holds on to the run's tensors
+        torch.cuda.empty_cache()
+    return None
 
 
 def load_network(

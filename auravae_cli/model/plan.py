@@ -170,6 +170,11 @@ def _rounded(budget: int) -> int:
     return budget // step * step
 
 
+def sufficient(size: int) -> int:
+    """A budget that is at least ``size`` once it is rounded."""
+    return size * 17 // 16
+
+
 def with_overhead(size: int) -> int:
     """A number of bytes, and what the allocator adds to them."""
     return int(size * (1 + OVERHEAD_SHARE)) + OVERHEAD

@@ -15,6 +15,7 @@ from auravae_cli import memory
 from auravae_cli.codec import load_codec
 from auravae_cli.errors import ComputeError
 from auravae_cli.model import plan
+from auravae_cli.model.engine import CHANNELS_LAST
 from auravae_cli.model.layers import AttentionBlock
 from auravae_cli.model.rows import Kept
 from auravae_cli.model.streamed import Streamer
@@ -110,3 +111,82 @@ def test_a_budget_is_kept_to(part, megabytes):
     planned, measured = json.loads(result.stdout)
     assert planned <= budget
     assert measured <= 1.05 * budget and 0.7 * planned < measured < 1.1 * planned
+
+
+UNDER_A_LIMIT = """
+import json, resource, sys
+import numpy as np
+from auravae_cli.codec import load_codec
+part, room = sys.argv[1], int(sys.argv[2])
+codec = load_codec("small", device="cpu")
+def run(side):
+    shape = (1, 3, side, side) if part == "encode" else (1, 16, side // 8, side // 8)
+    values = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    return getattr(codec, part)(values)
+run(32)
+_, hard = resource.getrlimit(resource.RLIMIT_AS)
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + (room << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+tight = run(256)
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+print(json.dumps([codec.plan(part + "r", 1, 256, 256).memory, float(abs(tight - run(256)).max())]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of Linux")
+@pytest.mark.parametrize(("part", "megabytes"), [("encode", 24), ("decode", 48)])
+def test_a_limit_that_no_number_tells_is_kept_to_by_shorter_strips(part, megabytes):
+    """As `ulimit -v` sets one: the plan takes what the machine has, and that is not to be had."""
+    result = subprocess.run(
+        [sys.executable, "-c", UNDER_A_LIMIT, part, str(megabytes)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not result.returncode, result.stderr
+    planned, error = json.loads(result.stdout)
+    assert planned > 1.5 * (megabytes << 20)
+    assert error < 1e-4
+
+
+class Full:
+    """A GPU's runner, where others have taken the memory."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, items):
+        self.calls += 1
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.fixture
+def crowded():
+    """A network that runs plainly, as on a GPU, and finds no room to do so."""
+    network = load_codec("small", device="cpu").autoencoder
+    network.runners = {"encoder": Full(), "decoder": Full()}
+    network.engine = CHANNELS_LAST
+    return network
+
+
+@pytest.mark.parametrize(("part", "shape"), [("encode", (2, 3, 64, 48)), ("decode", (2, 16, 8, 6))])
+def test_where_others_took_the_memory_pictures_run_in_strips(crowded, part, shape):
+    values = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    whole = getattr(load_codec("small", device="cpu").autoencoder, part)(values)
+    np.testing.assert_allclose(getattr(crowded, part)(values), whole, atol=1e-4)
+    assert crowded.runners[part + "r"].calls == 3  # both, then each by itself
+
+
+def test_budgets_shrink_until_not_even_strips_fit(crowded, monkeypatch):
+    budgets = []
+
+    def fail(streamer, module, items):
+        budgets.append(streamer._room)
+        raise MemoryError
+
+    monkeypatch.setattr(Streamer, "decode", fail)
+    with pytest.raises(ComputeError, match=r"not enough memory.*32 x 24"):
+        crowded.decode(np.zeros((1, 16, 32, 24), np.float32))
+    assert len(budgets) > 1
+    assert budgets == sorted(set(budgets), reverse=True)
