@@ -185,6 +185,17 @@ def read_settings(storage: Storage) -> Settings | None:
         ) from error
 
 
+def require_settings(storage: Storage) -> Settings:
+    """The settings of a store. Raises StoreError where there is none."""
+    settings = read_settings(storage)
+    if settings is None:
+        raise StoreError(
+            f"{storage.root}: not a store: no store.json is there; a store is what "
+            "`auravae encode` makes of a data set"
+        )
+    return settings
+
+
 def read_manifest(storage: Storage, shard: str) -> Manifest | None:
     """The manifest of a shard; None where it is not done. Raises StoreError."""
     name = manifest_name(shard)

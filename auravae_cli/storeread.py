@@ -26,7 +26,7 @@ from auravae_cli.latentfile import parse_latents
 from auravae_cli.recent import Recent
 from auravae_cli.record import Record
 from auravae_cli.storage import LocalStorage, is_remote
-from auravae_cli.store import Manifest, Output, Settings, read_manifest, read_settings, shards_of
+from auravae_cli.store import Manifest, Output, Settings, read_manifest, require_settings, shards_of
 
 OPEN_MAPS = 256  # each holds a file descriptor, of which a process often has 1024
 
@@ -62,7 +62,7 @@ class LatentStore:
             )
         self._storage = LocalStorage(Path(str(location).removeprefix("file://")))
         self.root = self._storage.root
-        self.settings = _settings(self._storage)
+        self.settings = require_settings(self._storage)
         self.parts = tuple(_parts(self._storage, self.settings))
         self.firsts = np.array([part.first for part in self.parts], np.int64)
         self._ends = [part.first + part.shape[0] for part in self.parts]
@@ -132,16 +132,6 @@ class Concatenation:
         """The rows of the store that stand at ``positions``, each below ``length``."""
         shift = self._shift[np.searchsorted(self._ends, positions, side="right")]
         return positions.astype(np.int64) + shift
-
-
-def _settings(storage: LocalStorage) -> Settings:
-    settings = read_settings(storage)
-    if settings is None:
-        raise StoreError(
-            f"{storage.root}: not a store: no store.json is there; a store is what "
-            "`auravae encode` makes of a data set"
-        )
-    return settings
 
 
 def _parts(storage: LocalStorage, settings: Settings) -> Iterable[Part]:

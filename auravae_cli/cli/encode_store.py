@@ -82,7 +82,7 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
         prepare_store(storage, settings)
         work = find_work(shards, storage, settings, retry_failures=request.retry_failures)
         steps = engine.encode(work, storage, settings, request.options, request.limit)
-        return StoreReporter(reporter, storage.root, shards).run(steps)
+        return StoreReporter(reporter, storage.root, sum(shard.size for shard in shards)).run(steps)
 
 
 def _forecast(files: list[SourceFile], request: StoreRequest, reporter: Reporter) -> int:

@@ -32,7 +32,7 @@ from auravae_cli.pipeline.shards import InputShard, count_file_shards, make_shar
 from auravae_cli.pipeline.sources import find_files
 from auravae_cli.pipeline.summary import certify, describe_data, summarise
 from auravae_cli.storage import Storage, open_storage
-from auravae_cli.store import read_settings
+from auravae_cli.store import require_settings
 from auravae_cli.version import __version__
 
 SHARD_SIZE = 1000
@@ -146,9 +146,7 @@ def _certified(request: EvalRequest, codecs: dict[str, Codec]) -> tuple[Storage,
     if request.certify is None:
         return None
     storage = open_storage(request.certify)
-    settings = read_settings(storage)
-    if settings is None:
-        raise StoreError(f"{storage.root}: not a store: no store.json is there")
+    settings = require_settings(storage)
     if not request.overwrite and CERTIFICATE_FILE in {entry.name for entry in storage.entries()}:
         read_certificate(storage)  # says so where it is damaged
         raise StoreError(f"{storage.root} has a certificate already: replace it with --overwrite")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auravae_cli.cli import options as opt
+
+if TYPE_CHECKING:
+    from auravae_cli.cli.report import Reporter
+    from auravae_cli.group import GroupElement
 
 
 def flip(
@@ -23,11 +27,12 @@ def flip(
 ) -> None:
     """Flip stored latents, exactly and without the model: photo.safetensors => photo.h.safetensors.
 
-    Reverses an axis and negates the channels that are odd under it. Works on latent files and on
-    shards; the same flip twice gives back the same bytes.
+    Reverses an axis and negates the channels that are odd under it. Works on latent files, on shards
+    and on whole stores; the same flip twice gives back the same bytes.
     """
     from auravae_cli.cli.jobs import plan_jobs
     from auravae_cli.cli.report import Reporter
+    from auravae_cli.cli.storeinfo import is_store
     from auravae_cli.group import GroupElement
     from auravae_cli.pipeline.flip import flip_files
     from auravae_cli.suffixes import FLIP_TAGS, LATENTS
@@ -36,6 +41,13 @@ def flip(
     if not g.axes:
         raise typer.BadParameter("say how: --horizontal, --vertical, or both")
     reporter = Reporter(as_json, quiet)
+    stores = [name for name in latents or [] if is_store(name)]
+    if stores:
+        if len(latents or []) > 1 or listed or overwrite:
+            raise typer.BadParameter(
+                f"{stores[0]} is a store: flip one at a time, into a place of its own"
+            )
+        raise typer.Exit(_flip_store(stores[0], output, g, reporter))
     jobs = plan_jobs(
         latents,
         listed,
@@ -48,3 +60,22 @@ def flip(
         reporter=reporter,
     )
     raise typer.Exit(reporter.run(flip_files(jobs, g, overwrite=overwrite), len(jobs)))
+
+
+def _flip_store(store: str, output: str | None, g: GroupElement, reporter: Reporter) -> int:
+    """Flip a store into another one; the exit code."""
+    from pathlib import Path
+
+    from auravae_cli.cli.store_report import StoreReporter
+    from auravae_cli.pipeline.flip_store import StoreFlipper
+    from auravae_cli.pipeline.inputs import STREAM
+    from auravae_cli.storage import is_remote, open_storage
+
+    if output is None or output == STREAM:
+        raise typer.BadParameter("name the place of another store", param_hint="--output")
+    if not is_remote(output) and Path(output).resolve().is_relative_to(Path(store).resolve()):
+        raise typer.BadParameter(
+            "it is the store itself, or in it: name another place", param_hint="--output"
+        )
+    flipper = StoreFlipper(open_storage(store), open_storage(output), g)
+    return StoreReporter(reporter, output, flipper.size).run(flipper.run())

@@ -151,7 +151,9 @@ def _to_store(
     prepare_store(storage, settings)
     importer = StoreImporter(form, adopt, storage, settings)
     work = find_work(shards, storage, settings, retry_failures=False)
-    code = StoreReporter(reporter, storage.root, shards).run(importer.run(work))
+    code = StoreReporter(reporter, storage.root, sum(shard.size for shard in shards)).run(
+        importer.run(work)
+    )
     return code, importer.ignored
 
 

@@ -1,4 +1,4 @@
-"""What `auravae encode` says while it fills a store."""
+"""What a command says while it fills a store."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from dataclasses import asdict, dataclass, field
 from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
 from auravae_cli.pipeline.encode_shard import RowDone
 from auravae_cli.pipeline.encode_store import ShardOutcome
-from auravae_cli.pipeline.shards import InputShard
 
 
 @dataclass
 class StoreReporter:
-    """Prints a line (or, with ``--json``, an object) for each shard, and draws the progress."""
+    """Prints a line (or, with ``--json``, an object) for each shard, and draws the progress.
+
+    ``total`` is the bytes of all shards' sources.
+    """
 
     reporter: Reporter
     root: str
-    shards: list[InputShard]
+    total: int
     outcomes: list[ShardOutcome] = field(default_factory=list)
 
     def run(self, steps: Iterable[RowDone | ShardOutcome]) -> int:
@@ -88,8 +90,7 @@ class StoreReporter:
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
         ) as progress:
-            total = sum(shard.size for shard in self.shards)
-            task = progress.add_task("", total=total)
+            task = progress.add_task("", total=self.total)
             pictures = failed = settled = under_way = 0
             for step in steps:
                 yield step
@@ -99,11 +100,12 @@ class StoreReporter:
                     pictures, under_way = pictures + 1, under_way + step.size
                     failed += step.failure is not None
                 rate = pictures / max(progress.tasks[0].elapsed or 0, 1e-3)
+                told = f"{pictures} pictures, {rate:.1f}/s" if pictures else ""
                 bad = f", {failed} failed" if failed else ""
                 progress.update(
                     task,
-                    completed=min(total, settled + under_way),
-                    description=f"{pictures} pictures, {rate:.1f}/s{bad}",
+                    completed=min(self.total, settled + under_way),
+                    description=told + bad,
                 )
 
 

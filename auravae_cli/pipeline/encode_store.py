@@ -14,9 +14,10 @@ from typing import TypeAlias
 from auravae_cli.codec import Codec
 from auravae_cli.errors import StoreError
 from auravae_cli.pipeline.batches import FailureLimit
+from auravae_cli.pipeline.commit import Older
 from auravae_cli.pipeline.encode_shard import RowDone, ShardOptions, encode_rows
 from auravae_cli.pipeline.prefetch import prefetch
-from auravae_cli.pipeline.rows import Older, OldRows, Rows
+from auravae_cli.pipeline.rows import OldRows, Rows
 from auravae_cli.pipeline.samples import ShardReader, is_done
 from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
 from auravae_cli.pipeline.shards import InputShard

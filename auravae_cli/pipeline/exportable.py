@@ -14,7 +14,7 @@ from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.latentchecks import rows_beyond
 from auravae_cli.pipeline.names import safe_name
 from auravae_cli.storage import Storage
-from auravae_cli.store import read_manifest, read_settings, shards_of
+from auravae_cli.store import read_manifest, require_settings, shards_of
 
 STACK_ROWS, STACK_BYTES = 1000, 256 << 20  # of single latents that go into one file
 
@@ -71,8 +71,7 @@ def file_parts(sources: Iterable[Source]) -> Iterator[Part | Unreadable]:
 
 def store_parts(storage: Storage) -> Iterator[Part | Unreadable]:
     """The files of a store's finished shards, in order. Raises StoreError where it is no store."""
-    if read_settings(storage) is None:
-        raise StoreError(f"{storage.root}: not a store: no store.json is there")
+    require_settings(storage)
     for shard in shards_of(list(storage.entries())):
         try:
             manifest = read_manifest(storage, shard)

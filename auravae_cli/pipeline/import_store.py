@@ -20,11 +20,12 @@ from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
 from auravae_cli.exchange.base import Format, Found
 from auravae_cli.latentfile import LatentFile, Space
 from auravae_cli.pipeline.adopt import Adoption
+from auravae_cli.pipeline.commit import Older
 from auravae_cli.pipeline.encode_shard import RowDone
 from auravae_cli.pipeline.encode_store import ShardOutcome, Work
 from auravae_cli.pipeline.import_files import SMALL_BYTES, open_foreign, split
 from auravae_cli.pipeline.inputs import Source
-from auravae_cli.pipeline.rows import Older, Rows
+from auravae_cli.pipeline.rows import Rows
 from auravae_cli.pipeline.scratch import scratch_folder
 from auravae_cli.pipeline.shards import InputShard, make_shards
 from auravae_cli.pipeline.sources import TARS, SourceFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import FileIO
 from itertools import chain
 from pathlib import Path
@@ -15,32 +15,14 @@ import numpy as np
 from auravae_cli.dtypes import Array
 from auravae_cli.errors import AuraVaeError, OutputError
 from auravae_cli.latentfile import LatentFile, Record, parse_latents
-from auravae_cli.pipeline.scratch import publish_bytes
+from auravae_cli.pipeline.commit import Older, commit_shard, write_hashed
 from auravae_cli.pipeline.shards import InputShard
 from auravae_cli.storage import Storage
-from auravae_cli.store import (
-    Failure,
-    Manifest,
-    Output,
-    Settings,
-    SourceState,
-    canonical,
-    failures_name,
-    manifest_name,
-    output_name,
-)
+from auravae_cli.store import Failure, Manifest, Output, Settings, SourceState, output_name
 from auravae_cli.version import __version__
 
 _BLOCK_BYTES = 1 << 20
 _WAITING_BYTES = 128 << 20  # of a shard's rows that are kept in memory
-
-
-@dataclass(frozen=True)
-class Older:
-    """What a store has of a shard: its manifest, if it is sound, and the names of its files."""
-
-    manifest: Manifest | None = None
-    files: tuple[str, ...] = ()
 
 
 class Spool:
@@ -72,16 +54,11 @@ class Spool:
         records = tuple(self._records[i] for i in order)
         nothing = np.broadcast_to(self._first.values.dtype.type(0), shape)
         header = replace(self._first, values=nothing, records=records).header()
-        digest, size = hashlib.sha256(), 0
-        with path.open("wb") as file:
-            for chunk in chain([header], _blocks(values, order)):
-                file.write(chunk)
-                digest.update(chunk)
-                size += memoryview(chunk).nbytes
+        size, digest = write_hashed(path, chain([header], _blocks(values, order)))
         del values
         self._waiting.clear()
         self.discard()
-        return size, digest.hexdigest(), shape
+        return size, digest, shape
 
     def _all(self, shape: tuple[int, ...]) -> Sequence[Array] | Array:
         """The values of each row, as they came."""
@@ -130,34 +107,15 @@ class Rows:
         states: list[SourceState],
         old: Older,
     ) -> Manifest:
-        """Put the shard in its place, the manifest last. Raises OutputError or StoreError.
-
-        An older manifest goes first: a crash between then costs the shard, never its truth. So do
-        files of older versions, finished or not, that this one has not.
-        """
+        """Put the shard in its place, the manifest last. Raises OutputError or StoreError."""
         try:
-            finished = {
-                output_name(self.shard.name, (shape[-2], shape[-1])): (
-                    self._scratch / f"output-{id(self)}-{number}",
-                    spool,
-                )
-                for number, (shape, spool) in enumerate(self._spools.items())
-            }
-            outputs = [
-                Output(name, *spool.finish(path)) for name, (path, spool) in finished.items()
-            ]
+            finished, outputs = dict[str, Path](), list[Output]()
+            for number, (shape, spool) in enumerate(self._spools.items()):
+                name = output_name(self.shard.name, (shape[-2], shape[-1]))
+                finished[name] = self._scratch / f"output-{id(self)}-{number}"
+                outputs.append(Output(name, *spool.finish(finished[name])))
         except OSError as error:
             raise OutputError(f"cannot write {self._scratch}: {error.strerror}") from error
-        failures = failures_name(self.shard.name)
-        kept = {*finished, *([failures] if self._failures else [])}
-        manifest_first = sorted(old.files, key=lambda name: name != manifest_name(self.shard.name))
-        for name in manifest_first:
-            if name not in kept:
-                storage.remove(name)
-        for output in outputs:
-            storage.publish(finished[output.name][0], output.name)
-        if self._failures:
-            publish_bytes(storage, self._scratch, failures, self._ledger())
         manifest = Manifest(
             self.shard.name,
             settings.sha256,
@@ -165,12 +123,9 @@ class Rows:
             tuple(sorted(outputs, key=lambda output: output.name)),
             len(self._failures),
         )
-        publish_bytes(storage, self._scratch, manifest_name(self.shard.name), manifest.to_bytes())
-        return manifest
-
-    def _ledger(self) -> bytes:
         failures = [failure for _, failure in sorted(self._failures, key=lambda item: item[0])]
-        return b"".join(canonical(vars(failure)) for failure in failures)
+        commit_shard(storage, self._scratch, manifest, finished, failures, old)
+        return manifest
 
     def discard(self) -> None:
         """Give the shard up; what is published stays."""

@@ -10,7 +10,7 @@ from auravae_cli.latentfile import parse_latents
 from auravae_cli.pipeline.statistics import ChannelStatistics
 from auravae_cli.pipeline.storefiles import blocks
 from auravae_cli.storage import Storage
-from auravae_cli.store import Settings, iterate_manifests, read_settings
+from auravae_cli.store import Settings, iterate_manifests, require_settings
 
 
 @dataclass
@@ -32,9 +32,7 @@ class StoreInfo:
 
 def survey(storage: Storage) -> StoreInfo:
     """Count what a store holds. Raises StoreError where none is there, or it is damaged."""
-    settings = read_settings(storage)
-    if settings is None:
-        raise StoreError(f"{storage.root}: not a store: no store.json is there")
+    settings = require_settings(storage)
     info = StoreInfo(settings, certificate=_certificate(storage, settings))
     rows_of_shape: dict[tuple[int, int], int] = {}
     for manifest in iterate_manifests(storage):
