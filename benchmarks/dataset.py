@@ -22,8 +22,9 @@ from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.dtypes import FLOAT16
 from auravae_cli.imagefile import read_image
 from auravae_cli.pipeline.batches import FailureLimit
+from auravae_cli.pipeline.commit import prepare_store
 from auravae_cli.pipeline.encode_shard import ShardOptions
-from auravae_cli.pipeline.encode_store import LocalEngine, find_work, prepare_store
+from auravae_cli.pipeline.encode_store import LocalEngine, find_work
 from auravae_cli.pipeline.shards import InputShard, make_shards
 from auravae_cli.pipeline.sources import find_files
 from auravae_cli.storage import open_storage

@@ -28,7 +28,8 @@ from auravae_cli.exchange.base import Choices, Format
 from auravae_cli.exchange.losses import Losses
 from auravae_cli.exchange.registry import FORMATS
 from auravae_cli.pipeline.adopt import Adoption
-from auravae_cli.pipeline.encode_store import find_work, prepare_store
+from auravae_cli.pipeline.commit import prepare_store
+from auravae_cli.pipeline.encode_store import find_work
 from auravae_cli.pipeline.export import Exporter
 from auravae_cli.pipeline.exportable import store_parts
 from auravae_cli.pipeline.import_files import Importer

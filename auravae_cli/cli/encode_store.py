@@ -14,12 +14,9 @@ from auravae_cli.codec import load_codec
 from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import InputImageError
 from auravae_cli.pipeline.batches import FailureLimit
+from auravae_cli.pipeline.commit import prepare_store
 from auravae_cli.pipeline.encode_shard import ShardOptions
-from auravae_cli.pipeline.encode_store import (
-    LocalEngine,
-    find_work,
-    prepare_store,
-)
+from auravae_cli.pipeline.encode_store import LocalEngine, find_work
 from auravae_cli.pipeline.inputs import STREAM, read_list
 from auravae_cli.pipeline.shards import InputShard, count_file_shards, make_shards
 from auravae_cli.pipeline.sources import SourceFile, find_files

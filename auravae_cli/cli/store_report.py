@@ -6,10 +6,13 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
-from auravae_cli.pipeline.encode_shard import RowDone
-from auravae_cli.pipeline.encode_store import ShardOutcome
+from auravae_cli.pipeline.commit import ShardOutcome
+
+if TYPE_CHECKING:
+    from auravae_cli.pipeline.encode_shard import RowDone
 
 
 @dataclass

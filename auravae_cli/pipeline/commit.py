@@ -1,4 +1,4 @@
-"""A finished shard => its place in a store: files first, the manifest last."""
+"""A store as it is filled: its settings first, then shard after shard, each with its manifest last."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from auravae_cli.errors import OutputError
-from auravae_cli.pipeline.scratch import publish_bytes
+from auravae_cli.errors import OutputError, StoreError
+from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
 from auravae_cli.storage import Storage
-from auravae_cli.store import Failure, Manifest, canonical, failures_name, manifest_name
+from auravae_cli.store import (
+    SETTINGS_FILE,
+    Failure,
+    Manifest,
+    Settings,
+    canonical,
+    failures_name,
+    manifest_name,
+    read_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,48 @@ class Older:
 
     manifest: Manifest | None = None
     files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """What became of one shard: ``done``, ``skipped`` (finished before) or ``failed``.
+
+    ``reused`` of its rows were taken over from an older version; ``size`` is the bytes of its
+    latents, ``source_size`` those of its source.
+    """
+
+    shard: str
+    status: str
+    rows: int = 0
+    failures: int = 0
+    reused: int = 0
+    size: int = 0
+    source_size: int = 0
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+def prepare_store(storage: Storage, settings: Settings) -> None:
+    """Make the store, or see that it has these very settings.
+
+    Raises:
+        StoreError: it was made by another model or with other settings. OutputError.
+    """
+    found = read_settings(storage)
+    if found is None:
+        with scratch_folder(storage) as scratch:
+            publish_bytes(storage, scratch, SETTINGS_FILE, canonical(settings.to_json()))
+    elif found != settings:
+        old, new = found.to_json(), settings.to_json()
+        differences = "; ".join(
+            f"{name} {_brief(old.get(name, False))}, now {_brief(new.get(name, False))}"
+            for name in sorted(old | new)
+            if old.get(name) != new.get(name)
+        )
+        raise StoreError(
+            f"{storage.root} holds latents of other settings ({differences}): they are never mixed. "
+            "Name another store, or encode with the same settings"
+        )
 
 
 def write_hashed(path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
@@ -60,3 +111,8 @@ def commit_shard(
         content = b"".join(canonical(vars(failure)) for failure in failures)
         publish_bytes(storage, scratch, ledger, content)
     publish_bytes(storage, scratch, name, manifest.to_bytes())
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."

@@ -21,9 +21,9 @@ from auravae_cli.errors import AuraVaeError, DeviceError, ModelError
 from auravae_cli.latentfile import Space
 from auravae_cli.models import find_weights
 from auravae_cli.pipeline.batches import FailureLimit
-from auravae_cli.pipeline.commit import Older
+from auravae_cli.pipeline.commit import Older, ShardOutcome
 from auravae_cli.pipeline.encode_shard import RowDone, ShardOptions
-from auravae_cli.pipeline.encode_store import ShardOutcome, Work, encode_shard
+from auravae_cli.pipeline.encode_store import Work, encode_shard
 from auravae_cli.pipeline.scratch import scratch_folder
 from auravae_cli.pipeline.shards import InputShard
 from auravae_cli.storage import Storage, open_storage

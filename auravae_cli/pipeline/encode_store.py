@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -14,73 +13,28 @@ from typing import TypeAlias
 from auravae_cli.codec import Codec
 from auravae_cli.errors import StoreError
 from auravae_cli.pipeline.batches import FailureLimit
-from auravae_cli.pipeline.commit import Older
+from auravae_cli.pipeline.commit import Older, ShardOutcome
 from auravae_cli.pipeline.encode_shard import RowDone, ShardOptions, encode_rows
 from auravae_cli.pipeline.prefetch import prefetch
 from auravae_cli.pipeline.rows import OldRows, Rows
 from auravae_cli.pipeline.samples import ShardReader, is_done
-from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
+from auravae_cli.pipeline.scratch import scratch_folder
 from auravae_cli.pipeline.shards import InputShard
 from auravae_cli.storage import Storage
 from auravae_cli.store import (
-    SETTINGS_FILE,
     Manifest,
     Settings,
-    canonical,
     failures_name,
     manifest_name,
     read_manifest,
-    read_settings,
     shard_of,
 )
 
 _CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
 
 
-@dataclass(frozen=True)
-class ShardOutcome:
-    """What became of one shard: ``done``, ``skipped`` (finished before) or ``failed``.
-
-    ``reused`` of its rows were taken over from an older version; ``size`` is the bytes of its
-    latents, ``source_size`` those of its source.
-    """
-
-    shard: str
-    status: str
-    rows: int = 0
-    failures: int = 0
-    reused: int = 0
-    size: int = 0
-    source_size: int = 0
-    seconds: float = 0.0
-    reason: str | None = None
-
-
 # A shard to be encoded, with what there is of an older version; or what became of a finished one.
 Work: TypeAlias = tuple[InputShard, Older] | ShardOutcome
-
-
-def prepare_store(storage: Storage, settings: Settings) -> None:
-    """Make the store, or see that it has these very settings.
-
-    Raises:
-        StoreError: it was made by another model or with other settings. OutputError.
-    """
-    found = read_settings(storage)
-    if found is None:
-        with scratch_folder(storage) as scratch:
-            publish_bytes(storage, scratch, SETTINGS_FILE, canonical(settings.to_json()))
-    elif found != settings:
-        old, new = found.to_json(), settings.to_json()
-        differences = "; ".join(
-            f"{name} {_brief(old.get(name, False))}, now {_brief(new.get(name, False))}"
-            for name in sorted(old | new)
-            if old.get(name) != new.get(name)
-        )
-        raise StoreError(
-            f"{storage.root} holds latents of other settings ({differences}): they are never mixed. "
-            "Name another store, or encode with the same settings"
-        )
 
 
 class LocalEngine:
@@ -236,8 +190,3 @@ def _commit(
         rows.shard.size,
         round(time.perf_counter() - start, 3),
     )
-
-
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}..."

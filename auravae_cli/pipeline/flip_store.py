@@ -21,8 +21,13 @@ from auravae_cli.certificate import CERTIFICATE_FILE
 from auravae_cli.errors import LatentFileError, StoreError
 from auravae_cli.group import GroupElement
 from auravae_cli.latentfile import flipped_chunks, parse_latents
-from auravae_cli.pipeline.commit import Older, commit_shard, write_hashed
-from auravae_cli.pipeline.encode_store import ShardOutcome, prepare_store
+from auravae_cli.pipeline.commit import (
+    Older,
+    ShardOutcome,
+    commit_shard,
+    prepare_store,
+    write_hashed,
+)
 from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
 from auravae_cli.storage import Entry, Storage
 from auravae_cli.store import (

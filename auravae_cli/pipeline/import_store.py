@@ -20,9 +20,9 @@ from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
 from auravae_cli.exchange.base import Format, Found
 from auravae_cli.latentfile import LatentFile, Space
 from auravae_cli.pipeline.adopt import Adoption
-from auravae_cli.pipeline.commit import Older
+from auravae_cli.pipeline.commit import Older, ShardOutcome
 from auravae_cli.pipeline.encode_shard import RowDone
-from auravae_cli.pipeline.encode_store import ShardOutcome, Work
+from auravae_cli.pipeline.encode_store import Work
 from auravae_cli.pipeline.import_files import SMALL_BYTES, open_foreign, split
 from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.rows import Rows

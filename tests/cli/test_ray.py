@@ -201,14 +201,14 @@ def test_without_ray(program, data, tmp_path):
 
 
 def kill_a_worker_of(store: Path) -> None:
-    """Kill one that is in the middle of a shard: it has rows in an unfinished file."""
+    """Kill one that is in the middle of a shard."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for process in Path("/proc").glob("[0-9]*"):
             pid = int(process.name)
-            if has_rows_of(store, process):
+            if is_at_work_on(store, process):
                 os.kill(pid, signal.SIGSTOP)
-                if has_rows_of(store, process):
+                if is_at_work_on(store, process):
                     os.kill(pid, signal.SIGKILL)
                     return
                 os.kill(pid, signal.SIGCONT)
@@ -216,12 +216,12 @@ def kill_a_worker_of(store: Path) -> None:
     raise AssertionError("no worker was seen at work")
 
 
-def has_rows_of(store: Path, process: Path) -> bool:
-    """Whether a process is a worker that has an unfinished file of the store open."""
+def is_at_work_on(store: Path, process: Path) -> bool:
+    """Whether a process is a worker that holds a folder for unfinished files of the store."""
     try:
         if not (process / "cmdline").read_bytes().startswith(b"ray::ShardWorker"):
             return False
         opened = [str(link.readlink()) for link in (process / "fd").iterdir()]
     except OSError:  # it ended meanwhile, or is not ours
         return False
-    return any(name.startswith(f"{store}/.scratch/") and "/spool-" in name for name in opened)
+    return any(name.startswith(f"{store}/.scratch/") and name.endswith("/lock") for name in opened)
