@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,7 +89,7 @@ def read_image(
 def read_size(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """The (height, width) of a picture that stands upright, from its header. Raises InputImageError."""
     with _opened(source, max_pixels) as image:
-        turned = _exif_orientation(image, []) in (5, 6, 7, 8)
+        turned = not _turns_itself(image) and _exif_orientation(image, []) in (5, 6, 7, 8)
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -151,9 +153,14 @@ def _load(image: Image.Image, data: bytes | None, background: str) -> LoadedImag
     notices: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        deep = _read_16_bit(image, data)
-        orientation = _exif_orientation(image, notices)
-        pixels = _turn_upright(_to_srgb(image, deep, background, notices), orientation)
+        turns_itself = _turns_itself(image)
+        orientation = _exif_orientation(image, notices) if turns_itself else 1
+        deep = _read_16_bit(image, data, notices)
+        if not turns_itself:  # asked for now, since the tag may stand behind a PNG's pixels
+            orientation = _exif_orientation(image, notices)
+        pixels = _to_srgb(image, deep, background, notices)
+        if not turns_itself:
+            pixels = _turn_upright(pixels, orientation)
         _note_frames(image, notices)
     notices += sorted({f"the decoder warns: {warning.message}" for warning in caught})
     return LoadedImage(
@@ -251,11 +258,14 @@ def _to_srgb(
             alpha = np.asarray(image.getchannel("A"))[..., None]
         if image.has_transparency_data or image.mode == "P":
             image = image.convert("RGB")
-        colours = np.asarray(_convert_profile(image, profile, notices).convert("RGB"))
+        converted = _convert_profile(image, profile, notices)
+        if converted.mode in ("CMYK", "LAB"):
+            notices.append(f"{converted.mode} colours converted to sRGB without a profile")
+        colours = np.asarray(converted.convert("RGB"))
     return _composite(colours, alpha, background, notices)
 
 
-def _read_16_bit(image: Image.Image, data: bytes | None) -> Pixels | None:
+def _read_16_bit(image: Image.Image, data: bytes | None, notices: list[str]) -> Pixels | None:
     """[H, W, 3 or 4] as uint16 where the file has more than 8 bits a channel, else None.
 
     ``image`` must not be loaded yet: loading forgets how the file stores its samples.
@@ -270,8 +280,10 @@ def _read_16_bit(image: Image.Image, data: bytes | None) -> Pixels | None:
             raise InputImageError("32-bit integer picture with values beyond 0 to 65535")
         return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2)
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    deep = image.mode in ("RGB", "RGBA") and any(";16" in _raw_mode(t.args) for t in tiles)
-    if data is None or not deep:
+    modes = [mode for mode in (_raw_mode(tile.args) for tile in tiles) if ";16" in mode]
+    if any(mode.startswith("LA") for mode in modes):
+        notices.append("16-bit grey with alpha read at 8 bits")
+    if data is None or not any(mode.startswith("RGB") for mode in modes):
         return None
     # Pillow keeps the high byte of each 16-bit sample. Told the opposite byte order, it keeps
     # the low byte: two decodes give all sixteen bits.
@@ -294,6 +306,11 @@ def _swap_bytes(args: Any) -> Any:
     return (swapped, *args[1:]) if isinstance(args, tuple) else swapped
 
 
+def _turns_itself(image: Image.Image) -> bool:
+    """Whether Pillow applies the EXIF orientation as it loads, and then forgets it."""
+    return image.format == "TIFF"
+
+
 def _exif_orientation(image: Image.Image, notices: list[str]) -> int:
     """The tag, 1 to 8; 1 where there is none, or none that means anything."""
     try:
@@ -313,14 +330,19 @@ def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels[rows, columns])
 
 
+@lru_cache(64)
 def _is_srgb(profile: bytes) -> bool:
+    """Whether colours stay as they are, to a step of 8 bits: names say little (there is "linear sRGB")."""
+    steps = range(0, 256, 15)
+    mixed = np.array(list(product(steps, steps, steps)), np.uint8)[None]
     try:
-        return (
-            "srgb"
-            in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).lower()
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        found = ImageCms.profileToProfile(
+            Image.fromarray(mixed), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
-    except (ImageCms.PyCMSError, OSError):
+    except (ImageCms.PyCMSError, OSError, ValueError):
         return False
+    return found is not None and bool(np.abs(np.asarray(found).astype(int) - mixed).max() <= 1)
 
 
 def _convert_profile(image: Image.Image, profile: bytes | None, notices: list[str]) -> Image.Image:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,17 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from auravae_cli import imagefile
 from auravae_cli.errors import InputImageError
-from auravae_cli.imagefile import LoadedImage, from_pillow, from_unit, read_image, to_unit
+from auravae_cli.imagefile import (
+    LoadedImage,
+    from_pillow,
+    from_unit,
+    read_image,
+    read_size,
+    to_unit,
+)
 from auravae_cli.imagewrite import picture_bytes
 
+CMYK_NOTICE = "CMYK colours converted to sRGB without a profile"
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
@@ -62,6 +71,28 @@ def test_orientations_of_8_bits(orientation: int) -> None:
     np.testing.assert_array_equal(loaded.pixels, np.asarray(upright))
     assert loaded.exif_orientation == orientation
     assert loaded.notices == ()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_of_every_format_that_has_them(file_format: str, orientation: int) -> None:
+    """Pillow turns TIFFs itself, as it loads them, and others not."""
+    data = saved(noise(24, 40), file_format, exif=exif(orientation))
+    loaded = read_image(data)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(loaded.pixels, np.asarray(upright))
+    assert loaded.exif_orientation == orientation
+    assert read_size(io.BytesIO(data)) == loaded.pixels.shape[:2] == upright.size[::-1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_of_16_bit_tiffs(orientation: int) -> None:
+    grey = noise(3, 5, 1, np.uint16)
+    data = saved(Image.fromarray(grey), "TIFF", exif=exif(orientation))
+    loaded = read_image(data)
+    upright = read_image(saved(Image.fromarray(grey), exif=exif(orientation)))
+    np.testing.assert_array_equal(loaded.pixels, upright.pixels)
+    assert loaded.exif_orientation == orientation
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -116,7 +147,7 @@ def test_opaque_modes_are_pillows_rgb(mode: str, size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(loaded.pixels, expected)
     assert loaded.pixels.dtype == expected.dtype
     assert loaded.pixels.shape == (height, width, 3)
-    assert loaded.notices == ()
+    assert loaded.notices == (CMYK_NOTICE,) * (mode == "CMYK")
     assert loaded.sha256 == hashlib.sha256(data).hexdigest()
     np.testing.assert_array_equal(from_pillow(image).pixels, expected)
 
@@ -249,6 +280,50 @@ def test_an_srgb_profile_leaves_the_pixels_untouched() -> None:
     loaded = read_image(saved(noise(4, 4), icc_profile=SRGB))
     np.testing.assert_array_equal(loaded.pixels, noise(4, 4))
     assert loaded.notices == ()
+
+
+def linear_profile() -> bytes:
+    """sRGB's primaries with straight curves, under a name that has "sRGB" in it, as GIMP's has."""
+    content = bytearray(SRGB)
+    for number in range(struct.unpack(">I", content[128:132])[0]):
+        name, start, size = struct.unpack(">4sII", content[132 + 12 * number : 144 + 12 * number])
+        if name in (b"rTRC", b"gTRC", b"bTRC"):
+            content[start : start + size] = (b"curv" + bytes(size))[:size]  # no points: identity
+    return bytes(content)
+
+
+def test_linear_srgb_is_not_srgb() -> None:
+    description = ImageCms.getProfileDescription(
+        ImageCms.ImageCmsProfile(io.BytesIO(linear_profile()))
+    )
+    assert "sRGB" in description
+    loaded = read_image(saved(np.full((2, 2, 3), 64, np.uint8), icc_profile=linear_profile()))
+    assert (np.abs(loaded.pixels.astype(int) - 137) <= 1).all()
+    (notice,) = loaded.notices
+    assert notice.startswith("colours converted from")
+
+
+def test_cmyk_without_a_profile_says_so() -> None:
+    loaded = read_image(saved(Image.fromarray(noise(8, 8)).convert("CMYK"), "JPEG"))
+    assert loaded.notices == (CMYK_NOTICE,)
+
+
+def test_16_bit_grey_with_alpha_is_read_at_8_bits_and_says_so() -> None:
+    """Pillow has no mode for it: it opens it as RGBA of 8 bits."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    samples = noise(3, 5, 2, np.uint16)
+    samples[..., 1] = 65535
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", 5, 3, 16, 4, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    data += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    loaded = read_image(data)
+    assert loaded.notices == ("16-bit grey with alpha read at 8 bits",)
+    np.testing.assert_array_equal(loaded.pixels[..., 0], samples[..., 0] >> 8)
 
 
 def test_another_profile_is_converted_with_a_notice() -> None:
