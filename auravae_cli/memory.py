@@ -41,7 +41,17 @@ def _container() -> int | None:
         limit, used = (int((_CGROUP / f"memory.{k}").read_text()) for k in ("max", "current"))
     except (OSError, ValueError):
         return None
-    return max(0, limit - used)
+    return min(limit, max(0, limit - used + _cached_files()))
+
+
+def _cached_files() -> int:
+    """Bytes of files read before: they count as used, and the kernel drops them when asked for more."""
+    try:
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith("inactive_file "))
+        return int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 @cache

@@ -72,6 +72,23 @@ def test_free_memory_is_the_least_that_machine_and_container_give(monkeypatch, t
     assert memory.free_memory() == 4000
 
 
+@pytest.mark.parametrize(
+    ("stat", "free"),
+    [
+        ("anon 1500\nactive_file 300\ninactive_file 2200\n", 3200),
+        ("inactive_file 9000\n", 5000),
+        ("inactive_file\n", 1000),
+        ("anon 1500\n", 1000),
+    ],
+)
+def test_files_that_were_read_leave_a_container_its_memory(monkeypatch, tmp_path, stat, free):
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    for name, content in (("max", "5000\n"), ("current", "4000\n"), ("stat", stat)):
+        (tmp_path / f"memory.{name}").write_text(content)
+    assert memory.free_memory() == free
+
+
 IN_A_PROCESS = """
 import json, sys
 import json
