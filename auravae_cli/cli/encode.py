@@ -10,6 +10,8 @@ import typer
 from auravae_cli.cli import options as opt
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 
+INTERVAL, SHARD_SIZE = 1.0, 1000  # where nothing else is asked for
+
 
 def encode(
     photos: opt.Pictures = None,
@@ -31,14 +33,14 @@ def encode(
     batch_size: opt.BatchSize = None,
     overwrite: opt.Overwrite = False,
     watch: opt.Watch = False,
-    interval: opt.Interval = 1.0,
+    interval: opt.Interval = None,
     layout: opt.LayoutOption = opt.Layout.auto,
-    shard_size: opt.ShardSize = 1000,
+    shard_size: opt.ShardSize = None,
     workers: opt.Workers = None,
     max_failures: opt.MaxFailures = None,
     retry_failures: opt.RetryFailures = False,
-    shard_index: opt.ShardIndex = 0,
-    num_shards: opt.NumShards = 1,
+    shard_index: opt.ShardIndex = None,
+    num_shards: opt.NumShards = None,
     engine: opt.EngineOption = opt.Engine.local,
     address: opt.Address = None,
     dry_run: opt.DryRunOption = False,
@@ -67,25 +69,24 @@ def encode(
     stored_dtype = STORED_DTYPES[store.value]
     limit = read_limit(max_failures)
     budget = read_size(memory, "--memory")
-    if shard_index >= num_shards:
-        raise typer.BadParameter(
-            f"{shard_index}: expected less than --num-shards, {num_shards}",
-            param_hint="--shard-index",
-        )
-    if watch and (
-        listed or dry_run or num_shards > 1 or _wants_store(photos or [], output, layout)
-    ):
+    is_part = shard_index is not None or num_shards is not None
+    if watch and (listed or dry_run or is_part or _wants_store(photos or [], output, layout)):
         raise typer.BadParameter(
             "a latent file for each picture of the folders named: no store, list, dry run or part of the work",
             param_hint="--watch",
         )
-    if _wants_store(photos or [], output, layout):
+    if interval is not None and not watch:
+        raise typer.BadParameter("how often to look: add --watch", param_hint="--interval")
+    job, num_jobs = _part_of_the_work(shard_index, num_shards)
+    names = _names(photos, listed)
+    if _wants_store(names, output, layout):
+        if address is not None and engine is not opt.Engine.ray:
+            raise typer.BadParameter("of a Ray cluster: add --engine ray", param_hint="--address")
         from auravae_cli.cli.encode_store import StoreRequest, encode_to_store
         from auravae_cli.pipeline.encode_shard import ShardOptions
 
         request = StoreRequest(
-            names=photos or [],
-            listed=listed,
+            names=names,
             output=output,
             model=model,
             device=device,
@@ -95,19 +96,26 @@ def encode(
             stored_dtype=stored_dtype,
             options=ShardOptions(preparation, max_pixels, batch_size, workers),
             overwrite=overwrite,
-            shard_size=shard_size,
+            shard_size=shard_size or SHARD_SIZE,
             limit=limit,
             retry_failures=retry_failures,
-            shard_index=shard_index,
-            num_shards=num_shards,
+            shard_index=job,
+            num_shards=num_jobs,
             on_ray=engine is opt.Engine.ray,
             address=address,
             dry_run=dry_run,
         )
         raise typer.Exit(encode_to_store(request, reporter))
 
-    if engine is opt.Engine.ray:
-        raise typer.BadParameter("Ray fills stores: add --layout shards", param_hint="--engine")
+    _refuse_for_files(
+        {
+            "--shard-size": shard_size is not None,
+            "--workers": workers is not None,
+            "--retry-failures": retry_failures,
+            "--engine": engine is opt.Engine.ray,
+            "--address": address is not None,
+        }
+    )
     from auravae_cli.codec import load_codec
     from auravae_cli.pipeline.encode import EncodeOptions, encode_files
 
@@ -124,14 +132,16 @@ def encode(
     if watch:
         from auravae_cli.cli.watch import watch_folders
 
-        watch_folders(photos or [], output, interval, load, options, batch_size, limit, reporter)
+        watch_folders(
+            names, output, interval or INTERVAL, load, options, batch_size, limit, reporter
+        )
         raise typer.Exit()
     from auravae_cli.pipeline.batches import limited
     from auravae_cli.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 
     jobs = plan_jobs(
-        photos,
-        listed,
+        names,
+        None,
         output,
         input_suffixes=PICTURES,
         suffix=".safetensors",
@@ -139,7 +149,7 @@ def encode(
         output_suffixes=LATENTS,
         result_tags=PICTURE_TAGS,
         reporter=reporter,
-    )[shard_index::num_shards]
+    )[job::num_jobs]
     if dry_run:
         from auravae_cli.cli.dryrun import DryRun
         from auravae_cli.pipeline.forecast import forecast_pictures
@@ -155,6 +165,43 @@ def encode(
         raise typer.Exit(dry.report(rows, len(jobs)))
     outcomes = limited(encode_files(jobs, load(), options, batch_size), limit)
     raise typer.Exit(reporter.run(outcomes, len(jobs)))
+
+
+def _names(photos: list[str] | None, listed: str | None) -> list[str]:
+    """All inputs by name, those of the list too: what they look like decides the layout."""
+    from auravae_cli.errors import InputImageError
+    from auravae_cli.pipeline.inputs import read_list
+
+    try:
+        return [*(photos or []), *(read_list(listed) if listed else [])]
+    except InputImageError as error:
+        raise typer.BadParameter(str(error), param_hint="--from") from error
+
+
+def _part_of_the_work(shard_index: int | None, num_shards: int | None) -> tuple[int, int]:
+    """The number of this job, and of all jobs; typer.BadParameter where one is missing."""
+    if shard_index is None and num_shards is None:
+        return 0, 1
+    if shard_index is None or num_shards is None:
+        raise typer.BadParameter(
+            "job I of N jobs that share the work takes both; --shard-size sets how large shards are",
+            param_hint="--shard-index I --num-shards N",
+        )
+    if shard_index >= num_shards:
+        raise typer.BadParameter(
+            f"{shard_index}: expected less than --num-shards, {num_shards}",
+            param_hint="--shard-index",
+        )
+    return shard_index, num_shards
+
+
+def _refuse_for_files(given: dict[str, bool]) -> None:
+    """End with a usage error where an option is given that only a store has a use for."""
+    for option, is_given in given.items():
+        if is_given:
+            raise typer.BadParameter(
+                "only a store of shards has a use for it: add --layout shards", param_hint=option
+            )
 
 
 def _wants_store(names: list[str], output: str | None, layout: opt.Layout) -> bool:

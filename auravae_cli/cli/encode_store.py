@@ -17,7 +17,7 @@ from auravae_cli.pipeline.batches import FailureLimit
 from auravae_cli.pipeline.commit import prepare_store
 from auravae_cli.pipeline.encode_shard import ShardOptions
 from auravae_cli.pipeline.encode_store import LocalEngine, find_work
-from auravae_cli.pipeline.inputs import STREAM, read_list
+from auravae_cli.pipeline.inputs import STREAM
 from auravae_cli.pipeline.shards import InputShard, count_file_shards, make_shards
 from auravae_cli.pipeline.sources import SourceFile, find_files
 from auravae_cli.storage import is_remote, open_storage
@@ -32,7 +32,6 @@ class StoreRequest:
     """What the user asked for, as parsed."""
 
     names: list[str]
-    listed: str | None
     output: str | None
     model: str
     device: str
@@ -56,8 +55,7 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
     """Encode into a store; the exit code."""
     output = _absolute(_output(request), request)
     try:
-        names = [*request.names, *(read_list(request.listed) if request.listed else [])]
-        files = find_files([_absolute(name, request) for name in names])
+        files = find_files([_absolute(name, request) for name in request.names])
     except InputImageError as error:
         raise typer.BadParameter(str(error)) from error
     if not files:

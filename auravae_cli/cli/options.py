@@ -157,8 +157,13 @@ Watch = Annotated[
     typer.Option("--watch", help="Stay, and encode pictures as they appear in the folders named."),
 ]
 Interval = Annotated[
-    float,
-    typer.Option(min=0.01, max=86_400, metavar="SECONDS", help="With --watch: how often to look."),
+    Optional[float],
+    typer.Option(
+        min=0.01,
+        max=86_400,
+        metavar="SECONDS",
+        help="With --watch: how often to look. Default: each second.",
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object an input, on standard output.")
@@ -212,10 +217,10 @@ BucketsOption = Annotated[
     ),
 ]
 ShardSize = Annotated[
-    int,
+    Optional[int],
     typer.Option(
         min=1,
-        help="Loose pictures a shard, about; a tar is a shard of its own.",
+        help="Loose pictures a shard, about; a tar is a shard of its own. Default: 1000.",
         rich_help_panel=_DATA_SETS,
     ),
 ]
@@ -244,18 +249,22 @@ RetryFailures = Annotated[
     ),
 ]
 ShardIndex = Annotated[
-    int,
+    Optional[int],
     typer.Option(
         min=0,
-        help="Do every shard I, I + N, ... of those there are: one of N jobs.",
+        help="Be job I of the N jobs of --num-shards, counted from 0: do shards I, I + N, ... alone.",
         metavar="I",
         rich_help_panel=_DATA_SETS,
     ),
 ]
 NumShards = Annotated[
-    int,
+    Optional[int],
     typer.Option(
-        min=1, help="How many jobs share the work.", metavar="N", rich_help_panel=_DATA_SETS
+        min=1,
+        help="How many jobs share the work, each with a --shard-index of its own. How many shards there are "
+        "follows from --shard-size.",
+        metavar="N",
+        rich_help_panel=_DATA_SETS,
     ),
 ]
 EngineOption = Annotated[

@@ -393,6 +393,55 @@ def test_jobs_share_the_work_and_make_the_same_store(encode, undisturbed, work):
     assert encode("--shard-index=7", "--num-shards=8").out == b""
 
 
+@pytest.mark.parametrize("one", [["--num-shards", "2"], ["--shard-index", "0"]])
+@pytest.mark.parametrize("layout", ["files", "shards"])
+def test_a_job_says_which_of_how_many_it_is(auravae, work, one, layout):
+    """One alone once encoded a part of the pictures, and said that all was done."""
+    write_folder(work / "photos", pictures(3))
+    result = auravae("encode", "photos", "-o", "out", "--layout", layout, *one)
+    assert result.code == 2
+    assert "--shard-size sets how large shards are" in result.message
+    assert not Path("out").exists()
+
+
+def test_jobs_share_loose_latents_too(auravae, work):
+    write_folder(work / "photos", pictures(3))
+    for index, count in enumerate([2, 1]):
+        options = ["--shard-index", index, "--num-shards", "2", "--json"]
+        assert len(auravae("encode", "photos", "-o", "out", *options).rows) == count
+    assert len(list(Path("out").iterdir())) == 3
+
+
+STORE_ONLY = [
+    ["--shard-size", "1000"],
+    ["--workers", "2"],
+    ["--retry-failures"],
+    ["--engine", "ray"],
+    ["--address", "auto"],
+]
+
+
+@pytest.mark.parametrize("option", STORE_ONLY, ids=lambda option: option[0])
+def test_options_of_stores_are_refused_for_loose_latents(auravae, work, option):
+    write_folder(work / "photos", pictures(1))
+    result = auravae("encode", "photos", "-o", "out", *option)
+    assert result.code == 2
+    assert option[0] in result.message and "--layout shards" in result.message
+    assert auravae("encode", "--watch", "photos", "-o", "out", *option).code == 2
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "needed"),
+    [(["--address", "auto"], "--engine ray"), (["--interval", "1"], "--watch")],
+)
+def test_options_that_need_another_one_name_it(auravae, work, option, needed):
+    write_folder(work / "photos", pictures(1))
+    result = auravae("encode", "photos", "--layout", "shards", "-o", "store", *option)
+    assert (result.code, needed in result.message) == (2, True)
+    assert option[0] in result.message
+
+
 def test_a_full_disk_ends_the_run_with_a_reason(encode, undisturbed, work, monkeypatch):
     write_folder(work / "photos", pictures(6))
     whole = undisturbed()

@@ -57,6 +57,18 @@ def test_rows_hold_what_the_single_files_give(auravae, work):
         assert (latent.space, latent.dtype) == (single.space, single.dtype)
 
 
+@pytest.mark.parametrize("listed", ["list.txt", "-"])
+def test_tars_in_a_list_are_a_data_set(auravae, work, listed):
+    """The layout once depended on the arguments alone, and each tar was no picture."""
+    for name in "ab":
+        write_tar(work / f"{name}.tar", {f"{name}.png": picture(1)})
+    Path("list.txt").write_text("a.tar\nb.tar\n")
+    stdin = Path("list.txt").read_bytes()
+    result = auravae("encode", "--from", listed, "-o", "store", "--json", stdin=stdin)
+    assert result.code == 0, result.err
+    assert sorted(rows(Path("store"))) == ["a", "b"]
+
+
 def test_a_tree_whatever_the_case_of_its_suffixes(work, keys):
     files = {"a.PNG": picture(1), "b/c.d.JPEG": picture(2, file_format="JPEG"), "b/e.png": b""}
     write_folder(work / "photos", files | {".hidden.png": b"", "notes.md": b"", "b/x.json": b"{"})
