@@ -103,7 +103,7 @@ def decode_files(
             job, image_size=list(pixels.shape[:2]), orientation=orientation, bytes=len(content)
         )
 
-    return run(jobs, load, finish)
+    return watch.over(run(jobs, load, finish))
 
 
 def expand_shard(source: Source) -> list[Source]:

@@ -86,7 +86,7 @@ def encode_files(
             bytes=len(content),
         )
 
-    return run(jobs, load, finish, cost=_decoded_size if ahead else None)
+    return watch.over(run(jobs, load, finish, cost=_decoded_size if ahead else None))
 
 
 def _decoded_size(job: Job) -> int:

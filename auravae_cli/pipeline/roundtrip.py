@@ -87,7 +87,7 @@ def roundtrip_files(
         padded = padding_for(*size, codec.space.downsampling_factor).padded(*size)
         return watch.run(codec, (1, *padded), work)[0]
 
-    return run(jobs, load, finish)
+    return watch.over(run(jobs, load, finish))
 
 
 def roundtrip(

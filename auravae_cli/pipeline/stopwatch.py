@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,6 +37,13 @@ class Stopwatch:
     parts: Parts
     speeds: Speeds = field(default_factory=Speeds)
 
+    def over(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """The outcomes of all batches; what was measured is saved once, however they end."""
+        try:
+            yield from outcomes
+        finally:
+            self.speeds.save()
+
     def run(
         self, codec: Codec, size: tuple[int, int, int], work: Callable[[], Sequence[Outcome]]
     ) -> list[Outcome]:
@@ -51,7 +58,6 @@ class Stopwatch:
             outcomes = work()
         if plans and all(outcome.status == "done" for outcome in outcomes):
             self.speeds.record(key, operations, meter.seconds)
-            self.speeds.save()
         facts: dict[str, Any] = {
             "tiles": max((plan.tiles for plan in plans), default=1),
             "predicted": numbers(predicted, size[0], max((p.memory for p in plans), default=None)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tarfile
 
@@ -157,3 +158,22 @@ def test_a_real_run_learns_and_says_what_was_foretold(
     assert first["details"]["measured"]["seconds"] > 0
     z = auravae("decode", "a.safetensors", "--json").row["details"]
     assert set(z["measured"]) == set(z["predicted"]) == {"seconds", "memory"}
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "roundtrip"])
+def test_a_run_saves_the_speeds_of_all_its_batches_at_once(
+    work, auravae, picture, tmp_path, monkeypatch, command
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sides = (16, 64, 256)  # each of another rate
+    for side in sides:
+        picture(f"{side}.png", side, side)
+    if command == "decode":
+        assert auravae("encode", ".", "-o", ".").code == 0
+    saves = []
+    monkeypatch.setattr("auravae_cli.speed.write_atomically", lambda *file: saves.append(file))
+    assert auravae(command, ".", "-o", "out").code == 0
+    ((path, content),) = saves
+    assert path == tmp_path / "cache" / "auravae" / "speed.json"
+    rates = [rates for key, rates in json.loads(content).items() if key.startswith(command)]
+    assert [len(rates) for rates in rates] == [len(sides)]
