@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,7 +116,9 @@ def _read_size(sides: list[Any]) -> tuple[int, int]:
 
 def _read_box(sides: list[Any]) -> Box:
     left, top, right, bottom = map(float, sides)
-    if not (left < right and top < bottom):
+    if not (left < right and top < bottom) or not all(
+        map(math.isfinite, (left, top, right, bottom))
+    ):
         raise ValueError(f"impossible box {sides}")
     return Box(left, top, right, bottom)
 

@@ -66,11 +66,16 @@ def export(
     from auravae_cli.cli.report import Reporter, say
     from auravae_cli.exchange.losses import Losses
     from auravae_cli.pipeline.export import Exporter
+    from auravae_cli.storage import is_remote
 
     if to is None:
         raise typer.BadParameter("name a format", param_hint="--to")
     if output is None or output == "-":
         raise typer.BadParameter("name a folder for the files", param_hint="--output")
+    if is_remote(output):
+        raise typer.BadParameter(
+            f"{output}: expected a folder here; copy it there afterwards", param_hint="--output"
+        )
     form, choices = _choose(to.value, flipped, arch)
     parts, total = _parts(latents or [], listed)
     reporter, losses = Reporter(as_json, quiet), Losses(form)

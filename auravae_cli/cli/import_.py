@@ -55,6 +55,7 @@ def import_(
     shard_size: Annotated[
         int, typer.Option(min=1, help="Files of one latent that go into a shard, about.")
     ] = 1000,
+    retry_failures: opt.RetryFailures = False,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -70,6 +71,7 @@ def import_(
     from auravae_cli.pipeline.adopt import Adoption
     from auravae_cli.pipeline.inputs import STREAM, collect
     from auravae_cli.spaces import read_space
+    from auravae_cli.storage import is_remote
 
     if of is None:
         raise typer.BadParameter("name a format", param_hint="--from")
@@ -96,7 +98,18 @@ def import_(
                 "a store is gone on with or refused, never overwritten: remove it, or name another",
                 param_hint="--overwrite",
             )
-        code, ignored = _to_store(sources, form, adopt, output, shard_size, reporter)
+        code, ignored = _to_store(
+            sources, form, adopt, output, shard_size, retry_failures, reporter
+        )
+    elif is_remote(output):
+        raise typer.BadParameter(
+            f"{output}: only stores are written there: --layout shards", param_hint="--output"
+        )
+    elif retry_failures:
+        raise typer.BadParameter(
+            "latent files are made where they are missing: this is for --layout shards",
+            param_hint="--retry-failures",
+        )
     else:
         code, ignored = _to_files(sources, form, adopt, output, overwrite, reporter)
     _tell(form, ignored, reporter)
@@ -131,6 +144,7 @@ def _to_store(
     adopt: Adoption,
     output: str,
     shard_size: int,
+    retry_failures: bool,
     reporter: Reporter,
 ) -> tuple[int, Counter[str]]:
     from auravae_cli.cli.store_report import StoreReporter
@@ -151,7 +165,7 @@ def _to_store(
     settings = settings_for(first_latent(sources, form, adopt), form, dealt)
     prepare_store(storage, settings)
     importer = StoreImporter(form, adopt, storage, settings)
-    work = find_work(shards, storage, settings, retry_failures=False)
+    work = find_work(shards, storage, settings, retry_failures=retry_failures)
     code = StoreReporter(reporter, storage.root, sum(shard.size for shard in shards)).run(
         importer.run(work)
     )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from auravae_cli.action import act
 from auravae_cli.dtypes import FLOAT32, STORED_DTYPES, Array, StoredDtype
-from auravae_cli.errors import LatentFileError, LatentHeaderError
+from auravae_cli.errors import AuraVaeError, LatentFileError, LatentHeaderError
 from auravae_cli.geometry import Box
 from auravae_cli.group import H
 from auravae_cli.latentfile import METADATA_KEY, LatentFile, Record, with_metadata
@@ -75,6 +75,7 @@ class Found:
         facts: fields of `Record` that the format itself tells.
         ignored: what stood beside it and is not taken.
         is_copy: whether it is the flipped copy of another latent, which it came with.
+        fault: why it cannot be taken, though others of the file can.
     """
 
     name: str
@@ -84,6 +85,12 @@ class Found:
     facts: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     is_copy: bool = False
+    fault: str = ""
+
+    @classmethod
+    def unusable(cls, name: str, fault: object) -> Found:
+        """What stands in the place of a latent that cannot be read."""
+        return cls(name, np.empty(0, np.float32), FLOAT32, fault=str(fault))
 
 
 class Write(Protocol):
@@ -122,6 +129,7 @@ class Format:
         dtypes: the names of those that it stores as they are; others become float32.
         stacked: whether a file holds many latents.
         size_in_name: whether pictures of one name but different sizes have files of their own.
+        folder: the folder of a latent's file, before its name; empty for most.
         squares: whether all latents must be squares of one size.
         index: makes the file that tells of all others, if there is one.
         ignores: whether a file in a folder, by its name, is another kind of this project's files.
@@ -141,10 +149,21 @@ class Format:
     dtypes: tuple[str, ...] = ("float32",)
     stacked: bool = False
     size_in_name: bool = False
+    folder: Callable[[LatentFile, str], str] = lambda latents, name: ""
     squares: bool = False
     index: Callable[[], Index] | None = None
     ignores: Callable[[str], bool] = lambda name: False
     advice: str = ""
+
+    def find(self, file: Foreign) -> Iterator[Found]:
+        """The latents in a file. Raises LatentFileError, whatever a damaged one does to a reader."""
+        try:
+            yield from self.read(file)
+        except (AuraVaeError, MemoryError):
+            raise
+        except Exception as error:  # parsers meet damaged bytes with errors of every type
+            reason = f"{type(error).__name__}: {error}"
+            raise LatentFileError(f"damaged, or no file of {self.name}: {reason}") from error
 
 
 def note_of(latents: LatentFile, **more: str) -> str:

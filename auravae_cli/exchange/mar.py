@@ -7,7 +7,6 @@ own, so the log-variance is -30, the least that its distribution keeps.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -45,9 +44,13 @@ def write(
         FLIPPED: _moments(widened(latents, flipped(latents))),
         NOTE: text_array(note_of(latents)),
     }
+    yield Exported(f"{folder_of(latents, names[0])}{names[0]}.npz", lambda: npz_pieces(arrays))
+
+
+def folder_of(latents: LatentFile, name: str) -> str:
+    """The folder of the class; that of a name which has one is its class where no label is known."""
     label = label_of(latents.records[0])
-    folder = "" if label is None and "/" in names[0] else f"{label or 0:06d}/"
-    yield Exported(f"{folder}{names[0]}.npz", lambda: npz_pieces(arrays))
+    return "" if label is None and "/" in name else f"{label or 0:06d}/"
 
 
 def read(file: Foreign) -> Iterator[Found]:
@@ -62,7 +65,10 @@ def read(file: Foreign) -> Iterator[Found]:
     ignored += ["log-variance"] if (logvar > LEAST_LOGVAR).any() else []
     latent = known(mean, dtype_of(mean), array_text(arrays.get(NOTE)))
     facts = {"source": Path(file.name).name}
-    name = re.sub(r"^\d{6}/", "", file.stem) if latent else file.stem  # the class that write put
+    name = file.stem
+    if latent is not None:  # without the class that write put in front
+        rest = name.partition("/")[2]
+        name = rest if folder_of(latent, rest) + rest == name else name
     yield Found(name, mean, dtype_of(mean), latent, facts, tuple(ignored))
 
 
@@ -80,4 +86,5 @@ FORMAT = Format(
     note="the .npz entry 'auravae'",
     flipped=FLIPPED,
     needs_flipped=True,
+    folder=folder_of,
 )

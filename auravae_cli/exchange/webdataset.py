@@ -96,13 +96,21 @@ def read(file: Foreign) -> Iterator[Found]:
             folder, slash, last = member.removeprefix("./").rpartition("/")
             stem, dot, suffix = last.partition(".")
             if folder + slash + stem != key:
-                yield from _found(key, members)
+                yield from _found_or_fault(key, members)
                 key, members = folder + slash + stem, {}
             members[dot + suffix] = content
-        yield from _found(key, members)
+        yield from _found_or_fault(key, members)
     except DAMAGES as error:
         reason = str(error) or type(error).__name__
         raise LatentFileError(f"damaged or cut off: {reason}") from error
+
+
+def _found_or_fault(key: str, members: dict[str, Piece]) -> Iterator[Found]:
+    """A sample's latent; a damaged sample costs itself."""
+    try:
+        yield from _found(key, members)
+    except LatentFileError as error:
+        yield Found.unusable(key, error)
 
 
 def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
@@ -127,7 +135,7 @@ def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
         if content is not None:
             annotations["metadata"] = content
     except (ValueError, RecursionError) as error:
-        raise LatentFileError(f"sample {key!r}: {error}") from error
+        raise LatentFileError(str(error)) from error
     facts = {"annotations": annotations}
     yield Found(key, values, dtype_of(values), None, facts, ignored)
 

@@ -75,7 +75,7 @@ def read_npy(content: Buffer) -> Array:
         if len(content) - start < count * dtype.itemsize:
             raise ValueError(f"{len(content)} bytes cannot hold {list(shape)} of {dtype}")
         array: Array = np.frombuffer(content, dtype, count, start).reshape(shape)
-    except (ValueError, EOFError, TypeError, SyntaxError, OverflowError, MemoryError) as error:
+    except Exception as error:  # numpy meets damaged headers with errors of every type
         raise LatentFileError(f"no .npy file of numbers, or a damaged one: {error}") from error
     return array.astype(dtype.newbyteorder("<"), copy=False)
 

@@ -27,6 +27,12 @@ class Adoption:
 
     def __call__(self, found: Found) -> LatentFile:
         """The latent. Raises LatentFileError where it is none, or of a model nobody knows."""
+        if found.fault:
+            raise LatentFileError(found.fault)
+        if found.dtype.name not in STORED_DTYPES:
+            raise LatentFileError(
+                f"values are {found.dtype.name}: expected one of {', '.join(STORED_DTYPES)}"
+            )
         latent = self._stored(found.known or self._assumed(found))
         faults = list(bad_values(latent))
         if faults:
@@ -37,10 +43,6 @@ class Adoption:
 
     def _assumed(self, found: Found) -> LatentFile:
         space, shape = self.assumed, found.values.shape
-        if found.dtype.name not in STORED_DTYPES:
-            raise LatentFileError(
-                f"values are {found.dtype.name}: expected one of {', '.join(STORED_DTYPES)}"
-            )
         if space is None:
             raise LatentMismatchError(
                 "it does not say which model made it: if you know, name it with --assume-model"

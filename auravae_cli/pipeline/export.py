@@ -51,13 +51,15 @@ class Exporter:
             cost=lambda item: 0 if isinstance(item, Outcome) else item.part.latents.values.nbytes,
             budget=_READY_BYTES,
         )
+        any_files = False
         try:
             for item, outcomes, files in work:
                 yield from outcomes
                 if index is not None and isinstance(item, _Numbered):
                     for file in files:
                         index.add(file, item.part.latents)
-            if index is not None:
+                        any_files = True
+            if index is not None and any_files:
                 yield self._finish(index)
         finally:
             if index is not None:
@@ -75,7 +77,7 @@ class Exporter:
             try:
                 check(part.latents)
                 if not self.form.stacked:
-                    _refuse_repeat(part, names, self.form.size_in_name)
+                    _refuse_repeat(part, names, self.form)
             except LatentFileError as error:
                 yield Outcome(part.source, "failed", None, str(error))
                 continue
@@ -95,6 +97,12 @@ class Exporter:
                 files.append(file)
         except (AuraVaeError, MemoryError) as error:
             reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
+            outcomes.append(Outcome(part.source, "failed", None, reason))
+        except (
+            ArithmeticError,
+            ValueError,
+        ) as error:  # a label or a box beyond what the format holds
+            reason = f"{self.form.name} cannot hold what its header says: {error}"
             outcomes.append(Outcome(part.source, "failed", None, reason))
         return item, outcomes, files
 
@@ -168,10 +176,11 @@ def _singles(parts: Iterable[Part | Unreadable]) -> Iterator[Part | Unreadable]:
             yield part
 
 
-def _refuse_repeat(part: Part, names: Names, size_in_name: bool) -> None:
-    """Raise LatentFileError for the second latent of a name: its file would replace the first one's."""
+def _refuse_repeat(part: Part, names: Names, form: Format) -> None:
+    """Raise LatentFileError for the second latent of a place: its file would replace the first one's."""
     name = part.names[0]
-    if not names.take(f"{name}\0{original_size(part.latents)}" if size_in_name else name):
+    place = form.folder(part.latents, name) + name
+    if not names.take(f"{place}\0{original_size(part.latents)}" if form.size_in_name else place):
         raise LatentFileError(f"another latent is called {name!r}, too: name the folder above them")
 
 

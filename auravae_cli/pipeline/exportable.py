@@ -70,9 +70,14 @@ def file_parts(sources: Iterable[Source]) -> Iterator[Part | Unreadable]:
 
 
 def store_parts(storage: Storage) -> Iterator[Part | Unreadable]:
-    """The files of a store's finished shards, in order. Raises StoreError where it is no store."""
-    require_settings(storage)
-    for shard in shards_of(list(storage.entries())):
+    """The files of a store's finished shards, in order; the store itself where it is none."""
+    try:
+        require_settings(storage)
+        shards = shards_of(list(storage.entries()))
+    except StoreError as error:
+        yield Unreadable(storage.root, str(error))
+        return
+    for shard in shards:
         try:
             manifest = read_manifest(storage, shard)
         except StoreError as error:
@@ -98,7 +103,11 @@ def store_parts(storage: Storage) -> Iterator[Part | Unreadable]:
 def count_rows(storage: Storage) -> int:
     """The latents of a store, for the progress; damaged manifests count nothing."""
     total = 0
-    for shard in shards_of(list(storage.entries())):
+    try:
+        shards = shards_of(list(storage.entries()))
+    except StoreError:  # told when it is read
+        return 0
+    for shard in shards:
         try:
             manifest = read_manifest(storage, shard)
         except StoreError:

@@ -51,21 +51,22 @@ class Importer:
         for source in sources:
             count = 0
             try:
-                for found in self.form.read(open_foreign(*split(source))):
+                file = open_foreign(*split(source))
+                for found in self.form.find(file):
                     count += 1
                     self.ignored.update(found.ignored)
                     if found.is_copy:
                         self.ignored["flipped copy"] += 1
                         yield Outcome(source.name, "skipped", None, "the flipped copy of another")
                         continue
-                    name = safe_name(found.name)
-                    if not names.take(name):
-                        reason = (
-                            f"another latent is called {name!r}, too: name the folder above them"
-                        )
+                    wanted = safe_name(found.name), safe_name(name_by_file(file, self.form, count))
+                    name = next(filter(names.take, wanted), None)
+                    if name is None:
+                        reason = f"another latent is called {wanted[0]!r}, too: name the folder above them"
                         yield Outcome(source.name, "failed", None, reason)
                         continue
-                    yield _Taken(source, found, self.folder / f"{name}.safetensors")
+                    told = f"{source.name}[{found.name}]" if self.form.stacked else source.name
+                    yield _Taken(source, told, found, self.folder / f"{name}.safetensors")
                 if not count:
                     yield Outcome(source.name, "failed", None, "no latent in it")
             except (AuraVaeError, MemoryError) as error:
@@ -74,7 +75,7 @@ class Importer:
     def _write(self, item: _Taken | Outcome) -> Outcome:
         if isinstance(item, Outcome):
             return item
-        name, output = item.source.name, str(item.output)
+        name, output = item.told, str(item.output)
         try:
             return self._put(item, self.adopt(item.found))
         except (AuraVaeError, MemoryError) as error:
@@ -84,21 +85,29 @@ class Importer:
         pieces = [latent.header(), latent.values.tobytes()]
         if stands(item.output):
             if not self.overwrite and holds(item.output, pieces):
-                return Outcome(item.source.name, "skipped", str(item.output), "up to date")
+                return Outcome(item.told, "skipped", str(item.output), "up to date")
             refuse_to_replace(item.output, self.overwrite)
             if item.source.path is not None:
                 refuse_itself(item.output, item.source.path)
         with atomic_file(item.output) as file:
             file.write(b"".join(pieces))
         details = {"model": latent.space.model, "shape": list(latent.values.shape)}
-        return Outcome(item.source.name, "done", str(item.output), details=details)
+        return Outcome(item.told, "done", str(item.output), details=details)
 
 
 @dataclass(frozen=True)
 class _Taken:
+    """A latent with a place of its own; ``told`` is what messages call it."""
+
     source: Source
+    told: str
     found: Found
     output: Path
+
+
+def name_by_file(file: Foreign, form: Format, number: int) -> str:
+    """What to call a latent whose own name is taken: by its file, which no other latent has."""
+    return f"{file.stem}/{number:06d}" if form.stacked else file.stem
 
 
 def open_foreign(root: str, name: str) -> Foreign:

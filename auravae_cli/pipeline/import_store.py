@@ -23,7 +23,7 @@ from auravae_cli.pipeline.adopt import Adoption
 from auravae_cli.pipeline.commit import Older, ShardOutcome
 from auravae_cli.pipeline.encode_shard import RowDone
 from auravae_cli.pipeline.encode_store import Work
-from auravae_cli.pipeline.import_files import SMALL_BYTES, open_foreign, split
+from auravae_cli.pipeline.import_files import SMALL_BYTES, name_by_file, open_foreign, split
 from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.rows import Rows
 from auravae_cli.pipeline.scratch import scratch_folder
@@ -67,9 +67,12 @@ def first_latent(sources: Sequence[Source], form: Format, adopt: Adoption) -> La
     reason = "no latent in it"
     for source in sources:
         try:
-            for found in form.read(open_foreign(*split(source))):
-                if not found.is_copy:
-                    return adopt(found)
+            for found in form.find(open_foreign(*split(source))):
+                try:
+                    if not found.is_copy:
+                        return adopt(found)
+                except AuraVaeError as error:
+                    reason = str(error)
         except AuraVaeError as error:
             reason = str(error)
     raise LatentFileError(f"none of {len(sources)} files can be imported; the last: {reason}")
@@ -144,30 +147,39 @@ class StoreImporter:
             return
         digest = _sha256(foreign.content, hasher)
         try:
-            for found in self.form.read(foreign):
+            for found in self.form.find(foreign):
                 count += 1
                 try:
                     latent = None if found.is_copy else self.adopt(found)
                 except (LatentFileError, MemoryError) as error:
-                    yield Failure(found.name, "read", _reason(file, error))
-                else:
-                    yield _Adopted(file, found, latent)
+                    yield Failure(found.name, "read", self._reason(file, found, error))
+                    continue
+                is_map = isinstance(foreign.content, memoryview) and not self.form.stacked
+                if is_map and latent is not None:  # or each row would hold on to a map
+                    latent = replace(latent, values=latent.values.copy())
+                other = name_by_file(foreign, self.form, count)
+                yield _Adopted(file, found, latent, other)
             if not count:
                 yield Failure(file.key, "read", _reason(file, "no latent in it"))
         except (LatentFileError, MemoryError) as error:
             yield Failure(file.key, "read", _reason(file, error))
         yield SourceState(file.key, file.entry.size, file.entry.version, digest())
 
+    def _reason(self, file: SourceFile, found: Found, error: Exception) -> str:
+        return _reason(
+            file, f"{found.name}: {error}" if self.form.stacked and str(error) else error
+        )
+
     def _row(self, item: _Adopted | Failure, keys: set[str]) -> LatentFile | Failure:
         if isinstance(item, Failure):
             return item
         assert item.latent is not None
         try:
-            return self._keyed(item.latent, item.found.name, keys)
+            return self._keyed(item.latent, (item.found.name, item.other), keys)
         except LatentFileError as error:
-            return Failure(item.found.name, "read", _reason(item.file, error))
+            return Failure(item.found.name, "read", self._reason(item.file, item.found, error))
 
-    def _keyed(self, latent: LatentFile, name: str, keys: set[str]) -> LatentFile:
+    def _keyed(self, latent: LatentFile, names: tuple[str, ...], keys: set[str]) -> LatentFile:
         """The latent with a key that no other of the shard has. Raises LatentFileError."""
         _same(latent.space, self.settings.space)
         if latent.dtype != self.settings.stored_dtype:
@@ -176,9 +188,10 @@ class StoreImporter:
                 "say --store to have all in one dtype"
             )
         (record,) = latent.records
-        key = record.key or name
-        if key in keys:
-            raise LatentFileError(f"another latent has the key {key!r}")
+        wanted = (record.key or names[0], *names)
+        key = next((name for name in wanted if name not in keys), None)
+        if key is None:
+            raise LatentFileError(f"another latent has the key {wanted[0]!r}")
         keys.add(key)
         return replace(latent, records=(replace(record, key=key),))
 
@@ -190,6 +203,7 @@ class _Adopted:
     file: SourceFile
     found: Found
     latent: LatentFile | None
+    other: str  # what to call it where its name is taken
 
 
 def _sha256(content: bytes | memoryview, hasher: ThreadPoolExecutor) -> Callable[[], str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import OutputError
 from auravae_cli.pipeline.inputs import STREAM, Source
+from auravae_cli.storage import is_remote
 from auravae_cli.suffixes import LATENTS, PICTURES
 
 
@@ -40,9 +41,12 @@ def plan(
         tag: of results beside their inputs, such as ``.decoded``.
 
     Raises:
-        ValueError: several inputs for one output, or a file of a kind that is not written here.
+        ValueError: several inputs for one output, a file of a kind that is not written here, or a
+            remote place.
     """
     folder = None
+    if output is not None and is_remote(output):
+        raise ValueError(f"{output}: only stores are written to remote places, not single files")
     if output is not None and output != STREAM:
         path = Path(output)
         if path.suffix.lower() in (LATENTS | PICTURES) - suffixes and not stands(path):
