@@ -31,7 +31,8 @@ class Speeds:
     """The rates that are known, read when they are first asked for."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path or cache_path() / SPEED_FILE
+        folder = cache_path()
+        self._path = path or (folder / SPEED_FILE if folder else None)
         self._known: _Rates | None = None
         self._changed: _Rates = {}
 
@@ -62,7 +63,7 @@ class Speeds:
 
     def save(self) -> None:
         """Write what is new, beside what other runs wrote meanwhile."""
-        if not self._changed:
+        if not self._changed or self._path is None:
             return
         content = _read(self._path)
         for key, rates in self._changed.items():
@@ -75,7 +76,7 @@ class Speeds:
 
     def _rates(self) -> _Rates:
         if self._known is None:
-            self._known = _read(self._path)
+            self._known = _read(self._path) if self._path else {}
         return self._known
 
 
@@ -102,11 +103,17 @@ def _is_pair(pair: Any) -> bool:
     )
 
 
-def cache_path() -> Path:
-    """The folder of what may be forgotten, as the system's users expect it."""
+def cache_path() -> Path | None:
+    """The folder of what may be forgotten, as the system's users expect it; None without a home.
+
+    It need not exist, and perhaps nothing can be written there.
+    """
     if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
         return Path(os.environ["LOCALAPPDATA"], "auravae")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "auravae")
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "auravae")
+    except RuntimeError:  # no HOME, and a user whom the system does not know: as in containers
+        return None
 
 
 def speed_key(command: str, weights_sha256: str, device: str, dtype: str) -> str:

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -82,19 +83,28 @@ def kernels() -> Kernels | None:
 
 
 def built() -> Path:
-    """The library, in the user's cache. Raises OSError or SubprocessError where it cannot be built."""
+    """The library, in the user's cache; where that cannot be used, for this process alone.
+
+    Raises OSError or SubprocessError where it cannot be built.
+    """
     compiler = shlex.split(os.environ.get("CC", "")) or [_compiler()]
     key = repr((SOURCE.read_bytes(), compiler, _FLAGS, _processor()))
-    path = cache_path() / f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    kept = cache_path()
+    if kept is not None:
+        with suppress(OSError):  # not to be read or written, full, or no folder at all
+            return _built_once(compiler, kept / name)
+    own = tempfile.mkdtemp(prefix="auravae-")  # nobody else can put a library there
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return _build(compiler, Path(own, name))
+
+
+def _built_once(compiler: list[str], path: Path) -> Path:
+    """``path``, where an earlier run may have built it. Errors as of `built`."""
     if path.exists():
         return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _build(compiler, path)
-    except PermissionError:  # a home that cannot be written to: for this process alone
-        folder = tempfile.mkdtemp(prefix="auravae-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return _build(compiler, Path(folder, path.name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _build(compiler, path)
 
 
 def _compiler() -> str:

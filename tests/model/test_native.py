@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import stat
 import subprocess
 import sys
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -276,19 +281,58 @@ def test_it_is_built_once(fresh, monkeypatch):
     assert native.kernels() is not None and list(fresh.iterdir()) == [library]
 
 
-def test_a_cache_that_cannot_be_written_to_is_done_without(fresh, monkeypatch):
-    genuine, folders = native._build, []
+@pytest.fixture
+def folders(monkeypatch):
+    """Where kernels are built, as they are; folders of this process alone are gone afterwards."""
+    genuine, found = native._build, []
 
     def build(compiler, path):
-        folders.append(path.parent)
-        if path.parent == fresh:
-            raise PermissionError(path)
+        found.append(path.parent)
         return genuine(compiler, path)
 
     monkeypatch.setattr(native, "_build", build)
+    yield found
+    for folder in found:
+        if folder.name.startswith("auravae-"):
+            shutil.rmtree(folder)
+
+
+def is_own(folder):
+    """Whether a folder lies among the temporary ones, and is this user's alone."""
+    mode = folder.stat().st_mode
+    return folder.parent == Path(tempfile.gettempdir()) and stat.S_IMODE(mode) == 0o700
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize(("owner", "step"), [(Path, "exists"), (Path, "mkdir"), (native, "_build")])
+def test_a_cache_that_cannot_be_used_is_done_without(
+    fresh, monkeypatch, folders, code, owner, step
+):
+    genuine = getattr(owner, step)
+
+    def fail(*arguments, **options):
+        if any(isinstance(path, Path) and path.is_relative_to(fresh) for path in arguments):
+            raise OSError(code, os.strerror(code))
+        return genuine(*arguments, **options)
+
+    monkeypatch.setattr(owner, step, fail)
     assert native.kernels() is not None
-    assert len(folders) == 2 and not list(fresh.iterdir())
-    shutil.rmtree(folders[1])
+    assert is_own(folders[-1]) and not list(fresh.parent.rglob("*.so"))
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/proc", None])
+def test_without_a_home_kernels_are_built_all_the_same(fresh, monkeypatch, folders, home):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home)
+    assert native.kernels() is not None
+    assert is_own(folders[-1])
 
 
 @pytest.mark.parametrize("command", ["nowhere-to-be-found", f"{sys.executable} -c exit(1)"])

@@ -44,7 +44,8 @@ def test_two_runs_at_a_time_keep_what_both_found(place: Path) -> None:
     first, second = Speeds(place), Speeds(place)
     first.record("a", 1e9, 1)
     second.record("b", 1e9, 2)
-    first.save(), second.save()
+    first.save()
+    second.save()
     assert Speeds(place).seconds("a", 1e9) and Speeds(place).seconds("b", 1e9)
 
 
@@ -72,6 +73,22 @@ def test_where_nothing_can_be_written_nothing_is_remembered(tmp_path: Path) -> N
 def test_the_place_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_path() == tmp_path / "auravae"
+
+
+def test_without_a_home_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a container runs as a user of no name."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert cache_path() is None
+    speeds = Speeds()
+    speeds.record("a", 1e9, 1)
+    speeds.save()
+    assert speeds.seconds("a", 1e9) == 1
 
 
 def test_a_rate_belongs_to_what_it_depends_on() -> None:
