@@ -11,6 +11,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from auravae_cli.model.network import find_device
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -26,10 +28,10 @@ class Processes:
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """The device called ``auto``, ``cpu`` or ``cuda``; of several GPUs, this process's own."""
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(name, self.local_rank) if name == "cuda" else torch.device(name)
+        """The device of a name; of several GPUs, this process's own. Raises DeviceError."""
+        device = find_device(name)
+        is_any = device.type == "cuda" and device.index is None
+        return torch.device("cuda", self.local_rank) if is_any else device
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """A module whose backward pass averages gradients over all processes."""

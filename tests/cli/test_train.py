@@ -140,6 +140,16 @@ def test_what_cannot_be_run(auravae, recipe, arguments, code, message):
     assert message in result.message
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_named_as_encode_names_it(auravae, recipe, work, device):
+    result = auravae("train", recipe, "-o", "run", "--data", "photos", "--device", device)
+    encode = auravae("encode", "photos", "-o", "out", "--model", "small", "--device", device)
+    assert result.code == encode.code == 3
+    assert result.message == encode.message
+    assert result.message.startswith(f"error: device '{device}' is not to be had")
+    assert not (work / "run").exists()
+
+
 def test_weights_of_lpips_that_are_not_there(auravae, recipe):
     recipe.write_text(RECIPE + "losses = { lpips = 1.0 }\n")
     result = auravae("train", recipe, "-o", "run", "--data", "photos", "--lpips", "absent")

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+from auravae_cli.errors import DeviceError
 from auravae_cli.train.processes import Processes, joined
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +95,27 @@ def test_one_process_joins_nothing(monkeypatch):
         assert processes.device("cpu") == torch.device("cpu")
         module = torch.nn.Linear(1, 1)
         assert processes.wrap(module) is module
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "expected"),
+    [
+        ("auto", "cuda", "cuda:1"),
+        ("auto", "cpu", "cpu"),
+        ("cuda", "cuda", "cuda:1"),
+        ("cuda:0", "cuda:0", "cuda:0"),
+    ],
+)
+def test_of_several_gpus_each_process_has_its_own(monkeypatch, name, found, expected):
+    devices = {name: torch.device(found)}
+    monkeypatch.setattr("auravae_cli.train.processes.find_device", devices.__getitem__)
+    assert Processes(1, 2, 1).device(name) == torch.device(expected)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there(name):
+    with pytest.raises(DeviceError, match=rf"'{name}' is not to be had.*--device cpu"):
+        Processes().device(name)
 
 
 def test_only_the_first_process_reports():
