@@ -42,13 +42,12 @@ class Losses:
         self.rows += rows
         self.dtypes.add(latents.dtype.name)
         self.shapes.add(latents.values.shape[-3:])
+        for name, is_set in _WHERE_SET.items():
+            if name not in self.known and any(map(is_set, latents.records)):
+                self.known.add(name)
         for record in latents.records:
-            self._add(record)
-
-    def _add(self, record: Record) -> None:
-        self.known.update(name for name, is_set in _WHERE_SET.items() if is_set(record))
-        self.known.update(record.annotations.keys())
-        self.unlabelled += label_of(record) is None
+            self.known.update(record.annotations)
+            self.unlabelled += label_of(record) is None
 
     @property
     def not_kept(self) -> list[str]:

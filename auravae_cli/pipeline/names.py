@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import PurePosixPath
 
 
 class Names:
@@ -28,5 +27,5 @@ def safe_name(name: str) -> str:
     >>> safe_name("/../a/./b.c"), safe_name("..")
     ('a/b.c', 'latent')
     """
-    parts = [part for part in PurePosixPath(name).parts if part not in ("..", "/", "//", ".")]
+    parts = (part for part in name.split("/") if part not in ("", ".", ".."))
     return "/".join(parts).replace("\0", "_") or "latent"
