@@ -13,8 +13,11 @@ from auravae_cli.cli import options as opt
 from auravae_cli.cli.completion import complete_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from auravae_cli.codec import Codec
     from auravae_cli.latentfile import LatentFile
+    from auravae_cli.pipeline.inputs import Source
 
 
 class Format(str, Enum):
@@ -61,23 +64,24 @@ def decode(
 
     A shard or a store of latents gives a picture for each row, named after its source. The picture
     has the exact size of the one that was encoded. The source picture itself is never
-    overwritten.
+    overwritten. Where two shards of a store have a picture of one name, each shard gets a folder.
     """
     from auravae_cli.cli.jobs import plan_jobs
     from auravae_cli.cli.report import Reporter
     from auravae_cli.cli.sizes import read_size
     from auravae_cli.codec import load_codec
     from auravae_cli.imagewrite import WRITABLE
-    from auravae_cli.pipeline.decode import CodecByModel, DecodeOptions, decode_files, expand_shard
+    from auravae_cli.pipeline.decode import CodecByModel, DecodeOptions, decode_files
     from auravae_cli.suffixes import DECODED, LATENTS
 
     if bits not in (8, 16):
         raise typer.BadParameter(f"{bits}: expected 8 or 16", param_hint="--bits")
     reporter = Reporter(as_json, quiet)
     suffix = f".{file_format.value}"
+    names, expand = _open_stores(opt.read_names(latents, listed), output)
     jobs = plan_jobs(
-        latents,
-        listed,
+        names,
+        None,
         output,
         input_suffixes=LATENTS,
         suffix=suffix,
@@ -85,7 +89,7 @@ def decode(
         output_suffixes=WRITABLE,
         result_tags=frozenset(),
         reporter=reporter,
-        expand=expand_shard,
+        expand=expand,
     )
     budget = read_size(memory, "--memory")
     if dry_run:
@@ -115,3 +119,31 @@ def decode(
         codec_of = lambda latent: codec  # noqa: E731
     options = DecodeOptions(suffix, bits, quality, noise, seed, any_model, overwrite)
     raise typer.Exit(reporter.run(decode_files(jobs, codec_of, options, batch_size), len(jobs)))
+
+
+def _open_stores(
+    names: list[str], output: str | None
+) -> tuple[list[str], Callable[[Source], Sequence[Source]]]:
+    """What to look for, and what that stands for: a store goes by the name of its settings file.
+
+    Raises StoreError where there is no way to reach one.
+    """
+    from pathlib import Path
+
+    from auravae_cli.cli.storeinfo import is_store
+    from auravae_cli.pipeline.decodable import expand_shard, expand_store
+    from auravae_cli.storage import is_remote, open_storage
+    from auravae_cli.store import SETTINGS_FILE
+
+    if output is None and any(map(is_remote, names)):
+        raise typer.BadParameter(
+            "pictures cannot go beside a remote store: name a folder", param_hint="--output"
+        )
+    files = {name: str(Path(name, SETTINGS_FILE)) for name in names if is_store(name)}
+    stores = {Path(file): open_storage(name) for name, file in files.items()}
+
+    def expand(source: Source) -> Sequence[Source]:
+        storage = source.path and stores.get(source.path)
+        return expand_store(storage) if storage else expand_shard(source)
+
+    return [files.get(name, name) for name in names], expand

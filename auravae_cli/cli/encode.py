@@ -78,7 +78,7 @@ def encode(
     if interval is not None and not watch:
         raise typer.BadParameter("how often to look: add --watch", param_hint="--interval")
     job, num_jobs = _part_of_the_work(shard_index, num_shards)
-    names = _names(photos, listed)
+    names = opt.read_names(photos, listed)  # what they look like decides the layout
     if _wants_store(names, output, layout):
         if address is not None and engine is not opt.Engine.ray:
             raise typer.BadParameter("of a Ray cluster: add --engine ray", param_hint="--address")
@@ -165,17 +165,6 @@ def encode(
         raise typer.Exit(dry.report(rows, len(jobs)))
     outcomes = limited(encode_files(jobs, load(), options, batch_size), limit)
     raise typer.Exit(reporter.run(outcomes, len(jobs)))
-
-
-def _names(photos: list[str] | None, listed: str | None) -> list[str]:
-    """All inputs by name, those of the list too: what they look like decides the layout."""
-    from auravae_cli.errors import InputImageError
-    from auravae_cli.pipeline.inputs import read_list
-
-    try:
-        return [*(photos or []), *(read_list(listed) if listed else [])]
-    except InputImageError as error:
-        raise typer.BadParameter(str(error), param_hint="--from") from error
 
 
 def _part_of_the_work(shard_index: int | None, num_shards: int | None) -> tuple[int, int]:

@@ -87,7 +87,8 @@ Pictures = Annotated[
 Latents = Annotated[
     Optional[list[str]],
     typer.Argument(
-        metavar="LATENT...", help="Latent files, folders, patterns, or - for standard input."
+        metavar="LATENT...",
+        help="Latent files, stores, folders, patterns, or - for standard input.",
     ),
 ]
 Output = Annotated[
@@ -278,3 +279,14 @@ Address = Annotated[
         rich_help_panel=_DATA_SETS,
     ),
 ]
+
+
+def read_names(arguments: list[str] | None, listed: str | None) -> list[str]:
+    """All inputs by name, those of the list too; typer.BadParameter where that is none."""
+    from auravae_cli.errors import InputImageError
+    from auravae_cli.pipeline.inputs import read_list
+
+    try:
+        return [*(arguments or []), *(read_list(listed) if listed else [])]
+    except InputImageError as error:
+        raise typer.BadParameter(str(error), param_hint="--from") from error

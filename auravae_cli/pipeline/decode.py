@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from auravae_cli.errors import (
     OutputError,
 )
 from auravae_cli.imagewrite import picture_bytes, read_provenance
-from auravae_cli.latentfile import LatentFile, Record, parse_latents, read_latents
+from auravae_cli.latentfile import LatentFile, parse_latents
 from auravae_cli.models import known_models
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
+from auravae_cli.pipeline.decodable import StoreRow, open_latents
 from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.outputs import Job, refuse_to_replace, stands, write_result
 from auravae_cli.pipeline.stopwatch import DECODE_PARTS, Stopwatch
@@ -106,52 +106,19 @@ def decode_files(
     return watch.over(run(jobs, load, finish))
 
 
-def expand_shard(source: Source) -> list[Source]:
-    """The rows of a shard, named after their pictures; any other input as it is."""
-    if source.path is None:
-        return [source]
-    try:
-        latents = _open(source.path)
-    except LatentFileError:
-        return [source]  # reading it gives the error
-    if not latents.is_shard:
-        return [source]
-    folder = source.relative.parent
-    return [
-        Source(source.path, folder / _row_name(record, row), row)
-        for row, record in enumerate(latents.records)
-    ]
-
-
 def read_latent(source: Source) -> tuple[LatentFile, bytes]:
-    """A latent, and the bytes of a file that holds it alone. Raises LatentFileError."""
+    """A latent, and the bytes of a file that holds it alone. Raises LatentFileError, StoreError."""
+    if isinstance(source, StoreRow):
+        latent = source.read()
+        return latent, latent.to_bytes()
     if source.path is not None and source.row is not None:
-        latent = _open(source.path).row(source.row)
+        latent = open_latents(source.path).row(source.row)
         return latent, latent.to_bytes()
     data = source.read_bytes(LatentFileError)
     latent = parse_latents(data)
     if latent.is_shard:
         raise LatentFileError("a shard of latents in a stream: name its file, and a folder with -o")
     return latent, data
-
-
-def _open(path: Path) -> LatentFile:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return read_latents(path)  # says why it cannot be read
-    return _open_version(path, status.st_ino, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=1)  # the rows of a shard come one after the other
-def _open_version(path: Path, *version: int) -> LatentFile:
-    return read_latents(path)
-
-
-def _row_name(record: Record, row: int) -> Path:
-    """A relative path below the output folder, whatever the source's name was."""
-    parts = [part for part in Path(record.source or "").parts if part not in ("..", "/")]
-    return Path(*parts) if parts else Path(f"{row:06d}")
 
 
 class CodecByModel:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from auravae_cli import H, Irreps, load_codec, read_latents, stack
 from auravae_cli.imagefile import read_image
+from tests.cli.datasets import picture, write_tar
 
 FOREIGN = "f" * 64
 
@@ -218,6 +219,19 @@ def test_rows_with_one_name_collide(auravae, shard):
     assert result.err.count("would be the result of 2 inputs") == 2
 
 
+def test_a_row_without_a_source_has_the_name_of_its_key(auravae, shard):
+    """Of rows without sources, as imports make them, all first rows of files once collided."""
+    z = read_latents(shard)
+    keys = ["a/x.1", "a/x.2", "../up", None]
+    rows = [
+        replace(z.row(0), records=(replace(z.records[0], source=None, key=key),)) for key in keys
+    ]
+    write("shard.safetensors", stack(rows))
+    assert auravae("decode", shard, "-o", "out").code == 0
+    found = sorted(p.relative_to("out").as_posix() for p in Path("out").rglob("*.png"))
+    assert found == ["000003.png", "a/x.1.png", "a/x.2.png", "up.png"]
+
+
 def test_a_shard_in_a_stream_and_for_one_file_is_refused(auravae, shard):
     result = auravae("decode", "-", "-o", "out.png", stdin=shard.read_bytes())
     assert result.code == 1
@@ -235,3 +249,96 @@ def test_the_source_picture_is_never_overwritten(auravae, work, picture):
             assert result.code == 1
             assert "photo.png" in result.err
     assert Path("photo.png").read_bytes() == before
+
+
+# Stores
+
+
+@pytest.fixture
+def store(auravae, work):
+    """Make a store of two tars, whose pictures have the names that are given."""
+
+    def make(first=("0.png", "1.png"), second=("2.png", "3.png")):
+        for name, members in (("ta", first), ("tb", second)):
+            write_tar(work / f"{name}.tar", {m: picture(n) for n, m in enumerate(members)})
+        assert auravae("encode", "ta.tar", "tb.tar", "-o", "store").code == 0
+        return Path("store")
+
+    return make
+
+
+def decoded():
+    return sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.png"))
+
+
+def test_a_store_gives_the_rows_of_its_finished_shards(auravae, store):
+    """A shard whose manifest is not there is not done, whatever else lies there."""
+    root = store()
+    (root / "tb.manifest.json").unlink()
+    result = auravae("decode", root, "-o", "out", "--json")
+    assert result.code == 0
+    name = "store/ta.2x3.safetensors"
+    assert [row["source"] for row in result.rows] == [f"{name}[0]", f"{name}[1]"]
+    assert decoded() == ["0.png", "1.png"]
+    again = auravae("decode", f"{root}/", "-o", "out", "--json")
+    assert {row["status"] for row in again.rows} == {"skipped"}
+    assert auravae("decode", root, "-o", "out", "--dry-run", "--overwrite").code == 0
+
+
+def test_rows_of_a_store_lie_in_a_folder_beside_their_file(auravae, store):
+    assert auravae("decode", store()).code == 0
+    assert Path("store/ta.2x3.decoded/0.png").is_file()
+
+
+def test_shards_with_equal_names_get_folders(auravae, store):
+    """All of them, so that no name depends on which others there are in its shard."""
+    root = store(("0.png", "1.png"), ("0.png", "2.png"))
+    assert auravae("decode", root, "-o", "out").code == 0
+    assert decoded() == ["ta/0.png", "ta/1.png", "tb/0.png", "tb/2.png"]
+
+
+def test_what_a_store_lacks_is_named_and_the_rest_decoded(auravae, store, latent):
+    root = store()
+    (root / "ta.2x3.safetensors").unlink()
+    result = auravae("decode", root, latent, "-o", "out")
+    assert result.code == 1
+    assert "failed: store/ta.2x3.safetensors: missing, though its manifest" in result.message
+    assert decoded() == ["2.png", "3.png", "z.png"]
+    (root / "tb.2x3.safetensors").write_bytes(b"damaged")
+    (root / "ta.manifest.json").write_bytes(b"{}")
+    result = auravae("decode", root, "-o", "out")
+    assert result.code == 1
+    assert "failed: store/ta: " in result.message and "damaged manifest" in result.message
+    assert "failed: store/tb.2x3.safetensors: " in result.message
+    (root / "store.json").write_bytes(b"{}")
+    result = auravae("decode", root, latent, "-o", "more")
+    assert "failed: store: " in result.message and "no store that this auravae reads" in result.err
+    assert (result.code, Path("more/z.png").is_file()) == (1, True)
+
+
+def test_a_store_in_a_list(auravae, store):
+    store()
+    result = auravae("decode", "--from", "-", "-o", "out", stdin=b"store\n")
+    assert (result.code, decoded()) == (0, ["0.png", "1.png", "2.png", "3.png"])
+
+
+def test_a_remote_store(auravae, store, pixels):
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    files.put(str(store()), "memory://decoded/store", recursive=True)
+    try:
+        result = auravae("decode", "memory://decoded/store/", "-o", "out", "--json")
+        assert result.code == 0
+        assert result.rows[0]["source"] == "memory://decoded/store/ta.2x3.safetensors[0]"
+        beside = auravae("decode", "memory://decoded/store")
+        assert (beside.code, "--output" in beside.message) == (2, True)
+        nothing = auravae("decode", "memory://decoded/other", "-o", "out")
+        assert (nothing.code, "not a store" in nothing.err) == (1, True)
+    finally:
+        files.rm("decoded", recursive=True)
+    assert auravae("decode", "store", "-o", "local").code == 0
+    for name in decoded():
+        assert np.array_equal(pixels(f"local/{name}"), pixels(f"out/{name}"))
+    unknown = auravae("decode", "nothing://x/y", "-o", "out")
+    assert (unknown.code, "no way to reach nothing://" in unknown.err) == (1, True)
