@@ -51,7 +51,7 @@ def collect(
     A folder stands for the files below it with one of ``suffixes``, but for hidden ones and for
     results of earlier runs, whose stems end in one of ``result_tags``; a pattern
     that the shell left alone for the files that it matches; ``-`` for standard input. Any other
-    name stands for itself, whether it exists or not: reading it gives the error.
+    name, and a folder below that cannot be listed, stands for itself: reading it gives the error.
     """
     known = frozenset(suffixes)
     found: dict[str | None, Source] = {}
@@ -77,11 +77,16 @@ def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]
     if argument == STREAM:
         return [Source(None, Path("stdin"))]
     if os.path.isdir(path):  # noqa: PTH112 - never raises, as Path.is_dir does for a name too long
-        return [
-            Source(path / name, Path(name))
-            for name in sorted(_names_below(str(path), ""), key=lambda name: name.split("/"))
+        unlisted: list[str] = []
+        names = [
+            name
+            for name in _names_below(str(path), "", unlisted)
             if os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122 - and no Path for each
             and (not result_tags or Path(Path(name).stem).suffix not in result_tags)
+        ]
+        return [
+            Source(path / name, Path(name or path.resolve().name))
+            for name in sorted(names + unlisted, key=lambda name: name.split("/"))
         ]
     if glob.has_magic(argument) and not os.path.exists(path):  # noqa: PTH110 - likewise
         matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 - absolute too
@@ -90,16 +95,23 @@ def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]
     return [Source(path, Path(path.name))]
 
 
-def _names_below(folder: str, prefix: str) -> Iterator[str]:
-    """The files below a folder, but hidden ones; links to folders are not followed."""
+def _names_below(folder: str, prefix: str, unlisted: list[str]) -> Iterator[str]:
+    """The files below a folder, but hidden ones; ``unlisted`` gets the folders that it may not list.
+
+    Links to folders are followed, but not round in circles, as in a `LocalStorage`.
+    """
     try:
         found = list(os.scandir(folder))
     except PermissionError:
+        unlisted.append(prefix.rstrip("/"))
         return
     for entry in found:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _names_below(entry.path, f"{prefix}{entry.name}/")
+        if entry.is_dir():
+            if not (
+                entry.is_symlink() and Path(folder).resolve().is_relative_to(Path(entry).resolve())
+            ):
+                yield from _names_below(entry.path, f"{prefix}{entry.name}/", unlisted)
         elif entry.is_file():
             yield prefix + entry.name

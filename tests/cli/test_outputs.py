@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from auravae_cli.pipeline import inputs
+
 PRODUCTS = {  # command line => what it writes beside a.png or a.safetensors
     ("encode", "a.png"): "a.safetensors",
     ("decode", "a.safetensors"): "a.decoded.png",
@@ -232,3 +234,33 @@ def test_files_follow_the_umask(auravae, pair):
     auravae("decode", "a.safetensors")
     for name in ("a.safetensors", "a.decoded.png"):
         assert Path(name).stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("locked", ["in/locked", "in"])
+def test_a_folder_that_may_not_be_listed_is_a_failure(auravae, work, picture, monkeypatch, locked):
+    picture("in/a.png")
+    picture("in/locked/b.png")
+    genuine = os.scandir
+
+    def refuse(folder):
+        if str(folder) == locked:
+            raise PermissionError(13, "Permission denied")
+        return genuine(folder)
+
+    monkeypatch.setattr(inputs.os, "scandir", refuse)
+    result = auravae("encode", "in", "-o", "out", "--json")
+    assert result.code == 1
+    assert result.rows[-1]["source"] == locked
+    assert result.rows[-1]["status"] == "failed"
+    assert Path("out/a.safetensors").exists() == (locked != "in")
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(auravae, work, picture):
+    picture("in/a.png")
+    picture("elsewhere/b.png")
+    Path("in/more").symlink_to(Path("elsewhere").resolve())
+    Path("in/up").symlink_to(Path("in").resolve())
+    Path("elsewhere/round").symlink_to(Path("elsewhere").resolve())
+    assert auravae("encode", "in", "-o", "out").code == 0
+    found = {path.relative_to("out").as_posix() for path in Path("out").rglob("*.safetensors")}
+    assert found == {"a.safetensors", "more/b.safetensors"}
