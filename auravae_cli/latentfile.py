@@ -38,6 +38,7 @@ from auravae_cli.safefile import Buffer
 
 FORMAT_VERSION = 1
 METADATA_KEY = "auravae"
+_MOST_READ = 1 << 20  # bytes of a file that is read; of larger ones only what is asked for
 _BLOCK_BYTES = 1 << 20  # what is flipped at once stays in the cache
 
 
@@ -178,13 +179,13 @@ def with_metadata(
     return LatentFile(values, dtype, space, records, tool_version)
 
 
-def read_latents(path: Path) -> LatentFile:
-    """Read a latent file or a shard, memory-mapped. Raises LatentFileError."""
+def read_latents(path: Path | str) -> LatentFile:
+    """Read a latent file or a shard; a large one is memory-mapped. Raises LatentFileError."""
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size == 0:  # a pipe has no map
-                return parse_latents(file.read())
+            if not stat.S_ISREG(status.st_mode) or status.st_size <= _MOST_READ:
+                return parse_latents(file.read())  # a pipe has no map, and each map holds a file
             return parse_latents(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except OSError as error:
         raise LatentFileError(f"cannot be read: {error.strerror or error}") from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,12 +33,12 @@ from auravae_cli.latentfile import (
     LatentFile,
     Record,
     Space,
-    act_on_records,
     parse_latents,
     read_latents,
     stack,
     write_flipped,
 )
+from auravae_cli.record import act_on_records
 from auravae_cli.safefile import header_bytes
 
 SPACE = Space("linear", "ab" * 32, 8, Irreps.parse("12xee+2xoe+2xeo"), 8.0)
@@ -329,6 +331,45 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     empty.touch()
     with pytest.raises(LatentFileError, match="the file is empty"):
         read_latents(empty)
+
+
+def test_a_file_is_named_by_a_path_or_by_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "z.safetensors"
+    path.write_bytes(single().to_bytes())
+    assert same(read_latents(str(path)), read_latents(path))
+    with pytest.raises(LatentFileError, match="cannot be read: No such file"):
+        read_latents(str(tmp_path / "absent"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_small_files_are_not_held_open(tmp_path: Path) -> None:
+    import resource
+
+    path = tmp_path / "z.safetensors"
+    path.write_bytes(single().to_bytes())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 200
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        latents = [read_latents(path) for _ in range(most + 1)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(same(z, single()) for z in latents)
+
+
+@pytest.mark.parametrize("rows", [1, 6000])
+def test_large_files_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    maps, genuine = [], mmap.mmap
+
+    def mapped(number: int, length: int, **options: Any) -> mmap.mmap:
+        maps.append(number)
+        return genuine(number, length, **options)
+
+    monkeypatch.setattr(mmap, "mmap", mapped)
+    path, latents = tmp_path / "z.safetensors", stack([single()] * rows)
+    path.write_bytes(latents.to_bytes())
+    assert same(read_latents(path), latents)
+    assert len(maps) == (path.stat().st_size > 1 << 20)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
