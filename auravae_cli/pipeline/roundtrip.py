@@ -23,6 +23,7 @@ from auravae_cli.pipeline.decode import DecodeOptions
 from auravae_cli.pipeline.encode import EncodeOptions
 from auravae_cli.pipeline.outputs import (
     Job,
+    holds,
     refuse_to_replace,
     refuse_to_replace_input,
     write_result,
@@ -62,7 +63,7 @@ def roundtrip_files(
     def store(job: Job, data: bytes) -> Outcome:
         sheet_path = sheet_place(job.output) if job.output and elements else None
         for place in filter(None, [job.output, sheet_path]):
-            # An older round trip's pictures are this command's own to replace; no other file is.
+            # Somebody else's file is refused at once, an older round trip's when the result is known.
             ours = (read_provenance(place) or {}).get("command") == "roundtrip"
             refuse_to_replace(place, encode.overwrite or ours)
             refuse_to_replace_input(place, data)
@@ -76,11 +77,18 @@ def roundtrip_files(
             trip = roundtrip(loaded.pixels, codec, encode, decode, elements)
             trip.details["seconds"] = {"read": read_seconds, **trip.details["seconds"]}
             note = {"command": "roundtrip", "model": codec.space.model}
-            write = _write(job.output, trip.reconstruction, decode, note)
+            results = []
             if sheet_path is not None:
-                _write(sheet_path, contact_sheet(cells(trip)), decode, note)
+                sheet = contact_sheet(cells(trip))
+                results.append((sheet_path, picture_bytes(sheet, ".png", provenance=note)))
                 trip.details["sheet"] = str(sheet_path)
-            trip.details["seconds"]["write"] = write
+            started = time.perf_counter()
+            suffix = decode.suffix if job.output is None else job.output.suffix
+            content = picture_bytes(
+                trip.reconstruction, suffix, quality=decode.quality, provenance=note
+            )
+            _write([*results, (job.output, content)], encode.overwrite)
+            trip.details["seconds"]["write"] = time.perf_counter() - started
             return [done(job, loaded.notices, **trip.details)]
 
         size = encode.preparation.size(*loaded.pixels.shape[:2])
@@ -149,12 +157,14 @@ def _db(value: float | None) -> str:
     return "identical" if value is None else f"{value:.2f} dB"
 
 
-def _write(
-    path: Path | None, pixels: Pixels, options: DecodeOptions, note: dict[str, Any]
-) -> float:
-    """Write a picture, to standard output where it has no place; the seconds that took."""
-    started = time.perf_counter()
-    suffix = options.suffix if path is None else path.suffix
-    content = picture_bytes(pixels, suffix, quality=options.quality, provenance=note)
-    write_result(path, content)
-    return time.perf_counter() - started
+def _write(results: list[tuple[Path | None, bytes]], overwrite: bool) -> None:
+    """Write results, to standard output where they have no place: all of them, or none.
+
+    Those that stand there as they are stay. Raises OutputError where another file would be replaced.
+    """
+    new = [(place, c) for place, c in results if overwrite or not (place and holds(place, [c]))]
+    for place, _ in new:
+        if place is not None:
+            refuse_to_replace(place, overwrite)
+    for place, content in new:
+        write_result(place, content)

@@ -48,7 +48,7 @@ def test_it_agrees_with_roundtrip(auravae, photos):
     rows = {row["picture"]: row for row in result.rows if row["kind"] == "picture"}
     assert sorted(rows) == ["0.png", "1.png", "2.png", "3.png"]
     for name, row in rows.items():
-        details = auravae("roundtrip", photos / name, "-o", "out.png", "--json").row["details"]
+        details = auravae("roundtrip", photos / name, "-o", "out.png", "--overwrite", "--json").row["details"]
         assert row["psnr"] == details["psnr"]
         assert row["ssim"] == details["ssim"]
         assert (row["ms_ssim"] is not None) == (name == "3.png")

@@ -85,22 +85,53 @@ def test_a_stream_goes_to_a_stream(auravae, work, samples):
     assert "PSNR" in result.err
 
 
-def test_it_replaces_its_own_pictures_and_no_others(auravae, work, picture, tree):
+def test_it_replaces_nothing_unless_asked(auravae, work, picture, tree):
+    """Not even a round trip's own pictures: they may be another's, and hold what is wanted."""
     picture("a.png")
-    assert auravae("roundtrip", "a.png", "--flip", "h").code == 0
+    command = ("roundtrip", "a.png", "--flip", "h")
+    assert auravae(*command).code == 0
     first = tree(work)
-    assert auravae("roundtrip", "a.png", "--flip", "v", "--noise", "0.3").code == 0
-    second = tree(work)
     for name in ("a.roundtrip.png", "a.sheet.png"):
-        assert second[name] != first[name]
-        foreign = picture(name, 8, 8).read_bytes()
+        picture(name, 8, 8)
         before = tree(work)
-        result = auravae("roundtrip", "a.png", "--flip", "h")
+        result = auravae(*command)
         assert result.code == 1
         assert name in result.err and "--overwrite" in result.err
         assert tree(work) == before
-        assert auravae("roundtrip", "a.png", "--flip", "h", "--overwrite").code == 0
-        assert Path(name).read_bytes() == first[name] != foreign
+        assert auravae(*command, "--overwrite").code == 0
+        assert tree(work) == first
+
+
+def test_another_pictures_round_trip_is_kept(auravae, work, picture, tree):
+    picture("a.png")
+    picture("b.png", shift=9)
+    assert auravae("roundtrip", "a.png", "-o", "rr.png").code == 0
+    first = tree(work)
+    for source, *options in (["b.png"], ["a.png", "--noise", "0.3"], ["b.png", "--flip", "h"]):
+        result = auravae("roundtrip", source, "-o", "rr.png", *options)
+        assert (result.code, "--overwrite" in result.err) == (1, True)
+        assert tree(work) == first  # nor is there a sheet of it
+    assert auravae("roundtrip", "b.png", "-o", "rr.png", "--overwrite").code == 0
+    assert tree(work) != first
+
+
+def test_a_sheet_of_other_flips_is_kept_with_its_picture(auravae, work, picture, tree):
+    picture("a.png")
+    assert auravae("roundtrip", "a.png", "--flip", "h").code == 0
+    first = tree(work)
+    result = auravae("roundtrip", "a.png", "--flip", "v")
+    assert (result.code, "a.sheet.png" in result.err) == (1, True)
+    assert tree(work) == first
+
+
+def test_the_same_again_gives_the_numbers_and_leaves_the_files(auravae, work, picture):
+    picture("a.png")
+    command = ("roundtrip", "a.png", "--flip", "h", "--json")
+    first = auravae(*command).row
+    times = {path: path.stat().st_mtime_ns for path in work.iterdir()}
+    again = auravae(*command)
+    assert (again.code, again.row["details"]["psnr"]) == (0, first["details"]["psnr"])
+    assert {path: path.stat().st_mtime_ns for path in work.iterdir()} == times
 
 
 @pytest.mark.parametrize(("name", "output"), [("a.png", "a.png"), ("a.sheet.png", "a.png")])
