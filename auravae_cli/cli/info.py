@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import warnings
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -75,15 +74,14 @@ def describe(latents: LatentFile) -> dict[str, Any]:
     """The facts of a latent file, as JSON types."""
     import numpy as np
 
+    from auravae_cli.pipeline.statistics import ChannelStatistics
+    from auravae_cli.pipeline.storeinfo import add_values
     from auravae_cli.record import record_to_json
 
-    values = latents.dtype.to_float32(latents.values)
-    finite = values[np.isfinite(values)]
-    axes = tuple(axis for axis in range(values.ndim) if axis != values.ndim - 3)
-    with warnings.catch_warnings():  # of NaN and infinity, or of nothing: NaN, shown as unknown
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean = values.mean(axes, dtype=np.float64)
-        deviation = values.std(axes, dtype=np.float64)
+    statistics = ChannelStatistics.empty(latents.space.irreps.dim, latents.space.clamp)
+    add_values(statistics, latents)
+    number = statistics.number
+    is_whole = number == latents.values.size // len(number)  # else its mean is shown as unknown
     facts: dict[str, Any] = {
         "shape": list(latents.values.shape),
         "dtype": latents.dtype.name,
@@ -98,12 +96,12 @@ def describe(latents: LatentFile) -> dict[str, Any]:
     if not latents.is_shard:
         facts |= record_to_json(latents.records[0])
     return facts | {
-        "not_finite": int(values.size - finite.size),
-        "minimum": float(finite.min()) if finite.size else None,
-        "maximum": float(finite.max()) if finite.size else None,
-        "clamped": int((np.abs(finite) >= latents.space.clamp).sum()),
-        "mean_per_channel": rounded(mean),
-        "deviation_per_channel": rounded(deviation),
+        "not_finite": statistics.not_finite,
+        "minimum": float(statistics.minimum.min()) if number.any() else None,
+        "maximum": float(statistics.maximum.max()) if number.any() else None,
+        "clamped": statistics.clamped,
+        "mean_per_channel": rounded(np.where(is_whole, statistics.mean, np.nan)),
+        "deviation_per_channel": rounded(np.where(is_whole, statistics.deviation, np.nan)),
     }
 
 

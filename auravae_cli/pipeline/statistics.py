@@ -36,6 +36,7 @@ class ChannelStatistics:
         counts = np.zeros((channels, BINS), np.int64)
         return cls(clamp, counts, zeros, zeros.copy(), infinite, -infinite)
 
+    @np.errstate(over="ignore", invalid="ignore")  # places of values far beyond the bins
     def add(self, values: NDArray[np.float32]) -> None:
         """Count a block of latents [N, C, h, w]."""
         for channel in range(values.shape[1]):
@@ -56,7 +57,8 @@ class ChannelStatistics:
         self.sums[channel] += values.sum(dtype=np.float64)
         self.squares[channel] += np.square(values, dtype=np.float64).sum()
         places = (values + np.float32(self.clamp)) * np.float32(BINS / (2 * self.clamp))
-        bins = np.clip(places, 0, BINS - 1).astype(np.intp)  # positive, so this rounds down
+        inside = np.fmin(np.fmax(places, 0), BINS - 1)  # no NaN, whatever clamp a header claims
+        bins = inside.astype(np.intp)  # positive, so this rounds down
         self.counts[channel] += np.bincount(bins, minlength=BINS)
 
     @property

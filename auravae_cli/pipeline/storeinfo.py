@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from auravae_cli.certificate import mismatch, read_certificate
 from auravae_cli.errors import LatentFileError, StoreError
-from auravae_cli.latentfile import parse_latents
+from auravae_cli.latentfile import LatentFile, parse_latents
 from auravae_cli.pipeline.statistics import ChannelStatistics
 from auravae_cli.pipeline.storefiles import blocks
 from auravae_cli.storage import Storage
@@ -72,6 +72,12 @@ def count_values(storage: Storage, info: StoreInfo) -> ChannelStatistics:
             raise StoreError(f"{storage.root}/{name}: missing; see `auravae verify`") from None
         except LatentFileError as error:
             raise StoreError(f"{storage.root}/{name}: {error}; see `auravae verify`") from error
-        for _, block in blocks(latents.values):
-            statistics.add(latents.dtype.to_float32(block))
+        add_values(statistics, latents)
     return statistics
+
+
+def add_values(statistics: ChannelStatistics, latents: LatentFile) -> None:
+    """Count the values of a latent or a shard, a few megabytes at a time."""
+    rows = latents.values if latents.is_shard else latents.values[None]
+    for _, block in blocks(rows):
+        statistics.add(latents.dtype.to_float32(block))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from auravae_cli import H, read_latents, stack
+from auravae_cli.cli.info import describe
+from auravae_cli.dtypes import FLOAT32
 from auravae_cli.imagefile import read_image
 
 
@@ -89,6 +92,39 @@ def test_shards(auravae, latent, rows):
     assert len(row["mean_per_channel"]) == 16
     assert (row["maximum"] is None) == (rows == 0)
     assert auravae("info", "shard.safetensors").code == 0
+
+
+def test_a_shard_is_read_by_blocks(latent, work):
+    z = read_latents(latent)
+    rows = 48
+    values = np.random.default_rng(0).standard_normal((rows, 16, 160, 160), np.float32)
+    values = values.astype(np.float16)
+    record = replace(z.records[0], image_size=(1280, 1280))
+    shard = replace(z, values=values, records=(record,) * rows)
+    Path("shard.safetensors").write_bytes(shard.to_bytes())
+    tracemalloc.start()
+    try:
+        facts = describe(read_latents("shard.safetensors"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < values.nbytes
+    by_channel = values.astype(np.float64).swapaxes(0, 1).reshape(16, -1)
+    assert facts["mean_per_channel"] == pytest.approx(by_channel.mean(1), abs=1e-4)
+    assert facts["deviation_per_channel"] == pytest.approx(by_channel.std(1), abs=1e-4)
+    assert (facts["minimum"], facts["maximum"]) == (values.min(), values.max())
+
+
+@pytest.mark.parametrize("clamp", [1e-40, 8.0, 1e300])
+def test_whatever_clamp_a_header_claims_facts_are_told(auravae, latent, clamp):
+    z = read_latents(latent)
+    values = np.array(z.values, np.float32)
+    values[0, 0, :3] = 3e38, -3e38, 0
+    wild = replace(z, values=values, dtype=FLOAT32, space=replace(z.space, clamp=clamp))
+    Path("wild.safetensors").write_bytes(wild.to_bytes())
+    row = auravae("info", "wild.safetensors", "--json").row
+    assert row["clamped"] == (np.abs(values.astype(np.float64)) >= clamp).sum()
+    assert row["minimum"] == values.min() and row["maximum"] == values.max()
 
 
 def test_streams_and_folders(auravae, latent, work):
