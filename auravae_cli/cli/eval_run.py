@@ -36,6 +36,10 @@ from auravae_cli.store import require_settings
 from auravae_cli.version import __version__
 
 SHARD_SIZE = 1000
+LPIPS_ADVICE = (
+    "its weights are not here; pip install 'auravae[metrics]', then python -c \"import lpips; "
+    "lpips.LPIPS(net='vgg')\" fetches them; or name a file of them with --lpips (none: no note)"
+)
 
 
 @dataclass(frozen=True)
@@ -162,17 +166,24 @@ def _load_lpips(
 ) -> Perceptual | None:
     if request.lpips == "none":
         return None
+    if request.lpips is None and not _has_lpips():
+        if not reporter.quiet:
+            say(f"note: no LPIPS: {LPIPS_ADVICE}")
+        return None
+    from auravae_cli.model.perceptual import load_perceptual
+
+    return load_perceptual(request.lpips, _device(codecs))
+
+
+def _has_lpips() -> bool:
+    """Whether the lpips package and its weights are here; without the package, torch is not loaded."""
     from importlib.util import find_spec
 
-    if request.lpips is None and find_spec("lpips") is None:
-        return None
-    from auravae_cli.model.perceptual import is_installed, load_perceptual
+    if find_spec("lpips") is None:
+        return False
+    from auravae_cli.model.perceptual import is_installed
 
-    if request.lpips is None and not is_installed():
-        if not reporter.quiet:
-            say("note: no LPIPS: the lpips package would fetch VGG16; name weights with --lpips")
-        return None
-    return load_perceptual(request.lpips, _device(codecs))
+    return is_installed()
 
 
 def _device(codecs: dict[str, Codec]) -> str:

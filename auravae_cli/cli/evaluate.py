@@ -115,7 +115,8 @@ def evaluate(
         Optional[str],
         typer.Option(
             metavar="FILE|none",
-            help="Weights of LPIPS (VGG16). Default: those of the lpips package, where they are here.",
+            help="Weights of LPIPS (VGG16). Default: those of the lpips package (auravae\\[metrics]), where they "
+            "are here.",
             rich_help_panel=_MEASURED,
         ),
     ] = None,

@@ -13,6 +13,7 @@ import pytest
 from auravae_cli.pipeline.evaluate import Evaluation
 
 FAST = ("--flips", "2", "--sweeps", "1")
+NO_LPIPS = "note: no LPIPS: its weights are not here; pip install 'auravae[metrics]'"
 
 
 @pytest.fixture
@@ -43,12 +44,14 @@ def summary_of(result):
 
 
 def test_it_agrees_with_roundtrip(auravae, photos):
-    result = auravae("eval", photos, "--json", *FAST)
+    result = auravae("eval", photos, "--json", "--lpips", "none", *FAST)
     assert (result.code, result.err) == (0, "")
     rows = {row["picture"]: row for row in result.rows if row["kind"] == "picture"}
     assert sorted(rows) == ["0.png", "1.png", "2.png", "3.png"]
     for name, row in rows.items():
-        details = auravae("roundtrip", photos / name, "-o", "out.png", "--overwrite", "--json").row["details"]
+        details = auravae("roundtrip", photos / name, "-o", "out.png", "--overwrite", "--json").row[
+            "details"
+        ]
         assert row["psnr"] == details["psnr"]
         assert row["ssim"] == details["ssim"]
         assert (row["ms_ssim"] is not None) == (name == "3.png")
@@ -320,6 +323,24 @@ def test_metrics_without_their_weights(auravae, photos):
     result = auravae("eval", photos, "--lpips", "gone.safetensors")
     assert result.code == 3 and "gone.safetensors" in result.err
     assert auravae("eval", photos, "--lpips", "none", *FAST).code == 0
+
+
+@pytest.mark.parametrize("package", [None, object()], ids=["no package", "no weights"])
+def test_lpips_is_left_out_with_a_note(auravae, photos, monkeypatch, package):
+    import importlib.util
+
+    import auravae_cli.model.perceptual  # noqa: F401 - or it would keep what follows for good
+
+    genuine = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: package if name == "lpips" else genuine(name)
+    )
+    monkeypatch.setenv("TORCH_HOME", "nowhere")
+    command = ("eval", photos / "0.png", "--flips", "0", "--sweeps", "0")
+    result = auravae(*command)
+    assert (result.code, NO_LPIPS in result.message) == (0, True)
+    assert "note" not in auravae(*command, "--lpips", "none").err
+    assert auravae(*command, "--quiet").err == ""
 
 
 def test_a_full_disk_ends_it_in_one_line(auravae, photos, monkeypatch):
