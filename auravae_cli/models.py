@@ -80,9 +80,13 @@ def pull(config: ModelConfig) -> Path:
 def _in_hub_cache(repo: str, file: str) -> Path | None:
     """The newest cached version, by the layout of the hub's cache: no client is imported."""
     home = os.environ.get("HF_HOME") or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface"
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
     )
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub"))
-    folder = cache.expanduser() / f"models--{repo.replace('/', '--')}" / "snapshots"
+    try:
+        cache = cache.expanduser()
+    except RuntimeError:  # no home, so no cache in it
+        return None
+    folder = cache / f"models--{repo.replace('/', '--')}" / "snapshots"
     found = [path for path in folder.glob(f"*/{file}") if path.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -36,6 +36,7 @@ stands here.
 | 2 | wrong usage |
 | 3 | the model or its weights are unusable |
 | 130 | interrupted |
+| 143 | terminated |
 
 ## Environment
 

@@ -32,7 +32,7 @@ def bench(
         Optional[list[str]],
         typer.Option(
             "--size",
-            metavar="N|HxW",
+            metavar="N|WxH",
             help="Of pictures, multiples of 8; give it again for more. Default: 256 and 512.",
         ),
     ] = None,
@@ -95,12 +95,12 @@ def bench(
 
 
 def read_side(text: str) -> tuple[int, int]:
-    """``512`` or ``512x768`` as (height, width); typer.BadParameter where it is malformed."""
+    """``512`` or ``768x512`` as (height, width); typer.BadParameter where it is malformed."""
     match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
-    height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not match or height % 8 or width % 8:
         raise typer.BadParameter(
-            f"{text!r}: expected N or HxW, multiples of 8", param_hint="--size"
+            f"{text!r}: expected N or WxH, multiples of 8", param_hint="--size"
         )
     return height, width
 

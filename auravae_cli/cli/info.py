@@ -63,9 +63,8 @@ def info(
         if as_json:
             print(json.dumps({"file": source.name, **facts}))
         else:
-            print_table(
-                source.name, ["", ""], [[name, show(value)] for name, value in facts.items()]
-            )
+            rows = [[name, show_fact(name, value)] for name, value in facts.items()]
+            print_table(source.name, ["", ""], rows)
     sys.stdout.flush()
     raise typer.Exit(EXIT_SOME_FAILED if failed else 0)
 
@@ -110,8 +109,15 @@ def rounded(values: Any) -> list[float | None]:
     return [round(float(value), 4) + 0.0 if math.isfinite(value) else None for value in values]
 
 
+def show_fact(name: str, value: Any) -> str:
+    """A fact for people; pictures are as wide and high as they say it, not [height, width]."""
+    if name in ("image_size", "source_size") and value:
+        return f"{show(value[::-1])} pixels"
+    return show(value)
+
+
 def show(value: Any) -> str:
-    """A fact for people."""
+    """A value for people."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {show(item)}" for name, item in value.items())
     if isinstance(value, list):

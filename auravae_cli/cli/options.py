@@ -189,7 +189,7 @@ Crop = Annotated[
 ]
 CenterCrop = Annotated[
     Optional[str],
-    typer.Option(metavar="HxW", help="Keep the middle H x W pixels (or N for N x N)."),
+    typer.Option(metavar="WxH", help="Keep the middle W x H pixels (or N for N x N)."),
 ]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")]
 Noise = Annotated[

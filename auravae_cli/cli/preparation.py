@@ -42,9 +42,11 @@ def read_preparation(
 
 
 def _center(text: str | None) -> tuple[int, int] | None:
+    """(height, width), typed as WxH like the sizes of `--crop`."""
     if text is not None and text.isdecimal():
         text = f"{text}x{text}"
-    return _numbers(text, r"([1-9]\d*)x([1-9]\d*)", "HxW", "--center-crop")  # type: ignore[return-value]
+    sides = _numbers(text, r"([1-9]\d*)x([1-9]\d*)", "WxH", "--center-crop")
+    return None if sides is None else (sides[1], sides[0])
 
 
 def _buckets(text: str | None) -> Buckets | None:

@@ -68,9 +68,10 @@ def _print_tables(location: str, info: StoreInfo, statistics: ChannelStatistics 
 
     print_table(location, ["", ""], [[name, show(value)] for name, value in facts(info).items()])
     shapes = [
-        [show(shape["cells"]), show(shape["pixels"]), shape["rows"]] for shape in _shapes(info)
+        [show(shape["cells"]), show(shape["pixels"][::-1]), shape["rows"]]
+        for shape in _shapes(info)
     ]
-    print_table("", ["cells", "pixels", "rows"], shapes)
+    print_table("", ["cells, h x w", "pixels, W x H", "rows"], shapes)
     if statistics is None:
         return
     values = _values(statistics)

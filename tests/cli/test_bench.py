@@ -32,7 +32,7 @@ def test_a_network(auravae, monkeypatch):
         "--size",
         "16",
         "--size",
-        "8x24",
+        "24x8",
         "--repeats",
         "3",
         "--only",

@@ -81,7 +81,7 @@ def test_stored_dtypes(auravae, work, picture, pixels, store):
 
 def test_crop_resize_and_center_crop_are_applied_in_this_order(auravae, work, picture, pixels):
     picture("a.png", 60, 80)
-    options = ["--crop", "10,4,40,20", "--resize", "30", "--center-crop", "25x50"]
+    options = ["--crop", "10,4,40,20", "--resize", "30", "--center-crop", "50x25"]
     row = auravae("encode", "a.png", *options, "--json").row
     assert row["details"]["image_size"] == [25, 50]
     assert row["details"]["latent_shape"] == [16, 4, 7]

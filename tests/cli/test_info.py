@@ -51,13 +51,13 @@ def test_the_table_names_every_fact(auravae, latent):
     assert lines[0] == "z.safetensors"
     facts = auravae("info", latent, "--json").row
     assert [line.split()[0] for line in lines[1:]] == [name for name in facts if name != "file"]
-    assert "image_size             128 x 160" in lines
+    assert "image_size             160 x 128 pixels" in lines
 
 
 def test_on_a_terminal_the_table_is_drawn(auravae, latent):
     result = auravae("info", latent, terminals="stdout stderr")
     assert result.code == 0
-    assert "128 x 160" in result.text and "12xee+2xoe+2xeo" in result.text
+    assert "160 x 128 pixels" in result.text and "12xee+2xoe+2xeo" in result.text
 
 
 def test_values_that_are_not_finite_are_counted(auravae, latent):

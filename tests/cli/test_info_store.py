@@ -58,8 +58,11 @@ def test_the_tables(auravae, make_store):
     lines = auravae("info", store).text.splitlines()
     assert lines[0] == str(store)
     assert "rows                 12" in lines
-    shapes = lines.index("cells  pixels   rows")
-    assert lines[shapes + 1 : shapes + 3] == ["3 x 2  24 x 16  7", "2 x 3  16 x 24  5"]
+    shapes = lines.index("cells, h x w  pixels, W x H  rows")
+    assert lines[shapes + 1 : shapes + 3] == [
+        "3 x 2         16 x 24        7",
+        "2 x 3         24 x 16        5",
+    ]
     drawn = [line.partition("|")[2] for line in lines if line.endswith("|")]
     assert len(drawn) == 4
     assert all(len(line) == 65 and "█" in line for line in drawn)
