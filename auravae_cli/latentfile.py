@@ -56,6 +56,10 @@ class Space:
     clamp: float
     is_symmetrized: bool = False
 
+    def is_same(self, other: Space) -> bool:
+        """Whether it is the same space, whatever its model is called."""
+        return replace(self, model=other.model) == other
+
 
 @dataclass(frozen=True)
 class LatentFile:

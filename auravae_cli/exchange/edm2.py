@@ -88,9 +88,22 @@ def read(file: Foreign) -> Iterator[Found]:
         raise LatentFileError(f"shape {list(both.shape)}: expected [2C, h, w], mean and deviation")
     mean, deviation = np.split(both, 2)
     ignored = ("standard deviation",) if deviation.any() else ()
-    label = labels_of(file.root).get(file.name)
+    label = label_in(file.root, file.name)
     facts = {"annotations": {} if label is None else {"label": label}}
     yield Found(file.stem, mean, dtype_of(mean), None, facts, ignored)
+
+
+def label_in(root: str, name: str) -> int | None:
+    """The label of a file, by the ``dataset.json`` of the folder that was named, or of the one above.
+
+    Raises LatentFileError where that is damaged.
+    """
+    folder = Path(root)
+    label = labels_of(root).get(name)
+    if label is None and not (folder / INDEX).exists():
+        above = folder.absolute()
+        label = labels_of(str(above.parent)).get(f"{above.name}/{name}")
+    return label
 
 
 def labels_of(root: str) -> dict[str, int]:

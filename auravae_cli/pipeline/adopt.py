@@ -66,12 +66,14 @@ class Adoption:
 
     def _stored(self, latent: LatentFile) -> LatentFile:
         """The latent in the dtype that was asked for; of the model that was, where it says its own."""
-        if self.assumed is not None and latent.space != self.assumed:
+        if self.assumed is not None and not latent.space.is_same(self.assumed):
             raise LatentMismatchError(
                 f"it says that model {latent.space.model!r} ({latent.space.weights_sha256[:12]}) made "
                 f"it, not {self.assumed.model!r} ({self.assumed.weights_sha256[:12]}): leave out "
                 "--assume-model"
             )
+        if self.assumed is not None:
+            latent = replace(latent, space=self.assumed)
         if self.stored_dtype is None or self.stored_dtype == latent.dtype:
             return latent
         values = self.stored_dtype.from_float32(latent.dtype.to_float32(latent.values))

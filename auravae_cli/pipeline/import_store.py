@@ -193,7 +193,8 @@ class StoreImporter:
         if key is None:
             raise LatentFileError(f"another latent has the key {wanted[0]!r}")
         keys.add(key)
-        return replace(latent, records=(replace(record, key=key),))
+        records = (replace(record, key=key),)
+        return replace(latent, space=self.settings.space, records=records)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _reason(file: SourceFile, error: Exception | str) -> str:
 
 
 def _same(space: Space, expected: Space) -> None:
-    if space != expected:
+    if not space.is_same(expected):
         raise LatentFileError(
             f"latent of model {space.model!r} ({space.weights_sha256[:12]}, {space.irreps}), but the "
             f"store holds those of {expected.model!r} ({expected.weights_sha256[:12]}, {expected.irreps})"

@@ -324,3 +324,32 @@ def test_a_terminated_export_leaves_nothing_unfinished(program, work, make_store
     for path in Path("out").rglob("*.npz"):
         with np.load(path) as arrays:
             assert arrays.files
+
+
+def test_labels_are_found_from_the_inner_folder_too(auravae, work):
+    Path("out/00000").mkdir(parents=True)
+    np.save("out/00000/img-mean-std-00000003.npy", FULL)
+    Path("out/dataset.json").write_text('{"labels": [["00000/img-mean-std-00000003.npy", 7]]}')
+    for folder in ("out", "out/00000"):
+        result = auravae("import", folder, "--from", "edm2", "-o", f"back/{folder}", *ASSUMED)
+        assert result.code == 0
+        (path,) = (p for p in Path("back", folder).rglob("*.safetensors") if "img" in p.name)
+        assert read_latents(path).records[0].annotations == {"label": 7}
+
+
+@pytest.mark.parametrize("layout", ["files", "shards"])
+def test_the_same_weights_under_another_name_are_the_same_model(auravae, make_latents, layout):
+    make_latents("lat", ["a", "b"])
+    path = Path("lat/b.safetensors")
+    z = read_latents(path)
+    path.write_bytes(replace(z, space=replace(z.space, model="copy")).to_bytes())
+    assert auravae("export", "lat", "--to", "npz", "-o", "out").code == 0
+    command = ("import", "out", "--from", "npz", "-o", "back", "--layout", layout, *ASSUMED)
+    assert auravae(*command).code == 0
+    command = ("import", "out", "--from", "npz", "-o", "own", "--layout", layout)
+    assert auravae(*command).code == 0
+    if layout == "shards":
+        assert auravae("verify", "own").code == auravae("verify", "back").code == 0
+        assert len(LatentDataset("own")) == 2
+    else:
+        assert read_latents("back/b.safetensors").space.model == "linear"
