@@ -33,7 +33,8 @@ from auravae_cli.pipeline.encode_store import find_work
 from auravae_cli.pipeline.export import Exporter
 from auravae_cli.pipeline.exportable import store_parts
 from auravae_cli.pipeline.import_files import Importer
-from auravae_cli.pipeline.import_store import StoreImporter, deal, first_latent, settings_for
+from auravae_cli.pipeline.import_plan import deal, first_latent, settings_for
+from auravae_cli.pipeline.import_store import StoreImporter
 from auravae_cli.pipeline.inputs import collect
 from auravae_cli.storage import LocalStorage
 

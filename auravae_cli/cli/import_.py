@@ -151,7 +151,8 @@ def _to_store(
     from auravae_cli.errors import InputImageError
     from auravae_cli.pipeline.commit import prepare_store
     from auravae_cli.pipeline.encode_store import find_work
-    from auravae_cli.pipeline.import_store import StoreImporter, deal, first_latent, settings_for
+    from auravae_cli.pipeline.import_plan import deal, first_latent, settings_for
+    from auravae_cli.pipeline.import_store import StoreImporter
     from auravae_cli.storage import open_storage
     from auravae_cli.store import read_settings
 

@@ -2,7 +2,7 @@
 
 ::
 
-    files --deal--> input shards --Format.read--> latents --adopt--> rows --commit--> shard, manifest
+    files --deal--> input shards --Format.find--> latents --adopt--> rows --commit--> shard, manifest
 """
 
 from __future__ import annotations
@@ -10,78 +10,26 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
+from auravae_cli.errors import LatentFileError
 from auravae_cli.exchange.base import Format, Found
 from auravae_cli.latentfile import LatentFile, Space
 from auravae_cli.pipeline.adopt import Adoption
 from auravae_cli.pipeline.commit import Older, ShardOutcome
 from auravae_cli.pipeline.encode_shard import RowDone
 from auravae_cli.pipeline.encode_store import Work
-from auravae_cli.pipeline.import_files import SMALL_BYTES, name_by_file, open_foreign, split
-from auravae_cli.pipeline.inputs import Source
+from auravae_cli.pipeline.import_files import SMALL_BYTES, name_by_file, open_foreign
 from auravae_cli.pipeline.rows import Rows
 from auravae_cli.pipeline.scratch import scratch_folder
-from auravae_cli.pipeline.shards import InputShard, make_shards
-from auravae_cli.pipeline.sources import TARS, SourceFile
-from auravae_cli.storage import Entry, Storage
+from auravae_cli.pipeline.shards import InputShard
+from auravae_cli.pipeline.sources import SourceFile
+from auravae_cli.storage import Storage
 from auravae_cli.store import Failure, Settings, SourceState
-
-COMPUTED_ELSEWHERE = "imported"  # in the place of the number format that a network computed in
-
-
-def deal(sources: Iterable[Source], form: Format, num_file_shards: int) -> list[InputShard]:
-    """The input shards: a file of many latents is one, others are dealt by their names.
-
-    Raises InputImageError where two files have one name.
-    """
-    files: dict[str, SourceFile] = {}
-    for source in sources:
-        assert source.path is not None
-        root, key = split(source)
-        try:
-            status = source.path.stat()
-        except (OSError, ValueError) as error:
-            raise InputImageError(f"{source.path}: cannot be read: {error}") from error
-        entry = Entry(key, status.st_size, str(status.st_mtime_ns))
-        if key in files:
-            raise InputImageError(
-                f"{files[key].root}/{key} and {source.path} would both be {key!r} in the store; name "
-                "the folder above them"
-            )
-        files[key] = SourceFile(root, entry, key)
-    containers = () if not form.stacked else TARS if ".tar" in form.suffixes else (".safetensors",)
-    return make_shards([files[key] for key in sorted(files)], num_file_shards, containers)
-
-
-def first_latent(sources: Sequence[Source], form: Format, adopt: Adoption) -> LatentFile:
-    """The first latent that can be imported: it says what all of a store share.
-
-    Raises LatentFileError where none can.
-    """
-    reason = "no latent in it"
-    for source in sources:
-        try:
-            for found in form.find(open_foreign(*split(source))):
-                try:
-                    if not found.is_copy:
-                        return adopt(found)
-                except AuraVaeError as error:
-                    reason = str(error)
-        except AuraVaeError as error:
-            reason = str(error)
-    raise LatentFileError(f"none of {len(sources)} files can be imported; the last: {reason}")
-
-
-def settings_for(latent: LatentFile, form: Format, num_file_shards: int) -> Settings:
-    """The settings of a store of imported latents."""
-    preparation = {"imported_from": form.name}
-    return Settings(latent.space, latent.dtype, COMPUTED_ELSEWHERE, preparation, num_file_shards)
 
 
 @dataclass
