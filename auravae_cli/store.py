@@ -16,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -183,6 +184,23 @@ def read_settings(storage: Storage) -> Settings | None:
         raise StoreError(
             f"{storage.root}/{SETTINGS_FILE}: no store that this auravae reads: {error!r}"
         ) from error
+
+
+def has_all(manifest: Manifest, settings: Settings, sizes: Mapping[str, int]) -> bool:
+    """Whether a store of these settings has all of a shard's files, by their names and ``sizes``."""
+    return (
+        manifest.settings_sha256 == settings.sha256
+        and all(sizes.get(output.name) == output.size for output in manifest.outputs)
+        and (failures_name(manifest.shard) in sizes) == (manifest.failures > 0)
+    )
+
+
+def names_by_shard(names: Iterable[str]) -> Mapping[str | None, list[str]]:
+    """A store's files, by the shard that each belongs to."""
+    shards: defaultdict[str | None, list[str]] = defaultdict(list)
+    for name in names:
+        shards[shard_of(name)].append(name)
+    return shards
 
 
 def require_settings(storage: Storage) -> Settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -24,10 +23,10 @@ from auravae_cli.storage import Storage
 from auravae_cli.store import (
     Manifest,
     Settings,
-    failures_name,
+    has_all,
     manifest_name,
+    names_by_shard,
     read_manifest,
-    shard_of,
 )
 
 _CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
@@ -94,9 +93,7 @@ def find_work(
     With ``retry_failures``, a shard in which inputs failed is not done.
     """
     present = {entry.name: entry.size for entry in storage.entries()}
-    files: defaultdict[str | None, list[str]] = defaultdict(list)
-    for name in present:
-        files[shard_of(name)].append(name)
+    files = names_by_shard(present)
     check = partial(_find_finished, storage=storage, settings=settings, present=present)
     for shard, manifest, finished in prefetch(shards, check, workers=_CHECKS_AT_ONCE):
         if manifest and finished and not (retry_failures and manifest.failures):
@@ -158,14 +155,9 @@ def _find_finished(
         manifest = None
     if manifest is None or manifest.shard != shard.name:
         return shard, None, False
-    ledger = failures_name(shard.name) in present
-    sound = (
-        manifest.settings_sha256 == settings.sha256
-        and all(present.get(output.name) == output.size for output in manifest.outputs)
-        and ledger == (manifest.failures > 0)
-    )
     try:
-        return shard, manifest, sound and is_done(shard, manifest)
+        done = has_all(manifest, settings, present) and is_done(shard, manifest)
+        return shard, manifest, done
     except (OSError, StoreError):  # the source cannot be read: encoding says so
         return shard, manifest, False
 

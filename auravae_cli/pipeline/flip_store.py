@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,10 +33,11 @@ from auravae_cli.store import (
     Manifest,
     Output,
     Settings,
+    has_all,
+    names_by_shard,
     read_failures,
     read_manifest,
     require_settings,
-    shard_of,
     shards_of,
 )
 
@@ -86,10 +86,8 @@ class StoreFlipper:
         """
         settings, shards = flipped_settings(self.settings, self.g), shards_of(self.entries)
         prepare_store(self.target, settings)
-        files: defaultdict[str | None, list[str]] = defaultdict(list)
         sizes = {entry.name: entry.size for entry in self.target.entries()}
-        for name in sizes:
-            files[shard_of(name)].append(name)
+        files = names_by_shard(sizes)
         with scratch_folder(self.target) as scratch:
             for shard in shards:
                 started = time.perf_counter()
@@ -108,7 +106,7 @@ class StoreFlipper:
                     yield ShardOutcome(shard, "failed", reason=str(error))
                     continue
                 made = replace(manifest, settings_sha256=settings.sha256, outputs=outputs)
-                old = Older(None, tuple(files[shard]))
+                old = Older(None, tuple(files.get(shard, ())))
                 commit_shard(self.target, scratch, made, finished, failures, old)
                 yield _outcome(made, "done", round(time.perf_counter() - started, 3))
             self._copy_certificate(scratch)
@@ -128,11 +126,10 @@ class StoreFlipper:
             found = read_manifest(self.target, manifest.shard)
         return (
             found is not None
-            and found.settings_sha256 == settings.sha256
+            and has_all(found, settings, sizes)
             and (found.sources, found.failures) == (manifest.sources, manifest.failures)
             and [(o.name, o.shape) for o in found.outputs]
             == [(o.name, o.shape) for o in manifest.outputs]
-            and all(sizes.get(output.name) == output.size for output in found.outputs)
         )
 
     def _flip(self, output: Output, path: Path) -> Output:

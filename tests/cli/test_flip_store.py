@@ -71,6 +71,15 @@ def test_a_second_run_does_what_is_missing(auravae, work, make_store):
     assert everything(Path("out")) == whole
 
 
+def test_a_lost_ledger_is_missing_too(auravae, work, make_store):
+    store = make_store()
+    auravae("flip", store, "-H", "-o", "out")
+    whole = everything(Path("out"))
+    Path("out/b.failures.jsonl").unlink()
+    assert auravae("flip", store, "-H", "-o", "out").code == 0
+    assert everything(Path("out")) == whole
+
+
 def test_another_flip_of_a_store_does_not_mix_with_it(auravae, work, make_store):
     store = make_store()
     auravae("flip", store, "-H", "-o", "out")
