@@ -81,7 +81,6 @@ def decode(
     names, expand = _open_stores(opt.read_names(latents, listed), output)
     jobs = plan_jobs(
         names,
-        None,
         output,
         input_suffixes=LATENTS,
         suffix=suffix,

@@ -141,7 +141,6 @@ def encode(
 
     jobs = plan_jobs(
         names,
-        None,
         output,
         input_suffixes=PICTURES,
         suffix=".safetensors",

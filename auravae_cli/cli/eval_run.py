@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from auravae_cli.certificate import CERTIFICATE_FILE, Certificate, mismatch, read_certificate
+from auravae_cli.cli import options as opt
 from auravae_cli.cli.eval_report import EvalReporter
 from auravae_cli.cli.eval_table import csv_bytes
 from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
@@ -24,7 +25,6 @@ from auravae_cli.pipeline.evalresults import (
     Results,
 )
 from auravae_cli.pipeline.evaluate import EvalOptions, Evaluation, Perceptual, Survey
-from auravae_cli.pipeline.inputs import read_list
 from auravae_cli.pipeline.outputs import refuse_to_replace, stands, write_result
 from auravae_cli.pipeline.rfid import frechet_distance, load_inception
 from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
@@ -95,8 +95,8 @@ def run_evaluation(request: EvalRequest, reporter: Reporter) -> int:
 
 
 def _find_shards(request: EvalRequest) -> list[InputShard]:
+    names = opt.read_names(request.names, request.listed)
     try:
-        names = [*request.names, *(read_list(request.listed) if request.listed else [])]
         files = find_files(names)
         shards = make_shards(files, count_file_shards(files, SHARD_SIZE))
     except InputImageError as error:

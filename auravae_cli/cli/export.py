@@ -113,16 +113,12 @@ def _parts(arguments: list[str], listed: str | None) -> tuple[Iterator[Part | Un
     from itertools import chain
 
     from auravae_cli.cli.storeinfo import is_store
-    from auravae_cli.errors import AuraVaeError
     from auravae_cli.pipeline.exportable import count_rows, file_parts, store_parts
-    from auravae_cli.pipeline.inputs import collect, read_list
+    from auravae_cli.pipeline.inputs import collect
     from auravae_cli.storage import open_storage
     from auravae_cli.suffixes import LATENTS
 
-    try:
-        names = [*arguments, *(read_list(listed) if listed else [])]
-    except AuraVaeError as error:
-        raise typer.BadParameter(str(error)) from error
+    names = opt.read_names(arguments, listed)
     stores = [open_storage(name) for name in names if is_store(name)]
     files = collect([name for name in names if not is_store(name)], LATENTS)
     if not stores and not files:

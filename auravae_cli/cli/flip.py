@@ -49,8 +49,7 @@ def flip(
             )
         raise typer.Exit(_flip_store(stores[0], output, g, reporter))
     jobs = plan_jobs(
-        latents,
-        listed,
+        opt.read_names(latents, listed),
         output,
         input_suffixes=LATENTS,
         suffix=".safetensors",

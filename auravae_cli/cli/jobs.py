@@ -11,13 +11,12 @@ import typer
 from auravae_cli.cli.report import Reporter
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.pipeline.batches import FailureLimit, Outcome
-from auravae_cli.pipeline.inputs import STREAM, Source, collect, read_list
+from auravae_cli.pipeline.inputs import STREAM, Source, collect
 from auravae_cli.pipeline.outputs import Job, plan
 
 
 def plan_jobs(
-    arguments: list[str] | None,
-    listed: str | None,
+    names: list[str],
     output: str | None,
     *,
     input_suffixes: Iterable[str],
@@ -35,7 +34,6 @@ def plan_jobs(
     Ends with a usage error where nothing is named, or the output cannot take it.
     """
     try:
-        names = [*(arguments or []), *(read_list(listed) if listed else [])]
         files = collect(names, input_suffixes, result_tags)
         sources = [source for file in files for source in expand(file)]
     except AuraVaeError as error:

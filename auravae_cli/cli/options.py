@@ -289,4 +289,4 @@ def read_names(arguments: list[str] | None, listed: str | None) -> list[str]:
     try:
         return [*(arguments or []), *(read_list(listed) if listed else [])]
     except InputImageError as error:
-        raise typer.BadParameter(str(error), param_hint="--from") from error
+        raise typer.BadParameter(str(error)) from error

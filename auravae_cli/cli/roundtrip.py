@@ -72,8 +72,7 @@ def roundtrip(
     reporter = Reporter(as_json, quiet)
     preparation = read_preparation(crop, resize, center_crop, pad.value, background)
     jobs = plan_jobs(
-        photos,
-        listed,
+        opt.read_names(photos, listed),
         output,
         input_suffixes=PICTURES,
         suffix=".png",
