@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +22,7 @@ from auravae_cli.action import act, act_into
 from auravae_cli.atomic import atomic_file
 from auravae_cli.dtypes import Array, StoredDtype
 from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatchError
+from auravae_cli.filebytes import read_or_map
 from auravae_cli.group import GroupElement, Irreps
 from auravae_cli.record import (
     Record as Record,
@@ -38,7 +36,6 @@ from auravae_cli.safefile import Buffer
 
 FORMAT_VERSION = 1
 METADATA_KEY = "auravae"
-_MOST_READ = 1 << 20  # bytes of a file that is read; of larger ones only what is asked for
 _BLOCK_BYTES = 1 << 20  # what is flipped at once stays in the cache
 
 
@@ -187,10 +184,7 @@ def read_latents(path: Path | str) -> LatentFile:
     """Read a latent file or a shard; a large one is memory-mapped. Raises LatentFileError."""
     try:
         with Path(path).open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size <= _MOST_READ:
-                return parse_latents(file.read())  # a pipe has no map, and each map holds a file
-            return parse_latents(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+            return parse_latents(read_or_map(file))
     except OSError as error:
         raise LatentFileError(f"cannot be read: {error.strerror or error}") from error
 

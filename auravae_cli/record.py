@@ -116,9 +116,7 @@ def _read_size(sides: list[Any]) -> tuple[int, int]:
 
 def _read_box(sides: list[Any]) -> Box:
     left, top, right, bottom = map(float, sides)
-    if not (left < right and top < bottom) or not all(
-        map(math.isfinite, (left, top, right, bottom))
-    ):
+    if not (-math.inf < left < right < math.inf and -math.inf < top < bottom < math.inf):
         raise ValueError(f"impossible box {sides}")
     return Box(left, top, right, bottom)
 

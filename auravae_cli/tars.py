@@ -18,6 +18,7 @@ from tarfile import (  # type: ignore[attr-defined]
 )
 from typing import Any, Protocol, Self, cast
 
+from auravae_cli.filebytes import BytesFile
 from auravae_cli.safefile import Buffer
 
 # What reading a damaged tar raises: the module lets errors of its own helpers through.
@@ -68,10 +69,14 @@ def read_members(
     one of `DAMAGES` where the tar is damaged or lacks its end.
     """
     content = None if hasattr(source, "read") else memoryview(cast(Any, source))
-    file = _Bytes(content) if content is not None else _Started(cast(Readable, source))
-    plain: Any = file
-    if file.first == _GZIP:
-        plain, content = gzip.GzipFile(fileobj=cast(Any, file)), None
+    if content is not None:
+        plain: Any = BytesFile(content)
+        is_packed = content[:2] == _GZIP
+    else:
+        plain = _Started(cast(Readable, source))
+        is_packed = plain.first == _GZIP
+    if is_packed:
+        plain, content = gzip.GzipFile(fileobj=plain), None
     archive: Any = tarfile.open(  # noqa: SIM115 - closed below
         fileobj=plain, mode="r|*" if content is None else "r:", tarinfo=_Header
     )
@@ -131,24 +136,3 @@ class _Started:
     def read(self, size: int = -1, /) -> bytes:
         start, self._waiting = self._waiting, b""
         return start + self._file.read(size - len(start) if size >= 0 else size)
-
-
-class _Bytes:
-    """Bytes, or a memory map, as a file: the little of it that `tarfile` and `gzip` use."""
-
-    def __init__(self, content: memoryview) -> None:
-        self._content, self._position = content, 0
-        self.first = bytes(content[:2])
-
-    def read(self, size: int = -1, /) -> bytes:
-        end = len(self._content) if size < 0 else self._position + size
-        part = bytes(self._content[self._position : end])
-        self._position += len(part)
-        return part
-
-    def seek(self, position: int, whence: int = 0) -> int:
-        self._position = position
-        return position
-
-    def tell(self) -> int:
-        return self._position

@@ -98,21 +98,20 @@ def label_in(root: str, name: str) -> int | None:
 
     Raises LatentFileError where that is damaged.
     """
-    folder = Path(root)
-    label = labels_of(root).get(name)
-    if label is None and not (folder / INDEX).exists():
-        above = folder.absolute()
-        label = labels_of(str(above.parent)).get(f"{above.name}/{name}")
-    return label
+    labels = _labels_of(Path(root))
+    if labels is not None:
+        return labels.get(name)
+    folder = Path(root).absolute()
+    return (_labels_of(folder.parent) or {}).get(f"{folder.name}/{name}")
 
 
-def labels_of(root: str) -> dict[str, int]:
-    """The labels in a folder's ``dataset.json``; none where there is none. Raises LatentFileError."""
-    path = Path(root) / INDEX
+def _labels_of(folder: Path) -> dict[str, int] | None:
+    """The labels in a folder's ``dataset.json``; None where there is no such file."""
+    path = folder / INDEX
     try:
         return _labels(path, path.stat().st_mtime_ns)
     except FileNotFoundError:
-        return {}
+        return None
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from auravae_cli import safefile
 from auravae_cli.action import act
+from auravae_cli.dtypes import Array
 from auravae_cli.errors import LatentFileError
 from auravae_cli.exchange.base import (
     NOTE,
@@ -57,15 +58,20 @@ def write(
 
     def pieces() -> Iterator[bytes | memoryview]:
         yield safefile.header_bytes(entries, metadata)
-        at_once = max(1, _BLOCK_BYTES // max(1, latents.values[:1].nbytes))
-        starts = range(0, shape[0], at_once)
-        for start in starts:
-            yield np.ascontiguousarray(latents.values[start : start + at_once]).data
-        for start in starts:
-            yield act(H, latents.values[start : start + at_once], latents.space.irreps).data
+        for block in _blocks(latents):
+            yield np.ascontiguousarray(block).data
+        for block in _blocks(latents):
+            yield act(H, block, latents.space.irreps).data
         yield labels.data
 
     yield Exported(f"latents_rank00_shard{number:03d}.safetensors", pieces)
+
+
+def _blocks(latents: LatentFile) -> Iterator[Array]:
+    """Some rows of a stack at a time."""
+    at_once = max(1, _BLOCK_BYTES // max(1, latents.values[:1].nbytes))
+    for start in range(0, len(latents.values), at_once):
+        yield latents.values[start : start + at_once]
 
 
 class Statistics:
@@ -87,10 +93,8 @@ class Statistics:
         (rows, channels, height, width), signs = latents.values.shape, latents.space.irreps.signs(H)
         if not self._number:
             self._sums, self._squares = np.zeros(channels), np.zeros(channels)
-        at_once = max(1, _BLOCK_BYTES // max(1, latents.values[:1].nbytes))
-        for start in range(0, rows, at_once):
-            block = latents.dtype.to_float32(latents.values[start : start + at_once])
-            flat = block.reshape(len(block), channels, height * width)
+        for block in _blocks(latents):
+            flat = latents.dtype.to_float32(block).reshape(len(block), channels, height * width)
             self._sums += flat.sum(2, np.float64).sum(0) * (1 + np.array(signs))
             self._squares += 2 * np.square(flat, dtype=np.float64).sum((0, 2))
         self._number += 2 * rows * height * width

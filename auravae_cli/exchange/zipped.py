@@ -13,12 +13,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from auravae_cli.dtypes import Array
 from auravae_cli.errors import LatentFileError
+from auravae_cli.filebytes import BytesFile
 from auravae_cli.safefile import Buffer
 
 _DATE, _TIME = (1 << 5) | 1, 0  # 1980-01-01, the first that a zip can say
@@ -107,7 +108,7 @@ class Npz(Mapping[str, Array]):
     def __init__(self, content: Buffer) -> None:
         self._content = content if isinstance(content, bytes | memoryview) else content.data
         with _damages():
-            self._archive = zipfile.ZipFile(_BytesFile(self._content))
+            self._archive = zipfile.ZipFile(cast(Any, BytesFile(self._content)))
             infos = self._archive.infolist()
         self._members = {
             i.filename.removesuffix(".npy"): i for i in infos if i.filename[-4:] == ".npy"
@@ -141,35 +142,6 @@ def _damages() -> Iterator[None]:
         raise LatentFileError(f"no .npz file, or a damaged one: {error}") from error
     except (ValueError, RuntimeError, KeyError, struct.error) as error:  # encrypted, or nonsense
         raise LatentFileError(f"a damaged .npz file: {error}") from error
-
-
-class _BytesFile(io.RawIOBase):
-    """Bytes, or a memory map, as a file that is not copied."""
-
-    def __init__(self, content: bytes | memoryview) -> None:
-        self._content, self._position = content, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = (0, self._position, len(self._content))[whence]
-        if base + offset < 0:
-            raise OSError("before the start")
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        part = self._content[self._position : self._position + len(buffer)]
-        buffer[: len(part)] = part
-        self._position += len(part)
-        return len(part)
 
 
 def text_array(text: str) -> Array:

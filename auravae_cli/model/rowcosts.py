@@ -202,9 +202,8 @@ class ResidualNode(Node):
         flops = conv_flops(1, source.channels, self.channels, self.batch * rows * self.width)
         if self.is_native:
             return 0, flops
-        return self.of_rows(
-            rows, source.channels
-        ), flops  # a copy of the input's rows, side by side
+        copied = self.of_rows(rows, source.channels)  # the input's rows, side by side
+        return copied, flops
 
 
 class HalvedNode(Node):

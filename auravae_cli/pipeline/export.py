@@ -98,10 +98,8 @@ class Exporter:
         except (AuraVaeError, MemoryError) as error:
             reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
             outcomes.append(Outcome(part.source, "failed", None, reason))
-        except (
-            ArithmeticError,
-            ValueError,
-        ) as error:  # a label or a box beyond what the format holds
+        except (ArithmeticError, ValueError) as error:
+            # A label or a box beyond what the format holds.
             reason = f"{self.form.name} cannot hold what its header says: {error}"
             outcomes.append(Outcome(part.source, "failed", None, reason))
         return item, outcomes, files

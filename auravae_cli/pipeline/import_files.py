@@ -11,6 +11,7 @@ from pathlib import Path
 from auravae_cli.atomic import atomic_file
 from auravae_cli.errors import AuraVaeError, LatentFileError
 from auravae_cli.exchange.base import Foreign, Format, Found
+from auravae_cli.filebytes import read_or_map
 from auravae_cli.latentfile import LatentFile
 from auravae_cli.pipeline.adopt import Adoption
 from auravae_cli.pipeline.batches import Outcome
@@ -18,11 +19,9 @@ from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.names import Names, safe_name
 from auravae_cli.pipeline.outputs import holds, refuse_itself, refuse_to_replace, stands
 from auravae_cli.pipeline.prefetch import prefetch
-from auravae_cli.storage import LocalStorage
 
 _WRITERS = 4  # threads, each of which mostly waits for the disk
 _READY_BYTES = 256 << 20  # of latents that wait to be written
-SMALL_BYTES = 1 << 20  # of a file: not worth a map
 
 
 @dataclass
@@ -115,10 +114,8 @@ def open_foreign(root: str, name: str) -> Foreign:
     path = os.path.join(root, name)  # noqa: PTH118 - a tenth of the time
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - likewise
-            if os.fstat(file.fileno()).st_size <= SMALL_BYTES:
-                return Foreign(file.read(), root, name)
-        return Foreign(LocalStorage(Path(root)).map(name), root, name)
-    except (OSError, AuraVaeError, ValueError) as error:
+            return Foreign(read_or_map(file), root, name)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LatentFileError(f"cannot be read: {reason}") from error
 

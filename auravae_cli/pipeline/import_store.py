@@ -18,12 +18,13 @@ from pathlib import Path
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.exchange.base import Format, Found
+from auravae_cli.filebytes import MOST_READ
 from auravae_cli.latentfile import LatentFile, Space
 from auravae_cli.pipeline.adopt import Adoption
 from auravae_cli.pipeline.commit import Older, ShardOutcome
 from auravae_cli.pipeline.encode_shard import RowDone
 from auravae_cli.pipeline.encode_store import Work
-from auravae_cli.pipeline.import_files import SMALL_BYTES, name_by_file, open_foreign
+from auravae_cli.pipeline.import_files import name_by_file, open_foreign
 from auravae_cli.pipeline.rows import Rows
 from auravae_cli.pipeline.scratch import scratch_folder
 from auravae_cli.pipeline.shards import InputShard
@@ -100,7 +101,7 @@ class StoreImporter:
                 try:
                     latent = None if found.is_copy else self.adopt(found)
                 except (LatentFileError, MemoryError) as error:
-                    yield Failure(found.name, "read", self._reason(file, found, error))
+                    yield self._failure(file, found, error)
                     continue
                 is_map = isinstance(foreign.content, memoryview) and not self.form.stacked
                 if is_map and latent is not None:  # or each row would hold on to a map
@@ -113,10 +114,10 @@ class StoreImporter:
             yield Failure(file.key, "read", _reason(file, error))
         yield SourceState(file.key, file.entry.size, file.entry.version, digest())
 
-    def _reason(self, file: SourceFile, found: Found, error: Exception) -> str:
-        return _reason(
-            file, f"{found.name}: {error}" if self.form.stacked and str(error) else error
-        )
+    def _failure(self, file: SourceFile, found: Found, error: Exception) -> Failure:
+        """Of one latent; in a file of many the reason says of which."""
+        told = f"{found.name}: {error}" if self.form.stacked and str(error) else error
+        return Failure(found.name, "read", _reason(file, told))
 
     def _row(self, item: _Adopted | Failure, keys: set[str]) -> LatentFile | Failure:
         if isinstance(item, Failure):
@@ -125,7 +126,7 @@ class StoreImporter:
         try:
             return self._keyed(item.latent, (item.found.name, item.other), keys)
         except LatentFileError as error:
-            return Failure(item.found.name, "read", self._reason(item.file, item.found, error))
+            return self._failure(item.file, item.found, error)
 
     def _keyed(self, latent: LatentFile, names: tuple[str, ...], keys: set[str]) -> LatentFile:
         """The latent with a key that no other of the shard has. Raises LatentFileError."""
@@ -157,7 +158,7 @@ class _Adopted:
 
 def _sha256(content: bytes | memoryview, hasher: ThreadPoolExecutor) -> Callable[[], str]:
     """A call for the digest: of a large file, taken while its latents are read."""
-    if len(content) <= SMALL_BYTES:
+    if len(content) <= MOST_READ:
         return hashlib.sha256(content).hexdigest
     digest = hasher.submit(hashlib.sha256, content)
     return lambda: digest.result().hexdigest()
