@@ -255,8 +255,8 @@ def load_codec(
         parts: ``("encoder",)`` or ``("decoder",)`` load that half alone.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``: what the network computes in.
-        memory: bytes that a network's features may take; larger pictures run in strips, with the
-            same result. None: most of what is free.
+        memory: bytes that a network's features may take, in each thread that runs it; larger
+            pictures run in strips, with the same result. None: most of what is free.
         symmetrize: average over the group (see `symmetrized`).
 
     Raises:

@@ -19,6 +19,24 @@ import torch
 _here = threading.local()
 
 
+class _Runs:
+    """How many runs are under way in this process, and how many threads torch had before them.
+
+    torch's number of threads is one for each thread, and also one for all that come later, and MKL's
+    one for all: so the first run takes it, and the last gives it back.
+    """
+
+    def __init__(self) -> None:
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """None are under way: as in a forked child, where those of other threads never end."""
+        self.lock, self.number, self.threads = threading.Lock(), 0, 1
+
+
+_runs = _Runs()
+
+
 @contextmanager
 def crew() -> Iterator[None]:
     """Within it work is shared by strips, not by operations.
@@ -26,14 +44,28 @@ def crew() -> Iterator[None]:
     The caller's own operations run alone, too: torch's threads would go on spinning for a while
     after each of them, and hold up the strips.
     """
-    given = torch.get_num_threads()
-    _here.threads = given
-    torch.set_num_threads(1)
+    with _runs.lock:
+        _here.threads = _runs.threads = torch_threads()
+        _runs.number += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        del _here.threads
-        torch.set_num_threads(given)
+        with _runs.lock:
+            _runs.number -= 1
+            del _here.threads
+            _here.owed = _runs.threads if _runs.number else 1
+            if not _runs.number:
+                torch.set_num_threads(_runs.threads)
+
+
+def torch_threads() -> int:
+    """How many threads torch has, as it was before any run that is under way."""
+    if _runs.number:
+        return _runs.threads
+    # A run that ended here while others went on could not give this thread its number back.
+    found = torch.get_num_threads()
+    return found if found > 1 else int(getattr(_here, "owed", 1))
 
 
 def num_threads(device: torch.device) -> int:
@@ -96,3 +128,4 @@ def _pool(size: int) -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_runs.start_anew)

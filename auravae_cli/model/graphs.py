@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,7 +34,9 @@ class Recorded:
             function(self._given)
         torch.cuda.current_stream(x.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(x.device), torch.cuda.graph(self._graph, pool=pool):
+        # Other threads may go on working: what they do is no part of it, nor spoils it.
+        recording = torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local")
+        with torch.cuda.device(x.device), recording:
             self._result = function(self._given)
         self.pool = self._graph.pool()
 
@@ -41,6 +44,29 @@ class Recorded:
         self._given.copy_(x)
         self._graph.replay()
         return self._result.clone()
+
+
+class Turns:
+    """One after the other: runs of several threads, whose streams of a GPU know nothing of each other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._done: torch.cuda.Event | None = None
+
+    @contextmanager
+    def turn(self, x: Tensor) -> Iterator[None]:
+        """Within it no other thread runs, nor does what another one has left to the GPU of ``x``."""
+        with self._lock:
+            if not x.is_cuda:
+                yield
+                return
+            stream = torch.cuda.current_stream(x.device)
+            if self._done is not None:
+                stream.wait_event(self._done)
+            try:
+                yield
+            finally:
+                self._done = stream.record_event()
 
 
 class Graphs:
@@ -56,12 +82,12 @@ class Graphs:
         self.function, self._area, self._record = function, area, record
         self._seen: Counter[torch.Size] = Counter()
         self._graphs: OrderedDict[torch.Size, Recorded] = OrderedDict()
-        self._lock = threading.Lock()
+        self._turns = Turns()
 
     def __call__(self, x: Tensor) -> Tensor:
         if not self.suits(x):
             return self._plainly(x)
-        with self._lock:
+        with self._turns.turn(x):
             graph = self._graph(x)
             return graph(x) if graph is not None else self._plainly(x)
 
@@ -94,7 +120,8 @@ class Graphs:
         except torch.OutOfMemoryError:
             if not self._graphs:
                 raise
-        self._graphs.clear()
-        self._seen.clear()
-        torch.cuda.empty_cache()
+        with self._turns.turn(x):  # no graph is played any more
+            self._graphs.clear()
+            self._seen.clear()
+            torch.cuda.empty_cache()
         return self.function(x)

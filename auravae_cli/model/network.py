@@ -16,7 +16,8 @@ from auravae_cli.errors import ComputeError, DeviceError
 from auravae_cli.memory import return_what_is_freed
 from auravae_cli.model import channelslast
 from auravae_cli.model.autoencoder import Decoder, Encoder
-from auravae_cli.model.buffers import Buffers
+from auravae_cli.model.buffers import Buffers, Supply
+from auravae_cli.model.crew import torch_threads
 from auravae_cli.model.engine import CHANNELS_LAST, NATIVE, PLAIN, engine_for, runners
 from auravae_cli.model.operations import Arithmetic
 from auravae_cli.model.plan import (
@@ -35,7 +36,6 @@ from auravae_cli.model.streamed import Streamer
 from auravae_cli.model.weights import load_networks
 from auravae_cli.model.winograd import has_nnpack
 
-MOST_KEPT = 1 << 31  # bytes that stay ready for the next picture
 TIGHTER = 0.7  # of the memory of a plan that did not fit, for the next one
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -61,7 +61,7 @@ class Network:
     ) -> None:
         self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
         self.memory = memory
-        self._buffers = Buffers()
+        self._buffers = Supply()
         self.runners = runners or {}
         self.engine = CHANNELS_LAST if self.runners else PLAIN
         if device.type == "cpu" and not self.runners:
@@ -83,8 +83,6 @@ class Network:
         given = torch.from_numpy(batch.copy()) if is_array else batch
         with torch.inference_mode():
             result = run_halving(partial(self._forward, part), given, partial(self._tighter, part))
-        if self._buffers.nbytes > MOST_KEPT:
-            self._buffers.clear()
         return result.cpu().numpy() if is_array else result.to(given.device)
 
     def _forward(self, part: str, items: Tensor, budget: int | None = None) -> Tensor:
@@ -93,13 +91,15 @@ class Network:
         Raises ComputeError or OutOfMemoryError, see `_streamer`.
         """
         network, given = self.parts[part], items.to(self.device, self.dtype)
-        streamer = self._streamer(part, len(items), *self._pixels(part, items), budget)
-        if streamer is None:
-            result: Tensor = self.runners.get(part, network)(given)
-        elif part == "encoder":
-            result = streamer.encode(cast(Encoder, network), given)
-        else:
-            result = streamer.decode(cast(Decoder, network), given)
+        with self._buffers.lent() as buffers:
+            size = (len(items), *self._pixels(part, items))
+            streamer = self._streamer(part, size, budget, buffers)
+            if streamer is None:
+                result: Tensor = self.runners.get(part, network)(given)
+            elif part == "encoder":
+                result = streamer.encode(cast(Encoder, network), given)
+            else:
+                result = streamer.decode(cast(Decoder, network), given)
         return result.float()
 
     def _tighter(self, part: str, item: Tensor) -> Tensor | None:
@@ -156,25 +156,28 @@ class Network:
         return sufficient(least)
 
     def _streamer(
-        self, part: str, batch: int, height: int, width: int, budget: int | None
+        self, part: str, size: tuple[int, int, int], budget: int | None, buffers: Buffers
     ) -> Streamer | None:
-        """What runs pictures in strips; None where they are run plainly.
+        """What runs pictures, ``size`` being (batch, height, width), in strips of maps in ``buffers``;
+        None where they are run plainly.
 
         Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
         together.
         """
-        plan = self._plan(batch, height, width, part, budget)
+        batch, height, width = size
+        given = self.budget(buffers.nbytes) if budget is None else budget
+        plan = self._plan(batch, height, width, part, given)
         if isinstance(plan, Unaffordable) and batch > 1:
             raise torch.OutOfMemoryError("more than fits at once")
         if isinstance(plan, Unaffordable):
-            raise ComputeError(refusal(plan, height, width, self.budget()))
+            raise ComputeError(refusal(plan, height, width, given))
         if plan.strips is None:
             return None
         if plan.tiles > 1:
             return_what_is_freed()
-        if self._buffers.nbytes > plan.strips.room:
-            self._buffers.clear()
-        return Streamer(plan.strips, self._buffers)
+        if buffers.nbytes > plan.strips.room:  # what another size has left
+            buffers.clear()
+        return Streamer(plan.strips, buffers)
 
     def _plan(
         self, batch: int, height: int, width: int, part: str, budget: int | None = None
@@ -197,8 +200,11 @@ class Network:
         size, how = (1, height, width), self.arithmetic()
         return max(least_memory(self.architecture, p, size, how) for p in self.parts)
 
-    def budget(self) -> int | None:
-        """The bytes that features may take; None where the machine does not tell."""
+    def budget(self, held: int | None = None) -> int | None:
+        """The bytes that features of a run may take; None where the machine does not tell.
+
+        ``held`` bytes lie ready for it; None: what does here.
+        """
         if self.memory is None and self.device.type == "cuda":
             # What torch holds and does not use is free for it, too.
             held = torch.cuda.memory_reserved(self.device)
@@ -206,7 +212,7 @@ class Network:
             return int((torch.cuda.mem_get_info(self.device)[0] + held) * SHARE_OF_FREE)
         if self.memory is None and self.device.type != "cpu":
             return None
-        return affordable_bytes(self.memory, self._buffers.nbytes)
+        return affordable_bytes(self.memory, self._buffers.nbytes if held is None else held)
 
 
 def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arithmetic:
@@ -219,7 +225,7 @@ def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arit
     return Arithmetic(
         dtype.itemsize,
         winograd=dtype == torch.float32 and has_nnpack(),
-        threads=torch.get_num_threads(),
+        threads=torch_threads(),
         native=engine == NATIVE,
     )
 

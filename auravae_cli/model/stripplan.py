@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from auravae_cli.model.operations import (
@@ -169,9 +169,10 @@ class Planner:
 
     def _take(self, size: int, live: int) -> int:
         """As `Buffers.take`: the bytes of the spare piece that is used, or of a new one."""
-        if sum(self.spare) + size > self.room - live:
-            self.spare.clear()
         fitting = [spare for spare in self.spare if size <= spare <= 2 * size]
+        if sum(self.spare) + (0 if fitting else size) > self.room - live:
+            self.spare.clear()
+            fitting = []
         if not fitting:
             return size
         self.spare.remove(min(fitting))
@@ -277,7 +278,8 @@ class Search:
 
     def everything_kept(self) -> StripPlan:
         """The plan where memory is ample."""
-        return self._run(Planner(self.arithmetic)).plan
+        planner = self._run(Planner(self.arithmetic))
+        return replace(planner.plan, room=planner.most_kept)  # what other sizes leave has to go
 
     def cheapest(self, budget: int) -> StripPlan | None:
         """Of the plans within ``budget``, the best that was found; None where none fits.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
 import torch
 
@@ -115,6 +118,38 @@ def test_graphs_make_way_where_memory_runs_out(monkeypatch):
     fails[0] = 1
     with pytest.raises(torch.OutOfMemoryError):
         run(x)
+
+
+def test_graphs_do_not_make_way_while_one_is_played(monkeypatch):
+    """In another thread, whose memory it would take."""
+    playing, go_on, fails = threading.Event(), threading.Event(), []
+
+    def function(x):
+        if x.shape[-1] >= 100 and fails:
+            fails.pop()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 2 * x
+
+    run = build(Recorder(), monkeypatch, function)
+    for _ in range(FIRST_RUNS + 1):
+        run(picture())
+
+    class Slow:
+        def __call__(self, x):
+            playing.set()
+            go_on.wait(30)
+            return 2 * x
+
+    run._graphs[picture().shape] = Slow()
+    fails.append(True)
+    with ThreadPoolExecutor(2) as pool:
+        small = pool.submit(run, picture())
+        playing.wait(30)
+        large = pool.submit(run, picture(200))
+        assert wait([large], 0.1).not_done and run._graphs
+        go_on.set()
+        assert small.result().shape == (1, 3, 4, 4) and large.result().shape == (1, 3, 4, 200)
+    assert not run._graphs
 
 
 def test_on_a_cpu_nothing_is_recorded():

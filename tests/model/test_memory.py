@@ -89,6 +89,18 @@ def test_files_that_were_read_leave_a_container_its_memory(monkeypatch, tmp_path
     assert memory.free_memory() == free
 
 
+def test_what_lies_ready_is_no_more_than_the_last_size_takes():
+    """Not what all sizes that came by have left: over mixed ones that grew without end."""
+    network = load_codec("small", device="cpu").autoencoder
+    for size in ((160, 160), (8, 8), (64, 96), (16, 120), (160, 160), (24, 24)):
+        latents = network.encode(np.zeros((1, 3, *size), np.float32))
+        plan = network.plan("encoder", 1, *size)
+        assert 0 < network._buffers.nbytes <= plan.strips.peak < plan.memory
+        network.decode(latents)
+        plan = network.plan("decoder", 1, *size)
+        assert 0 < network._buffers.nbytes <= plan.strips.peak < plan.memory
+
+
 IN_A_PROCESS = """
 import json, sys
 import json
