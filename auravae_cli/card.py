@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from auravae_cli.errors import WeightsError
+from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.typed import Faults, shown, table
 from auravae_cli.group import Irreps
 
 KEY = "auravae"
@@ -32,6 +32,13 @@ class Card:
     content: dict[str, Any]
 
 
+_read_card = table(
+    {"kind": str, "tied": bool, "irreps": Irreps, "clamp": float},
+    optional=("tied", "irreps", "clamp"),
+    others=True,
+)
+
+
 def read_card(path: Path) -> Card | None:
     """The card of a weights file; None where it has none, being somebody else's.
 
@@ -46,14 +53,15 @@ def read_card(path: Path) -> Card | None:
     if text is None:
         return None
     try:
-        content = json.loads(text)
-        irreps = Irreps.parse(content["irreps"]) if "irreps" in content else None
-        clamp = float(content["clamp"]) if "clamp" in content else None
-        kind = content["kind"]
-        if kind not in KINDS or (clamp is not None and not 0 < clamp < math.inf):
-            raise ValueError(f"kind {kind!r}, clamp {clamp}")
-        return Card(kind, content.get("tied") is True, irreps, clamp, content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        content = read_json(text)
+        found = _read_card(content)
+        kind, clamp = found["kind"], found.get("clamp")
+        if kind not in KINDS:
+            raise Faults([f"kind: expected {' or '.join(KINDS)}, found {shown(kind)}"])
+        if clamp is not None and clamp <= 0:
+            raise Faults([f"clamp: expected a positive number, found {clamp}"])
+        return Card(kind, found.get("tied", False), found.get("irreps"), clamp, content)
+    except ValueError as error:
         raise WeightsError(
             f"{path}: its model card is damaged ({error}); fetch it again"
         ) from error

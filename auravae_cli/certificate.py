@@ -6,7 +6,6 @@ numpy alone.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ from typing import Any
 
 from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import StoreError
+from auravae_cli.files.canonical_json import read_json, write_json
+from auravae_cli.files.typed import table
 from auravae_cli.group import GROUP
 from auravae_cli.latentfile import Space, space_from_json, space_to_json
-from auravae_cli.record import typed
 from auravae_cli.storage import Storage
-from auravae_cli.store import FAULTS
+from auravae_cli.store import require_format
 
 FORMAT, FORMAT_VERSION = "auravae-certificate", 1
 CERTIFICATE_FILE = "certificate.json"  # in a store
@@ -50,7 +50,7 @@ class Certificate:
 
     def to_bytes(self) -> bytes:
         """The file, readable: sorted keys, one a line."""
-        return (json.dumps(self.content, sort_keys=True, indent=1) + "\n").encode()
+        return (write_json(self.content, sort_keys=True, indent=1) + "\n").encode()
 
 
 def make_certificate(
@@ -88,14 +88,15 @@ def make_certificate(
 def parse_certificate(data: bytes) -> Certificate:
     """A certificate from its file. Raises ValueError where it is none, or a damaged one."""
     try:
-        content = json.loads(data)
-        if (content["format"], content["format_version"]) != (FORMAT, FORMAT_VERSION):
-            found = f"format {content['format']!r}, version {content['format_version']!r}"
-            raise ValueError(f"{found}: this auravae reads {FORMAT}, version {FORMAT_VERSION}")
-        typed(content["elements"], dict)
-        return Certificate(space_from_json(content), typed(content["statement"], str), content)
-    except FAULTS as error:
+        content = read_json(data)
+        require_format(content, FORMAT, FORMAT_VERSION)
+        statement = _read_rest(content)["statement"]
+        return Certificate(space_from_json(content), statement, content)
+    except ValueError as error:
         raise ValueError(f"no certificate that this auravae reads: {error}") from error
+
+
+_read_rest = table({"elements": dict[str, Any], "statement": str}, others=True)
 
 
 def read_certificate(storage: Storage) -> Certificate | None:

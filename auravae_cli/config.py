@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from auravae_cli.errors import ConfigError
+from auravae_cli.files.toml_config import read_config
 from auravae_cli.group import Irreps
 
 IMAGE_CHANNELS = 3
+MAX_LEVELS = 16  # of resolution; more would leave no cell of any picture
 FOREIGN_PREFIXES = ("module.", "_orig_mod.", "vae.")
-
-Config = TypeVar("Config")
-_NOTHING: Any = object()  # in place of a value that could not be read
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,8 @@ class Architecture:
         faults = []
         if not self.ch_mult or min(self.ch, self.num_res_blocks, self.latent_channels) < 1:
             faults.append("ch, ch_mult, num_res_blocks and latent_channels must be positive")
+        elif len(self.ch_mult) > MAX_LEVELS:
+            faults.append(f"ch_mult: expected at most {MAX_LEVELS} levels")
         elif any(width < 32 or width % 32 for width in (self.ch, *self.widths)):
             faults.append(f"every width must be a multiple of 32 (norm groups): {self.widths}")
         elif self.widths[-1] % 64:
@@ -200,78 +197,3 @@ def configs_path() -> Path:
 def read_model_config(path: Path) -> ModelConfig:
     """Read a file of ``configs/model``. All its faults are reported in one `ConfigError`."""
     return read_config(path, ModelConfig)
-
-
-def read_config(path: Path, kind: type[Config]) -> Config:
-    """Read a TOML file as a frozen dataclass, tables as the dataclasses that its fields name.
-
-    Raises:
-        ConfigError: lists every unknown, missing or mistyped key, and what the ``faults`` property
-            of any of the dataclasses finds.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
-    return build_config(table, kind, str(path))
-
-
-def build_config(table: Mapping[str, Any], kind: type[Config], origin: str) -> Config:
-    """A dataclass from a parsed table; see `read_config`. ``origin`` names it in the error."""
-    faults: list[str] = []
-    config: Config = _build(kind, table, "", faults)
-    if faults:
-        raise ConfigError("\n".join([f"{origin}:", *(f"  {fault}" for fault in faults)]))
-    return config
-
-
-def _build(kind: type, table: Any, prefix: str, faults: list[str]) -> Any:
-    """A dataclass from a TOML table, or `_NOTHING`; what is wrong goes to ``faults``."""
-    if not isinstance(table, dict):
-        faults.append(f"{prefix.rstrip('.')}: expected a table, found {table!r}")
-        return _NOTHING
-    types = get_type_hints(kind)
-    faults += [f"{prefix}{key}: unknown key" for key in table if key not in types]
-    values = {}
-    for key in table:
-        if key in types:
-            values[key] = _convert(table[key], types[key], f"{prefix}{key}", faults)
-    missing = [
-        field.name
-        for field in fields(kind)
-        if field.name not in table and field.default is field.default_factory is MISSING
-    ]
-    if missing:
-        faults.append(f"{prefix.rstrip('.') or 'file'}: missing {', '.join(missing)}")
-    if missing or _NOTHING in values.values():
-        return _NOTHING
-    built = kind(**values)
-    faults += [f"{prefix}{fault}" for fault in getattr(built, "faults", [])]
-    return built
-
-
-def _convert(value: Any, kind: Any, place: str, faults: list[str]) -> Any:
-    """A TOML value as the annotated type, or `_NOTHING`; what is wrong goes to ``faults``."""
-    if get_origin(kind) is UnionType:  # X | None: TOML has no null, so a value is never None
-        kind = next(choice for choice in get_args(kind) if choice is not type(None))
-    if is_dataclass(kind) and kind is not Irreps:
-        return _build(kind, value, f"{place}.", faults)  # type: ignore[arg-type]
-    if get_origin(kind) is tuple:
-        item = get_args(kind)[0]
-        if isinstance(value, list):
-            items = [_convert(v, item, f"{place}[{i}]", faults) for i, v in enumerate(value)]
-            return _NOTHING if _NOTHING in items else tuple(items)
-        faults.append(f"{place}: expected a list, found {value!r}")
-    elif kind is Irreps and isinstance(value, str):
-        try:
-            return Irreps.parse(value)
-        except ValueError as error:
-            faults.append(f"{place}: {error}")
-    elif kind is float and type(value) is int:
-        return float(value)
-    elif type(value) is kind:
-        return value
-    else:
-        name = "str" if kind is Irreps else kind.__name__
-        faults.append(f"{place}: expected {name}, found {value!r}")
-    return _NOTHING

@@ -24,6 +24,13 @@ class StoredDtype:
     code: str
     numpy: np.dtype[Any]
 
+    @classmethod
+    def parse(cls, name: str) -> StoredDtype:
+        """The format in which latents are stored under this name; ValueError for any other name."""
+        if name not in STORED_DTYPES:
+            raise ValueError(f"expected one of {', '.join(STORED_DTYPES)}, found {name!r}")
+        return STORED_DTYPES[name]
+
     def from_float32(self, values: NDArray[np.float32]) -> Array:
         """Round to the nearest stored value, ties to even; beyond the range becomes infinity."""
         if self.name == "bfloat16":

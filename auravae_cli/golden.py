@@ -8,7 +8,6 @@ the decode of that latent); its metadata the sha256 of each model's weights.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from auravae_cli.errors import WeightsError
+from auravae_cli.files.canonical_json import read_json
 from auravae_cli.imagefile import Pixels
 from auravae_cli.models import WEIGHTS_PATH
 
@@ -42,7 +42,7 @@ def read_golden(model: str, path: Path = GOLDEN_PATH) -> Golden:
     """The picture, and a model's numbers where the file has them. Raises WeightsError."""
     try:
         with safe_open(path, framework="np") as file:
-            digests = json.loads((file.metadata() or {})[KEY])
+            digests = read_json((file.metadata() or {})[KEY])
             picture = file.get_tensor("picture")
             if model not in digests:
                 return Golden(picture, None, None, None)

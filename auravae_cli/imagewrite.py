@@ -7,7 +7,6 @@ is the finished result of the same latent, weights and settings.
 from __future__ import annotations
 
 import io
-import json
 import struct
 import zlib
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from auravae_cli.errors import OutputError
+from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.imagefile import Pixels
 from auravae_cli.version import __version__
 
@@ -82,7 +82,7 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
                 comment = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
         if isinstance(comment, str):
             comment = comment.encode()
-        note = json.loads(comment.removeprefix(_COMMENT_PREFIX))
+        note = read_json(comment.removeprefix(_COMMENT_PREFIX))
     except Exception:  # somebody else's file, damaged or not: no claim about it can be wrong
         return None
     return note if isinstance(note, dict) else None
@@ -92,7 +92,7 @@ def _exif(provenance: dict[str, Any] | None, file_format: str) -> bytes:
     exif = Image.Exif()
     exif[ExifTags.Base.Software] = f"auravae {__version__}"
     if provenance is not None:
-        note = json.dumps(provenance, sort_keys=True)
+        note = write_json(provenance, sort_keys=True)
         if file_format == "TIFF":  # Pillow writes no compressed TIFF with an EXIF directory
             exif[ExifTags.Base.ImageDescription] = note
         else:

@@ -7,8 +7,6 @@ latents give equal bytes. Needs numpy alone.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +21,8 @@ from auravae_cli.atomic import atomic_file
 from auravae_cli.dtypes import Array, StoredDtype
 from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatchError
 from auravae_cli.filebytes import read_or_map
+from auravae_cli.files.canonical_json import compact, read_json
+from auravae_cli.files.typed import Faults, Positive, reader, table
 from auravae_cli.group import GroupElement, Irreps
 from auravae_cli.record import (
     Record as Record,
@@ -30,7 +30,6 @@ from auravae_cli.record import (
     record_to_json,
     records_from_json,
     records_to_json,
-    typed,
 )
 from auravae_cli.safefile import Buffer
 
@@ -124,7 +123,7 @@ class LatentFile:
             **space_to_json(self.space),
         }
         own = records_to_json(self.records) if shard else record_to_json(self.records[0])
-        return json.dumps(common | own | more, sort_keys=True, separators=(",", ":"))
+        return compact(common | own | more)
 
     def to_bytes(self) -> bytes:
         """The whole file."""
@@ -165,17 +164,10 @@ def with_metadata(
     Raises LatentHeaderError where that is damaged, or contradicts the values.
     """
     try:
-        content = json.loads(metadata) if isinstance(metadata, str) else metadata
+        content = read_json(metadata) if isinstance(metadata, str) else metadata
         space, records, tool_version = _read_header(content, shard)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        raise LatentHeaderError(f"damaged {METADATA_KEY!r} header: {error!r}") from error
+    except ValueError as error:
+        raise LatentHeaderError(f"damaged {METADATA_KEY!r} header: {error}") from error
     _check_shape(values.shape, space, records, shard)
     return LatentFile(values, dtype, space, records, tool_version)
 
@@ -224,14 +216,14 @@ def stack(latents: Sequence[LatentFile]) -> LatentFile:
 
 
 def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Record, ...], str]:
-    """The parts of a header's JSON; any fault raises KeyError, TypeError or ValueError."""
-    if (version := content["format_version"]) != FORMAT_VERSION:
+    """The parts of a header's JSON. Raises Faults."""
+    header = _read_versions(content)
+    if header["format_version"] != FORMAT_VERSION:
         raise LatentHeaderError(
-            f"latent format version {version!r}: this auravae reads version {FORMAT_VERSION}; "
-            "use the release that wrote it"
+            f"latent format version {header['format_version']}: this auravae reads version "
+            f"{FORMAT_VERSION}; use the release that wrote it"
         )
-    space = space_from_json(content)
-    return space, records_from_json(content, shard), typed(content["tool_version"], str)
+    return space_from_json(content), records_from_json(content, shard), header["tool_version"]
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
@@ -245,19 +237,39 @@ def space_to_json(space: Space) -> dict[str, Any]:
     }
 
 
-def space_from_json(content: dict[str, Any]) -> Space:
-    """The inverse. Any fault raises KeyError, TypeError or ValueError."""
-    space = Space(
-        model=typed(content["model"], str),
-        weights_sha256=typed(content["weights_sha256"], str),
-        downsampling_factor=typed(content["downsampling_factor"], int),
-        irreps=Irreps.parse(content["representation"]),
-        clamp=float(content["clamp"]),
-        is_symmetrized=typed(content.get("symmetrized", False), bool),
+def space_from_json(content: Any) -> Space:
+    """The inverse; there may be other fields. Raises Faults."""
+    found = _read_space(content)
+    return Space(
+        model=found["model"],
+        weights_sha256=found["weights_sha256"],
+        downsampling_factor=found["downsampling_factor"],
+        irreps=found["representation"],
+        clamp=found["clamp"],
+        is_symmetrized=found.get("symmetrized", False),
     )
-    if not 0 < space.clamp < math.inf or space.downsampling_factor < 1:
-        raise ValueError("clamp and downsampling_factor must be positive numbers")
-    return space
+
+
+def _read_clamp(value: Any) -> float:
+    clamp: float = reader(float)(value)
+    if clamp <= 0:
+        raise Faults([f": expected a positive number, found {clamp}"])
+    return clamp
+
+
+_read_versions = table({"format_version": int, "tool_version": str}, others=True)
+_read_space = table(
+    {
+        "model": str,
+        "weights_sha256": str,
+        "downsampling_factor": Positive,
+        "representation": Irreps,
+        "clamp": _read_clamp,
+        "symmetrized": bool,
+    },
+    optional=("symmetrized",),
+    others=True,
+)
 
 
 def _check_shape(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from auravae_cli.files.typed import Faults, Natural, Positive, reader, table
 from auravae_cli.geometry import Box, Padding
 from auravae_cli.group import E, GroupElement
 
@@ -51,20 +51,20 @@ def act_on_records(g: GroupElement, records: tuple[Record, ...]) -> tuple[Record
 def record_to_json(record: Record) -> dict[str, Any]:
     """A record's fields as JSON types, as they stand in a header; none that says nothing."""
     return {
-        name: _FORMS[name].to_json(value)
-        for name in _FORMS
+        name: _to_json(name, value)
+        for name in _KINDS
         if (value := getattr(record, name)) or name in _REQUIRED
     }
 
 
 def records_to_json(records: tuple[Record, ...]) -> dict[str, Any]:
     """The fields of a shard: those that all rows share, and ``rows`` with each row's own."""
-    columns = {name: [getattr(record, name) for record in records] for name in _FORMS}
+    columns = {name: [getattr(record, name) for record in records] for name in _KINDS}
     columns = {n: column for n, column in columns.items() if n in _REQUIRED or any(column)}
     shared = {n: column[0] for n, column in columns.items() if _all_alike(column)}
-    content = {name: _FORMS[name].to_json(value) for name, value in shared.items()}
+    content = {name: _to_json(name, value) for name, value in shared.items()}
     own = {
-        name: map(_FORMS[name].to_json, column)
+        name: [_to_json(name, value) for value in column]
         for name, column in columns.items()
         if name not in shared
     }
@@ -73,16 +73,20 @@ def records_to_json(records: tuple[Record, ...]) -> dict[str, Any]:
 
 
 def records_from_json(content: dict[str, Any], shard: bool) -> tuple[Record, ...]:
-    """The inverse of both. Any fault raises KeyError, TypeError or ValueError."""
-    shared = {n: form.from_json(content[n]) for n, form in _FORMS.items() if n in content}
-    rows: list[dict[str, Any]] = content["rows"] if shard else [{}]
-    for row in rows:
-        if not (shared.keys() | row.keys() >= _REQUIRED and shared.keys().isdisjoint(row)):
-            raise ValueError(f"every latent needs the fields {', '.join(_FORMS)}, once each")
-    return tuple(
-        Record(**shared, **{name: _FORMS[name].from_json(value) for name, value in row.items()})
-        for row in rows
-    )
+    """The inverse of both. Raises Faults."""
+    shared = _read_shared(content)
+    records = []
+    for number, row in enumerate(_read_rows(content)["rows"] if shard else [{}]):
+        try:
+            own = _read_row(row)
+            if missing := _REQUIRED - shared.keys() - own.keys():
+                raise Faults([f": missing {', '.join(sorted(missing))}"])
+            if twice := shared.keys() & own.keys():
+                raise Faults([f": {', '.join(sorted(twice))}: said of all rows already"])
+        except Faults as error:
+            raise Faults(error.within(f"rows[{number}]") if shard else error.found) from None
+        records.append(Record(**shared, **own))
+    return tuple(records)
 
 
 def _all_alike(column: list[Any]) -> bool:
@@ -93,64 +97,59 @@ def _all_alike(column: list[Any]) -> bool:
     return len({json.dumps(table, sort_keys=True) for table in tables}) <= 1
 
 
-def typed(value: Any, kind: type) -> Any:
-    """The value; TypeError where it is of another type."""
-    if type(value) is not kind:
-        raise TypeError(f"expected {kind.__name__}, found {value!r}")
-    return value
+_read_sides = reader(tuple[float, float, float, float])
+_read_padded_sides = table(dict.fromkeys(("left", "right", "top", "bottom"), Natural))
 
 
-def _read_padding(sides: dict[str, Any]) -> Padding:
-    padding = Padding(**sides)
-    if any(type(side) is not int or side < 0 for side in sides.values()):
-        raise ValueError(f"impossible padding {sides}")
-    return padding
+def _read_padding(value: Any) -> Padding:
+    return Padding(**_read_padded_sides(value))
 
 
-def _read_size(sides: list[Any]) -> tuple[int, int]:
-    height, width = sides
-    if type(height) is not int or type(width) is not int or min(height, width) < 1:
-        raise ValueError(f"impossible image size {sides}")
-    return height, width
-
-
-def _read_box(sides: list[Any]) -> Box:
-    left, top, right, bottom = map(float, sides)
-    if not (-math.inf < left < right < math.inf and -math.inf < top < bottom < math.inf):
-        raise ValueError(f"impossible box {sides}")
+def _read_box(value: Any) -> Box | None:
+    if value is None:
+        return None
+    left, top, right, bottom = _read_sides(value)
+    if not (left < right and top < bottom):
+        raise Faults([f": expected a box [left, top, right, bottom], found {value}"])
     return Box(left, top, right, bottom)
 
 
-def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else read(value)
+def _read_annotations(value: Any) -> dict[str, Any]:
+    annotations: dict[str, Any] = reader(dict[str, Any])(value)
+    _check_annotations(annotations)
+    return annotations  # with all else that stands there
 
 
-def _text(value: Any) -> str:
-    return str(typed(value, str))
+_check_annotations = table(
+    {"caption": str, "label": int}, optional=("caption", "label"), others=True
+)
 
-
-@dataclass(frozen=True)
-class _Form:
-    """How a field of `Record` stands in JSON, and how it is read back."""
-
-    from_json: Callable[[Any], Any]
-    to_json: Callable[[Any], Any] = lambda value: value
-
-
-_FORMS = {
-    "image_size": _Form(_read_size, list),
-    "padding": _Form(_read_padding, lambda padding: dict(vars(padding))),
-    "orientation": _Form(GroupElement.parse, str),
-    "source": _Form(_optional(_text)),
-    "source_sha256": _Form(_optional(_text)),
-    "exif_orientation": _Form(lambda value: typed(value, int)),
-    "preparation": _Form(lambda value: typed(value, dict)),
-    "key": _Form(_optional(_text)),
-    "source_size": _Form(_optional(_read_size), lambda size: size and list(size)),
-    "source_box": _Form(
-        _optional(_read_box), lambda box: box and [float(side) for side in box.as_tuple()]
-    ),
-    "annotations": _Form(lambda value: typed(value, dict)),
+_KINDS: dict[str, Any] = {
+    "image_size": tuple[Positive, Positive],
+    "padding": _read_padding,
+    "orientation": GroupElement,
+    "source": str | None,
+    "source_sha256": str | None,
+    "exif_orientation": int,
+    "preparation": dict[str, Any],
+    "key": str | None,
+    "source_size": tuple[Positive, Positive] | None,
+    "source_box": _read_box,
+    "annotations": _read_annotations,
 }
 _LATER = {"key", "source_size", "source_box", "annotations"}  # absent where they say nothing
-_REQUIRED = _FORMS.keys() - _LATER
+_REQUIRED = _KINDS.keys() - _LATER
+_read_shared = table(_KINDS, optional=_KINDS, others=True)
+_read_row = table(_KINDS, optional=_KINDS)
+_read_rows = table({"rows": tuple[dict[str, Any], ...]}, others=True)
+_TO_JSON: dict[str, Callable[[Any], Any]] = {
+    "image_size": list,
+    "padding": lambda padding: dict(vars(padding)),
+    "orientation": str,
+    "source_size": lambda size: size and list(size),
+    "source_box": lambda box: box and [float(side) for side in box.as_tuple()],
+}
+
+
+def _to_json(name: str, value: Any) -> Any:
+    return _TO_JSON[name](value) if name in _TO_JSON else value

@@ -8,7 +8,6 @@ has no bfloat16, and its writer neither orders metadata, nor honours the umask, 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from auravae_cli.dtypes import FLOAT16, FLOAT32, STORED_DTYPES, Array, StoredDtype
 from auravae_cli.errors import LatentFileError
+from auravae_cli.files.canonical_json import read_json, write_json
 
 Buffer = bytes | memoryview | np.memmap[Any, Any]
 
@@ -82,7 +82,7 @@ def header_bytes(
         end = begin + math.prod(shape) * dtype.numpy.itemsize
         header[name] = {"dtype": dtype.code, "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = write_json(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # values start aligned, so they can be memory-mapped
     return len(text).to_bytes(8, "little") + text
 
@@ -105,8 +105,8 @@ def _header(buffer: Buffer) -> tuple[dict[str, Any], int]:
             f"with {bytes(buffer[:12])!r}"
         )
     try:
-        header = json.loads(bytes(buffer[8 : 8 + length]))
-    except (ValueError, RecursionError) as error:
+        header = read_json(bytes(buffer[8 : 8 + length]))
+    except ValueError as error:
         raise LatentFileError(f"damaged header: {error}") from error
     if not isinstance(header, dict):
         raise LatentFileError("damaged header: expected a table of tensors")

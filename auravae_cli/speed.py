@@ -8,7 +8,6 @@ nothing is remembered.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -20,6 +19,7 @@ from typing import Any
 
 from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import OutputError
+from auravae_cli.files.canonical_json import read_json, write_json
 
 SPEED_FILE = "speed.json"
 OLD_SHARE = 0.5  # of a rate that is measured again: one slow run is no new machine
@@ -70,7 +70,7 @@ class Speeds:
             content.setdefault(key, {}).update(rates)
         self._changed = {}
         try:
-            write_atomically(self._path, json.dumps(content, indent=1, sort_keys=True).encode())
+            write_atomically(self._path, write_json(content, indent=1, sort_keys=True).encode())
         except OutputError:  # a home that cannot be written is no reason to fail
             return
 
@@ -83,8 +83,8 @@ class Speeds:
 def _read(path: Path) -> _Rates:
     """The file's rates; whatever is none is left out."""
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content: Any = read_json(path.read_bytes())
+    except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):
         return {}

@@ -14,24 +14,22 @@ settings give equal stores. Needs numpy alone.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from auravae_cli.dtypes import STORED_DTYPES, StoredDtype
+from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import StoreError
+from auravae_cli.files.canonical_json import canonical, read_json
+from auravae_cli.files.typed import Faults, Natural, Positive, read_as, shown, table
 from auravae_cli.latentfile import Space, space_from_json, space_to_json
-from auravae_cli.record import typed
 from auravae_cli.storage import Entry, Storage
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
 MANIFEST, LEDGER = ".manifest.json", ".failures.jsonl"
-# of JSON that is not what it should be
-FAULTS = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class SourceState:
     """A file that a shard was made from: its name, its content, and its version when it was read."""
 
     name: str
-    size: int
+    size: Natural
     version: str
     sha256: str
 
@@ -85,9 +83,9 @@ class Output:
     """A file of latents: ``shape`` is [N, C, h, w]."""
 
     name: str
-    size: int
+    size: Natural
     sha256: str
-    shape: tuple[int, ...]
+    shape: tuple[Positive, Positive, Positive, Positive]
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Manifest:
     settings_sha256: str
     sources: tuple[SourceState, ...]
     outputs: tuple[Output, ...]
-    failures: int
+    failures: Natural
 
     @property
     def rows(self) -> int:
@@ -128,11 +126,6 @@ class Failure:
     key: str | None
     stage: str
     reason: str
-
-
-def canonical(content: Any) -> bytes:
-    """JSON with sorted keys and a last line break."""
-    return (json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n").encode()
 
 
 def manifest_name(shard: str) -> str:
@@ -165,25 +158,40 @@ def shard_of(name: str) -> str | None:
 def read_settings(storage: Storage) -> Settings | None:
     """The settings of a store; None where there is no store. Raises StoreError."""
     try:
-        content = json.loads(storage.read(SETTINGS_FILE))
+        content = read_json(storage.read(SETTINGS_FILE))
+        require_format(content, "auravae-store", FORMAT_VERSION)
+        found = _read_settings(content)
+        return Settings(space_from_json(content), **found)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{storage.root}/{SETTINGS_FILE}: damaged: {error}") from error
-    try:
-        if (content["format"], content["format_version"]) != ("auravae-store", FORMAT_VERSION):
-            raise ValueError(f"format {content['format']!r}, version {content['format_version']!r}")
-        return Settings(
-            space_from_json(content),
-            STORED_DTYPES[content["stored_dtype"]],
-            typed(content["compute_dtype"], str),
-            typed(content["preparation"], dict),
-            _positive(content["num_file_shards"]),
-        )
-    except FAULTS as error:
+    except ValueError as error:
         raise StoreError(
-            f"{storage.root}/{SETTINGS_FILE}: no store that this auravae reads: {error!r}"
+            f"{storage.root}/{SETTINGS_FILE}: no store that this auravae reads: {error}"
         ) from error
+
+
+def require_format(content: Any, name: str, version: int) -> None:
+    """Raise Faults unless a file's JSON says that it is of this format and version."""
+    found = _read_format(content)
+    if (found["format"], found["format_version"]) != (name, version):
+        raise Faults(
+            [
+                f"format: found {shown(found['format'])}, version {found['format_version']}: this "
+                f"auravae reads {name}, version {version}"
+            ]
+        )
+
+
+_read_format = table({"format": str, "format_version": int}, others=True)
+_read_settings = table(
+    {
+        "stored_dtype": StoredDtype,
+        "compute_dtype": str,
+        "preparation": dict[str, Any],
+        "num_file_shards": Positive,
+    },
+    others=True,
+)
 
 
 def has_all(manifest: Manifest, settings: Settings, sizes: Mapping[str, int]) -> bool:
@@ -218,24 +226,15 @@ def read_manifest(storage: Storage, shard: str) -> Manifest | None:
     """The manifest of a shard; None where it is not done. Raises StoreError."""
     name = manifest_name(shard)
     try:
-        content = json.loads(storage.read(name))
-        if (content["format"], content["format_version"]) != ("auravae-shard", FORMAT_VERSION):
-            raise ValueError(f"format {content['format']!r}, version {content['format_version']!r}")
-        return Manifest(
-            content["shard"],
-            content["settings_sha256"],
-            tuple(SourceState(**source) for source in content["sources"]),
-            tuple(
-                Output(**output | {"shape": _read_shape(output["shape"])})
-                for output in content["outputs"]
-            ),
-            typed(content["failures"], int),
-        )
+        content = read_json(storage.read(name))
+        require_format(content, "auravae-shard", FORMAT_VERSION)
+        counts = ("format", "format_version", "rows")
+        return read_as(Manifest, {n: value for n, value in content.items() if n not in counts})
     except FileNotFoundError:
         return None
-    except FAULTS as error:
+    except ValueError as error:
         raise StoreError(
-            f"{storage.root}/{name}: damaged manifest ({error!r}); remove it to have the shard made again"
+            f"{storage.root}/{name}: damaged manifest ({error}); remove it to have the shard made again"
         ) from error
 
 
@@ -243,12 +242,18 @@ def read_failures(storage: Storage, shard: str) -> list[Failure]:
     """The error ledger of a shard; empty where nothing failed. Raises StoreError."""
     name = failures_name(shard)
     try:
-        lines = storage.read(name).decode().splitlines()
-        return [Failure(**json.loads(line)) for line in lines]
+        lines = storage.read(name).splitlines()
     except FileNotFoundError:
         return []
-    except FAULTS as error:
-        raise StoreError(f"{storage.root}/{name}: damaged ledger: {error!r}") from error
+    failures = []
+    for number, line in enumerate(lines, 1):
+        try:
+            failures.append(read_as(Failure, read_json(line)))
+        except ValueError as error:
+            raise StoreError(
+                f"{storage.root}/{name}: damaged ledger: line {number}: {error}"
+            ) from error
+    return failures
 
 
 def shards_of(entries: list[Entry]) -> list[str]:
@@ -264,14 +269,3 @@ def iterate_manifests(storage: Storage) -> Iterator[Manifest]:
         manifest = read_manifest(storage, shard)
         if manifest is not None:
             yield manifest
-
-
-def _positive(value: Any) -> int:
-    if typed(value, int) < 1:
-        raise ValueError(f"expected a positive number, found {value}")
-    return int(value)
-
-
-def _read_shape(sides: Any) -> tuple[int, ...]:
-    rows, channels, height, width = map(_positive, sides)
-    return rows, channels, height, width

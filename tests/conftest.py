@@ -18,6 +18,7 @@ if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from auravae_cli.dtypes import FLOAT16, StoredDtype
+from auravae_cli.files.canonical_json import canonical
 from auravae_cli.geometry import Box, Padding
 from auravae_cli.group import Irreps
 from auravae_cli.latentfile import LatentFile, Record, Space, stack
@@ -28,7 +29,6 @@ from auravae_cli.store import (
     Output,
     Settings,
     SourceState,
-    canonical,
     failures_name,
     manifest_name,
     output_name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict
 from enum import Enum
@@ -12,6 +11,7 @@ import typer
 
 from auravae_cli.cli import options as opt
 from auravae_cli.defaults import DEFAULT_MODEL
+from auravae_cli.files.canonical_json import write_json
 
 if TYPE_CHECKING:
     from auravae_cli.benchmark import Measurement, Peaks
@@ -89,7 +89,7 @@ def bench(
     facts = machine_facts(setting)
     if as_json:
         rows = [result.to_json(peaks) for result in results]
-        print(json.dumps({"machine": facts, "peaks": asdict(peaks), "results": rows}))
+        print(write_json({"machine": facts, "peaks": asdict(peaks), "results": rows}))
     else:
         _print(facts, peaks, results)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from auravae_cli.cli import options as opt
 from auravae_cli.defaults import DEFAULT_MODEL
+from auravae_cli.files.canonical_json import write_json
 
 if TYPE_CHECKING:
     from auravae_cli.pipeline.doctor import Check
@@ -45,7 +45,7 @@ def doctor(
     for check in examined.examine():
         failed += check.status == FAILED
         if as_json:
-            print(json.dumps(asdict(check)), flush=True)
+            print(write_json(asdict(check)), flush=True)
         elif check.status == FAILED or not quiet:
             _print(check)
     if not (as_json or quiet):

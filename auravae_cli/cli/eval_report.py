@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from auravae_cli.cli.report import Reporter, print_table, say
+from auravae_cli.files.canonical_json import write_json
 from auravae_cli.pipeline.evaluate import Bad
 
 WIDTH = 80
@@ -47,8 +47,8 @@ class EvalReporter:
         if self.reporter.as_json:
             for row in rows:
                 shown = {name: value for name, value in row.items() if name not in _NOT_SHOWN}
-                print(json.dumps({"kind": "picture", **shown}))
-            print(json.dumps({"kind": "summary", **summary}), flush=True)
+                print(write_json({"kind": "picture", **shown}))
+            print(write_json({"kind": "summary", **summary}), flush=True)
         elif not self.reporter.quiet:
             print_summary(summary)
             pictures, failed = summary["data"]["pictures"], len(summary["failures"])

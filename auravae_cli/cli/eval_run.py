@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from auravae_cli.cli.eval_table import csv_bytes
 from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
 from auravae_cli.codec import Codec, load_codec
 from auravae_cli.errors import InputImageError, OutputError, StoreError
+from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.pipeline.evalpictures import Album, choose, make_pictures
 from auravae_cli.pipeline.evalresults import (
     FORMAT,
@@ -32,7 +32,7 @@ from auravae_cli.pipeline.shards import InputShard, count_file_shards, make_shar
 from auravae_cli.pipeline.sources import find_files
 from auravae_cli.pipeline.summary import certify, describe_data, summarise
 from auravae_cli.storage import Storage, open_storage
-from auravae_cli.store import require_settings
+from auravae_cli.store import require_format, require_settings
 from auravae_cli.version import __version__
 
 SHARD_SIZE = 1000
@@ -117,8 +117,9 @@ def _refuse_outputs(request: EvalRequest) -> None:
     path = request.folder / SUMMARY_FILE
     if stands(path) and not request.overwrite:
         try:
-            ours = json.loads(path.read_bytes())["format"] == FORMAT
-        except (OSError, ValueError, KeyError, TypeError):
+            require_format(read_json(path.read_bytes()), FORMAT, FORMAT_VERSION)
+            ours = True
+        except (OSError, ValueError):
             ours = False
         if not ours:
             raise OutputError(f"{path} is no summary of auravae eval: name another folder with -o")
@@ -288,7 +289,7 @@ def _files(
     if request.folder is not None:
         for label, certificate in certificates.items():
             yield request.folder / f"certificate-{label}.json", certificate.to_bytes()
-        text = json.dumps(summary, indent=1, sort_keys=True)
+        text = write_json(summary, indent=1, sort_keys=True)
         yield request.folder / SUMMARY_FILE, text.encode() + b"\n"
     if request.csv is not None:
         yield request.csv, csv_bytes(rows)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.files.canonical_json import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def export(
     exporter = Exporter(form, Path(output), choices, overwrite, any_model)
     code = reporter.run(exporter.run(parts, losses), total)
     if as_json:
-        print(json.dumps(losses.to_json(flipped)), flush=True)
+        print(write_json(losses.to_json(flipped)), flush=True)
     elif not quiet:
         for line in losses.lines(flipped):
             say(f"note: {line}")

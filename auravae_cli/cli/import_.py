@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -10,6 +9,7 @@ import typer
 
 from auravae_cli.cli import options as opt
 from auravae_cli.cli.completion import complete_model
+from auravae_cli.files.canonical_json import write_json
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -178,7 +178,7 @@ def _tell(form: Format, ignored: Counter[str], reporter: Reporter) -> None:
     from auravae_cli.cli.report import say
 
     if reporter.as_json:
-        print(json.dumps({"format": form.name, "rules": form.rules, "not_taken": dict(ignored)}))
+        print(write_json({"format": form.name, "rules": form.rules, "not_taken": dict(ignored)}))
     elif ignored and not reporter.quiet:
         names = ", ".join(f"{name} ({number})" for name, number in ignored.most_common(8))
         more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""

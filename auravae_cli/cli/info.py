@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.files.canonical_json import write_json
 
 if TYPE_CHECKING:
     from auravae_cli.latentfile import LatentFile
@@ -61,7 +61,7 @@ def info(
             say(f"failed: {source.name}: {error}")
             continue
         if as_json:
-            print(json.dumps({"file": source.name, **facts}))
+            print(write_json({"file": source.name, **facts}))
         else:
             rows = [[name, show_fact(name, value)] for name, value in facts.items()]
             print_table(source.name, ["", ""], rows)

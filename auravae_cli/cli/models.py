@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from auravae_cli.cli import options as opt
 from auravae_cli.cli.completion import complete_hub_model
+from auravae_cli.files.canonical_json import write_json
 
 app = typer.Typer(help="List the known models, and fetch official weights.", no_args_is_help=True)
 
@@ -37,7 +37,7 @@ def list_models(as_json: opt.AsJson = False) -> None:
             }
         )
     if as_json:
-        print("\n".join(map(json.dumps, rows)))
+        print("\n".join(map(write_json, rows)))
         return
     print_table(
         "",
@@ -97,6 +97,6 @@ def pull(
         "downsampling_factor": codec.space.downsampling_factor,
     }
     if as_json:
-        print(json.dumps(facts))
+        print(write_json(facts))
     else:
         print("\n".join(f"{key:<20} {value}" for key, value in facts.items()))

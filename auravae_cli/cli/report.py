@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from auravae_cli.files.canonical_json import write_json
 from auravae_cli.pipeline.batches import Outcome
 
 EXIT_SOME_FAILED = 1
@@ -76,7 +76,7 @@ class Reporter:
         self.taken.add(outcome)
         if self.as_json:
             stream = sys.stderr if self.data_on_stdout else sys.stdout
-            print(json.dumps(asdict(outcome)), file=stream, flush=True)
+            print(write_json(asdict(outcome)), file=stream, flush=True)
         if outcome.status == "failed" and not self.as_json:
             say(f"failed: {outcome.source}: {outcome.reason}")
         if self.as_json or self.quiet:

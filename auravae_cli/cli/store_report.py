@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
+from auravae_cli.files.canonical_json import write_json
 from auravae_cli.pipeline.commit import ShardOutcome
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class StoreReporter:
     def _report(self, outcome: ShardOutcome) -> None:
         self.outcomes.append(outcome)
         if self.reporter.as_json:
-            print(json.dumps(asdict(outcome)), flush=True)
+            print(write_json(asdict(outcome)), flush=True)
             return
         if outcome.status == "failed":
             say(f"failed: shard {outcome.shard}: {outcome.reason}")

@@ -40,7 +40,7 @@ def train(
     run writes one first. Under torchrun, every process takes its share of each batch.
     """
     from auravae_cli.cli.training import follow
-    from auravae_cli.config import read_config
+    from auravae_cli.files.toml_config import read_config
     from auravae_cli.train.recipe import Recipe
 
     recipe = read_config(config, Recipe)

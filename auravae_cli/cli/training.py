@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.progress import (
 
 from auravae_cli.cli.report import say
 from auravae_cli.cli.stopping import stopping
+from auravae_cli.files.canonical_json import write_json
 from auravae_cli.train.processes import joined
 from auravae_cli.train.recipe import Recipe
 from auravae_cli.train.run import Opening, Validation, run_training
@@ -66,7 +66,7 @@ def _announce(opening: Opening) -> None:
 
 def _report(validation: Validation, as_json: bool, quiet: bool) -> None:
     if as_json:
-        print(json.dumps(asdict(validation)), flush=True)
+        print(write_json(asdict(validation)), flush=True)
     elif not quiet:
         numbers = f"PSNR {validation.psnr:.2f} dB  SSIM {validation.ssim:.4f}"
         print(f"step {validation.step}  held out: {numbers}", flush=True)

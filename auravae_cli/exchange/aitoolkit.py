@@ -28,6 +28,7 @@ from auravae_cli.exchange.base import (
     source_name,
     tensor,
 )
+from auravae_cli.files.canonical_json import read_json
 from auravae_cli.group import GroupElement, H
 from auravae_cli.latentfile import LatentFile
 from auravae_cli.version import __version__
@@ -94,7 +95,7 @@ def read(file: Foreign) -> Iterator[Found]:
     facts = {"source": metadata.get("filename"), "orientation": g}
     ignored = tuple(key for key in tensors if key != "latent")
     ours = known(values, latent.dtype, note)
-    is_copy = note is not None and COPY in json.loads(note)
+    is_copy = note is not None and COPY in read_json(note)
     yield Found(name, values, latent.dtype, ours, facts, ignored, is_copy)
 
 

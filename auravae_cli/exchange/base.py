@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,8 @@ from numpy.typing import NDArray
 from auravae_cli.action import act
 from auravae_cli.dtypes import FLOAT32, STORED_DTYPES, Array, StoredDtype
 from auravae_cli.errors import AuraVaeError, LatentFileError, LatentHeaderError
+from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.typed import table
 from auravae_cli.geometry import Box
 from auravae_cli.group import H
 from auravae_cli.latentfile import METADATA_KEY, LatentFile, Record, with_metadata
@@ -178,6 +179,9 @@ def name_of(record: Record, otherwise: str) -> str:
     return PurePosixPath(record.source).with_suffix("").as_posix()
 
 
+_read_note = table({STORED_AS: StoredDtype}, optional=(STORED_AS,), others=True)
+
+
 def known(values: Array, dtype: StoredDtype, note: str | None) -> LatentFile | None:
     """The latent, or the stack [N, C, h, w], that was exported, from the note that came with it.
 
@@ -187,10 +191,10 @@ def known(values: Array, dtype: StoredDtype, note: str | None) -> LatentFile | N
     if note is None:
         return None
     try:
-        content = json.loads(note)
-        stored = STORED_DTYPES.get(content.get(STORED_AS), dtype)
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise LatentHeaderError(f"damaged {NOTE!r} metadata: {error!r}") from error
+        content = read_json(note)
+        stored = _read_note(content).get(STORED_AS, dtype)
+    except ValueError as error:
+        raise LatentHeaderError(f"damaged {NOTE!r} metadata: {error}") from error
     if stored != dtype and dtype == FLOAT32:
         narrow = stored.exactly(values)
         if narrow is not None:

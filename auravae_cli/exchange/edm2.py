@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +28,8 @@ from auravae_cli.exchange.base import (
     widened,
 )
 from auravae_cli.exchange.zipped import npy_header, read_npy
+from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.typed import table
 from auravae_cli.latentfile import LatentFile
 
 INDEX = "dataset.json"
@@ -117,10 +118,13 @@ def _labels_of(folder: Path) -> dict[str, int] | None:
 @lru_cache(maxsize=1)
 def _labels(path: Path, version: int) -> dict[str, int]:
     try:
-        content: Any = json.loads(path.read_bytes())["labels"]
-        return {str(name): int(label) for name, label in content or ()}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise LatentFileError(f"{path}: no table of labels: {error!r}") from error
+        labels = _read_labels(read_json(path.read_bytes()))["labels"]
+        return dict(labels or ())
+    except ValueError as error:
+        raise LatentFileError(f"{path}: no table of labels: {error}") from error
+
+
+_read_labels = table({"labels": tuple[tuple[str, int], ...] | None}, others=True)
 
 
 FORMAT = Format(

@@ -6,7 +6,6 @@ of the last part of a name) and autodecode.py (npy, json, txt, cls). npy has no 
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,6 +25,8 @@ from auravae_cli.exchange.base import (
     note_of,
 )
 from auravae_cli.exchange.zipped import npy_header, read_npy
+from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.typed import read_as
 from auravae_cli.latentfile import LatentFile
 from auravae_cli.tars import DAMAGES, member_header, read_members
 
@@ -125,16 +126,16 @@ def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
         if CAPTION in members:
             annotations["caption"] = str(members[CAPTION], "utf-8").strip()
         if LABEL in members:
-            annotations["label"] = int(bytes(members[LABEL]))
+            annotations["label"] = read_as(int, int(bytes(members[LABEL])))
         text = str(members.get(NOTES, b"null"), "utf-8")
-        content = json.loads(text)
+        content = read_json(text)
         if isinstance(content, dict) and "weights_sha256" in content:  # ours
             latent = known(values, dtype_of(values), text)
             yield Found(key, values, dtype_of(values), latent, ignored=ignored)
             return
         if content is not None:
             annotations["metadata"] = content
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise LatentFileError(str(error)) from error
     facts = {"annotations": annotations}
     yield Found(key, values, dtype_of(values), None, facts, ignored)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auravae_cli.errors import OutputError, StoreError
+from auravae_cli.files.canonical_json import canonical
 from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
 from auravae_cli.storage import Storage
 from auravae_cli.store import (
@@ -15,7 +16,6 @@ from auravae_cli.store import (
     Failure,
     Manifest,
     Settings,
-    canonical,
     failures_name,
     manifest_name,
     read_settings,

@@ -7,13 +7,14 @@ that is started again goes on, and one with more models or pictures measures onl
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from auravae_cli.errors import OutputError
-from auravae_cli.store import canonical
+from auravae_cli.files.canonical_json import canonical, read_json
+from auravae_cli.pipeline.evalrow import read_row
+from auravae_cli.store import require_format
 
 RESULTS_FILE, SUMMARY_FILE = "results.jsonl", "summary.json"
 FORMAT, FORMAT_VERSION = "auravae-eval", 1
@@ -78,9 +79,10 @@ class Results:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
+    """A line of today's form, by the name ``id`` and its row; None where it is none."""
     try:
-        row = json.loads(line)
-        known = row.pop("format") == FORMAT and row.pop("format_version") == FORMAT_VERSION
-        return row if known and isinstance(row["id"], str) else None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        content = read_json(line)
+        require_format(content, FORMAT, FORMAT_VERSION)
+        return read_row(content)
+    except ValueError:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auravae_cli.pipeline.statistics import ChannelStatistics
-from auravae_cli.store import canonical
+from auravae_cli.files.canonical_json import canonical, read_json
+from auravae_cli.files.typed import Faults, Positive, table
+from auravae_cli.pipeline.statistics import BINS, ChannelStatistics
 
 Floats = NDArray[np.float64]
 _TYPES = {"counts": np.int64, "clamped": np.int64}
+_LONGEST = 1 << 24  # bytes of a results file's JSON; those of 16 channels are 9 kB
 _DIGITS = 12  # of sums as they stand in a results file: far beyond what any statistic shows
 
 
@@ -70,14 +71,23 @@ class Moments:
 
     @classmethod
     def from_text(cls, text: str) -> Moments:
-        """The inverse."""
-        content = json.loads(zlib.decompress(base64.b64decode(text)))
+        """The inverse. Raises ValueError."""
+        try:
+            content = zlib.decompressobj().decompress(base64.b64decode(text), _LONGEST)
+        except zlib.error as error:
+            raise ValueError(f"no statistics of latents: {error}") from error
+        found = _read(read_json(content))
+        number, channels = found.pop("number"), len(found["powers"])
         arrays: dict[str, Any] = {
-            field.name: np.array(content[field.name], _TYPES.get(field.name, np.float64))
-            for field in fields(cls)
-            if field.name != "number"
+            name: np.array(rows, _TYPES.get(name, np.float64)) for name, rows in found.items()
         }
-        return cls(int(content["number"]), **arrays)
+        moments = cls(number, **arrays)
+        shapes = {"powers": (4,), "products": (channels,), "counts": (BINS,)}
+        for name in found:
+            expected, array = (channels, *shapes.get(name, ())), getattr(moments, name)
+            if array.shape != expected:
+                raise Faults([f"{name}: expected {list(expected)}, found {list(array.shape)}"])
+        return moments
 
     def statistics(self) -> dict[str, Any]:
         """What is shown, as JSON types; None where a channel is constant.
@@ -105,6 +115,18 @@ class Moments:
             "correlation": [_rounded(row) for row in correlation],
             "histogram": self.counts.tolist(),
         }
+
+
+_Row = tuple[float, ...]
+_read = table(
+    {
+        "number": Positive,
+        **dict.fromkeys(("powers", "products"), tuple[_Row, ...]),
+        "counts": tuple[tuple[int, ...], ...],
+        "clamped": tuple[int, ...],
+        **dict.fromkeys(("minimum", "maximum"), _Row),
+    }
+)
 
 
 def _plain(value: Any) -> Any:

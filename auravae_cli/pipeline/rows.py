@@ -46,10 +46,11 @@ class Spool:
             file.writelines(np.ascontiguousarray(values).data for values in self._waiting)
         self._waiting.clear()
 
-    def finish(self, path: Path) -> tuple[int, str, tuple[int, ...]]:
+    def finish(self, path: Path) -> tuple[int, str, tuple[int, int, int, int]]:
         """Write the shard's file, rows in the order of the input; its bytes, sha256 and shape."""
         order = np.argsort(self._indices, kind="stable").tolist()
-        shape = (len(order), *self._first.values.shape)
+        channels, height, width = self._first.values.shape
+        shape = len(order), channels, height, width
         values = self._all(shape)
         records = tuple(self._records[i] for i in order)
         nothing = np.broadcast_to(self._first.values.dtype.type(0), shape)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from auravae_cli.errors import StoreError
+from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.typed import read_as
 from auravae_cli.pipeline.prefetch import prefetch
 from auravae_cli.pipeline.shards import InputShard
 from auravae_cli.pipeline.sources import SourceFile, is_picture, is_wanted, stem
@@ -131,7 +132,7 @@ def make_samples(key: str | None, members: list[tuple[str, bytes]]) -> Iterator[
     try:
         annotations = read_annotations(members)
         yield Sample(key, key + suffix, content, annotations)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         yield Failure(key, "read", f"its companion is damaged: {error}")
     for suffix, _ in pictures[1:]:
         yield Failure(key, "read", f"{key}{suffix}: another picture has this key")
@@ -140,7 +141,7 @@ def make_samples(key: str | None, members: list[tuple[str, bytes]]) -> Iterator[
 def read_annotations(members: list[tuple[str, bytes]]) -> dict[str, Any]:
     """Caption, label and metadata from ``.txt`` or ``.caption``, ``.cls`` and ``.json``.
 
-    Raises ValueError where one is no UTF-8 text, number, or JSON; RecursionError for JSON too deep.
+    Raises ValueError where one is no UTF-8 text, number, or JSON.
     """
     annotations: dict[str, Any] = {}
     for suffix, content in members:
@@ -148,9 +149,9 @@ def read_annotations(members: list[tuple[str, bytes]]) -> dict[str, Any]:
         if kind in (".txt", ".caption"):
             annotations["caption"] = content.decode().strip()
         elif kind == ".cls":
-            annotations["label"] = int(content)
+            annotations["label"] = read_as(int, int(content))
         elif kind == ".json":
-            annotations["metadata"] = json.loads(content)
+            annotations["metadata"] = read_json(content)
     return annotations
 
 

@@ -99,7 +99,7 @@ def _noise(rows: Sequence[Row], options: MeasureOptions) -> dict[str, Any] | Non
         return None
     points = []
     for level in (0.0, *options.noise):
-        values = [row["noise"][f"{level:g}"] for row in measured]
+        values = [row["noise"].get(f"{level:g}") for row in measured]
         points.append({"noise": level, **_mean_and_least(values)})
     return {"pictures": len(measured), "seed": options.seed, "points": points}
 

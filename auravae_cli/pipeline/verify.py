@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from auravae_cli.certificate import CERTIFICATE_FILE, mismatch, read_certificate
 from auravae_cli.errors import AuraVaeError, StoreError
+from auravae_cli.files.canonical_json import canonical
 from auravae_cli.latentfile import parse_latents
 from auravae_cli.pipeline.latentchecks import bad_values, disagreements
 from auravae_cli.pipeline.repeats import Repeats
@@ -26,7 +27,6 @@ from auravae_cli.store import (
     Manifest,
     Output,
     Settings,
-    canonical,
     failures_name,
     manifest_name,
     read_failures,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from auravae_cli.atomic import atomic_file
 from auravae_cli.errors import ConfigError, WeightsError
+from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.train.loop import State
 from auravae_cli.train.recipe import Recipe
 
@@ -23,7 +23,7 @@ _OPTIMIZERS = ("optimizers", "discriminator_optimizers")
 
 def write_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     """Write the state, whole or not at all. Raises OutputError."""
-    content: dict[str, Any] = {"step": state.step, "recipe": json.dumps(facts(recipe))}
+    content: dict[str, Any] = {"step": state.step, "recipe": write_json(facts(recipe))}
     for name in _MODULES:
         module = getattr(state, name)
         content[name] = None if module is None else module.state_dict()
@@ -42,7 +42,7 @@ def read_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     """
     try:
         content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-        before = json.loads(content["recipe"])
+        before = read_json(content["recipe"])
     except Exception as error:  # torch meets damaged files with errors of every type
         raise WeightsError(
             f"{path}: damaged checkpoint ({error}); remove it to start anew"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from auravae_cli.atomic import write_atomically
 from auravae_cli.card import KEY
+from auravae_cli.files.canonical_json import write_json
 from auravae_cli.model.tied import representatives
 from auravae_cli.train.networks import TrainedAutoencoder
 from auravae_cli.train.recipe import Recipe
@@ -94,4 +94,4 @@ def write_weights(
         **card,
     }
     tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in stored.items()}
-    write_atomically(path, save(tensors, {KEY: json.dumps(facts, sort_keys=True)}))
+    write_atomically(path, save(tensors, {KEY: write_json(facts, sort_keys=True)}))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from auravae_cli.config import Architecture, LatentSpace
+from auravae_cli.files.canonical_json import read_json, write_json
 
 EQUIVARIANCE = ("exact", "learned")
 PRECISIONS = ("float32", "bfloat16")
@@ -147,7 +147,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The whole recipe as plain JSON."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        content: dict[str, Any] = read_json(write_json(asdict(self)))
         return content
 
     def stage_at(self, step: int) -> Stage:

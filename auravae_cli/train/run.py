@@ -8,7 +8,6 @@ RUN/model.safetensors   the result: averaged weights, loads with --model
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 
 from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import ConfigError, OutputError
+from auravae_cli.files.canonical_json import write_json
 from auravae_cli.imagefile import Pixels, from_unit, to_unit
 from auravae_cli.imagewrite import picture_bytes
 from auravae_cli.metrics import psnr, ssim
@@ -183,6 +183,6 @@ def _log(folder: Path, facts: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(facts) + "\n")
+            file.write(write_json(facts) + "\n")
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error

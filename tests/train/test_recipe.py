@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from auravae_cli.config import Architecture, configs_path, read_config
+from auravae_cli.config import Architecture, configs_path
 from auravae_cli.errors import ConfigError
+from auravae_cli.files.toml_config import read_config
 from auravae_cli.group import Irreps
 from auravae_cli.models import known_models
 from auravae_cli.train.recipe import LossWeights, Recipe, Stage
@@ -70,6 +71,7 @@ def test_every_fault_is_listed_at_once(tmp_path):
         precison = "float32"
         seed = "zero"
         compile = 1
+        discriminator_learning_rate = nan
         lpips_weights = 3
         [architecture]
         ch = 48
@@ -84,7 +86,7 @@ def test_every_fault_is_listed_at_once(tmp_path):
         num_validation = -1
         [noise]
         level = -0.1
-        share = nan
+        share = -1
         [optimizer]
         kind = "sgd"
         learning_rate = 0
@@ -109,6 +111,7 @@ def test_every_fault_is_listed_at_once(tmp_path):
         [
             "name: expected str, found 5",
             "precison: unknown key",
+            "discriminator_learning_rate: expected a finite number, found nan",
             "seed: expected int, found 'zero'",
             "compile: expected bool, found 1",
             "lpips_weights: expected str, found 3",
@@ -118,7 +121,7 @@ def test_every_fault_is_listed_at_once(tmp_path):
             "data.min_scale: expected a positive number, found 0.0",
             "data.num_validation: expected a positive number, found -1",
             "noise.level: expected at least 0, found -0.1",
-            "noise.share: expected a share from 0 to 1, found nan",
+            "noise.share: expected a share from 0 to 1, found -1.0",
             "optimizer.kind: expected adamw or muon, found 'sgd'",
             "optimizer.learning_rate: expected a positive number, found 0.0",
             "optimizer.warmup_steps: expected at least 0, found -1",
@@ -167,7 +170,7 @@ def test_faults_within_a_table_do_not_hide_contradictions(tmp_path):
     ("text", "fault"),
     [
         ("stages = []\n" + HEAD, "stages: expected at least one"),
-        (HEAD, "file: missing stages"),
+        (HEAD, "missing stages"),
         ("data = 5\n" + HEAD + STAGE, "data: expected a table, found 5"),
         ("stages = 5\n" + HEAD, "stages: expected a list, found 5"),
         ("stages = [5]\n" + HEAD, "stages[0]: expected a table, found 5"),

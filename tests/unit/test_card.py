@@ -38,10 +38,15 @@ def test_what_a_card_may_leave_out(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("tied", [False, None, 1, "true"])
-def test_weights_are_tied_only_where_the_card_says_true(tmp_path: Path, tied: object) -> None:
-    card = card_of({"kind": "network", "tied": tied}, tmp_path)
+def test_weights_are_tied_only_where_the_card_says_so(tmp_path: Path) -> None:
+    card = card_of({"kind": "network", "tied": False}, tmp_path)
     assert card is not None and not card.is_tied
+
+
+@pytest.mark.parametrize("tied", [None, 1, "true"])
+def test_it_says_so_by_true_alone(tmp_path: Path, tied: object) -> None:
+    with pytest.raises(WeightsError, match="tied: expected bool, found"):
+        card_of({"kind": "network", "tied": tied}, tmp_path)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}])

@@ -110,7 +110,7 @@ def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
             "sumary: unknown key",
             "name: expected str, found 5",
             "kind: expected str, found ['network']",
-            "file: missing summary",
+            "missing summary",
         ]
     )
 
@@ -121,7 +121,7 @@ HEAD = 'name = "x"\nsummary = "x"\nkind = "network"\n'
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (HEAD, "file: missing space"),
+        (HEAD, "missing space"),
         (HEAD + "space = 5", "space: expected a table, found 5"),
         (HEAD + "[space]\nirreps = 16", "space.irreps: expected str, found 16"),
         (HEAD + '[space]\nirreps = "15xee"', "15xee does not add up to 16 channels"),
@@ -139,6 +139,34 @@ HEAD = 'name = "x"\nsummary = "x"\nkind = "network"\n'
 def test_single_faults(text: str, fault: str, tmp_path: Path) -> None:
     (found,) = faults(text, tmp_path)
     assert fault in found
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a = " + "[" * 99_999, "nested too deeply"),
+        ("a = " + "{a = " * 99_999, "nested too deeply"),
+        ("a = " + "1" * 5000, "digit"),
+    ],
+)
+def test_toml_that_its_own_library_cannot_bear(text: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"cannot be read as TOML: .*{fault}"):
+        read_model_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[space]\nclamp = 0x" + "f" * 5000, "space.clamp: expected a finite number, found int of"),
+        ("[space]\nclamp = inf", "space.clamp: expected a finite number, found inf"),
+        ("[space]\nchannels = 0x" + "f" * 5000, "space.channels: expected a number of 64 bits"),
+    ],
+)
+def test_numbers_beyond_all_measure(text: str, fault: str, tmp_path: Path) -> None:
+    (found,) = faults(HEAD + text, tmp_path)
+    assert found.startswith(fault)
 
 
 def test_files_that_are_no_toml(tmp_path: Path) -> None:

@@ -13,17 +13,20 @@ from auravae_cli.record import Record, record_to_json, records_from_json, record
 
 SIZES = st.tuples(st.integers(1, 99), st.integers(1, 99))
 SIDES = st.one_of(st.integers(0, 50), st.floats(0, 50, allow_nan=False))
-TABLES = st.dictionaries(
-    st.sampled_from(["caption", "label", "metadata"]),
-    st.recursive(
-        st.sampled_from([0, 1, 0.0, -0.0, 1.0, True, False, None, "", "ü\ud800"]),
-        lambda inside: (
-            st.lists(inside, max_size=2)
-            | st.dictionaries(st.sampled_from("ab"), inside, max_size=2)
-        ),
-        max_leaves=3,
+TREES = st.recursive(
+    st.sampled_from([0, 1, 0.0, -0.0, 1.0, True, False, None, "", "ü\ud800"]),
+    lambda inside: (
+        st.lists(inside, max_size=2) | st.dictionaries(st.sampled_from("ab"), inside, max_size=2)
     ),
-    max_size=2,
+    max_leaves=3,
+)
+TABLES = st.fixed_dictionaries(
+    {},
+    optional={
+        "caption": st.sampled_from(["", "ü\ud800"]),
+        "label": st.sampled_from([0, 1, -1]),
+        "metadata": TREES,
+    },
 )
 BOXES = st.builds(
     lambda left, top, width, height: Box(left, top, left + width + 1, top + height + 1),

@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from auravae_cli.dtypes import BFLOAT16, FLOAT16
 from auravae_cli.errors import StoreError
+from auravae_cli.files.canonical_json import canonical
 from auravae_cli.group import Irreps
 from auravae_cli.latentfile import Space
 from auravae_cli.storage import Entry, LocalStorage
@@ -20,7 +21,6 @@ from auravae_cli.store import (
     Output,
     Settings,
     SourceState,
-    canonical,
     failures_name,
     iterate_manifests,
     manifest_name,
@@ -141,6 +141,37 @@ def test_impossible_shapes_are_damage(storage, shape):
     write(storage, manifest_name("a/b"), canonical(content))
     with pytest.raises(StoreError, match="damaged manifest"):
         read_manifest(storage, "a/b")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "fault"),
+    [
+        (("settings_sha256",), 5, "settings_sha256: expected str, found 5"),
+        (("failures",), -1, "failures: expected a number from 0, found -1"),
+        (("failures",), 2**64, "failures: expected a number of 64 bits"),
+        (("outputs", 0, "name"), ["a"], "outputs\\[0\\].name: expected str, found \\['a'\\]"),
+        (("outputs", 0, "size"), "5", "outputs\\[0\\].size: expected int, found '5'"),
+        (("sources", 0, "version"), None, "sources\\[0\\].version: expected str, found None"),
+        (("sources", 0), 7, "sources\\[0\\]: expected a table, found 7"),
+    ],
+)
+def test_a_field_of_another_type_is_named(storage, place, value, fault):
+    content = json.loads(MANIFEST.to_bytes())
+    table = content
+    for step in place[:-1]:
+        table = table[step]
+    table[place[-1]] = value
+    write(storage, manifest_name("a/b"), canonical(content))
+    with pytest.raises(StoreError, match=f"damaged manifest \\({fault}"):
+        read_manifest(storage, "a/b")
+
+
+def test_a_ledger_names_the_line(storage):
+    lines = canonical(vars(Failure("k", "read", "why"))) + b'{"key":5,"stage":"read"}\n'
+    write(storage, failures_name("a/b"), lines)
+    fault = "line 2: key: expected str, found 5; missing reason"
+    with pytest.raises(StoreError, match=f"damaged ledger: {fault}"):
+        read_failures(storage, "a/b")
 
 
 @given(st.data())

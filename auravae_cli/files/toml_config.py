@@ -1,0 +1,33 @@
+"""A TOML file as frozen dataclasses."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from auravae_cli.errors import ConfigError
+from auravae_cli.files.typed import Faults, read_as
+
+Config = TypeVar("Config")
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Read a TOML file as a frozen dataclass, tables as the dataclasses that its fields name.
+
+    Raises:
+        ConfigError: lists every unknown, missing or mistyped key, and what the ``faults`` property
+            of any of the dataclasses finds.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ConfigError(f"{path}: cannot be read as TOML: nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+    try:
+        return read_as(kind, table)
+    except Faults as error:
+        raise ConfigError(
+            "\n".join([f"{path}:", *(f"  {fault}" for fault in error.lines)])
+        ) from None
