@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -104,6 +105,17 @@ def program() -> tuple[list[str], dict[str, str]]:
     """The program's command line, and the environment that finds this checkout."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "400"}
     return [sys.executable, "-m", "auravae_cli"], environment
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let programs that are started here heed SIGINT, even where this one ignores it.
+
+    What a shell starts in the background ignores it, and hands that on to all that it starts.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_names_that_are_no_text(shell, picture):
     assert b"caf\\udce9.png -> " in result.stdout
 
 
-def test_an_interrupt_while_waiting_for_input(work, program, picture):
+def test_an_interrupt_while_waiting_for_input(interruptible, work, program, picture):
     command, environment = program
     picture("a.png")
     os.mkfifo("b.png")
@@ -151,7 +151,7 @@ def test_an_interrupt_while_waiting_for_input(work, program, picture):
     assert sorted(p.name for p in work.iterdir()) == ["a.png", "a.safetensors", "b.png"]
 
 
-def test_an_interrupt_while_busy(work, program, samples):
+def test_an_interrupt_while_busy(interruptible, work, program, samples):
     command, environment = program
     Path("in").mkdir()
     for number in range(3000):

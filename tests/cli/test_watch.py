@@ -72,7 +72,7 @@ class Resident:
 
 
 @pytest.fixture
-def start(program, work) -> Callable[..., Resident]:
+def start(interruptible, program, work) -> Callable[..., Resident]:
     """Start the program in an empty folder; it is ended after the test."""
     started = []
 
