@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from auravae_cli.errors import OutputError
+from auravae_cli.files.leftovers import HAS_LOCKS, claim_file
+
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+_NO_LINKS = (*_NO_SYNC, errno.EPERM, errno.EACCES, errno.EMLINK)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open ``path`` for writing; it appears, replacing any older file, only if the block succeeds.
 
-    Parent folders are made. The mode follows the umask.
+    Parent folders are made. The mode follows the umask. What killed runs left in the folder goes.
 
     Raises:
         OutputError: the place cannot be written; nothing is left there.
     """
-    temporary: str | None = None
+    temporary, lock = None, None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+        make_folder(path.parent)
+        descriptor, temporary = claim_file(path.parent, path.name)
         with os.fdopen(descriptor, "wb") as file:
+            if HAS_LOCKS:  # locked until it has its name; Windows renames no open file
+                lock = os.dup(descriptor)
             yield file
             _finish(file)
-        Path(temporary).replace(path)
+        temporary.replace(path)
         temporary = None
+        settle(path.parent)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            with suppress(OSError):  # else the next run removes it
+                temporary.unlink()
+        if lock is not None:
+            os.close(lock)
 
 
 def publish(finished: Path, path: Path) -> None:
     """Move a finished file of the same file system to ``path``; like `atomic_file` otherwise."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with finished.open("rb") as file:
             _finish(file)
         finished.replace(path)
@@ -49,13 +59,57 @@ def publish(finished: Path, path: Path) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def create(finished: Path, path: Path) -> bool:
+    """`publish` a file where none stands: whether it was put there, for one of several at once.
+
+    Without hard links (exFAT), two at the very same moment may both believe so. Raises OutputError.
+    """
+    try:
+        make_folder(path.parent)
+        with finished.open("rb") as file:
+            _finish(file)
+        try:
+            os.link(finished, path)
+            finished.unlink()  # or who writes there next writes to both
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if os.path.lexists(path):
+                return False
+            finished.replace(path)
+        settle(path.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    return True
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that their names would survive a power failure. OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    settle(folder.parent)
+
+
 def settle(folder: Path) -> None:
-    """Wait until the names in a folder would survive a power failure. OSError where they cannot."""
+    """Wait until the names in a folder would survive a power failure, where the system can say so.
+
+    OSError where the disk fails.
+    """
     if not hasattr(os, "O_DIRECTORY"):
         return
-    descriptor = os.open(folder, os.O_DIRECTORY)
+    try:
+        descriptor = os.open(folder, os.O_DIRECTORY)
+    except PermissionError:  # one may write there, but not look
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(descriptor)
 

@@ -6,6 +6,7 @@ through fsspec, with requests that fail repeated after a growing pause.
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
 import os
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from auravae_cli.atomic import publish, settle
+from auravae_cli.atomic import create, publish, settle
 from auravae_cli.errors import StoreError
 
 ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
@@ -63,6 +64,13 @@ class Storage(Protocol):
         """Move a finished file of the same file system to its place: whole, or not at all.
 
         Raises OutputError or StoreError where it cannot be written.
+        """
+
+    def create(self, finished: Path, name: str) -> bool:
+        """`publish` where there is no such file: whether it was put there.
+
+        Of several that do so at once, one does it; but see `atomic.create`, and a remote store that
+        knows no conditional writes.
         """
 
     def remove(self, name: str) -> None:
@@ -125,6 +133,9 @@ class LocalStorage:
     def publish(self, finished: Path, name: str) -> None:
         publish(finished, self.path / name)
 
+    def create(self, finished: Path, name: str) -> bool:
+        return create(finished, self.path / name)
+
     def remove(self, name: str) -> None:
         with _told(self.path / name):
             (self.path / name).unlink(missing_ok=True)
@@ -179,11 +190,14 @@ class RemoteStorage:
 
     def publish(self, finished: Path, name: str) -> None:
         # A single PUT, or a multipart upload that is completed in the end: never half a file.
-        try:
-            self._repeated(lambda: self._files.put_file(str(finished), self._path(name)), name)
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.root}/{name}: no such bucket or folder: {error}") from error
+        self._put(lambda: self._files.put_file(str(finished), self._path(name)), name)
         finished.unlink()
+
+    def create(self, finished: Path, name: str) -> bool:
+        content, path = finished.read_bytes(), self._path(name)
+        is_there = self._put(lambda: _pipe_new(self._files, path, content), name)
+        finished.unlink()
+        return is_there
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
@@ -199,6 +213,12 @@ class RemoteStorage:
     def size(self, name: str) -> int:
         """A file's bytes."""
         return int(self._repeated(lambda: self._files.info(self._path(name))["size"], name))
+
+    def _put(self, request: Callable[[], Result], name: str) -> Result:
+        try:
+            return self._repeated(request, name)
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.root}/{name}: no such bucket or folder: {error}") from error
 
     def _path(self, name: str) -> str:
         return f"{self._prefix}/{name}" if name else self._prefix
@@ -249,6 +269,26 @@ class _RepeatedReads(io.RawIOBase):
         buffer[: len(part)] = part
         self._position += len(part)
         return len(part)
+
+
+def _pipe_new(files: Any, path: str, content: bytes) -> bool:
+    """Write a file unless one is there; whether it was written."""
+    try:
+        files.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        # s3fs tells a refused condition of servers other than AWS, and conditions that a server
+        # does not know, by these.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        files.invalidate_cache()
+        if files.exists(path):
+            return False
+        if error.errno == errno.EINVAL:
+            raise
+        files.pipe_file(path, content)
+    return True
 
 
 def _mapped(file: Any) -> memoryview:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from auravae_cli.errors import OutputError, StoreError
 from auravae_cli.files.canonical_json import canonical
-from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
+from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder, write_small
 from auravae_cli.storage import Storage
 from auravae_cli.store import (
     SETTINGS_FILE,
@@ -19,6 +19,7 @@ from auravae_cli.store import (
     failures_name,
     manifest_name,
     read_settings,
+    require_settings,
 )
 
 
@@ -58,8 +59,10 @@ def prepare_store(storage: Storage, settings: Settings) -> None:
     found = read_settings(storage)
     if found is None:
         with scratch_folder(storage) as scratch:
-            publish_bytes(storage, scratch, SETTINGS_FILE, canonical(settings.to_json()))
-    elif found != settings:
+            content = canonical(settings.to_json())
+            storage.create(write_small(scratch, SETTINGS_FILE, content), SETTINGS_FILE)
+        found = require_settings(storage)  # another run may have been first
+    if found != settings:
         old, new = found.to_json(), settings.to_json()
         differences = "; ".join(
             f"{name} {_brief(old.get(name, False))}, now {_brief(new.get(name, False))}"

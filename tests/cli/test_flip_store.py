@@ -104,7 +104,7 @@ def test_damaged_files_are_not_made_to_look_sound(auravae, work, make_store):
     assert "verify" in reasons["a"]
     assert "missing" in reasons["sub/c"]
     assert not [name for name in everything(Path("out")) if name.startswith(("a.", "sub/c"))]
-    assert not Path("out/.scratch").exists()
+    assert not list(Path("out").glob(".*"))
 
 
 def test_a_full_disk_ends_the_run_and_leaves_nothing_half_done(

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from auravae_cli.pipeline.scratch import SCRATCH
+
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or sys.platform != "linux",
     reason="needs Ray, and /proc",
@@ -224,4 +226,4 @@ def is_at_work_on(store: Path, process: Path) -> bool:
         opened = [str(link.readlink()) for link in (process / "fd").iterdir()]
     except OSError:  # it ended meanwhile, or is not ours
         return False
-    return any(name.startswith(f"{store}/.scratch/") and name.endswith("/lock") for name in opened)
+    return any(name.startswith(f"{store}/{SCRATCH}/") and name.endswith("/lock") for name in opened)

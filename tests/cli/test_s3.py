@@ -191,20 +191,42 @@ class Killed(BaseException):
 def test_a_kill_between_any_two_uploads(auravae, s3, work, fetched, monkeypatch):
     write_folder(work / "photos", pictures(2) | {"bad.png": b"x"})
     assert auravae("encode", "photos", "-o", "local", *SHARDS).code == 1
-    whole, genuine = files_alone(Path("local")), storage.RemoteStorage.publish
+    whole, genuine = files_alone(Path("local")), storage.RemoteStorage._put
     for number in range(len(whole)):
         left = iter(range(number))
 
-        def publish(self, finished, name, left=left):
+        def put(self, request, name, left=left):
             if next(left, None) is None:
                 raise Killed
-            genuine(self, finished, name)
+            return genuine(self, request, name)
 
         with monkeypatch.context() as patch:
-            patch.setattr(storage.RemoteStorage, "publish", publish)
+            patch.setattr(storage.RemoteStorage, "_put", put)
             with pytest.raises(Killed):
                 auravae("encode", "photos", "-o", "s3://bucket/store", *SHARDS)
         assert len(fetched("bucket/store")) == number
         auravae("encode", "photos", "-o", "s3://bucket/store", *SHARDS)
         assert fetched("bucket/store") == whole
         s3.rm("bucket/store", recursive=True)
+
+
+def test_two_runs_with_other_settings_at_once(auravae, s3, work, fetched, monkeypatch):
+    """The first stops between its look at the empty store and its settings, as the second runs."""
+    write_folder(work / "photos", pictures(2))
+    genuine = storage.RemoteStorage.create
+    others = []
+
+    def create(self, finished, name):
+        if not others:
+            others.append(None)
+            others[0] = auravae(
+                "encode", "photos", "-o", "s3://bucket/store", "--resize", 8, *SHARDS
+            )
+        return genuine(self, finished, name)
+
+    monkeypatch.setattr(storage.RemoteStorage, "create", create)
+    result = auravae("encode", "photos", "-o", "s3://bucket/store", *SHARDS)
+    assert (others[0].code, result.code) == (0, 1)
+    assert "holds latents of other settings" in result.message
+    auravae("encode", "photos", "-o", "local", "--resize", 8, *SHARDS)
+    assert fetched("bucket/store") == files_alone(Path("local"))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from auravae_cli import atomic
-from auravae_cli.atomic import atomic_file, write_atomically
+from auravae_cli.atomic import atomic_file, create, write_atomically
 from auravae_cli.errors import OutputError
 
 
@@ -98,3 +100,57 @@ def test_importing_leaves_the_umask_alone() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True)
     assert int(done.stdout) == 0o027
+
+
+def test_a_file_is_made_where_none_stands_and_only_there(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(name.encode())
+    place = tmp_path / "new" / "file"
+    assert create(tmp_path / "first", place)
+    assert not create(tmp_path / "second", place)
+    assert place.read_bytes() == b"first"
+    assert place.stat().st_nlink == 1
+
+
+def test_a_file_system_without_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(atomic.os, "link", refuse)
+    test_a_file_is_made_where_none_stands_and_only_there(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_only_a_file_system_that_cannot_sync_folders_need_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    genuine = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        genuine(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
+    with pytest.raises(OutputError) if number == errno.EIO else nullcontext():
+        write_atomically(tmp_path / "file", b"data")
+
+
+def test_names_of_new_folders_are_on_the_disk_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settled: list[Path] = []
+    monkeypatch.setattr(atomic, "settle", settled.append)
+    write_atomically(tmp_path / "a" / "b" / "file", b"data")
+    assert settled == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+
+def test_a_temporary_that_cannot_be_removed_does_not_hide_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(KeyError), atomic_file(tmp_path / "file"):
+        raise KeyError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from auravae_cli.errors import OutputError
+from auravae_cli.files import leftovers
+from auravae_cli.files.leftovers import machine
 from auravae_cli.pipeline import scratch as module
 from auravae_cli.pipeline.scratch import SCRATCH, publish_bytes, scratch_folder
 from auravae_cli.storage import LocalStorage, open_storage
@@ -89,21 +92,134 @@ def test_a_dead_process_is_swept_a_live_one_is_not(tmp_path, monkeypatch, holder
     assert (held / "half").exists()
 
 
-def test_what_a_process_left_before_it_had_its_lock_is_swept(tmp_path):
-    left = tmp_path / SCRATCH / f"{module._host()}.abc"
-    left.mkdir(parents=True)
+def left_by(maker: str, parent: Path, name: str, **files: bytes) -> Path:
+    """A folder as a killed process leaves it."""
+    folder = parent / f"{module._PREFIX}{maker}.{name * 8}"
+    folder.mkdir(parents=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+def age(*paths: Path) -> None:
+    """Make them older than any run."""
+    for path in paths:
+        for each in (*path.rglob("*"), path):
+            os.utime(each, (1, time.time() - leftovers.OLD - 3600), follow_symlinks=False)
+
+
+@pytest.mark.parametrize("written", [None, 0, 10, len(module._MARK)])
+def test_a_process_killed_while_it_makes_its_folder_leaves_nothing(tmp_path, written):
+    files = {} if written is None else {"lock": module._MARK[:written]}
+    left = left_by(machine(), tmp_path / SCRATCH, "a", **files)
+    with scratch_folder(LocalStorage(tmp_path)):
+        assert not left.exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_machines_are_left_alone_until_they_are_old(tmp_path):
+    names = {"young": "a", "old": "b", "at work": "c"}
+    folders = {
+        what: left_by("0" * 12, tmp_path / SCRATCH, name, lock=module._MARK, output=b"x")
+        for what, name in names.items()
+    }
+    age(folders["old"], folders["at work"])
+    os.utime(folders["at work"] / "output")
+    with scratch_folder(LocalStorage(tmp_path)):
+        assert [what for what in names if folders[what].exists()] == ["young", "at work"]
+
+
+@pytest.mark.parametrize("maker", [machine(), "0" * 12], ids=["here", "elsewhere"])
+def test_what_is_not_ours_stays_whatever_its_age(tmp_path, maker):
+    """Folders of the user's, links, and what is behind them."""
+    parent, precious = tmp_path / SCRATCH, tmp_path / "ten days of work"
+    (precious / "in it").mkdir(parents=True)
+    (precious / "model.pt").write_bytes(b"precious")
+    parent.mkdir()
+    link = parent / f"{module._PREFIX}{maker}.aaaaaaaa"
+    link.symlink_to(precious, target_is_directory=True)
+    (parent / "notes").mkdir()
+    (parent / "notes" / "lock").write_bytes(module._MARK)
+    left_by(maker, parent, "b", notes=b"no mark")
+    left_by(maker, parent, "c", lock=b"my own", notes=b"another mark")
+    left_by(maker, parent, "d", lock=b"", notes=b"an empty lock, and more")
+    behind = left_by(maker, parent, "e")
+    (behind / "lock").symlink_to(precious / "model.pt")
+    with_folder = left_by(maker, parent, "f", lock=module._MARK)
+    (with_folder / "deep").mkdir()
+    (with_folder / "deep" / "notes").write_bytes(b"files of ours lie flat")
+    age(parent, precious)
+    before = set(tmp_path.rglob("*"))
+    with scratch_folder(LocalStorage(tmp_path)):
+        pass
+    assert set(tmp_path.rglob("*")) == before
+    assert (precious / "model.pt").read_bytes() == b"precious"
+
+
+def test_links_in_a_dead_folder_go_and_what_is_behind_them_stays(tmp_path):
+    left = left_by(machine(), tmp_path / SCRATCH, "a", lock=module._MARK)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "x").write_bytes(b"x")
+    (left / "output").symlink_to(tmp_path / "precious", target_is_directory=True)
+    with scratch_folder(LocalStorage(tmp_path)):
+        assert not left.exists()
+    assert (tmp_path / "precious" / "x").read_bytes() == b"x"
+
+
+def test_a_kill_while_a_dead_folder_is_removed_leaves_it_ours(tmp_path, monkeypatch):
+    left = left_by(machine(), tmp_path / SCRATCH, "a", lock=module._MARK, b=b"", output=b"")
+    genuine, removed = os.unlink, []
+
+    def unlink(path, **options):
+        if removed:
+            raise OSError("killed")
+        removed.append(path)
+        genuine(path, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(OSError, match="killed"):
+        module._remove(left)
+    monkeypatch.setattr(os, "unlink", genuine)
+    assert len(list(left.iterdir())) == 2
     with scratch_folder(LocalStorage(tmp_path)):
         assert not left.exists()
 
 
-def test_other_machines_are_left_alone_until_they_are_old(tmp_path):
-    young, old = (tmp_path / SCRATCH / f"{module._host()}-2.{name}" for name in ("a", "b"))
-    young.mkdir(parents=True)
-    old.mkdir()
-    os.utime(old, (1, time.time() - 8 * 24 * 3600))
-    with scratch_folder(LocalStorage(tmp_path)):
-        assert young.exists() and not old.exists()
-    assert young.exists()
+def test_a_link_in_its_place_is_refused(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / SCRATCH).symlink_to("elsewhere", target_is_directory=True)
+    with (
+        pytest.raises(OutputError, match="a link, which is never followed"),
+        scratch_folder(LocalStorage(tmp_path)),
+    ):
+        pass
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
+def test_the_one_of_a_remote_store_is_private_and_new(tmp_path, monkeypatch):
+    """Whatever lies in the shared folder already: nobody can know its name before."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"auravae-{os.getuid()}").mkdir(mode=0o777)
+    (tmp_path / SCRATCH).symlink_to("/", target_is_directory=True)
+    before, names = set(tmp_path.iterdir()), set()
+    for _ in range(2):
+        with scratch_folder(open_storage("memory://scratch")) as folder:
+            status = folder.lstat()
+            assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o700, os.geteuid())
+            assert folder.parent == tmp_path and folder not in before
+            names.add(folder.name)
+    assert len(names) == 2 and set(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_while_it_is_made_leaves_nothing(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"), scratch_folder(LocalStorage(tmp_path)):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_processes_that_start_and_end_together(tmp_path):
@@ -148,11 +264,11 @@ def test_without_locks_it_works_and_age_alone_decides(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no locks here")
 
-    monkeypatch.setattr(module.fcntl, "flock", refuse)
-    left = tmp_path / SCRATCH / f"{module._host()}.abc"
-    left.mkdir(parents=True)
+    monkeypatch.setattr(leftovers.fcntl, "flock", refuse)
+    young, old = (left_by(machine(), tmp_path / SCRATCH, n, lock=module._MARK) for n in "ab")
+    age(old)
     with scratch_folder(LocalStorage(tmp_path)) as folder:
-        assert folder.is_dir() and left.exists()
+        assert folder.is_dir() and young.exists() and not old.exists()
 
 
 def test_a_place_that_takes_none(tmp_path):

@@ -1,0 +1,125 @@
+"""Unfinished files that a killed run leaves behind: known by their names, dead where nobody holds their lock.
+
+A name of ours says on which machine its process runs. There its lock tells whether that process
+lives; a process number would not, since it is used again and means another one in a container. From
+elsewhere, and where there are no locks, a file is left alone until it is old.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import stat
+import tempfile
+import time
+from contextlib import suppress
+from functools import cache, lru_cache
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+HAS_LOCKS = fcntl is not None
+OLD = 7 * 24 * 3600  # seconds after which what cannot be asked for its process is surely nobody's
+CLAIMS = 100
+MACHINE = r"([0-9a-f]{12})\.[a-z0-9_]{8}"  # the end of a name of ours, as `tempfile` fills it up
+_SUFFIX = ".auravae"
+_NAME = re.compile(rf"(?s)\..*\.{MACHINE}{re.escape(_SUFFIX)}")
+
+
+@cache
+def machine() -> str:
+    """The running kernel, whose containers all see each other's locks, as 12 digits."""
+    name = socket.gethostname()
+    with suppress(OSError, UnicodeDecodeError):
+        name = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
+def claim_file(folder: Path, name: str) -> tuple[int, Path]:
+    """A new file beside the future ``name``, open for writing and locked; dead ones are removed.
+
+    It is swept by other runs as soon as its lock is released. OSError where none can be made.
+    """
+    _sweep_once(str(folder))
+    for _ in range(CLAIMS):
+        prefix = f".{name[:40]}.{machine()}."
+        descriptor, path = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=_SUFFIX)
+        if is_claimed(descriptor, path):
+            return descriptor, Path(path)
+        os.close(descriptor)
+    raise FileNotFoundError(f"{folder}: other runs removed each file that was made")
+
+
+def is_claimed(descriptor: int, path: str | Path) -> bool:
+    """Lock a file just made: False where another run took it for a dead one's in between."""
+    try:
+        locked = try_lock(descriptor) is not False
+        return locked and os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def is_dead(descriptor: int, maker: str, changed: float) -> bool:
+    """Whether the process that made a file is gone; then its lock is ours until it is closed.
+
+    ``maker`` is its machine, ``changed`` when something of it changed the last time.
+    """
+    had = try_lock(descriptor)
+    return (
+        bool(had)
+        if had is not None and maker == machine()
+        else had is not False and is_old(changed)
+    )
+
+
+def is_old(changed: float) -> bool:
+    """Whether the last change, in seconds since 1970, is too long ago for a run under way."""
+    return time.time() - changed > OLD
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Whether the lock is ours now; None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems have none
+        return None
+    return True
+
+
+def open_lock(path: str | Path) -> int:
+    """A file of ours, to ask for its lock. OSError where it is no plain file."""
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(f"{path} is no file")
+    return descriptor
+
+
+@lru_cache(maxsize=1024)  # a folder once in a process: it may hold a million files
+def _sweep_once(folder: str) -> None:
+    with suppress(OSError), os.scandir(folder) as found:
+        names = [
+            (entry.path, match[1]) for entry in found if (match := _NAME.fullmatch(entry.name))
+        ]
+        for path, maker in names:
+            with suppress(OSError):  # another user's, or gone
+                _remove_if_dead(path, maker)
+
+
+def _remove_if_dead(path: str, maker: str) -> None:
+    descriptor = open_lock(path)
+    try:
+        if is_dead(descriptor, maker, os.fstat(descriptor).st_mtime):
+            os.unlink(path)  # noqa: PTH108 - the lock is held while it goes
+    finally:
+        os.close(descriptor)
