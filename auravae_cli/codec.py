@@ -25,6 +25,8 @@ from auravae_cli.config import LatentSpace, ModelConfig
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.dtypes import FLOAT16, StoredDtype
 from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
+from auravae_cli.filebytes import read_file
+from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.imagefile import LoadedImage, Pixels, from_pillow, from_unit, read_image
 from auravae_cli.latentfile import LatentFile, Record, Space, read_latents
 from auravae_cli.linear import LinearAutoencoder
@@ -226,10 +228,8 @@ def load_image(
     if isinstance(image, LoadedImage):
         return image
     if isinstance(image, (str, Path)):
-        try:
-            return read_image(Path(image).read_bytes(), background=background)
-        except OSError as error:
-            raise InputImageError(f"{image}: cannot be read: {error.strerror or error}") from error
+        content = read_file(Path(image), FILE_BYTES, InputImageError)
+        return read_image(content, background=background)
     if isinstance(image, Image.Image):
         return from_pillow(image, background=background)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):

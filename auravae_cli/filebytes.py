@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import stat
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from auravae_cli.errors import AuraVaeError
+from auravae_cli.files.limits import Limit
+
 MOST_READ = 1 << 20  # bytes of a file that is read; of larger ones only what is asked for
+_PIECE = 1 << 20
+
+
+def read_within(file: Any, limit: Limit, error: type[AuraVaeError]) -> bytes:
+    """All of an open file, or of a stream to its end. Raises ``error`` where that is too much."""
+    with suppress(io.UnsupportedOperation):  # a stream in memory has no descriptor
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode):
+            limit.check(status.st_size, error)
+            content: bytes = file.read()
+            return content
+    pieces, size = [], 0
+    while piece := file.read(_PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        limit.check(size, error)
+    return b"".join(pieces)
+
+
+def read_file(path: Path, limit: Limit, error: type[AuraVaeError]) -> bytes:
+    """All of a file. Raises ``error`` where it cannot be read, or is too large."""
+    try:
+        with path.open("rb") as file:
+            return read_within(file, limit, error)
+    except (OSError, ValueError) as reason:
+        told = getattr(reason, "strerror", None) or reason
+        raise error(f"cannot be read: {told}") from reason
 
 
 def read_or_map(file: Any) -> bytes | memoryview:

@@ -22,6 +22,8 @@ from typing import Any, Protocol, TypeVar
 
 from auravae_cli.atomic import create, publish, settle
 from auravae_cli.errors import StoreError
+from auravae_cli.filebytes import read_within
+from auravae_cli.files.limits import FILE_BYTES
 
 ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between them
@@ -52,7 +54,10 @@ class Storage(Protocol):
         """Every file below the root but hidden ones, in the order of names."""
 
     def read(self, name: str) -> bytes:
-        """A file's content. Raises FileNotFoundError where it does not exist."""
+        """A file's content. Raises FileNotFoundError where it does not exist.
+
+        And StoreError where it is too large for the memory: `map` is for such files.
+        """
 
     def open(self, name: str) -> io.BufferedReader:
         """A file for reading from start to end."""
@@ -120,7 +125,7 @@ class LocalStorage:
 
     def read(self, name: str) -> bytes:
         with self.open(name) as file, _told(name):
-            return file.read()
+            return read_within(file, FILE_BYTES, StoreError)
 
     def open(self, name: str) -> io.BufferedReader:
         with _told(self.path / name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,11 +20,14 @@ from tarfile import (  # type: ignore[attr-defined]
 from typing import Any, Protocol, Self, cast
 
 from auravae_cli.filebytes import BytesFile
+from auravae_cli.files.limits import TAR_HEADER_BYTES, Limit
 from auravae_cli.safefile import Buffer
 
 # What reading a damaged tar raises: the module lets errors of its own helpers through.
 DAMAGES = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError)
 _GZIP = b"\x1f\x8b"
+_STEP = 1 << 20  # bytes that are skipped at once
+_LONG_NUMBER = re.compile(rb"\d{300}")  # which `tarfile` looks through once for every digit
 
 
 # What `member_header` fills in: a plain file without a name, of no bytes.
@@ -61,12 +65,13 @@ class Readable(Protocol):
 
 
 def read_members(
-    source: Readable | Buffer, is_wanted: Callable[[str], bool]
-) -> Iterator[tuple[str, bytes | memoryview]]:
-    """The names and contents of a tar's members that are wanted by their names, in order.
+    source: Readable | Buffer, limit_of: Callable[[str], Limit | None]
+) -> Iterator[tuple[str, bytes | memoryview | str]]:
+    """The names and contents of a tar's members, in order; of one that is too large a text: why.
 
-    Those of a plain tar in memory are views of it. Hidden ones and links are passed over. Raises
-    one of `DAMAGES` where the tar is damaged or lacks its end.
+    ``limit_of`` says by a name how large its member may be, and None of those that nobody wants.
+    Contents of a plain tar in memory are views of it. Hidden members and links are passed over.
+    Raises one of `DAMAGES` where the tar is damaged or lacks its end.
     """
     content = None if hasattr(source, "read") else memoryview(cast(Any, source))
     if content is not None:
@@ -77,27 +82,86 @@ def read_members(
         is_packed = plain.first == _GZIP
     if is_packed:
         plain, content = gzip.GzipFile(fileobj=plain), None
-    archive: Any = tarfile.open(  # noqa: SIM115 - closed below
-        fileobj=plain, mode="r|*" if content is None else "r:", tarinfo=_Header
-    )
+    file = _Archive(plain if content is not None else _Forward(plain))
+    archive: Any = tarfile.open(fileobj=cast(Any, file), mode="r:", tarinfo=_Header)  # noqa: SIM115 - closed below
     with archive:
-        for member in archive:
+        while (member := file.next_of(archive)) is not None:
             if archive.offset <= member.offset:
                 raise ReadError("a header leads backwards")
-            name = member.name
-            if member.isfile() and is_wanted(name) and not name.rpartition("/")[2].startswith("."):
-                yield name, _content(archive, member, content)
+            name, is_hidden = member.name, member.name.rpartition("/")[2].startswith(".")
+            limit = limit_of(name) if member.isfile() and not is_hidden else None
+            if limit is not None:
+                yield name, limit.excess(member.size) or _content(archive, member, content)
             archive.members.clear()  # or it remembers every one
 
 
 def _content(archive: Any, member: TarInfo, content: memoryview | None) -> bytes | memoryview:
-    if content is None or member.issparse():
+    if member.issparse():
         whole: bytes = archive.extractfile(member).read()
         return whole
-    part = content[member.offset_data : member.offset_data + member.size]
+    start, stop = member.offset_data, member.offset_data + member.size
+    if content is None:
+        archive.fileobj.seek(start)
+    part = archive.fileobj.read(member.size) if content is None else content[start:stop]
     if len(part) != member.size:
         raise ReadError("unexpected end of data")
-    return part
+    return cast(bytes, part)
+
+
+class _Archive:
+    """The file that `tarfile` reads: of headers no more than is allowed, whatever they claim."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._taken: int | None = 0  # of headers; None while contents are read
+
+    def next_of(self, archive: Any) -> TarInfo | None:
+        """The next member of the archive that reads this file."""
+        self._taken = 0
+        member: TarInfo | None = archive.next()
+        self._taken = None
+        return member
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._taken is not None:
+            self._taken += size
+            if reason := TAR_HEADER_BYTES.excess(self._taken):
+                raise ReadError(reason)
+        part: bytes = self._file.read(size)
+        if self._taken is not None and _LONG_NUMBER.search(part):
+            raise ReadError("a header with a number of hundreds of digits")
+        return part
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def seek(self, position: int) -> int:
+        return int(self._file.seek(position))
+
+
+class _Forward:
+    """A stream with a position, which is moved on by reading: never further than the stream goes.
+
+    `tarfile` itself goes on at the end, in steps, to wherever a header says that the next one is.
+    """
+
+    def __init__(self, file: Readable) -> None:
+        self._file, self._position = file, 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        part = self._file.read(size)
+        self._position += len(part)
+        return part
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise ReadError("a header leads backwards")
+        while self._position < position and self.read(min(_STEP, position - self._position)):
+            pass
+        return self._position
 
 
 class _Header(TarInfo):
@@ -109,7 +173,7 @@ class _Header(TarInfo):
             return super().fromtarfile(tarfile)
         except EOFHeaderError:  # the mark of the end
             raise
-        except HeaderError as error:
+        except (HeaderError, IndexError, RecursionError) as error:  # or headers of headers
             raise ReadError(str(error)) from error
 
     @classmethod

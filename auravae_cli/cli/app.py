@@ -29,7 +29,8 @@ from auravae_cli.cli.roundtrip import roundtrip
 from auravae_cli.cli.show import show
 from auravae_cli.cli.train import train
 from auravae_cli.cli.verify import verify
-from auravae_cli.errors import AuraVaeError, ModelError
+from auravae_cli.errors import AuraVaeError, ConfigError, ModelError
+from auravae_cli.files.limits import check_environment
 from auravae_cli.version import __version__
 
 app = typer.Typer(
@@ -64,7 +65,10 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    pass
+    try:
+        check_environment()
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 class _Terminated(BaseException):

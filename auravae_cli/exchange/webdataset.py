@@ -26,6 +26,7 @@ from auravae_cli.exchange.base import (
 )
 from auravae_cli.exchange.zipped import npy_header, read_npy
 from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.limits import FILE_BYTES, TEXT_BYTES, Limit
 from auravae_cli.files.typed import read_as
 from auravae_cli.latentfile import LatentFile
 from auravae_cli.tars import DAMAGES, member_header, read_members
@@ -91,25 +92,38 @@ def _member(name: str, content: list[Piece]) -> Iterator[Piece]:
 
 def read(file: Foreign) -> Iterator[Found]:
     """Every sample that has a latent; what it has besides pictures, captions and labels is ignored."""
-    key, members = "", dict[str, Piece]()
+    key, members, size = "", dict[str, Piece | str](), 0
     try:
-        for member, content in read_members(file.content, lambda name: name.endswith(_MEMBERS)):
+        for member, content in read_members(file.content, limit_of):
             folder, slash, last = member.removeprefix("./").rpartition("/")
             stem, dot, suffix = last.partition(".")
             if folder + slash + stem != key:
                 yield from _found_or_fault(key, members)
-                key, members = folder + slash + stem, {}
-            members[dot + suffix] = content
+                key, members, size = folder + slash + stem, {}, 0
+            size += len(content)  # of all that has one key, for that is held together
+            members[dot + suffix] = FILE_BYTES.excess(size) or content
         yield from _found_or_fault(key, members)
     except DAMAGES as error:
         reason = str(error) or type(error).__name__
         raise LatentFileError(f"damaged or cut off: {reason}") from error
 
 
-def _found_or_fault(key: str, members: dict[str, Piece]) -> Iterator[Found]:
+def limit_of(name: str) -> Limit | None:
+    """How large a member may be, by its name; None where it is not taken."""
+    if not name.endswith(_MEMBERS):
+        return None
+    return FILE_BYTES if name.endswith(".npy") else TEXT_BYTES
+
+
+def _found_or_fault(key: str, members: dict[str, Piece | str]) -> Iterator[Found]:
     """A sample's latent; a damaged sample costs itself."""
     try:
-        yield from _found(key, members)
+        whole = {}
+        for suffix, content in members.items():
+            if isinstance(content, str):
+                raise LatentFileError(f"{suffix}: {content}")
+            whole[suffix] = content
+        yield from _found(key, whole)
     except LatentFileError as error:
         yield Found.unusable(key, error)
 

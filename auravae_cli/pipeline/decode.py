@@ -174,7 +174,8 @@ def provenance_of(data: bytes, codec: Codec, options: DecodeOptions, suffix: str
 def refuse_source(output: Path, latent: LatentFile) -> None:
     """Raise OutputError where ``output`` is the very picture that the latent was made from."""
     try:
-        digest = hashlib.sha256(output.read_bytes()).hexdigest()
+        with output.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return
     if digest == latent.records[0].source_sha256:

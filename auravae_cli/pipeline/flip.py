@@ -14,7 +14,7 @@ from auravae_cli.latentfile import (
     write_flipped,
 )
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
-from auravae_cli.pipeline.outputs import Job, refuse_to_replace, stands, write_to_stdout
+from auravae_cli.pipeline.outputs import Job, holds, refuse_to_replace, stands, write_to_stdout
 
 
 def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iterator[Outcome]:
@@ -46,8 +46,4 @@ def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iter
 
 def _is_flipped(job: Job, latents: LatentFile, g: GroupElement) -> bool:
     """Whether the output holds this very result."""
-    assert job.output is not None
-    try:
-        return job.output.read_bytes() == latents.act(g).to_bytes()
-    except OSError:
-        return False
+    return job.output is not None and holds(job.output, flipped_chunks(latents, g))

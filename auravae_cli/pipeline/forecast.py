@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from auravae_cli.errors import AuraVaeError, LatentFileError
+from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
+from auravae_cli.filebytes import BytesFile, read_or_map
+from auravae_cli.files.limits import FILE_BYTES, Limit
 from auravae_cli.geometry import padding_for
 from auravae_cli.imagefile import read_size
 from auravae_cli.pipeline.batches import Outcome
@@ -21,6 +22,7 @@ from auravae_cli.prepare import Preparation
 from auravae_cli.setting import Setting
 from auravae_cli.speed import Speeds, speed_key
 from auravae_cli.storage import is_remote
+from auravae_cli.tars import DAMAGES, read_members
 
 PLANNED, UNKNOWN = "planned", "unknown"
 EXISTS = "exists: skipped if it is the result of this input with these settings, else refused"
@@ -120,7 +122,7 @@ def forecast_store(
         try:
             sizes, failed = _sizes(path, setting, preparation, max_pixels)
             yield Outcome(str(path), PLANNED, details=_sum(sizes, failed, forecaster, setting))
-        except (AuraVaeError, OSError, tarfile.TarError, EOFError) as error:
+        except (AuraVaeError, OSError, *DAMAGES) as error:
             yield Outcome(str(path), "failed", None, str(error))
 
 
@@ -174,16 +176,20 @@ def _sizes(
         sizes[padded_size(path, setting, preparation, max_pixels)] += 1
         return sizes, 0
     failed = 0
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and is_picture(member.name):
-                content: Any = archive.extractfile(member)
-                try:
-                    sizes[padded_size(content, setting, preparation, max_pixels)] += 1
-                except AuraVaeError:
-                    failed += 1
-            archive.members.clear()  # type: ignore[attr-defined] # or it remembers every one
+    with path.open("rb") as file:  # mapped: of each picture no more is read than its header
+        for _, content in read_members(read_or_map(file), _limit_of):
+            try:
+                if isinstance(content, str):
+                    raise InputImageError(content)
+                found: Any = BytesFile(content)
+                sizes[padded_size(found, setting, preparation, max_pixels)] += 1
+            except AuraVaeError:
+                failed += 1
     return sizes, failed
+
+
+def _limit_of(name: str) -> Limit | None:
+    return FILE_BYTES if is_picture(name) else None
 
 
 def _sum(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auravae_cli.errors import AuraVaeError, InputImageError
+from auravae_cli.filebytes import read_file, read_within
+from auravae_cli.files.limits import FILE_BYTES
 
 STREAM = "-"
 
@@ -34,13 +36,10 @@ class Source:
         return STREAM if self.path is None else str(self.path)
 
     def read_bytes(self, error: type[AuraVaeError]) -> bytes:
-        """The whole content; ``error`` is raised where it cannot be read."""
+        """The whole content; ``error`` is raised where it cannot be read, or is too large."""
         if self.path is None:
-            return sys.stdin.buffer.read()
-        try:
-            return self.path.read_bytes()
-        except OSError as reason:
-            raise error(f"cannot be read: {reason.strerror or reason}") from reason
+            return read_within(sys.stdin.buffer, FILE_BYTES, error)
+        return read_file(self.path, FILE_BYTES, error)
 
 
 def collect(

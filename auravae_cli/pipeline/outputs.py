@@ -142,11 +142,7 @@ def refuse_to_replace(output: Path, overwrite: bool) -> None:
 
 def refuse_to_replace_input(output: Path, data: bytes) -> None:
     """Raise OutputError where ``output`` is the very picture, of these bytes, that is the input."""
-    try:
-        same = stands(output) and output.read_bytes() == data
-    except OSError:
-        return
-    if same:
+    if holds(output, [data]):
         raise OutputError(f"{output} is the picture itself: it is never overwritten")
 
 

@@ -6,20 +6,23 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
-from auravae_cli.errors import StoreError
+from auravae_cli.errors import InputImageError, StoreError
 from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.limits import FILE_BYTES, TEXT_BYTES, Limit
 from auravae_cli.files.typed import read_as
 from auravae_cli.pipeline.prefetch import prefetch
 from auravae_cli.pipeline.shards import InputShard
-from auravae_cli.pipeline.sources import SourceFile, is_picture, is_wanted, stem
+from auravae_cli.pipeline.sources import SourceFile, is_picture, is_tar, is_wanted, stem
 from auravae_cli.storage import is_remote, open_storage
 from auravae_cli.store import Failure, Manifest, SourceState
 from auravae_cli.tars import DAMAGES, read_members
 
 _REMOTE_READERS = 16  # requests under way at once, since each waits for the network
 _READ_BYTES = 64 << 20  # of files, read by them
+
+Content: TypeAlias = bytes | str  # of a file; or a text, why it could not be read
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,17 @@ class ShardReader:
         (file,) = self.shard.files
         with open_storage(file.root).open(file.entry.name) as raw:
             hashed = _Hashed(raw, f"{file.root}/{file.entry.name}")
-            members: list[tuple[str, bytes]] = []
-            key = None
+            members: list[tuple[str, Content]] = []
+            key, size = None, 0
             try:
-                for member, content in read_members(hashed, is_wanted):
+                for member, content in read_members(hashed, limit_of):
                     name, suffix = split_name(member)
                     if name != key:
                         yield from make_samples(key, members)
-                        key, members = name, []
-                    members.append((suffix, bytes(content)))
+                        key, members, size = name, [], 0
+                    size += len(content)  # of all that has one key, for that is held together
+                    kept = content if isinstance(content, str) else bytes(content)
+                    members.append((suffix, FILE_BYTES.excess(size) or kept))
                 yield from make_samples(key, members)
             except DAMAGES as error:
                 # A member that is cut off would give half a picture: what came before it is whole.
@@ -86,13 +91,10 @@ class ShardReader:
         for key, read in read_ahead:
             members = []
             for file, content in read:
-                if isinstance(content, Failure):
-                    yield content
-                    continue
-                digest = hashlib.sha256(content).hexdigest()
-                entry = file.entry
-                self.states.append(SourceState(file.key, entry.size, entry.version, digest))
                 members.append((file.key[len(key) :], content))
+                if isinstance(content, bytes):
+                    digest, entry = hashlib.sha256(content).hexdigest(), file.entry
+                    self.states.append(SourceState(file.key, entry.size, entry.version, digest))
             yield from make_samples(key, members)
 
 
@@ -123,19 +125,38 @@ def split_name(name: str) -> tuple[str, str]:
     return folder + slash + stem, dot + suffix
 
 
-def make_samples(key: str | None, members: list[tuple[str, bytes]]) -> Iterator[Sample | Failure]:
-    """The sample of one key: its first picture, and the companions that it has."""
+def limit_of(name: str) -> Limit | None:
+    """How large a file of a data set may be, by its name; None where it is none."""
+    if is_picture(name) or is_tar(name):
+        return FILE_BYTES
+    return TEXT_BYTES if is_wanted(name) else None
+
+
+def make_samples(key: str | None, members: list[tuple[str, Content]]) -> Iterator[Sample | Failure]:
+    """The sample of one key: its first picture, and the companions that it has.
+
+    One that lacks something which could not be read is a failure.
+    """
     pictures = [(suffix, content) for suffix, content in members if is_picture("_" + suffix)]
     if key is None or not pictures:
         return
-    suffix, content = pictures[0]
+    suffix, picture = pictures[0]
     try:
-        annotations = read_annotations(members)
-        yield Sample(key, key + suffix, content, annotations)
+        whole = [(suffix, _require(key + suffix, content)) for suffix, content in members]
+        annotations = read_annotations(whole)
+        yield Sample(key, key + suffix, _require(key + suffix, picture), annotations)
+    except InputImageError as error:
+        yield Failure(key, "read", str(error))
     except ValueError as error:
         yield Failure(key, "read", f"its companion is damaged: {error}")
     for suffix, _ in pictures[1:]:
         yield Failure(key, "read", f"{key}{suffix}: another picture has this key")
+
+
+def _require(name: str, content: Content) -> bytes:
+    if isinstance(content, str):
+        raise InputImageError(f"{name}: {content}")
+    return content
 
 
 def read_annotations(members: list[tuple[str, bytes]]) -> dict[str, Any]:
@@ -180,16 +201,17 @@ def _group_size(item: tuple[str, list[SourceFile]]) -> int:
 
 def _read_group(
     item: tuple[str, list[SourceFile]],
-) -> tuple[str, list[tuple[SourceFile, bytes | Failure]]]:
+) -> tuple[str, list[tuple[SourceFile, Content]]]:
     key, files = item
-    return key, [(file, _read_file(key, file)) for file in files]
+    return key, [(file, _read_file(file)) for file in files]
 
 
-def _read_file(key: str, file: SourceFile) -> bytes | Failure:
+def _read_file(file: SourceFile) -> Content:
+    limit = limit_of(file.key) or TEXT_BYTES
     try:
-        return open_storage(file.root).read(file.entry.name)
+        return limit.excess(file.entry.size) or open_storage(file.root).read(file.entry.name)
     except (OSError, StoreError) as error:
-        return Failure(key, "read", f"{file.key}: {error}")
+        return str(error)
 
 
 def _sha256(file: SourceFile) -> str:

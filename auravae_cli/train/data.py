@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,8 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auravae_cli.errors import ConfigError, InputImageError
+from auravae_cli.filebytes import read_file
+from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.imagefile import Pixels, read_image, to_8_bit
-from auravae_cli.suffixes import PICTURES
+from auravae_cli.pipeline.sources import is_picture
+from auravae_cli.tars import DAMAGES, read_members
 from auravae_cli.train.drawn import drawn
 from auravae_cli.train.recipe import Data, Recipe
 
@@ -60,6 +62,9 @@ def read_pictures(data: Data, workers: int = 4) -> Pictures:
                 unreadable.append(f"{name}: {error}")
 
         for name, content in _files(data.sources):
+            if isinstance(content, str):
+                unreadable.append(f"{name}: {content}")
+                continue
             digest = hashlib.sha256(content).hexdigest()
             tasks.append((name, digest, pool.submit(_decode, content, data.max_side)))
             if len(tasks) > 4 * workers:
@@ -78,30 +83,34 @@ def read_pictures(data: Data, workers: int = 4) -> Pictures:
     return Pictures(tuple(pictures[held_out:]), tuple(pictures[:held_out]), tuple(unreadable))
 
 
-def _files(sources: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """The name and content of every picture in folders and tars."""
+def _files(sources: tuple[str, ...]) -> Iterator[tuple[str, bytes | str]]:
+    """The name and content of every picture in folders and tars; of an unreadable one a text: why."""
     for source in map(Path, sources):
         if source.is_dir():
             for path in sorted(source.rglob("*")):
-                if path.suffix.lower() in PICTURES and path.is_file():
-                    yield str(path), path.read_bytes()
-        elif source.is_file() and tarfile.is_tarfile(source):
+                if is_picture(path.name) and path.is_file():
+                    try:
+                        yield str(path), read_file(path, FILE_BYTES, InputImageError)
+                    except InputImageError as error:
+                        yield str(path), str(error)
+        elif source.is_file():
             yield from _members(source)
         else:
             raise ConfigError(f"data.sources: {source}: expected a folder or a tar of pictures")
 
 
-def _members(source: Path) -> Iterator[tuple[str, bytes]]:
-    """The name and content of every picture in a tar."""
+def _members(source: Path) -> Iterator[tuple[str, bytes | str]]:
     try:
-        with tarfile.open(source) as archive:
-            for member in archive:
-                if Path(member.name).suffix.lower() in PICTURES and member.isfile():
-                    file = archive.extractfile(member)
-                    assert file is not None
-                    yield f"{source}: {member.name}", file.read()
-    except tarfile.TarError as error:
-        raise ConfigError(f"data.sources: {source}: damaged or cut off ({error})") from error
+        with source.open("rb") as file:
+            for name, content in read_members(
+                file, lambda n: FILE_BYTES if is_picture(n) else None
+            ):
+                yield f"{source}: {name}", content if isinstance(content, str) else bytes(content)
+    except (OSError, *DAMAGES) as error:
+        raise ConfigError(
+            f"data.sources: {source}: expected a folder or a tar of pictures, none that is damaged "
+            f"or cut off ({error})"
+        ) from error
 
 
 def _decode(content: bytes, max_side: int) -> Pixels:

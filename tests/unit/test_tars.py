@@ -9,6 +9,7 @@ import tarfile
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.tars import DAMAGES, member_header, read_members
 
 NAMES = st.lists(
@@ -46,16 +47,20 @@ def signed(header, parts):
     return bytes(block)
 
 
-def read(source, is_wanted=lambda name: True):
-    return [(name, bytes(content)) for name, content in read_members(source, is_wanted)]
+def read(source, limit_of=lambda name: FILE_BYTES):
+    return [(name, whole(content)) for name, content in read_members(source, limit_of)]
+
+
+def whole(content):
+    return content if isinstance(content, str) else bytes(content)  # a text says why there is none
 
 
 def outcome(source):
     """What was read before the damage, and whether there was any."""
     found = []
     try:
-        for name, content in read_members(source, lambda name: True):
-            found.append((name, bytes(content)))
+        for name, content in read_members(source, lambda name: FILE_BYTES):
+            found.append((name, whole(content)))
     except DAMAGES:
         return found, True
     return found, False
@@ -130,13 +135,17 @@ def test_a_header_of_negative_size_ends_the_reading(size):
             assert "a.npy" not in dict(found)
 
 
-def test_a_sparse_file_has_its_zeros(tmp_path):
+def sparse_tar():
     """GNU's old sparse header: two kilobytes, of which 512 bytes are stored."""
     header = tarfile.TarInfo("a.npy")
     header.size, header.type = 512, tarfile.GNUTYPE_SPARSE
     place, whole = b"%011o\0%011o\0" % (1024, 512), b"%011o\0" % 2048
     block = signed(header.tobuf(tarfile.GNU_FORMAT), {386: place, 483: whole})
-    tar = block + b"x" * 512 + bytes(1024)
+    return block + b"x" * 512 + bytes(1024)
+
+
+def test_a_sparse_file_has_its_zeros():
+    tar = sparse_tar()
     expected = [("a.npy", bytes(1024) + b"x" * 512 + bytes(512))]
     assert by_tarfile(tar) == expected
     assert read(tar) == read(io.BytesIO(tar)) == expected
@@ -144,6 +153,71 @@ def test_a_sparse_file_has_its_zeros(tmp_path):
 
 def test_members_of_a_plain_tar_in_memory_are_not_copied():
     tar = make_tar([("a.npy", bytes(700))])
-    ((_, content),) = read_members(tar, lambda name: True)
+    ((_, content),) = read_members(tar, lambda name: FILE_BYTES)
     assert isinstance(content, memoryview)
     assert content.obj is tar
+
+
+def test_a_member_that_is_too_large_costs_itself(monkeypatch):
+    monkeypatch.setenv("AURAVAE_MAX_FILE_BYTES", "1000")
+    tar = make_tar([("a.txt", b"a"), ("b.txt", bytes(1001)), ("c.txt", bytes(1000))])
+    for source in (tar, io.BytesIO(tar), gzip.compress(tar)):
+        (_, a), (name, reason), (_, c) = read_members(source, lambda name: FILE_BYTES)
+        assert (bytes(a), name, len(c)) == (b"a", "b.txt", 1000)
+        assert "1001 bytes: more than the limit of 1000; raise it with AURAVAE_MAX_FILE" in reason
+
+
+def test_a_sparse_member_counts_with_its_zeros(monkeypatch):
+    monkeypatch.setenv("AURAVAE_MAX_FILE_BYTES", "2047")
+    ((_, reason),) = read_members(io.BytesIO(sparse_tar()), lambda name: FILE_BYTES)
+    assert "2048 bytes" in reason
+
+
+class Counted(io.BytesIO):
+    """A stream that counts how often it is read."""
+
+    reads = 0
+
+    def read(self, size=-1):
+        self.reads += 1
+        assert self.reads < 1000, "an endless loop"
+        return super().read(size)
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 62, (1 << 88) - 1])
+@pytest.mark.parametrize("kind", [b"0", b"L", b"x", b"g", b"S"])
+def test_absurd_sizes_end_with_the_file(kind, size):
+    field = b"\x80" + size.to_bytes(11, "big")
+    tar = signed(member_header("a.txt", 0), {124: field, 156: kind}) + bytes(512)
+    with pytest.raises(DAMAGES):
+        read(Counted(tar))
+    with pytest.raises(DAMAGES):
+        read(tar)
+    with pytest.raises(DAMAGES):
+        read(gzip.compress(tar))
+
+
+@pytest.mark.parametrize("kind", [b"L", b"x"])
+def test_headers_of_headers_without_end(kind):
+    """Each has a name for the next, which `tarfile` reads by calling itself."""
+    one = signed(member_header("a.txt", 0), {156: kind})
+    with pytest.raises(DAMAGES, match=r"limit|recursion"):
+        read(io.BytesIO(one * 100_000))
+
+
+def test_a_long_header_is_refused_unless_it_is_allowed(monkeypatch):
+    tar = make_tar([("n" * 300_000 + ".txt", b"a")])
+    for source in (tar, io.BytesIO(tar)):
+        with pytest.raises(DAMAGES, match="AURAVAE_MAX_TAR_HEADER_BYTES"):
+            read(source)
+    monkeypatch.setenv("AURAVAE_MAX_TAR_HEADER_BYTES", "1M")
+    assert len(read(io.BytesIO(tar))) == 1
+
+
+def test_a_header_of_digits_takes_no_time():
+    """`tarfile` searches it for a number, from every digit to the last one."""
+    record = b"200000 comment=" + b"1" * 199_984 + b"\n"
+    header = signed(member_header("x", len(record)), {156: b"x"})
+    tar = header + record + bytes(-len(record) % 512) + member_header("a.txt", 0) + bytes(1024)
+    with pytest.raises(DAMAGES, match="digits"):
+        read(io.BytesIO(tar))

@@ -1,0 +1,141 @@
+"""What claims too much costs itself: the others have their latents, and the message names a switch."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from auravae_cli.storage import LocalStorage
+from auravae_cli.store import read_failures
+from tests.cli.datasets import picture, rows, write_folder, write_tar
+
+SHARDS = ["-m", "linear", "--layout", "shards", "-o", "store"]
+
+
+def reasons(shard):
+    return {f.key: f.reason for f in read_failures(LocalStorage(Path("store")), shard)}
+
+
+def hole(path):
+    """A file of a terabyte that takes no disk."""
+    with Path(path).open("wb") as file:
+        file.truncate(1 << 40)
+
+
+def test_a_slip_in_a_variable_is_wrong_usage(auravae, work, monkeypatch):
+    monkeypatch.setenv("AURAVAE_MAX_FILE_BITES", "1G")
+    result = auravae("info", "z.safetensors")
+    assert result.code == 2
+    assert "AURAVAE_MAX_FILE_BYTES" in result.message
+
+
+@pytest.mark.parametrize("command", ["encode", "roundtrip", "show"])
+def test_a_picture_with_a_hole(auravae, work, command):
+    hole("a.png")
+    result = auravae(command, "a.png", *(["-m", "linear"] if command != "show" else []))
+    assert result.code == 1
+    assert "raise it with AURAVAE_MAX_FILE_BYTES" in result.message
+
+
+@pytest.mark.parametrize("command", ["decode", "info", "flip"])
+def test_a_latent_with_a_hole(auravae, work, command):
+    hole("z.safetensors")
+    result = auravae(command, "z.safetensors", *(["-H"] if command == "flip" else []))
+    assert result.code == 1
+    assert "z.safetensors" in result.message
+
+
+def test_standard_input_without_end(auravae, work, monkeypatch):
+    monkeypatch.setenv("AURAVAE_MAX_FILE_BYTES", "100")
+    result = auravae("encode", "-", "-m", "linear", stdin=picture(1))
+    assert result.code == 1
+    assert "AURAVAE_MAX_FILE_BYTES" in result.message
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [("b.png", "FILE_BYTES"), ("b.txt", "TEXT_BYTES"), ("b.json", "TEXT_BYTES")],
+)
+def test_files_of_a_store_with_a_hole(auravae, work, name, variable):
+    write_folder(Path("photos"), {"a.png": picture(1), "b.png": picture(2), "c.png": picture(3)})
+    hole(Path("photos", name))
+    result = auravae("encode", "photos", *SHARDS)
+    assert result.code == 1
+    assert sorted(rows(Path("store"))) == ["a", "c"]  # none without the caption that it has
+    assert list(reasons("files-00000")) == ["b"]
+    assert f"{name}: {1 << 40} bytes" in reasons("files-00000")["b"]
+    assert f"AURAVAE_MAX_{variable}" in reasons("files-00000")["b"]
+    assert auravae("verify", "store").code == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_members_that_are_too_large(auravae, work, monkeypatch, packed):
+    monkeypatch.setenv("AURAVAE_MAX_FILE_BYTES", "10K")
+    monkeypatch.setenv("AURAVAE_MAX_TEXT_BYTES", "1K")
+    members = [
+        *(
+            ("a.png", picture(1)),
+            ("a.txt", b"a cat"),
+            ("b.png", picture(2)),
+            ("b.txt", bytes(1025)),
+        ),
+        *(("c.png", bytes(10_241)), ("d.png", picture(4))),
+        *(("e.png", picture(5)), *((f"e.{n}.txt", bytes(1000)) for n in range(10))),
+    ]
+    path = write_tar(Path("x.tar"), members)
+    if packed:
+        path = Path("x.tar.gz")
+        path.write_bytes(gzip.compress(Path("x.tar").read_bytes()))
+    assert auravae("encode", path, *SHARDS).code == 1
+    found = rows(Path("store"))
+    assert sorted(found) == ["a", "d"]
+    assert found["a"].records[0].annotations == {"caption": "a cat"}
+    told = reasons("x")
+    assert sorted(told) == ["b", "c", "e"]
+    assert "b.txt: 1025 bytes of text: more than the limit of 1024" in told["b"]
+    assert "AURAVAE_MAX_FILE_BYTES" in told["c"] and "AURAVAE_MAX_FILE_BYTES" in told["e"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_arrays_in_a_tar_that_are_too_large(auravae, work, monkeypatch, packed):
+    monkeypatch.setenv("AURAVAE_MAX_FILE_BYTES", "20K")
+    members = []
+    for key, side in (("a", 16), ("b", 40), ("c", 16)):
+        buffer = io.BytesIO()
+        np.save(buffer, np.zeros((16, side, 16), np.float16))
+        members.append((f"{key}.latent.npy", buffer.getvalue()))
+    path = write_tar(Path("x.tar"), members)
+    if packed:
+        path = Path("x.tar.gz")
+        path.write_bytes(gzip.compress(Path("x.tar").read_bytes()))
+    result = auravae(
+        *("import", path, "--from", "webdataset", "--assume-model", "linear", "-o", "store")
+    )
+    assert result.code == 1
+    assert sorted(rows(Path("store"))) == ["a", "c"]
+    assert "AURAVAE_MAX_FILE_BYTES" in reasons("x")["b"]
+
+
+def test_a_dry_run_reads_headers_of_members_alone(auravae, work, monkeypatch):
+    monkeypatch.setenv("AURAVAE_MAX_FILE_BYTES", "10K")
+    write_tar(Path("x.tar"), [("a.png", picture(1)), ("b.png", bytes(10_241))])
+    result = auravae("encode", "x.tar", *SHARDS, "--dry-run", "--json")
+    assert result.row["details"]["pictures"] == 1
+    assert result.row["details"]["unreadable"] == 1
+
+
+def test_a_member_that_claims_to_be_endless(auravae, work):
+    """A header alone, of a size that no disk has; what came before it is encoded."""
+    header = tarfile.TarInfo("b.png")
+    header.size = 1 << 70
+    plain = write_tar(Path("x.tar"), {"a.png": picture(1)})
+    content = plain.read_bytes().rstrip(b"\0")
+    content += bytes(-len(content) % 512) + header.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+    plain.write_bytes(content)
+    assert auravae("encode", "x.tar", *SHARDS).code == 1
+    assert sorted(rows(Path("store"))) == ["a"]
