@@ -58,7 +58,11 @@ class ComputeError(AuraVaeError):
 
 
 class ConfigError(AuraVaeError):
-    """A configuration file has faults; the message lists all of them."""
+    """A configuration file has faults; the message lists all of them, in ``lines``."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+        super().__init__("\n".join(lines))
 
 
 class ModelError(AuraVaeError):

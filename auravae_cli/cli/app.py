@@ -11,9 +11,12 @@ import gc
 import io
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from auravae_cli.cli.bench import bench
 from auravae_cli.cli.decode import decode
@@ -24,6 +27,7 @@ from auravae_cli.cli.export import export
 from auravae_cli.cli.flip import flip
 from auravae_cli.cli.import_ import import_
 from auravae_cli.cli.info import info
+from auravae_cli.cli.lines import inert, say, tell
 from auravae_cli.cli.models import app as models_app
 from auravae_cli.cli.roundtrip import roundtrip
 from auravae_cli.cli.show import show
@@ -33,7 +37,31 @@ from auravae_cli.errors import AuraVaeError, ConfigError, ModelError
 from auravae_cli.files.limits import check_environment
 from auravae_cli.version import __version__
 
+
+class _Inert(TyperGroup):
+    """The group of commands; what is wrong with the usage is told in inert text."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _inert_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _inert_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _inert_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the base of usage errors has no public name
+            error.message = inert(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
+    cls=_Inert,
     name="auravae",
     help="An image autoencoder whose latents can be flipped without the model.",
     no_args_is_help=True,
@@ -52,7 +80,7 @@ app.add_typer(models_app, name="models")
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"auravae {__version__}")
+        tell(f"auravae {__version__}")
         raise typer.Exit()
 
 
@@ -75,6 +103,12 @@ class _Terminated(BaseException):
     """SIGTERM, as Ctrl-C is a KeyboardInterrupt: unfinished files are removed on the way out."""
 
 
+def _say(error: AuraVaeError) -> None:
+    """Tell an error in a line, the faults of a config in a line each."""
+    first, *others = error.lines if isinstance(error, ConfigError) else (str(error),)
+    say(f"error: {first}", *others)
+
+
 def _terminate(number: int, frame: object) -> None:
     raise _Terminated
 
@@ -88,23 +122,23 @@ def main() -> None:
     try:
         app(prog_name="auravae")  # also under `python -m`, for which completion has no name
     except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(error)
         sys.exit(3)
     except AuraVaeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(error)
         sys.exit(1)
     except _Terminated:
-        print("terminated", file=sys.stderr)
+        say("terminated")
         sys.exit(143)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         sys.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EPIPE):
             raise
         # The reader of our output went away, which is its right, or its disk is full.
         if error.errno == errno.ENOSPC:
-            print(f"error: cannot write to standard output: {error.strerror}", file=sys.stderr)
+            say(f"error: cannot write to standard output: {error.strerror}")
         from auravae_cli.pipeline.outputs import give_up_stdout
 
         give_up_stdout()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.cli.lines import say, tell, tell_json
 from auravae_cli.defaults import DEFAULT_MODEL
-from auravae_cli.files.canonical_json import write_json
 
 if TYPE_CHECKING:
     from auravae_cli.benchmark import Measurement, Peaks
@@ -63,7 +63,6 @@ def bench(
         machine_facts,
         measure,
     )
-    from auravae_cli.cli.report import say
     from auravae_cli.cli.sizes import read_size as read_bytes
     from auravae_cli.setting import find_setting
 
@@ -78,18 +77,18 @@ def bench(
         read_bytes(memory, "--memory"),
     )
 
-    def tell(text: str) -> None:
+    def note(text: str) -> None:
         if not quiet:
             say(f"measuring {text} ...")
 
-    found = list(measure(request, tell))
+    found = list(measure(request, note))
     (peaks,) = (item for item in found if isinstance(item, Peaks))
     results = [item for item in found if isinstance(item, Measurement)]
     setting = find_setting(model, ("encoder",), device, dtype.value, request.memory)
     facts = machine_facts(setting)
     if as_json:
         rows = [result.to_json(peaks) for result in results]
-        print(write_json({"machine": facts, "peaks": asdict(peaks), "results": rows}))
+        tell_json({"machine": facts, "peaks": asdict(peaks), "results": rows})
     else:
         _print(facts, peaks, results)
 
@@ -123,7 +122,7 @@ def _print(facts: dict[str, Any], peaks: Peaks, results: list[Measurement]) -> N
     ]
     print_table(title, columns, [_row(result.to_json(peaks)) for result in results])
     line = f"peaks here: matrix product {peaks.gflops:,.0f} GFLOP/s, copy {peaks.gbytes:.1f} GB/s"
-    print(f"{line}; operations are nominal, of direct convolutions")
+    tell(f"{line}; operations are nominal, of direct convolutions")
 
 
 def _row(numbers: dict[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auravae_cli.cli import options as opt
+from auravae_cli.cli.lines import console, inert, tell, tell_json
 from auravae_cli.defaults import DEFAULT_MODEL
-from auravae_cli.files.canonical_json import write_json
 
 if TYPE_CHECKING:
     from auravae_cli.pipeline.doctor import Check
@@ -45,11 +45,11 @@ def doctor(
     for check in examined.examine():
         failed += check.status == FAILED
         if as_json:
-            print(write_json(asdict(check)), flush=True)
+            tell_json(asdict(check))
         elif check.status == FAILED or not quiet:
             _print(check)
     if not (as_json or quiet):
-        print(f"{failed} of the checks failed" if failed else "all is well")
+        tell(f"{failed} of the checks failed" if failed else "all is well")
     sys.stdout.flush()
     raise typer.Exit(0 if not failed else EXIT_SOME_FAILED if examined.is_model_usable else 3)
 
@@ -60,16 +60,15 @@ def _print(check: Check) -> None:
     if check.advice and check.status != "ok":
         lines.append(f"{'':<16}-> {check.advice}")
     if not sys.stdout.isatty():
-        print("\n".join(lines), flush=True)
+        tell(*lines, flush=True)
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table.grid(padding=(0, 1))
     table.add_column(width=6, style=_COLOURS[check.status])
     table.add_column(width=8)
     table.add_column(overflow="fold")
-    table.add_row(_MARKS[check.status], check.name, check.finding)
+    table.add_row(_MARKS[check.status], check.name, inert(check.finding))
     if len(lines) > 1:
-        table.add_row("", "", f"-> {check.advice}")
-    Console(highlight=False, markup=False).print(table)
+        table.add_row("", "", inert(f"-> {check.advice}"))
+    console().print(table)

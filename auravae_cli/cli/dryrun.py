@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from auravae_cli.cli.report import Reporter, say
+from auravae_cli.cli.lines import say, tell
+from auravae_cli.cli.report import Reporter
 from auravae_cli.group import GROUP
 from auravae_cli.pipeline.batches import Outcome
 from auravae_cli.pipeline.forecast import PLANNED, UNKNOWN, Forecaster
@@ -48,9 +49,11 @@ class DryRun:
     def report(self, outcomes: Iterable[Outcome], total: int) -> int:
         """Print every outcome and the totals; the exit code."""
         sums = _Sums()
-        code = self.reporter.run(sums.over(outcomes), total, describe, is_summed=False)
+        code = self.reporter.run(
+            sums.over(outcomes), total, lambda outcome: [describe(outcome)], is_summed=False
+        )
         if not self.reporter.as_json and not self.reporter.quiet:
-            print(sums.text())
+            tell(sums.text())
         return code
 
     def _calibrate(self, setting: Setting) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from auravae_cli.cli.report import Reporter, print_table, say
-from auravae_cli.files.canonical_json import write_json
+from auravae_cli.cli.lines import console, inert, say, tell, tell_json
+from auravae_cli.cli.report import Reporter, item_progress, print_table
 from auravae_cli.pipeline.evaluate import Bad
 
 WIDTH = 80
@@ -30,9 +30,7 @@ class EvalReporter:
         """Do some work with a spinner where somebody watches."""
         if self.reporter.quiet or not sys.stderr.isatty():
             return work()
-        from rich.console import Console
-
-        with Console(stderr=True).status(what):
+        with console(on_stderr=True).status(what):
             return work()
 
     def follow(self, events: Iterable[Event], total: int) -> None:
@@ -47,8 +45,8 @@ class EvalReporter:
         if self.reporter.as_json:
             for row in rows:
                 shown = {name: value for name, value in row.items() if name not in _NOT_SHOWN}
-                print(write_json({"kind": "picture", **shown}))
-            print(write_json({"kind": "summary", **summary}), flush=True)
+                tell_json({"kind": "picture", **shown})
+            tell_json({"kind": "summary", **summary})
         elif not self.reporter.quiet:
             print_summary(summary)
             pictures, failed = summary["data"]["pictures"], len(summary["failures"])
@@ -58,21 +56,12 @@ class EvalReporter:
         if self.reporter.quiet or not sys.stderr.isatty():
             yield from events
             return
-        from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        columns = (
-            SpinnerColumn(),
-            *Progress.get_default_columns()[:3],
-            TimeRemainingColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=total)
+        with item_progress() as bar:
+            task = bar.add_task("", total=total)
             for event in events:
                 yield event
                 picture = event.picture if isinstance(event, Bad) else event[1]["picture"]
-                progress.update(task, advance=1, description=picture[-40:])
+                bar.update(task, advance=1, description=inert(picture[-40:]))
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
@@ -168,7 +157,7 @@ def _print_flips(label: str, certificate: Mapping[str, Any] | None) -> None:
         rows,
     )
     for line in textwrap.wrap(certificate["statement"], WIDTH - 2):
-        print(f"  {line}")
+        tell(f"  {line}")
 
 
 def _print_statistics(label: str, latent: Mapping[str, Any]) -> None:

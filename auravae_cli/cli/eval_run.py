@@ -13,7 +13,8 @@ from auravae_cli.certificate import CERTIFICATE_FILE, Certificate, mismatch, rea
 from auravae_cli.cli import options as opt
 from auravae_cli.cli.eval_report import EvalReporter
 from auravae_cli.cli.eval_table import csv_bytes
-from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
+from auravae_cli.cli.lines import say
+from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter
 from auravae_cli.codec import Codec, load_codec
 from auravae_cli.errors import InputImageError, OutputError, StoreError
 from auravae_cli.files.canonical_json import read_json, write_json

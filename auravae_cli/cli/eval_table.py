@@ -9,6 +9,7 @@ from typing import Any
 
 from auravae_cli.certificate import ELEMENTS, decibels
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 PLAIN = ("picture", "sha256", "model", "psnr", "ssim", "ms_ssim", "lpips")
 
 
@@ -19,8 +20,13 @@ def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
     return text.getvalue().encode(errors="surrogateescape")
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula has a quote before it."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:

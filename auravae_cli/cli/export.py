@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from auravae_cli.cli import options as opt
-from auravae_cli.files.canonical_json import write_json
+from auravae_cli.cli.lines import say, tell_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ def export(
     """
     from pathlib import Path
 
-    from auravae_cli.cli.report import Reporter, say
+    from auravae_cli.cli.report import Reporter
     from auravae_cli.exchange.losses import Losses
     from auravae_cli.pipeline.export import Exporter
     from auravae_cli.storage import is_remote
@@ -82,7 +82,7 @@ def export(
     exporter = Exporter(form, Path(output), choices, overwrite, any_model)
     code = reporter.run(exporter.run(parts, losses), total)
     if as_json:
-        print(write_json(losses.to_json(flipped)), flush=True)
+        tell_json(losses.to_json(flipped))
     elif not quiet:
         for line in losses.lines(flipped):
             say(f"note: {line}")

@@ -9,7 +9,7 @@ import typer
 
 from auravae_cli.cli import options as opt
 from auravae_cli.cli.completion import complete_model
-from auravae_cli.files.canonical_json import write_json
+from auravae_cli.cli.lines import say, tell_json
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -175,10 +175,9 @@ def _to_store(
 
 def _tell(form: Format, ignored: Counter[str], reporter: Reporter) -> None:
     """What was in the files and is not taken, once a run."""
-    from auravae_cli.cli.report import say
 
     if reporter.as_json:
-        print(write_json({"format": form.name, "rules": form.rules, "not_taken": dict(ignored)}))
+        tell_json({"format": form.name, "rules": form.rules, "not_taken": dict(ignored)})
     elif ignored and not reporter.quiet:
         names = ", ".join(f"{name} ({number})" for name, number in ignored.most_common(8))
         more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""

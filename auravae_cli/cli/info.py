@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auravae_cli.cli import options as opt
-from auravae_cli.files.canonical_json import write_json
+from auravae_cli.cli.lines import say, tell_json
 
 if TYPE_CHECKING:
     from auravae_cli.latentfile import LatentFile
@@ -31,7 +31,7 @@ def info(
 
     Of a store: its settings, shards, rows, shapes, and the distribution of values by channel.
     """
-    from auravae_cli.cli.report import EXIT_SOME_FAILED, print_table, say
+    from auravae_cli.cli.report import EXIT_SOME_FAILED, print_table
     from auravae_cli.cli.storeinfo import is_store, print_store
     from auravae_cli.errors import AuraVaeError, LatentFileError
     from auravae_cli.latentfile import parse_latents, read_latents
@@ -61,7 +61,7 @@ def info(
             say(f"failed: {source.name}: {error}")
             continue
         if as_json:
-            print(write_json({"file": source.name, **facts}))
+            tell_json({"file": source.name, **facts})
         else:
             rows = [[name, show_fact(name, value)] for name, value in facts.items()]
             print_table(source.name, ["", ""], rows)

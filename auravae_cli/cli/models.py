@@ -11,7 +11,7 @@ import typer
 
 from auravae_cli.cli import options as opt
 from auravae_cli.cli.completion import complete_hub_model
-from auravae_cli.files.canonical_json import write_json
+from auravae_cli.cli.lines import tell, tell_json
 
 app = typer.Typer(help="List the known models, and fetch official weights.", no_args_is_help=True)
 
@@ -37,7 +37,8 @@ def list_models(as_json: opt.AsJson = False) -> None:
             }
         )
     if as_json:
-        print("\n".join(map(write_json, rows)))
+        for row in rows:
+            tell_json(row)
         return
     print_table(
         "",
@@ -54,7 +55,7 @@ def list_models(as_json: opt.AsJson = False) -> None:
         ],
     )
     for data in sorted({row["quality"]["data"] for row in rows if row["quality"]}):
-        print(f"measured on {data}")
+        tell(f"measured on {data}")
 
 
 def _numbers(quality: dict[str, Any] | None) -> tuple[str, str, str]:
@@ -97,6 +98,6 @@ def pull(
         "downsampling_factor": codec.space.downsampling_factor,
     }
     if as_json:
-        print(write_json(facts))
+        tell_json(facts)
     else:
-        print("\n".join(f"{key:<20} {value}" for key, value in facts.items()))
+        tell(*(f"{key:<20} {value}" for key, value in facts.items()))

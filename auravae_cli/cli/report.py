@@ -6,10 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from auravae_cli.files.canonical_json import write_json
+from auravae_cli.cli.lines import console, inert, progress, say, tell, tell_json
 from auravae_cli.pipeline.batches import Outcome
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 EXIT_SOME_FAILED = 1
 
@@ -55,7 +58,7 @@ class Reporter:
         self,
         outcomes: Iterable[Outcome],
         total: int,
-        describe: Callable[[Outcome], str] | None = None,
+        describe: Callable[[Outcome], list[str]] | None = None,
         is_summed: bool = True,
     ) -> int:
         """Report every outcome, and how many there were of each kind; the exit code."""
@@ -70,13 +73,14 @@ class Reporter:
         counts = [f"{number} {status}" for status, number in sorted(self.counts.items())]
         return ", ".join([*counts, *self.taken.clauses()])
 
-    def report(self, outcome: Outcome, describe: Callable[[Outcome], str] | None = None) -> None:
+    def report(
+        self, outcome: Outcome, describe: Callable[[Outcome], list[str]] | None = None
+    ) -> None:
         """Print one outcome."""
         self.counts[outcome.status] += 1
         self.taken.add(outcome)
         if self.as_json:
-            stream = sys.stderr if self.data_on_stdout else sys.stdout
-            print(write_json(asdict(outcome)), file=stream, flush=True)
+            tell_json(asdict(outcome), on_stderr=self.data_on_stdout)
         if outcome.status == "failed" and not self.as_json:
             say(f"failed: {outcome.source}: {outcome.reason}")
         if self.as_json or self.quiet:
@@ -86,34 +90,21 @@ class Reporter:
         if outcome.status == "failed":
             return
         if describe:
-            print(describe(outcome), file=sys.stderr if self.data_on_stdout else sys.stdout)
+            tell(*describe(outcome), on_stderr=self.data_on_stdout)
         elif outcome.output:  # in a pipe, silence says that all went well
-            print(_line(outcome), file=sys.stderr if self.data_on_stdout else sys.stdout)
+            tell(_line(outcome), on_stderr=self.data_on_stdout)
 
     def _with_progress(self, outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
         """A bar on stderr where somebody watches and there is something to wait for."""
         if self.quiet or total < 2 or not sys.stderr.isatty():
             yield from outcomes
             return
-        from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        columns = (
-            SpinnerColumn(),
-            *Progress.get_default_columns()[:3],
-            TimeRemainingColumn(),
-            TimeElapsedColumn(),
-        )
-        # Lines on stdout go above the bar if both are on the terminal, else where stdout goes.
-        both = sys.stdout.isatty()
-        with Progress(
-            *columns, console=Console(stderr=True), transient=True, redirect_stdout=both
-        ) as progress:
-            task = progress.add_task("", total=total)
+        with item_progress() as bar:
+            task = bar.add_task("", total=total)
             for outcome in outcomes:
                 yield outcome
                 failed = f"  {self.counts['failed']} failed" if self.counts["failed"] else ""
-                progress.update(task, advance=1, description=f"{outcome.source[-40:]}{failed}")
+                bar.update(task, advance=1, description=inert(outcome.source[-40:] + failed))
 
 
 def _line(outcome: Outcome) -> str:
@@ -121,27 +112,49 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.source} -> {outcome.output}{note}"
 
 
-def say(text: str) -> None:
-    """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+def item_progress() -> Progress:
+    """A bar on stderr of how many items are done, with the name of the last."""
+    from rich.progress import (
+        BarColumn,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return progress(
+        SpinnerColumn(),
+        None,
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TimeElapsedColumn(),
+        transient=True,
+        # Lines on stdout go above the bar if both are on the terminal, else where stdout goes.
+        redirect_stdout=sys.stdout.isatty(),
+    )
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """A table on stdout: drawn on a terminal, else plain lines that no width cuts."""
-    texts = [[str(cell) for cell in row] for row in rows]
+    if title.startswith("\n"):
+        tell("")
+    title = inert(title.removeprefix("\n"))
+    texts = [[inert(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
         for row in [[title], columns, *texts]:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
             if any(row):
-                print("  ".join(cells).rstrip())
+                tell("  ".join(cells).rstrip())
         return
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    shown = Text(title) if title else None
+    table = Table(title=shown, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in texts:
         table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    console().print(table)

@@ -106,8 +106,8 @@ def roundtrip(
     raise typer.Exit(reporter.run(outcomes, len(jobs), describe))
 
 
-def describe(outcome: Outcome) -> str:
-    """A round trip's numbers for people."""
+def describe(outcome: Outcome) -> list[str]:
+    """A round trip's numbers for people, in lines."""
     details = outcome.details
     lines = [f"{outcome.source} -> {outcome.output or 'standard output'}"]
     if "sheet" in details:
@@ -119,7 +119,7 @@ def describe(outcome: Outcome) -> str:
     lines.append(
         "  seconds         " + ", ".join(f"{stage} {value:.3f}" for stage, value in seconds)
     )
-    return "\n".join(lines)
+    return lines
 
 
 def _quality(numbers: dict[str, Any]) -> str:

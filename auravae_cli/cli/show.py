@@ -58,7 +58,7 @@ def show(
     A latent is previewed without its model: by a fitted linear map for the embedded ones, else by
     principal components. Where the output is no terminal, the drawing is plain text.
     """
-    from auravae_cli.cli.report import say
+    from auravae_cli.cli.lines import print_drawing, say, tell
     from auravae_cli.cli.terminals import find_screen
     from auravae_cli.errors import AuraVaeError
     from auravae_cli.pipeline.inputs import STREAM, Source
@@ -77,14 +77,13 @@ def show(
     for notice in () if quiet else notices:
         say(f"note: {source.name}: {notice}")
     if screen is not None:
-        sys.stdout.write(draw(cells, screen))
-        sys.stdout.flush()
+        print_drawing(draw(cells, screen))
         if not quiet:
             say(caption)
     elif output is not None:
         _write(cells, output, overwrite)
         if output != STREAM and not quiet:
-            print(f"{source.name} -> {output}")
+            tell(f"{source.name} -> {output}")
 
 
 def view(

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter, say
-from auravae_cli.files.canonical_json import write_json
+from auravae_cli.cli.lines import progress, say, tell, tell_json
+from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter
 from auravae_cli.pipeline.commit import ShardOutcome
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ class StoreReporter:
     def _report(self, outcome: ShardOutcome) -> None:
         self.outcomes.append(outcome)
         if self.reporter.as_json:
-            print(write_json(asdict(outcome)), flush=True)
+            tell_json(asdict(outcome))
             return
         if outcome.status == "failed":
             say(f"failed: shard {outcome.shard}: {outcome.reason}")
         elif not self.reporter.quiet:
             failed = f", {outcome.failures} failed" if outcome.failures else ""
             note = "  (up to date)" if outcome.status == "skipped" else ""
-            print(f"{outcome.shard}: {counted(outcome.rows, 'latent')}{failed}{note}", flush=True)
+            tell(f"{outcome.shard}: {counted(outcome.rows, 'latent')}{failed}{note}", flush=True)
 
     def _finish(self) -> int:
         rows = sum(outcome.rows for outcome in self.outcomes)
@@ -70,30 +70,23 @@ class StoreReporter:
         if self.reporter.quiet or not sys.stderr.isatty():
             yield from steps
             return
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             DownloadColumn,
-            Progress,
-            TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
 
-        columns = (
+        with progress(
             BarColumn(),
             DownloadColumn(),
             TimeRemainingColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-        )
-        with Progress(
-            *columns,
-            console=Console(stderr=True),
+            None,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
-        ) as progress:
-            task = progress.add_task("", total=self.total)
+        ) as bar:
+            task = bar.add_task("", total=self.total)
             pictures = failed = settled = under_way = 0
             for step in steps:
                 yield step
@@ -102,10 +95,10 @@ class StoreReporter:
                 else:
                     pictures, under_way = pictures + 1, under_way + step.size
                     failed += step.failure is not None
-                rate = pictures / max(progress.tasks[0].elapsed or 0, 1e-3)
+                rate = pictures / max(bar.tasks[0].elapsed or 0, 1e-3)
                 told = f"{pictures} pictures, {rate:.1f}/s" if pictures else ""
                 bad = f", {failed} failed" if failed else ""
-                progress.update(
+                bar.update(
                     task,
                     completed=min(self.total, settled + under_way),
                     description=told + bad,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from auravae_cli.files.canonical_json import write_json
+from auravae_cli.cli.lines import tell_json
 
 if TYPE_CHECKING:
     from auravae_cli.pipeline.statistics import ChannelStatistics
@@ -35,7 +35,7 @@ def print_store(location: str, *, quick: bool, as_json: bool) -> None:
     if as_json:
         shapes = {"shapes": _shapes(info)}
         values = {} if statistics is None else _values(statistics)
-        print(write_json({"store": location} | facts(info) | shapes | values))
+        tell_json({"store": location} | facts(info) | shapes | values)
         return
     _print_tables(location, info, statistics)
 

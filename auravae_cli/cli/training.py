@@ -6,30 +6,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from auravae_cli.cli.report import say
+from auravae_cli.cli.lines import progress, say, tell, tell_json
 from auravae_cli.cli.stopping import stopping
-from auravae_cli.files.canonical_json import write_json
 from auravae_cli.train.processes import joined
 from auravae_cli.train.recipe import Recipe
 from auravae_cli.train.run import Opening, Validation, run_training
 
-COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TimeRemainingColumn(),
-)
+COLUMNS = (None, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
 
 
 def follow(
@@ -39,8 +24,8 @@ def follow(
     with joined(device) as processes, stopping() as stop:
         steps = run_training(recipe, folder, processes.device(device), processes, workers)
         hidden = quiet or not processes.is_first or not sys.stderr.isatty()
-        with Progress(*COLUMNS, console=Console(stderr=True), disable=hidden) as progress:
-            task = progress.add_task("", total=recipe.num_steps)
+        with progress(*COLUMNS, hidden=hidden) as bar:
+            task = bar.add_task("", total=recipe.num_steps)
             for event in steps:
                 if isinstance(event, Opening):
                     if processes.is_first and not quiet:
@@ -49,7 +34,7 @@ def follow(
                     _report(event, as_json, quiet)
                 else:
                     shown = f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}"
-                    progress.update(task, completed=event.step + 1, description=shown)
+                    bar.update(task, completed=event.step + 1, description=shown)
                 if stop.is_set():
                     steps.close()
                     raise KeyboardInterrupt
@@ -66,7 +51,7 @@ def _announce(opening: Opening) -> None:
 
 def _report(validation: Validation, as_json: bool, quiet: bool) -> None:
     if as_json:
-        print(write_json(asdict(validation)), flush=True)
+        tell_json(asdict(validation))
     elif not quiet:
         numbers = f"PSNR {validation.psnr:.2f} dB  SSIM {validation.ssim:.4f}"
-        print(f"step {validation.step}  held out: {numbers}", flush=True)
+        tell(f"step {validation.step}  held out: {numbers}", flush=True)

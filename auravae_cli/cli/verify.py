@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auravae_cli.cli import options as opt
-from auravae_cli.files.canonical_json import write_json
+from auravae_cli.cli.lines import say, tell, tell_json
 
 if TYPE_CHECKING:
     from auravae_cli.pipeline.verify import Finding, Seen
@@ -48,19 +48,17 @@ def verify(
             _tell(store, Finding("fault", "", str(error)), as_json, quiet)
         sound = sound and not faults
         if as_json:
-            print(write_json({"store": store, **_counts(seen), "faults": faults}), flush=True)
+            tell_json({"store": store, **_counts(seen), "faults": faults})
         elif not quiet:
             counts = ", ".join(f"{number} {name}" for name, number in _counts(seen).items())
-            print(f"{store}: {f'{faults} faults' if faults else 'sound'}: {counts}", flush=True)
+            tell(f"{store}: {f'{faults} faults' if faults else 'sound'}: {counts}", flush=True)
     sys.stdout.flush()
     raise typer.Exit(0 if sound else EXIT_SOME_FAILED)
 
 
 def _tell(store: str, finding: Finding, as_json: bool, quiet: bool) -> None:
-    from auravae_cli.cli.report import say
-
     if as_json:
-        print(write_json({"store": store, **asdict(finding)}), flush=True)
+        tell_json({"store": store, **asdict(finding)})
     elif finding.kind == "fault" or not quiet:
         place = f"{store}/{finding.file}" if finding.file else store
         say(f"{finding.kind}: {place}: {finding.text}")

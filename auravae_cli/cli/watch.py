@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import typer
 
-from auravae_cli.cli.report import Reporter, say
+from auravae_cli.cli.lines import say
+from auravae_cli.cli.report import Reporter
 from auravae_cli.cli.stopping import stopping
 from auravae_cli.codec import Codec
 from auravae_cli.pipeline.batches import FailureLimit, Outcome, limited

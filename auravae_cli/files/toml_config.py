@@ -23,11 +23,12 @@ def read_config(path: Path, kind: type[Config]) -> Config:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ConfigError(f"{path}: cannot be read as TOML: nested too deeply") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{path}: cannot be read as TOML: {reason}") from error
+    except ValueError as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
     try:
         return read_as(kind, table)
     except Faults as error:
-        raise ConfigError(
-            "\n".join([f"{path}:", *(f"  {fault}" for fault in error.lines)])
-        ) from None
+        raise ConfigError(f"{path}:", *(f"  {fault}" for fault in error.lines)) from None

@@ -54,9 +54,9 @@ def read_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
         if before.get(key) != now.get(key)
     ]
     if differences:
-        listed = "\n".join(differences)
         raise ConfigError(
-            f"{path}: made with another recipe; go on with that one, or name another folder:\n{listed}"
+            f"{path}: made with another recipe; go on with that one, or name another folder:",
+            *differences,
         )
     try:
         for name in _MODULES:
