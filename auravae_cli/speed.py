@@ -11,15 +11,16 @@ from __future__ import annotations
 import math
 import os
 import platform
-import sys
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import OutputError
+from auravae_cli.files.cache import cache_folder
 from auravae_cli.files.canonical_json import read_json, write_json
+from auravae_cli.files.private import read_private, write_private
 
 SPEED_FILE = "speed.json"
 OLD_SHARE = 0.5  # of a rate that is measured again: one slow run is no new machine
@@ -30,9 +31,7 @@ _Rates = dict[str, dict[str, list[float]]]  # key => operations, by powers of tw
 class Speeds:
     """The rates that are known, read when they are first asked for."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        folder = cache_path()
-        self._path = path or (folder / SPEED_FILE if folder else None)
+    def __init__(self) -> None:
         self._known: _Rates | None = None
         self._changed: _Rates = {}
 
@@ -63,27 +62,29 @@ class Speeds:
 
     def save(self) -> None:
         """Write what is new, beside what other runs wrote meanwhile."""
-        if not self._changed or self._path is None:
+        folder = cache_folder(make=True) if self._changed else None
+        if folder is None:
             return
-        content = _read(self._path)
+        content = _read(folder)
         for key, rates in self._changed.items():
             content.setdefault(key, {}).update(rates)
         self._changed = {}
-        try:
-            write_atomically(self._path, write_json(content, indent=1, sort_keys=True).encode())
-        except OutputError:  # a home that cannot be written is no reason to fail
-            return
+        with suppress(OSError, OutputError):  # a home that cannot be written is no reason to fail
+            text = write_json(content, indent=1, sort_keys=True)
+            write_private(folder / SPEED_FILE, text.encode())
 
     def _rates(self) -> _Rates:
         if self._known is None:
-            self._known = _read(self._path) if self._path else {}
+            self._known = _read(cache_folder())
         return self._known
 
 
-def _read(path: Path) -> _Rates:
-    """The file's rates; whatever is none is left out."""
+def _read(folder: Path | None) -> _Rates:
+    """The rates in a cache; whatever is none is left out, and so is a file of somebody else's."""
+    if folder is None:
+        return {}
     try:
-        content: Any = read_json(path.read_bytes())
+        content: Any = read_json(read_private(folder / SPEED_FILE))
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):
@@ -101,19 +102,6 @@ def _is_pair(pair: Any) -> bool:
         and len(pair) == 2
         and all(type(n) in (int, float) and 0 < n < math.inf for n in pair)
     )
-
-
-def cache_path() -> Path | None:
-    """The folder of what may be forgotten, as the system's users expect it; None without a home.
-
-    It need not exist, and perhaps nothing can be written there.
-    """
-    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"], "auravae")
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "auravae")
-    except RuntimeError:  # no HOME, and a user whom the system does not know: as in containers
-        return None
 
 
 def speed_key(command: str, weights_sha256: str, device: str, dtype: str) -> str:

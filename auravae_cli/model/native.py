@@ -1,4 +1,4 @@
-"""The CPU's kernels in C, native.c: built by the machine's own compiler at first use, and kept.
+"""The CPU's kernels in C, native.c: see `compiled` for how they come to be there.
 
 No torch is needed here, so that a plan can tell whether they will be there. Where there is no
 compiler, or what it builds is wrong, there are no kernels, and others do the work.
@@ -6,24 +6,18 @@ compiler, or what it builds is wrong, there are no kernels, and others do the wo
 
 from __future__ import annotations
 
-import atexit
 import ctypes
-import hashlib
 import os
-import platform
-import shlex
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from auravae_cli.errors import OutputError
+from auravae_cli.model.compiled import library
 from auravae_cli.model.operations import POINTS
-from auravae_cli.speed import cache_path
 
 SOURCE = Path(__file__).with_suffix(".c")
 VARIABLE = "AURAVAE_ENGINE"
@@ -31,9 +25,6 @@ VARIABLE = "AURAVAE_ENGINE"
 _DOWN = {1.0: -2 / 9, -1.0: -2 / 9, 2.0: 1 / 90, -2.0: 1 / 90, 0.5: 32 / 45, -0.5: 32 / 45}
 _ACROSS = {1.0: -1 / 6, -1.0: -1 / 6, 2.0: 1 / 24, -2.0: 1 / 24}
 TOLERANCE = 1e-4
-_FLAGS = ("-O3", "-shared", "-fPIC", "-ffp-contract=fast")
-_TUNED = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler knows
-_SECONDS = 60  # for the compiler
 
 
 class Job(ctypes.Structure):
@@ -53,8 +44,7 @@ class Job(ctypes.Structure):
 class Kernels:
     """The functions of native.c; each runs in the thread that calls it, without Python's lock."""
 
-    def __init__(self, path: Path) -> None:
-        library = ctypes.CDLL(str(path))
+    def __init__(self, library: ctypes.CDLL) -> None:
         self.channels_out: int = library.channels_out_at_once()
         self.convolve, self.halve, self.mix = library.convolve, library.halve, library.mix
         self.measure = library.measure
@@ -70,76 +60,30 @@ def are_turned_off() -> bool:
     return os.environ.get(VARIABLE) == "plain"
 
 
-@cache
 def kernels() -> Kernels | None:
     """Those for this processor, or None."""
+    found = _found()
+    return found if isinstance(found, Kernels) else None
+
+
+def trouble() -> str | None:
+    """Why there are no kernels; None where there are some, or none are wanted."""
+    found = _found()
+    return found if isinstance(found, str) else None
+
+
+@cache
+def _found() -> Kernels | str | None:
     if are_turned_off():
         return None
     try:
-        found = Kernels(built())
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found if are_right(found) else None
-
-
-def built() -> Path:
-    """The library, in the user's cache; where that cannot be used, for this process alone.
-
-    Raises OSError or SubprocessError where it cannot be built.
-    """
-    compiler = shlex.split(os.environ.get("CC", "")) or [_compiler()]
-    key = repr((SOURCE.read_bytes(), compiler, _FLAGS, _processor()))
-    name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    kept = cache_path()
-    if kept is not None:
-        with suppress(OSError):  # not to be read or written, full, or no folder at all
-            return _built_once(compiler, kept / name)
-    own = tempfile.mkdtemp(prefix="auravae-")  # nobody else can put a library there
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return _build(compiler, Path(own, name))
-
-
-def _built_once(compiler: list[str], path: Path) -> Path:
-    """``path``, where an earlier run may have built it. Errors as of `built`."""
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _build(compiler, path)
-
-
-def _compiler() -> str:
-    found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if found is None:
-        raise FileNotFoundError("no C compiler")
-    return found
-
-
-def _processor() -> str:
-    """What the instructions that a compiler may use depend on; a home may be shared by machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        features = sorted({x for x in lines if x.startswith(("flags", "Features", "model name"))})
-    except (OSError, UnicodeDecodeError):
-        features = [platform.processor()]
-    return repr((platform.system(), platform.machine(), features))
-
-
-def _build(compiler: list[str], path: Path) -> Path:
-    """Compile beside ``path`` and move there, so that nobody loads half a library."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".native-") as folder:
-        result = Path(folder, path.name)
-        for tuned in _TUNED:
-            command = [*compiler, *_FLAGS, *tuned, "-o", str(result), str(SOURCE), "-lm"]
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_SECONDS,
-                check=False,
-            )
-            if done.returncode == 0:
-                return result.replace(path)
-    raise subprocess.CalledProcessError(done.returncode, command, stderr=done.stderr)
+        found = Kernels(library(SOURCE))
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or b"").decode(errors="replace").splitlines()
+        return f"{error.cmd[0]} could not build them ({lines[0] if lines else error})"
+    except (OSError, subprocess.SubprocessError, OutputError) as error:
+        return str(error)
+    return found if are_right(found) else "those that were built give wrong numbers"
 
 
 def transform(weights: np.ndarray, channels_out: int) -> np.ndarray:

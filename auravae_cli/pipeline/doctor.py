@@ -136,7 +136,7 @@ def _device(codec: Codec) -> Check:
     import torch
 
     from auravae_cli.model.engine import PLAIN
-    from auravae_cli.model.native import are_turned_off
+    from auravae_cli.model.native import trouble
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = torch.get_num_threads()
@@ -158,10 +158,10 @@ def _device(codec: Codec) -> Check:
         advice = "unset OMP_NUM_THREADS, or set it to the number of cores"
         return Check("device", WARNING, found, advice, facts)
     slow = (codec.device, codec.compute_dtype, codec.engine) == ("cpu", "float32", PLAIN)
-    if slow and not are_turned_off():
-        advice = (
-            "install a C compiler (cc): with kernels of its own this CPU is about twice as fast"
-        )
+    missing = trouble() if slow else None
+    if missing is not None:
+        found += f"; no kernels of its own: {missing}"
+        advice = "with them this CPU is about twice as fast: they need a C compiler (cc)"
         return Check("device", WARNING, found, advice, facts)
     return Check("device", OK, found, facts=facts)
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import stat
+import ctypes
 import subprocess
 import sys
-import tempfile
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from auravae_cli.model import native, nativerows
+from auravae_cli.model import compiled, native, nativerows
 from auravae_cli.model.engine import NATIVE, PLAIN, engine_for
 from auravae_cli.model.layers import conv3x3
 from auravae_cli.model.norms import Affine, Blocks, Statistics
@@ -195,12 +190,12 @@ def test_no_more_memory_is_asked_for_than_is_planned(rows, width, a, monkeypatch
 @pytest.mark.parametrize("tuned", [("-mavx2", "-mfma"), ()], ids=["eight lanes", "four lanes"])
 def test_other_processors(tuned, tmp_path, monkeypatch):
     """Vectors of 8 and of 4 numbers; this processor's are tested by all else."""
-    monkeypatch.setattr(native, "_TUNED", (tuned,))
+    monkeypatch.setattr(compiled, "_TUNED", (tuned,))
     try:
-        path = native._build([native._compiler()], tmp_path / "a.so")
+        path = compiled._build([compiled._compiler()], native.SOURCE, tmp_path, "a")
     except subprocess.CalledProcessError:
         pytest.skip("no such instructions here")
-    found = native.Kernels(path)
+    found = native.Kernels(ctypes.CDLL(str(path)))
     assert native.are_right(found)
     torch.manual_seed(0)
     monkeypatch.setattr(native, "kernels", lambda: found)
@@ -264,97 +259,16 @@ def test_others_are_left_to_others(make):
     assert nativerows.convolution(conv3x3(8, 8), Kept(torch.zeros(1, 8, 8, 8))) is None  # gradients
 
 
-@pytest.fixture
-def fresh(monkeypatch, tmp_path):
-    """No kernels known yet, and a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.kernels.cache_clear()
-    yield tmp_path / "auravae"
-    native.kernels.cache_clear()
-
-
-def test_it_is_built_once(fresh, monkeypatch):
-    assert native.kernels() is not None
-    (library,) = fresh.iterdir()
-    native.kernels.cache_clear()
-    monkeypatch.setattr(native, "_build", None)
-    assert native.kernels() is not None and list(fresh.iterdir()) == [library]
-
-
-@pytest.fixture
-def folders(monkeypatch):
-    """Where kernels are built, as they are; folders of this process alone are gone afterwards."""
-    genuine, found = native._build, []
-
-    def build(compiler, path):
-        found.append(path.parent)
-        return genuine(compiler, path)
-
-    monkeypatch.setattr(native, "_build", build)
-    yield found
-    for folder in found:
-        if folder.name.startswith("auravae-"):
-            shutil.rmtree(folder)
-
-
-def is_own(folder):
-    """Whether a folder lies among the temporary ones, and is this user's alone."""
-    mode = folder.stat().st_mode
-    return folder.parent == Path(tempfile.gettempdir()) and stat.S_IMODE(mode) == 0o700
-
-
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
-@pytest.mark.parametrize(("owner", "step"), [(Path, "exists"), (Path, "mkdir"), (native, "_build")])
-def test_a_cache_that_cannot_be_used_is_done_without(
-    fresh, monkeypatch, folders, code, owner, step
-):
-    genuine = getattr(owner, step)
-
-    def fail(*arguments, **options):
-        if any(isinstance(path, Path) and path.is_relative_to(fresh) for path in arguments):
-            raise OSError(code, os.strerror(code))
-        return genuine(*arguments, **options)
-
-    monkeypatch.setattr(owner, step, fail)
-    assert native.kernels() is not None
-    assert is_own(folders[-1]) and not list(fresh.parent.rglob("*.so"))
-
-
-@pytest.mark.parametrize("home", ["/dev/null", "/proc", None])
-def test_without_a_home_kernels_are_built_all_the_same(fresh, monkeypatch, folders, home):
-    def unknown(uid):
-        raise KeyError(uid)
-
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr("pwd.getpwuid", unknown)
-    if home is None:
-        monkeypatch.delenv("HOME")
-    else:
-        monkeypatch.setenv("HOME", home)
-    assert native.kernels() is not None
-    assert is_own(folders[-1])
-
-
-@pytest.mark.parametrize("command", ["nowhere-to-be-found", f"{sys.executable} -c exit(1)"])
-def test_without_a_compiler_others_do_the_work(fresh, monkeypatch, command):
-    monkeypatch.setenv("CC", command)
-    assert native.kernels() is None
-    assert engine_for(torch.device("cpu"), torch.float32) == PLAIN
-
-
-def test_kernels_that_err_are_not_used(fresh, monkeypatch, tmp_path):
-    wrong = tmp_path / "wrong.c"
-    wrong.write_text(native.SOURCE.read_text().replace("0.0625f * e", "0.07f * e"))
-    monkeypatch.setattr(native, "SOURCE", wrong)
-    assert native.kernels() is None
-
-
-def test_they_can_be_turned_off(fresh, monkeypatch):
+def test_they_can_be_turned_off(monkeypatch):
     assert engine_for(torch.device("cpu"), torch.float32) == NATIVE
     assert engine_for(torch.device("cpu"), torch.bfloat16) == PLAIN
-    native.kernels.cache_clear()
+    native._found.cache_clear()
     monkeypatch.setenv(native.VARIABLE, "plain")
-    assert engine_for(torch.device("cpu"), torch.float32) == PLAIN
+    try:
+        assert engine_for(torch.device("cpu"), torch.float32) == PLAIN
+        assert native.trouble() is None
+    finally:
+        native._found.cache_clear()
 
 
 def test_no_torch_is_needed_to_know():

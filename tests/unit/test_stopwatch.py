@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import ModelError
+from auravae_cli.files.private import write_private
 from auravae_cli.meter import Meter
 from auravae_cli.model.plan import Plan
 from auravae_cli.pipeline import stopwatch
@@ -37,8 +37,10 @@ class SteadyMeter(Meter):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "speed.json"
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where speeds are kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "auravae" / "speed.json"
 
 
 @pytest.fixture
@@ -48,9 +50,9 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def write(path: Path, data: bytes) -> None:
         places.append(path)
-        write_atomically(path, data)
+        write_private(path, data)
 
-    monkeypatch.setattr("auravae_cli.speed.write_atomically", write)
+    monkeypatch.setattr("auravae_cli.speed.write_private", write)
     return places
 
 
@@ -63,18 +65,18 @@ def measured(watch: Stopwatch, error: Exception | None = None) -> Iterator[Outco
 
 
 def known(place: Path) -> int:
-    return sum(Speeds(place).seconds(KEY, side * side) is not None for side in SIDES)
+    return sum(Speeds().seconds(KEY, side * side) is not None for side in SIDES)
 
 
 def test_what_was_measured_is_saved_once(place: Path, writes: list[Path]) -> None:
-    watch = Stopwatch("encode", ENCODE_PARTS, Speeds(place))
+    watch = Stopwatch("encode", ENCODE_PARTS, Speeds())
     for _ in watch.over(measured(watch)):
         assert not writes
     assert writes == [place] and known(place) == len(SIDES)
 
 
 def test_a_run_that_is_given_up_saves_what_it_measured(place: Path, writes: list[Path]) -> None:
-    watch = Stopwatch("encode", ENCODE_PARTS, Speeds(place))
+    watch = Stopwatch("encode", ENCODE_PARTS, Speeds())
     outcomes = watch.over(measured(watch))
     next(outcomes)
     outcomes.close()  # type: ignore[attr-defined] # a generator
@@ -84,21 +86,21 @@ def test_a_run_that_is_given_up_saves_what_it_measured(place: Path, writes: list
 def test_a_run_that_ends_in_an_error_saves_what_it_measured(
     place: Path, writes: list[Path]
 ) -> None:
-    watch = Stopwatch("encode", ENCODE_PARTS, Speeds(place))
+    watch = Stopwatch("encode", ENCODE_PARTS, Speeds())
     with pytest.raises(ModelError, match="gone"):
         list(watch.over(measured(watch, ModelError("gone"))))
     assert writes == [place] and known(place) == len(SIDES)
 
 
 def test_what_others_saved_meanwhile_stays(place: Path) -> None:
-    watch = Stopwatch("encode", ENCODE_PARTS, Speeds(place))
+    watch = Stopwatch("encode", ENCODE_PARTS, Speeds())
     outcomes = watch.over(measured(watch))
     next(outcomes)
-    other = Speeds(place)
+    other = Speeds()
     other.record("another", 1e9, 1)
     other.save()
     list(outcomes)
-    assert known(place) == len(SIDES) and Speeds(place).seconds("another", 1e9) == 1
+    assert known(place) == len(SIDES) and Speeds().seconds("another", 1e9) == 1
 
 
 def test_speeds_that_stayed_as_they_were_are_not_saved_again(
@@ -106,6 +108,6 @@ def test_speeds_that_stayed_as_they_were_are_not_saved_again(
 ) -> None:
     monkeypatch.setattr(stopwatch, "Meter", SteadyMeter)
     for _ in range(2):
-        watch = Stopwatch("encode", ENCODE_PARTS, Speeds(place))
+        watch = Stopwatch("encode", ENCODE_PARTS, Speeds())
         list(watch.over(measured(watch)))
     assert writes == [place]
