@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
 import os
@@ -13,6 +14,8 @@ from typing import Any
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.files.limits import Limit
 
+# POSIX: a pipe opens without a writer. Windows: bytes are bytes.
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 MOST_READ = 1 << 20  # bytes of a file that is read; of larger ones only what is asked for
 _PIECE = 1 << 20
 
@@ -41,6 +44,15 @@ def read_file(path: Path, limit: Limit, error: type[AuraVaeError]) -> bytes:
     except (OSError, ValueError) as reason:
         told = getattr(reason, "strerror", None) or reason
         raise error(f"cannot be read: {told}") from reason
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file for reading. OSError, at once, where it is a pipe, a device or a folder."""
+    descriptor = os.open(path, os.O_RDONLY | _NO_WAITING)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no file, but a folder, pipe or device")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_or_map(file: Any) -> bytes | memoryview:

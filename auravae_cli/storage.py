@@ -21,9 +21,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from auravae_cli.atomic import create, publish, settle
-from auravae_cli.errors import StoreError
-from auravae_cli.filebytes import read_within
+from auravae_cli.errors import OutputError, StoreError
+from auravae_cli.filebytes import open_regular, read_within
 from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.places import below, fault_of
+from auravae_cli.files.spelling import tells_apart
+from auravae_cli.files.walk import files_below
 
 ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between them
@@ -81,6 +84,12 @@ class Storage(Protocol):
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
 
+    def check(self, name: str) -> None:
+        """Raise StoreError where a file of this name cannot lie in the folder."""
+
+    def tells_apart(self) -> bool:
+        """Whether names that differ in case, or in how accents are written, are two files."""
+
 
 def open_storage(location: str) -> Storage:
     """The storage at a path or a URL."""
@@ -101,51 +110,55 @@ class LocalStorage:
         self.path, self.root = path, str(path)
 
     def entries(self) -> Iterator[Entry]:
-        yield from sorted(self._walk(self.path), key=lambda entry: entry.name)
+        def entry(name: str, item: os.DirEntry[str]) -> Entry:
+            status = item.stat()
+            return Entry(name, status.st_size, str(status.st_mtime_ns))
 
-    def _walk(self, folder: Path) -> Iterator[Entry]:
-        try:
-            found = os.scandir(folder)  # one at a time: what it remembers of each is large
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StoreError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-        for item in found:
-            path = Path(item.path)
-            if item.name.startswith(".") or (item.is_symlink() and not os.path.exists(path)):  # noqa: PTH110 - never raises
-                continue
-            with suppress(FileNotFoundError), _told(path):  # removed while it is looked at
-                if item.is_dir():
-                    if not (item.is_symlink() and folder.resolve().is_relative_to(path.resolve())):
-                        yield from self._walk(path)  # but not round in circles
-                elif item.is_file():
-                    status = item.stat()
-                    name = path.relative_to(self.path).as_posix()
-                    yield Entry(name, status.st_size, str(status.st_mtime_ns))
+        def refused(name: str, error: OSError) -> Entry:
+            reason = error.strerror or error
+            place = f"{self.root}/{name}".rstrip("/")
+            raise StoreError(f"{place}: cannot be listed: {reason}") from error
+
+        yield from sorted(files_below(str(self.path), entry, refused), key=lambda entry: entry.name)
 
     def read(self, name: str) -> bytes:
         with self.open(name) as file, _told(name):
             return read_within(file, FILE_BYTES, StoreError)
 
     def open(self, name: str) -> io.BufferedReader:
-        with _told(self.path / name):
-            return (self.path / name).open("rb")
+        path = self._place(name, to_write=False)
+        with _told(path):
+            return open_regular(path)
 
     def map(self, name: str) -> memoryview:
         with self.open(name) as file, _told(name):
             return _mapped(file)
 
     def publish(self, finished: Path, name: str) -> None:
-        publish(finished, self.path / name)
+        publish(finished, self._place(name))
 
     def create(self, finished: Path, name: str) -> bool:
-        return create(finished, self.path / name)
+        return create(finished, self._place(name))
 
     def remove(self, name: str) -> None:
-        with _told(self.path / name):
-            (self.path / name).unlink(missing_ok=True)
-            if (self.path / name).parent.is_dir():
-                settle((self.path / name).parent)
+        path = self._place(name)
+        with _told(path):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                settle(path.parent)
+
+    def check(self, name: str) -> None:
+        _check(name, self.root)
+        self._place(name)
+
+    def tells_apart(self) -> bool:
+        return tells_apart(self.path)
+
+    def _place(self, name: str, *, to_write: bool = True) -> Path:
+        try:
+            return below(self.path, name, to_write=to_write)
+        except OutputError as error:
+            raise StoreError(str(error)) from error
 
 
 class RemoteStorage:
@@ -163,9 +176,9 @@ class RemoteStorage:
             raise StoreError(f"{url}: no way to reach {scheme}:// is installed: {extra}") from error
 
     def entries(self) -> Iterator[Entry]:
-        def find() -> dict[str, dict[str, Any]]:
+        def find(path: str) -> dict[str, dict[str, Any]]:
             self._files.invalidate_cache()
-            found: dict[str, dict[str, Any]] = self._files.find(self._prefix, detail=True)
+            found: dict[str, dict[str, Any]] = self._files.find(path, detail=True)
             return found
 
         try:
@@ -180,7 +193,7 @@ class RemoteStorage:
                 yield Entry(name, size, _remote_version(found[path]))
 
     def read(self, name: str) -> bytes:
-        content: bytes = self._repeated(lambda: self._files.cat_file(self._path(name)), name)
+        content: bytes = self._repeated(self._files.cat_file, name)
         return content
 
     def open(self, name: str) -> io.BufferedReader:
@@ -195,43 +208,50 @@ class RemoteStorage:
 
     def publish(self, finished: Path, name: str) -> None:
         # A single PUT, or a multipart upload that is completed in the end: never half a file.
-        self._put(lambda: self._files.put_file(str(finished), self._path(name)), name)
+        self._put(lambda path: self._files.put_file(str(finished), path), name)
         finished.unlink()
 
     def create(self, finished: Path, name: str) -> bool:
-        content, path = finished.read_bytes(), self._path(name)
-        is_there = self._put(lambda: _pipe_new(self._files, path, content), name)
+        content = finished.read_bytes()
+        is_there = self._put(lambda path: _pipe_new(self._files, path, content), name)
         finished.unlink()
         return is_there
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
-            self._repeated(lambda: self._files.rm_file(self._path(name)), name)
+            self._repeated(self._files.rm_file, name)
+
+    def check(self, name: str) -> None:
+        _check(name, self.root)
+
+    def tells_apart(self) -> bool:
+        return True  # object stores do
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes ``start`` to ``stop`` of a file, fewer at its end."""
         content: bytes = self._repeated(
-            lambda: self._files.cat_file(self._path(name), start=start, end=stop), name
+            lambda path: self._files.cat_file(path, start=start, end=stop), name
         )
         return content
 
     def size(self, name: str) -> int:
         """A file's bytes."""
-        return int(self._repeated(lambda: self._files.info(self._path(name))["size"], name))
+        return int(self._repeated(lambda path: self._files.info(path)["size"], name))
 
-    def _put(self, request: Callable[[], Result], name: str) -> Result:
+    def _put(self, request: Callable[[str], Result], name: str) -> Result:
         try:
             return self._repeated(request, name)
         except FileNotFoundError as error:
             raise StoreError(f"{self.root}/{name}: no such bucket or folder: {error}") from error
 
-    def _path(self, name: str) -> str:
-        return f"{self._prefix}/{name}" if name else self._prefix
-
-    def _repeated(self, request: Callable[[], Result], name: str) -> Result:
+    def _repeated(self, request: Callable[[str], Result], name: str) -> Result:
+        """What a request gives for the path of a file, or of the folder itself where it is empty."""
+        if reason := name and fault_of(name, on_windows=False):
+            raise StoreError(f"{name!r} {reason}: no file of {self.root} can have this name")
+        path = f"{self._prefix}/{name}" if name else self._prefix
         for attempt in range(ATTEMPTS):
             try:
-                return request()
+                return request(path)
             except FileNotFoundError:
                 raise
             except Exception as error:  # clients of stores raise errors of many libraries
@@ -300,6 +320,11 @@ def _mapped(file: Any) -> memoryview:
     if os.fstat(file.fileno()).st_size == 0:
         return memoryview(b"")
     return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _check(name: str, root: str) -> None:
+    if reason := fault_of(name):
+        raise StoreError(f"{name!r} {reason}: no file of {root} can have this name: rename it")
 
 
 def _remote_version(info: dict[str, Any]) -> str:

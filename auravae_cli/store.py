@@ -23,6 +23,7 @@ from typing import Any
 from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import StoreError
 from auravae_cli.files.canonical_json import canonical, read_json
+from auravae_cli.files.places import fault_of
 from auravae_cli.files.typed import Faults, Natural, Positive, read_as, shown, table
 from auravae_cli.latentfile import Space, space_from_json, space_to_json
 from auravae_cli.storage import Entry, Storage
@@ -99,6 +100,16 @@ class Manifest:
     failures: Natural
 
     @property
+    def faults(self) -> list[str]:
+        """What it says that cannot be: names of files that are none of this shard's, or of no store."""
+        fault = fault_of(self.shard)
+        return [f"shard: {self.shard!r} {fault}"] * bool(fault) + [
+            f"outputs: {output.name!r} is no file of shard {self.shard!r}"
+            for output in self.outputs
+            if output.name != output_name(self.shard, output.shape[-2:])
+        ]
+
+    @property
     def rows(self) -> int:
         """The number of its latents."""
         return sum(output.shape[0] for output in self.outputs)
@@ -138,7 +149,7 @@ def failures_name(shard: str) -> str:
     return f"{shard}{LEDGER}"
 
 
-def output_name(shard: str, cells: tuple[int, int]) -> str:
+def output_name(shard: str, cells: tuple[int, ...]) -> str:
     """The file of a shard's latents of (h, w) cells."""
     return f"{shard}.{cells[0]}x{cells[1]}.safetensors"
 

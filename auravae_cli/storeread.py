@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from auravae_cli.dtypes import Array
 from auravae_cli.errors import LatentFileError, StoreError
-from auravae_cli.latentfile import parse_latents
+from auravae_cli.latentfile import LatentFile, parse_latents
 from auravae_cli.recent import Recent
 from auravae_cli.record import Record
 from auravae_cli.storage import LocalStorage, is_remote
@@ -89,9 +89,13 @@ class LatentStore:
 
     def records(self, number: int) -> tuple[Record, ...]:
         """The records of a part, read from its header. Raises StoreError."""
+        return self.latents(number).records
+
+    def latents(self, number: int) -> LatentFile:
+        """A part as a file of latents, memory-mapped. Raises StoreError."""
         part = self.parts[number]
         try:
-            return parse_latents(self._bytes(part)).records
+            return parse_latents(self._bytes(part))
         except LatentFileError as error:
             raise StoreError(f"{self.root}/{part.name}: {error}") from error
 

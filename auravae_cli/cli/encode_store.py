@@ -14,13 +14,13 @@ from auravae_cli.codec import load_codec
 from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import InputImageError
 from auravae_cli.pipeline.batches import FailureLimit
-from auravae_cli.pipeline.commit import prepare_store
+from auravae_cli.pipeline.commit import prepare_store, refuse_lookalikes
 from auravae_cli.pipeline.encode_shard import ShardOptions
 from auravae_cli.pipeline.encode_store import LocalEngine, find_work
 from auravae_cli.pipeline.inputs import STREAM
 from auravae_cli.pipeline.shards import InputShard, count_file_shards, make_shards
 from auravae_cli.pipeline.sources import SourceFile, find_files
-from auravae_cli.storage import is_remote, open_storage
+from auravae_cli.storage import Storage, is_remote, open_storage
 from auravae_cli.store import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
     storage = open_storage(output)
     found = read_settings(storage)
     dealt = found.num_file_shards if found else count_file_shards(files, request.shard_size)
-    shards = _own_shards(files, dealt, request)
+    shards = _own_shards(files, dealt, storage, request)
     with _open_engine(request) as engine:
         settings = Settings(
             engine.space,
@@ -102,11 +102,16 @@ def _forecast(files: list[SourceFile], request: StoreRequest, reporter: Reporter
     return dry.report(rows, len(files))
 
 
-def _own_shards(files: list[SourceFile], dealt: int, request: StoreRequest) -> list[InputShard]:
+def _own_shards(
+    files: list[SourceFile], dealt: int, storage: Storage, request: StoreRequest
+) -> list[InputShard]:
+    """This job's. Raises StoreError where those of all jobs cannot lie beside each other."""
     try:
-        return make_shards(files, dealt)[request.shard_index :: request.num_shards]
+        shards = make_shards(files, dealt)
     except InputImageError as error:
         raise typer.BadParameter(str(error)) from error
+    refuse_lookalikes((shard.name for shard in shards), storage)
+    return shards[request.shard_index :: request.num_shards]
 
 
 def _output(request: StoreRequest) -> str:

@@ -18,6 +18,7 @@ from auravae_cli.cli.report import EXIT_SOME_FAILED, Reporter
 from auravae_cli.codec import Codec, load_codec
 from auravae_cli.errors import InputImageError, OutputError, StoreError
 from auravae_cli.files.canonical_json import read_json, write_json
+from auravae_cli.files.places import below
 from auravae_cli.pipeline.evalpictures import Album, choose, make_pictures
 from auravae_cli.pipeline.evalresults import (
     FORMAT,
@@ -26,7 +27,7 @@ from auravae_cli.pipeline.evalresults import (
     Results,
 )
 from auravae_cli.pipeline.evaluate import EvalOptions, Evaluation, Perceptual, Survey
-from auravae_cli.pipeline.outputs import refuse_to_replace, stands, write_result
+from auravae_cli.pipeline.outputs import is_taken, refuse_to_replace, write_result
 from auravae_cli.pipeline.rfid import frechet_distance, load_inception
 from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
 from auravae_cli.pipeline.shards import InputShard, count_file_shards, make_shards
@@ -116,7 +117,7 @@ def _refuse_outputs(request: EvalRequest) -> None:
     if request.folder is None:
         return
     path = request.folder / SUMMARY_FILE
-    if stands(path) and not request.overwrite:
+    if is_taken(path) and not request.overwrite:
         try:
             require_format(read_json(path.read_bytes()), FORMAT, FORMAT_VERSION)
             ours = True
@@ -289,7 +290,8 @@ def _files(
 ) -> Iterator[tuple[Path, bytes]]:
     if request.folder is not None:
         for label, certificate in certificates.items():
-            yield request.folder / f"certificate-{label}.json", certificate.to_bytes()
+            place = below(request.folder, f"certificate-{label}.json")
+            yield place, certificate.to_bytes()
         text = write_json(summary, indent=1, sort_keys=True)
         yield request.folder / SUMMARY_FILE, text.encode() + b"\n"
     if request.csv is not None:

@@ -45,7 +45,9 @@ def watch_folders(
         codec = load()
 
         def place(source: Source) -> Job:
-            jobs, _ = plan([source], output, ".safetensors", "", LATENTS)
+            jobs, refused = plan([source], output, ".safetensors", "", LATENTS)
+            for _, error in refused:
+                raise error
             return jobs[0]
 
         def encode(jobs: list[Job]) -> Iterator[Outcome]:

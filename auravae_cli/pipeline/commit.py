@@ -9,6 +9,7 @@ from pathlib import Path
 
 from auravae_cli.errors import OutputError, StoreError
 from auravae_cli.files.canonical_json import canonical
+from auravae_cli.files.spelling import lookalikes
 from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder, write_small
 from auravae_cli.storage import Storage
 from auravae_cli.store import (
@@ -72,6 +73,19 @@ def prepare_store(storage: Storage, settings: Settings) -> None:
         raise StoreError(
             f"{storage.root} holds latents of other settings ({differences}): they are never mixed. "
             "Name another store, or encode with the same settings"
+        )
+
+
+def refuse_lookalikes(shards: Iterable[str | None], storage: Storage) -> None:
+    """Raise StoreError where the storage would take the names of two shards for one.
+
+    They would replace each other's files, in every run.
+    """
+    alike = lookalikes(shard for shard in shards if shard is not None)
+    if alike and not storage.tells_apart():
+        raise StoreError(
+            f"shards {' and '.join(map(repr, alike[0]))} are one in {storage.root}, which does not tell "
+            "such names apart: rename one of their sources, or name another place"
         )
 
 

@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError
+from auravae_cli.files.places import below, safe_name
 from auravae_cli.latentfile import LatentFile, Record, parse_latents, read_latents
 from auravae_cli.pipeline.inputs import Source
-from auravae_cli.pipeline.names import safe_name
 from auravae_cli.pipeline.storefiles import read_header
 from auravae_cli.storage import Storage
 from auravae_cli.store import read_manifest, require_settings, shards_of
@@ -32,6 +32,11 @@ class StoreRow(Source):
         """Where it lies, with the number of the row."""
         place = f"{self.storage.root}/{self.file}" if self.file else self.storage.root
         return place if self.row is None else f"{place}[{self.row}]"
+
+    @property
+    def folder(self) -> Path:
+        """The store."""
+        return Path(self.storage.root)
 
     def read(self) -> LatentFile:
         """The latent. Raises LatentFileError or StoreError."""
@@ -93,14 +98,15 @@ def _rows(storage: Storage, shard: str, sizes: dict[str, int]) -> Iterator[Store
             yield _fault(storage, file, str(error))
             continue
         stem = file.removesuffix(".safetensors")
+        path = below(Path(storage.root), file, to_write=False)
         for row, record in enumerate(records):
             name = _row_name(record, f"{stem}/{row:06d}")
-            yield StoreRow(Path(storage.root, file), name, row, storage=storage, file=file)
+            yield StoreRow(path, name, row, storage=storage, file=file)
 
 
 def _fault(storage: Storage, file: str, reason: str) -> StoreRow:
-    place = Path(file or "store")
-    return StoreRow(Path(storage.root, place), place, storage=storage, file=file, fault=reason)
+    name = Path(file or "store")
+    return StoreRow(Path(storage.root, name), name, storage=storage, file=file, fault=reason)
 
 
 def _row_name(record: Record, otherwise: str) -> Path:

@@ -21,7 +21,7 @@ from auravae_cli.models import known_models
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.pipeline.decodable import StoreRow, open_latents
 from auravae_cli.pipeline.inputs import Source
-from auravae_cli.pipeline.outputs import Job, refuse_to_replace, stands, write_result
+from auravae_cli.pipeline.outputs import Job, is_taken, refuse_to_replace, write_result
 from auravae_cli.pipeline.stopwatch import DECODE_PARTS, Stopwatch
 
 
@@ -64,7 +64,7 @@ def decode_files(
         check_space(latent, codec, options.any_model)
         suffix = options.suffix if job.output is None else job.output.suffix.lower()
         provenance = provenance_of(data, codec, options, suffix)
-        if job.output is not None and stands(job.output):
+        if job.output is not None and is_taken(job.output):
             if not options.overwrite and read_provenance(job.output) == provenance:
                 return skipped(job)
             refuse_to_replace(job.output, options.overwrite)

@@ -19,9 +19,9 @@ from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.pipeline.outputs import (
     Job,
     is_pipe,
+    is_taken,
     refuse_to_replace,
     refuse_to_replace_input,
-    stands,
     write_result,
 )
 from auravae_cli.pipeline.prefetch import BYTES_PER_PIXEL
@@ -50,7 +50,7 @@ def encode_files(
 
     def load(job: Job) -> Ready[PreparedImage] | Outcome:
         data = job.source.read_bytes(InputImageError)
-        if job.output is not None and stands(job.output):
+        if job.output is not None and is_taken(job.output):
             if not options.overwrite and is_finished(job.output, data, codec, options):
                 return skipped(job)
             refuse_to_replace(job.output, options.overwrite)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from auravae_cli.codec import Codec
 from auravae_cli.errors import StoreError
 from auravae_cli.pipeline.batches import FailureLimit
-from auravae_cli.pipeline.commit import Older, ShardOutcome
+from auravae_cli.pipeline.commit import Older, ShardOutcome, refuse_lookalikes
 from auravae_cli.pipeline.encode_shard import RowDone, ShardOptions, encode_rows
 from auravae_cli.pipeline.prefetch import prefetch
 from auravae_cli.pipeline.rows import OldRows, Rows
@@ -90,12 +90,19 @@ def find_work(
 ) -> Iterator[Work]:
     """For each shard what it needs: its outcome where it is done, else itself with what there is.
 
-    With ``retry_failures``, a shard in which inputs failed is not done.
+    With ``retry_failures``, a shard in which inputs failed is not done. Raises StoreError where the
+    store would take two shards for one.
     """
     present = {entry.name: entry.size for entry in storage.entries()}
     files = names_by_shard(present)
+    refuse_lookalikes([*(shard.name for shard in shards), *files], storage)
     check = partial(_find_finished, storage=storage, settings=settings, present=present)
     for shard, manifest, finished in prefetch(shards, check, workers=_CHECKS_AT_ONCE):
+        try:
+            storage.check(shard.name)
+        except StoreError as error:  # it costs itself: the others can be written
+            yield ShardOutcome(shard.name, "failed", source_size=shard.size, reason=str(error))
+            continue
         if manifest and finished and not (retry_failures and manifest.failures):
             yield ShardOutcome(
                 shard.name,

@@ -16,11 +16,12 @@ from auravae_cli.atomic import atomic_file
 from auravae_cli.errors import AuraVaeError, LatentFileError, LatentMismatchError
 from auravae_cli.exchange.base import Choices, Exported, Format, Index, original_size
 from auravae_cli.exchange.losses import Losses
+from auravae_cli.files.places import below
 from auravae_cli.latentfile import LatentFile, Space
 from auravae_cli.pipeline.batches import Outcome
 from auravae_cli.pipeline.exportable import Part, Unreadable, stacked
 from auravae_cli.pipeline.names import Names
-from auravae_cli.pipeline.outputs import holds, refuse_itself, refuse_to_replace, stands
+from auravae_cli.pipeline.outputs import holds, is_taken, refuse_itself, refuse_to_replace
 from auravae_cli.pipeline.prefetch import prefetch
 
 _WRITERS = 4  # threads, each of which mostly waits for the disk
@@ -69,7 +70,7 @@ class Exporter:
         self, parts: Iterable[Part | Unreadable], losses: Losses
     ) -> Iterator[_Numbered | Outcome]:
         """Parts as the format takes them, checked, with their numbers; outcomes for the others."""
-        check, names, number = _Checks(self.form, self.any_model), Names(), 0
+        check, names, number = _Checks(self.form, self.any_model), Names(self.folder), 0
         for part in stacked(parts) if self.form.stacked else _singles(parts):
             if isinstance(part, Unreadable):
                 yield Outcome(part.source, "failed", None, part.reason)
@@ -106,8 +107,8 @@ class Exporter:
 
     def _write(self, source: str, file: Exported, rows: int) -> Outcome:
         """Put a file in its place, unless it stands there. Raises OutputError."""
-        path = self.folder / file.name
-        if stands(path):
+        path = below(self.folder, file.name)
+        if is_taken(path):
             if not self.overwrite and holds(path, file.pieces()):
                 return Outcome(source, "skipped", str(path), "up to date")
             refuse_to_replace(path, self.overwrite)
@@ -121,7 +122,7 @@ class Exporter:
         try:
             return self._write(index.name, Exported(index.name, index.pieces), 0)
         except AuraVaeError as error:
-            return Outcome(index.name, "failed", str(self.folder / index.name), str(error))
+            return Outcome(index.name, "failed", None, str(error))
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def _refuse_repeat(part: Part, names: Names, form: Format) -> None:
     """Raise LatentFileError for the second latent of a place: its file would replace the first one's."""
     name = part.names[0]
     place = form.folder(part.latents, name) + name
-    if not names.take(f"{place}\0{original_size(part.latents)}" if form.size_in_name else place):
+    size = f"_{original_size(part.latents)}" if form.size_in_name else ""
+    if not names.take(place + size):
         raise LatentFileError(f"another latent is called {name!r}, too: name the folder above them")
 
 

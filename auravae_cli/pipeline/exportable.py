@@ -9,10 +9,10 @@ import numpy as np
 
 from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError
 from auravae_cli.exchange.base import name_of
+from auravae_cli.files.places import safe_name
 from auravae_cli.latentfile import LatentFile, parse_latents, read_latents, stack
 from auravae_cli.pipeline.inputs import Source
 from auravae_cli.pipeline.latentchecks import rows_beyond
-from auravae_cli.pipeline.names import safe_name
 from auravae_cli.storage import Storage
 from auravae_cli.store import read_manifest, require_settings, shards_of
 

@@ -14,7 +14,13 @@ from auravae_cli.latentfile import (
     write_flipped,
 )
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
-from auravae_cli.pipeline.outputs import Job, holds, refuse_to_replace, stands, write_to_stdout
+from auravae_cli.pipeline.outputs import (
+    Job,
+    holds,
+    is_taken,
+    refuse_to_replace,
+    write_to_stdout,
+)
 
 
 def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iterator[Outcome]:
@@ -25,7 +31,7 @@ def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iter
             latents = parse_latents(job.source.read_bytes(LatentFileError))
         else:
             latents = read_latents(job.source.path)
-        if job.output is not None and stands(job.output):
+        if job.output is not None and is_taken(job.output):
             if not overwrite and _is_flipped(job, latents, g):
                 return skipped(job)
             refuse_to_replace(job.output, overwrite)

@@ -25,6 +25,7 @@ from auravae_cli.pipeline.commit import (
     ShardOutcome,
     commit_shard,
     prepare_store,
+    refuse_lookalikes,
     write_hashed,
 )
 from auravae_cli.pipeline.scratch import publish_bytes, scratch_folder
@@ -85,14 +86,16 @@ class StoreFlipper:
         Raises OutputError or StoreError where the target takes no more, or is another store.
         """
         settings, shards = flipped_settings(self.settings, self.g), shards_of(self.entries)
-        prepare_store(self.target, settings)
         sizes = {entry.name: entry.size for entry in self.target.entries()}
         files = names_by_shard(sizes)
+        refuse_lookalikes([*shards, *files], self.target)
+        prepare_store(self.target, settings)
         with scratch_folder(self.target) as scratch:
             for shard in shards:
                 started = time.perf_counter()
                 try:
                     manifest = self._manifest(shard)
+                    self.target.check(shard)
                     if self._is_done(manifest, settings, sizes):
                         yield _outcome(manifest, "skipped")
                         continue
@@ -115,6 +118,8 @@ class StoreFlipper:
         manifest = read_manifest(self.source, shard)
         if manifest is None:
             raise StoreError("removed while it was looked at")
+        if manifest.shard != shard:
+            raise StoreError(f"its manifest is that of shard {manifest.shard!r}, renamed")
         if manifest.settings_sha256 != self.settings.sha256:
             raise StoreError("made with other settings than store.json has: encode it again")
         return manifest

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
 from auravae_cli.filebytes import BytesFile, read_or_map
 from auravae_cli.files.limits import FILE_BYTES, Limit
+from auravae_cli.files.places import below
 from auravae_cli.geometry import padding_for
 from auravae_cli.imagefile import read_size
 from auravae_cli.pipeline.batches import Outcome
@@ -113,12 +114,12 @@ def forecast_store(
 ) -> Iterator[Outcome]:
     """An outcome for each picture file, and for each tar with the sums of what it holds."""
     for file in files:
-        path = Path(file.root, file.entry.name)
         if not (is_tar(file.key) or is_picture(file.key)):
             continue  # a caption
         if is_remote(file.root):
             yield Outcome(f"{file.root}/{file.entry.name}", UNKNOWN, None, _REMOTE)
             continue
+        path = below(Path(file.root), file.entry.name, to_write=False)
         try:
             sizes, failed = _sizes(path, setting, preparation, max_pixels)
             yield Outcome(str(path), PLANNED, details=_sum(sizes, failed, forecaster, setting))

@@ -12,12 +12,13 @@ from auravae_cli.atomic import atomic_file
 from auravae_cli.errors import AuraVaeError, LatentFileError
 from auravae_cli.exchange.base import Foreign, Format, Found
 from auravae_cli.filebytes import read_or_map
+from auravae_cli.files.places import below, safe_name
 from auravae_cli.latentfile import LatentFile
 from auravae_cli.pipeline.adopt import Adoption
 from auravae_cli.pipeline.batches import Outcome
 from auravae_cli.pipeline.inputs import Source
-from auravae_cli.pipeline.names import Names, safe_name
-from auravae_cli.pipeline.outputs import holds, refuse_itself, refuse_to_replace, stands
+from auravae_cli.pipeline.names import Names
+from auravae_cli.pipeline.outputs import holds, is_taken, refuse_itself, refuse_to_replace
 from auravae_cli.pipeline.prefetch import prefetch
 
 _WRITERS = 4  # threads, each of which mostly waits for the disk
@@ -46,7 +47,7 @@ class Importer:
 
     def _named(self, sources: Iterable[Source]) -> Iterator[_Taken | Outcome]:
         """Every latent with a name of its own."""
-        names = Names()
+        names = Names(self.folder)
         for source in sources:
             count = 0
             try:
@@ -65,7 +66,7 @@ class Importer:
                         yield Outcome(source.name, "failed", None, reason)
                         continue
                     told = f"{source.name}[{found.name}]" if self.form.stacked else source.name
-                    yield _Taken(source, told, found, self.folder / f"{name}.safetensors")
+                    yield _Taken(source, told, found, f"{name}.safetensors")
                 if not count:
                     yield Outcome(source.name, "failed", None, "no latent in it")
             except (AuraVaeError, MemoryError) as error:
@@ -74,34 +75,36 @@ class Importer:
     def _write(self, item: _Taken | Outcome) -> Outcome:
         if isinstance(item, Outcome):
             return item
-        name, output = item.told, str(item.output)
+        output = None
         try:
-            return self._put(item, self.adopt(item.found))
+            output = below(self.folder, item.name)
+            return self._put(item, output, self.adopt(item.found))
         except (AuraVaeError, MemoryError) as error:
-            return Outcome(name, "failed", output, str(error) or "not enough memory")
+            place = None if output is None else str(output)
+            return Outcome(item.told, "failed", place, str(error) or "not enough memory")
 
-    def _put(self, item: _Taken, latent: LatentFile) -> Outcome:
+    def _put(self, item: _Taken, output: Path, latent: LatentFile) -> Outcome:
         pieces = [latent.header(), latent.values.tobytes()]
-        if stands(item.output):
-            if not self.overwrite and holds(item.output, pieces):
-                return Outcome(item.told, "skipped", str(item.output), "up to date")
-            refuse_to_replace(item.output, self.overwrite)
+        if is_taken(output):
+            if not self.overwrite and holds(output, pieces):
+                return Outcome(item.told, "skipped", str(output), "up to date")
+            refuse_to_replace(output, self.overwrite)
             if item.source.path is not None:
-                refuse_itself(item.output, item.source.path)
-        with atomic_file(item.output) as file:
+                refuse_itself(output, item.source.path)
+        with atomic_file(output) as file:
             file.write(b"".join(pieces))
         details = {"model": latent.space.model, "shape": list(latent.values.shape)}
-        return Outcome(item.told, "done", str(item.output), details=details)
+        return Outcome(item.told, "done", str(output), details=details)
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """A latent with a place of its own; ``told`` is what messages call it."""
+    """A latent with a name of its own, below the folder; ``told`` is what messages call it."""
 
     source: Source
     told: str
     found: Found
-    output: Path
+    name: str
 
 
 def name_by_file(file: Foreign, form: Format, number: int) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from auravae_cli.errors import AuraVaeError, InputImageError
 from auravae_cli.filebytes import read_file, read_within
 from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.walk import files_below
 
 STREAM = "-"
 
@@ -34,6 +35,15 @@ class Source:
         if self.row is not None:
             return f"{self.path}[{self.row}]"
         return STREAM if self.path is None else str(self.path)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that was named, or that of a file that was: results beside it stay in there."""
+        assert self.path is not None
+        parents, depth = self.path.parents, len(self.relative.parts)
+        return (
+            parents[depth - 1] if self.row is None and depth <= len(parents) else self.path.parent
+        )
 
     def read_bytes(self, error: type[AuraVaeError]) -> bytes:
         """The whole content; ``error`` is raised where it cannot be read, or is too large."""
@@ -76,16 +86,13 @@ def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]
     if argument == STREAM:
         return [Source(None, Path("stdin"))]
     if os.path.isdir(path):  # noqa: PTH112 - never raises, as Path.is_dir does for a name too long
-        unlisted: list[str] = []
+        found = files_below(str(path), lambda name, _: (name, True), lambda name, _: (name, False))
         names = [
-            name
-            for name in _names_below(str(path), "", unlisted)
-            if os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122 - and no Path for each
-            and (not result_tags or Path(Path(name).stem).suffix not in result_tags)
+            name for name, is_file in found if not is_file or _is_input(name, suffixes, result_tags)
         ]
         return [
             Source(path / name, Path(name or path.resolve().name))
-            for name in sorted(names + unlisted, key=lambda name: name.split("/"))
+            for name in sorted(names, key=lambda name: name.split("/"))
         ]
     if glob.has_magic(argument) and not os.path.exists(path):  # noqa: PTH110 - likewise
         matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 - absolute too
@@ -94,23 +101,8 @@ def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]
     return [Source(path, Path(path.name))]
 
 
-def _names_below(folder: str, prefix: str, unlisted: list[str]) -> Iterator[str]:
-    """The files below a folder, but hidden ones; ``unlisted`` gets the folders that it may not list.
-
-    Links to folders are followed, but not round in circles, as in a `LocalStorage`.
-    """
-    try:
-        found = list(os.scandir(folder))
-    except PermissionError:
-        unlisted.append(prefix.rstrip("/"))
-        return
-    for entry in found:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            if not (
-                entry.is_symlink() and Path(folder).resolve().is_relative_to(Path(entry).resolve())
-            ):
-                yield from _names_below(entry.path, f"{prefix}{entry.name}/", unlisted)
-        elif entry.is_file():
-            yield prefix + entry.name
+def _is_input(name: str, suffixes: frozenset[str], result_tags: frozenset[str]) -> bool:
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - and no Path for each
+    return suffix.lower() in suffixes and not (
+        result_tags and os.path.splitext(stem)[1] in result_tags  # noqa: PTH122
+    )

@@ -67,7 +67,6 @@ def _row(latents: LatentFile, key: str | None, index: int | None) -> LatentFile:
 
 
 def _row_of_store(store: LatentStore, key: str | None, index: int | None) -> LatentFile:
-    folder = Path(store.root)
     if key is None:
         if index is None or not 0 <= index < len(store):
             asked = "" if index is None else f"no row {index}: "
@@ -76,12 +75,13 @@ def _row_of_store(store: LatentStore, key: str | None, index: int | None) -> Lat
                 f"{len(store) - 1}, or --key"
             )
         number, row = store.locate(index)
-        return read_latents(folder / store.parts[number].name).row(row)
+        return store.latents(number).row(row)
     some: list[str | None] = []
-    for number, part in enumerate(store.parts):
-        keys = [record.key for record in store.records(number)]
+    for number in range(len(store.parts)):
+        latents = store.latents(number)
+        keys = [record.key for record in latents.records]
         if key in keys:
-            return read_latents(folder / part.name).row(keys.index(key))
+            return latents.row(keys.index(key))
         some += keys[: _NAMED - len(some)]
     raise LatentFileError(f"no row with the key {key!r}: {_some(some, len(store))}")
 

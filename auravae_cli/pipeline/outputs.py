@@ -15,6 +15,8 @@ from pathlib import Path
 
 from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import OutputError
+from auravae_cli.files.places import below
+from auravae_cli.files.spelling import lookalikes, tells_apart
 from auravae_cli.pipeline.inputs import STREAM, Source
 from auravae_cli.storage import is_remote
 from auravae_cli.suffixes import LATENTS, PICTURES
@@ -31,7 +33,10 @@ class Job:
 def plan(
     sources: list[Source], output: str | None, suffix: str, tag: str, suffixes: frozenset[str]
 ) -> tuple[list[Job], list[tuple[Source, OutputError]]]:
-    """A place for every result, and the inputs that have none since they collide with another.
+    """A place for every result, and the inputs that have none, with the reason.
+
+    Some would lead out of the folder named; others collide, also by a spelling that the place takes
+    for the same.
 
     Args:
         sources: the inputs.
@@ -63,32 +68,45 @@ def plan(
     elif output == STREAM and len(sources) > 1:
         raise ValueError(f"{len(sources)} inputs cannot all be written to standard output")
 
-    jobs = [Job(source, _place(source, output, folder, suffix, tag)) for source in sources]
-    uses = Counter(job.output for job in jobs if job.output is not None)
-    unique = [job for job in jobs if job.output is None or uses[job.output] == 1]
-    colliding = [
-        (
-            job.source,
-            OutputError(
-                f"{job.output} would be the result of {uses[job.output]} inputs; name them apart"
-            ),
-        )
-        for job in jobs
-        if job.output is not None and uses[job.output] > 1
-    ]
-    return unique, colliding
+    jobs, refused = list[Job](), list[tuple[Source, OutputError]]()
+    for source in sources:
+        try:
+            jobs.append(Job(source, _place(source, output, folder, suffix, tag)))
+        except OutputError as error:
+            refused.append((source, error))
+    collisions = _collisions(job.output for job in jobs if job.output is not None)
+    refused += [(job.source, collisions[job.output]) for job in jobs if job.output in collisions]
+    return [job for job in jobs if job.output not in collisions], refused
 
 
 def _place(
     source: Source, output: str | None, folder: Path | None, suffix: str, tag: str
 ) -> Path | None:
+    name = source.relative
     if folder is not None:
-        return folder / source.relative.with_name(source.relative.stem + suffix)
+        return below(folder, name.with_name(name.stem + suffix))
     if output == STREAM or source.path is None:
         return None
     if source.row is not None:  # a folder for each shard
-        return source.path.with_suffix(tag) / source.relative.with_suffix(suffix)
-    return source.path.with_name(source.path.stem + tag + suffix)
+        shard = source.path.relative_to(source.folder)
+        return below(source.folder, shard.with_suffix(tag) / name.with_suffix(suffix))
+    return below(source.folder, name.with_name(name.stem + tag + suffix))
+
+
+def _collisions(outputs: Iterable[Path]) -> dict[Path | None, OutputError]:
+    """Why some places cannot be had: several results would go there."""
+    uses = Counter(outputs)
+    found: dict[Path | None, OutputError] = {
+        output: OutputError(f"{output} would be the result of {number} inputs; name them apart")
+        for output, number in uses.items()
+        if number > 1
+    }
+    places = {str(output): output for output in uses}
+    for alike in lookalikes(places):
+        if not tells_apart(places[alike[0]].parent):
+            reason = f"{' and '.join(alike)} are one file there, however spelled; name them apart"
+            found |= {places[name]: OutputError(reason) for name in alike}
+    return found
 
 
 def stands(path: Path) -> bool:
@@ -96,6 +114,17 @@ def stands(path: Path) -> bool:
     may not be entered), nothing does: writing there gives the error.
     """
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of these
+
+
+def is_taken(output: Path) -> bool:
+    """Whether a file stands where a result is to go.
+
+    Raises OutputError where something else does, which is neither read nor replaced.
+    """
+    if is_pipe(output):
+        kind = "a folder" if os.path.isdir(output) else "no file, but a pipe or device"  # noqa: PTH112 - as above
+        raise OutputError(f"{output} is {kind}: expected a file's name")
+    return stands(output)
 
 
 def is_pipe(path: Path) -> bool:
@@ -131,9 +160,7 @@ def write_result(output: Path | None, content: bytes) -> None:
 
 def refuse_to_replace(output: Path, overwrite: bool) -> None:
     """Raise OutputError where a file stands already and may not be replaced."""
-    if os.path.isdir(output):  # noqa: PTH112 - as above
-        raise OutputError(f"{output} is a folder: expected a file's name")
-    if stands(output) and not overwrite:
+    if is_taken(output) and not overwrite:
         raise OutputError(
             f"{output} exists already and is not the result of this input with these settings; "
             "kept it (replace it with --overwrite)"

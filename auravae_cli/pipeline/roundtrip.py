@@ -24,6 +24,7 @@ from auravae_cli.pipeline.encode import EncodeOptions
 from auravae_cli.pipeline.outputs import (
     Job,
     holds,
+    is_taken,
     refuse_to_replace,
     refuse_to_replace_input,
     write_result,
@@ -64,7 +65,8 @@ def roundtrip_files(
         sheet_path = sheet_place(job.output) if job.output and elements else None
         for place in filter(None, [job.output, sheet_path]):
             # Somebody else's file is refused at once, an older round trip's when the result is known.
-            ours = (read_provenance(place) or {}).get("command") == "roundtrip"
+            found = read_provenance(place) if is_taken(place) else None
+            ours = (found or {}).get("command") == "roundtrip"
             refuse_to_replace(place, encode.overwrite or ours)
             refuse_to_replace_input(place, data)
         started = time.perf_counter()

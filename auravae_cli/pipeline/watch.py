@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from auravae_cli.errors import OutputError
+from auravae_cli.files.spelling import fold, tells_apart
 from auravae_cli.pipeline.batches import Outcome, failure
 from auravae_cli.pipeline.inputs import Source, collect
 from auravae_cli.pipeline.outputs import Job, stands
@@ -89,18 +91,26 @@ def watch(
     is deleted before it is read has no outcome. ``interval`` is in seconds; looks that take longer
     are as far apart as they take.
     """
-    owners: dict[Path | None, Path | None] = {}
+    owners: dict[str, Path | None] = {}
+    tells = cache(tells_apart)
     while not stop.is_set():
         started = time.monotonic()
         jobs = []
-        for job in map(place, watcher.look()):
-            owner = owners.setdefault(job.output, job.source.path)
+        for source in watcher.look():
+            try:
+                job = place(source)
+            except OutputError as error:  # beside it, but behind a link that leads elsewhere
+                yield failure(Job(source, None), error)
+                continue
+            output = str(job.output)
+            key = output if job.output is None or tells(job.output.parent) else fold(output)
+            owner = owners.setdefault(key, job.source.path)
             if owner != job.source.path and owner is not None and stands(owner):
                 yield failure(
                     job, OutputError(f"{job.output} is the result of {owner}; rename one")
                 )
             else:
-                owners[job.output] = job.source.path
+                owners[key] = job.source.path
                 jobs.append(job)
         took = time.monotonic() - started
         paths = {job.source.name: job.source.path for job in jobs}

@@ -1,0 +1,67 @@
+"""Places below a folder, by names that others gave: in manifests, records, tars, lists, foreign files.
+
+`below` is the only way from such a name to a place; tests/files/test_places.py holds that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePath
+
+from auravae_cli.errors import OutputError
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def below(folder: Path, name: str | PurePath, *, to_write: bool = True) -> Path:
+    """The place of a name in a folder, wherever the name is from.
+
+    Raises OutputError where it would lead out of the folder, by what it says or, ``to_write``,
+    through a link. The folder itself may be a link: it was named.
+    """
+    text = name if isinstance(name, str) else name.as_posix()
+    if reason := fault_of(text, on_windows=os.name == "nt"):
+        raise OutputError(f"{text!r} {reason}: no file in {folder} can have this name")
+    path = folder / text
+    if to_write and path.parent != folder:
+        home, real = os.path.realpath(folder), os.path.realpath(path.parent)
+        if not Path(real).is_relative_to(home):
+            raise OutputError(
+                f"{path}: a link leads out of {folder} to {real}, and what was not named is not "
+                "touched: name that folder, or one for the results with -o"
+            )
+    return path
+
+
+def fault_of(name: str, *, on_windows: bool = True) -> str:
+    """Why a name is not that of a file below a folder; empty where it is.
+
+    What goes from one machine to another, as stores do, has to be one ``on_windows``, too.
+
+    >>> fault_of("a/b.c"), fault_of("a/../b"), fault_of(""), fault_of("C:a")
+    ('', 'leads out of its folder', 'is empty', 'starts with a drive')
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if not parts:
+        return "is empty"
+    if name.startswith("/"):
+        return "is absolute"
+    if ".." in parts or (on_windows and not all(part.strip(". ") for part in parts)):
+        return "leads out of its folder"  # Windows takes ".. ." for ".."
+    if on_windows and _DRIVE.match(parts[0]):
+        return "starts with a drive"
+    if "\0" in name or (on_windows and "\\" in name):
+        return "has a backslash or NUL in it"
+    return ""
+
+
+def safe_name(name: str) -> str:
+    """What to call something below a folder, by a name that may be no place there.
+
+    >>> safe_name("/../a/./b.c"), safe_name(".."), safe_name("C:\\\\a\\\\b")
+    ('a/b.c', 'latent', 'C_/a/b')
+    """
+    parts = name.replace("\\", "/").replace("\0", "_").split("/")
+    safe = "/".join(part for part in parts if part.strip(". "))
+    return (f"{safe[0]}_{safe[2:]}" if _DRIVE.match(safe) else safe) or "latent"
