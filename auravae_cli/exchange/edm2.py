@@ -28,6 +28,7 @@ from auravae_cli.exchange.base import (
     widened,
 )
 from auravae_cli.exchange.zipped import npy_header, read_npy
+from auravae_cli.filebytes import open_regular
 from auravae_cli.files.canonical_json import read_json
 from auravae_cli.files.typed import table
 from auravae_cli.latentfile import LatentFile
@@ -118,8 +119,11 @@ def _labels_of(folder: Path) -> dict[str, int] | None:
 @lru_cache(maxsize=1)
 def _labels(path: Path, version: int) -> dict[str, int]:
     try:
-        labels = _read_labels(read_json(path.read_bytes()))["labels"]
+        with open_regular(path) as file:
+            labels = _read_labels(read_json(file.read()))["labels"]
         return dict(labels or ())
+    except OSError as error:
+        raise LatentFileError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
         raise LatentFileError(f"{path}: no table of labels: {error}") from error
 
