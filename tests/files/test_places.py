@@ -124,7 +124,7 @@ ALLOWED = {
     "pipeline.roundtrip.sheet_place": "beside a place of `below`, by its own name",
     "benchmark.measure_peaks": "a division",
     "memory._container": WRITTEN,
-    "model.native": WRITTEN,
+    "model.compiled": WRITTEN,
     "page.document.page_bytes": WRITTEN,
     "pipeline.evalpictures.Album": WRITTEN,
     "pipeline.flip_store.StoreFlipper.run": WRITTEN,
