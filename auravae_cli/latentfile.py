@@ -22,6 +22,7 @@ from auravae_cli.dtypes import Array, StoredDtype
 from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatchError
 from auravae_cli.filebytes import read_or_map
 from auravae_cli.files.canonical_json import compact, read_json
+from auravae_cli.files.limits import CHANNELS
 from auravae_cli.files.typed import Faults, Positive, reader, table
 from auravae_cli.group import GroupElement, Irreps
 from auravae_cli.record import (
@@ -257,13 +258,20 @@ def _read_clamp(value: Any) -> float:
     return clamp
 
 
+def _read_irreps(value: Any) -> Irreps:
+    irreps: Irreps = reader(Irreps)(value)
+    if reason := CHANNELS.excess(irreps.dim):  # a short text may stand for any number
+        raise Faults([f": {reason}"])
+    return irreps
+
+
 _read_versions = table({"format_version": int, "tool_version": str}, others=True)
 _read_space = table(
     {
         "model": str,
         "weights_sha256": str,
         "downsampling_factor": Positive,
-        "representation": Irreps,
+        "representation": _read_irreps,
         "clamp": _read_clamp,
         "symmetrized": bool,
     },

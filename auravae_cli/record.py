@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from auravae_cli.files.canonical_json import check_depth
 from auravae_cli.files.typed import Faults, Natural, Positive, reader, table
 from auravae_cli.geometry import Box, Padding
 from auravae_cli.group import E, GroupElement
@@ -114,8 +115,18 @@ def _read_box(value: Any) -> Box | None:
     return Box(left, top, right, bottom)
 
 
+def _read_table(value: Any) -> dict[str, Any]:
+    """A table of anything, but not nested without end."""
+    content: dict[str, Any] = reader(dict[str, Any])(value)
+    try:
+        check_depth(content)
+    except ValueError as error:
+        raise Faults([f": {error}"]) from None
+    return content
+
+
 def _read_annotations(value: Any) -> dict[str, Any]:
-    annotations: dict[str, Any] = reader(dict[str, Any])(value)
+    annotations = _read_table(value)
     _check_annotations(annotations)
     return annotations  # with all else that stands there
 
@@ -131,7 +142,7 @@ _KINDS: dict[str, Any] = {
     "source": str | None,
     "source_sha256": str | None,
     "exif_orientation": int,
-    "preparation": dict[str, Any],
+    "preparation": _read_table,
     "key": str | None,
     "source_size": tuple[Positive, Positive] | None,
     "source_box": _read_box,
@@ -146,6 +157,8 @@ _TO_JSON: dict[str, Callable[[Any], Any]] = {
     "image_size": list,
     "padding": lambda padding: dict(vars(padding)),
     "orientation": str,
+    "preparation": _read_table,
+    "annotations": _read_table,
     "source_size": lambda size: size and list(size),
     "source_box": lambda box: box and [float(side) for side in box.as_tuple()],
 }

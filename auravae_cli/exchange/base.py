@@ -236,11 +236,18 @@ def tensor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     return tensors[name]
 
 
+def require_values(values: Array) -> None:
+    """Raise LatentFileError for an array without values: it may still claim rows without number."""
+    if not values.size:
+        raise LatentFileError(f"shape {list(values.shape)}: an array without values")
+
+
 def each(found: Found) -> Iterator[Found]:
     """The latents of a batch [B, C, h, w] one by one; a single one as it is."""
     if found.values.ndim != 4:
         yield found
         return
+    require_values(found.values)
     several = len(found.values) > 1
     for row, values in enumerate(found.values):
         name = f"{found.name}-{row}" if several else found.name

@@ -29,6 +29,7 @@ from auravae_cli.exchange.base import (
     label_of,
     name_of,
     note_of,
+    require_values,
     tensor,
 )
 from auravae_cli.group import H
@@ -127,6 +128,7 @@ def read(file: Foreign) -> Iterator[Found]:
     if values.ndim != 4 or (labels is not None and labels.shape != values.shape[:1]):
         found = {name: list(tensor.values.shape) for name, tensor in tensors.items()}
         raise LatentFileError(f"expected latents [N, C, h, w] and labels [N], found {found}")
+    require_values(values)
     ignored = tuple(name for name in tensors if name not in (VALUES, LABELS))
     latents = known(values, dtype, metadata.get(NOTE))
     for row in range(len(values)):

@@ -8,8 +8,9 @@ These latents have scaling factor 1 and shift factor 0. Pickles are only ever lo
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from auravae_cli.exchange.base import (
     each,
     known,
 )
+from auravae_cli.filebytes import BytesFile
+from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.latentfile import LatentFile, stack
 
 VALUES = "latents"
@@ -76,6 +79,7 @@ def read_pickle(file: Foreign) -> Iterator[Found]:
     """A tensor, or a table that holds one; every latent of a batch."""
     import torch
 
+    FILE_BYTES.check(max(len(file.content), _unpacked(file.content)), LatentFileError)
     try:
         content: Any = torch.load(
             io.BytesIO(bytes(file.content)), map_location="cpu", weights_only=True
@@ -96,9 +100,20 @@ def read_pickle(file: Foreign) -> Iterator[Found]:
     yield from each(Found(file.stem, values, dtype, ignored=ignored))
 
 
+def _unpacked(content: bytes | memoryview) -> int:
+    """The bytes of all members of a zip, which torch unpacks; 0 for pickles of the older kind."""
+    try:
+        with zipfile.ZipFile(cast(Any, BytesFile(content))) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return 0
+
+
 def _to_numpy(tensor: Any) -> tuple[Any, StoredDtype]:
     import torch
 
+    # One value may stand for many, if its strides are 0.
+    FILE_BYTES.check(tensor.numel() * tensor.element_size(), LatentFileError)
     if tensor.dtype == torch.bfloat16:
         return tensor.contiguous().view(torch.int16).numpy().view(np.uint16), BFLOAT16
     try:

@@ -25,7 +25,7 @@ from auravae_cli.exchange.base import (
     note_of,
 )
 from auravae_cli.exchange.zipped import npy_header, read_npy
-from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.canonical_json import check_depth, read_json
 from auravae_cli.files.limits import FILE_BYTES, TEXT_BYTES, Limit
 from auravae_cli.files.typed import read_as
 from auravae_cli.latentfile import LatentFile
@@ -149,6 +149,7 @@ def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
             return
         if content is not None:
             annotations["metadata"] = content
+            check_depth(annotations)
     except ValueError as error:
         raise LatentFileError(str(error)) from error
     facts = {"annotations": annotations}

@@ -20,6 +20,7 @@ import numpy as np
 from auravae_cli.dtypes import Array
 from auravae_cli.errors import LatentFileError
 from auravae_cli.filebytes import BytesFile
+from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.safefile import Buffer
 
 _DATE, _TIME = (1 << 5) | 1, 0  # 1980-01-01, the first that a zip can say
@@ -117,8 +118,12 @@ class Npz(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         member = self._members[name]
         with _damages():
+            if member.compress_type == zipfile.ZIP_DEFLATED:
+                FILE_BYTES.check(member.file_size, LatentFileError)
+                with self._archive.open(member) as file:
+                    return read_npy(file.read(member.file_size))
             if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-                return read_npy(self._archive.read(member))
+                raise LatentFileError(f"{name!r} is encrypted, or packed as numpy packs none")
             at = member.header_offset
             names = struct.unpack("<HH", bytes(self._content[at + 26 : at + 30]))
             start = at + 30 + sum(names)

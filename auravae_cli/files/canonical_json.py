@@ -11,6 +11,8 @@ import json
 import math
 from typing import Any
 
+from auravae_cli.files.limits import JSON_DEPTH
+
 
 def canonical(content: Any) -> bytes:
     """JSON with sorted keys, no spaces, and a last line break."""
@@ -36,6 +38,20 @@ def read_json(text: str | bytes) -> Any:
         return json.loads(text, parse_float=_number, parse_constant=_nothing)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def check_depth(content: Any) -> None:
+    """Raise ValueError where plain data is nested deeper than JSON may be.
+
+    Python reads and writes some hundreds of levels, fewer the deeper it is called: what one call
+    has written the next could not read.
+    """
+    depth, layer = 0, [content]
+    while layer := [item for item in layer if isinstance(item, dict | list | tuple)]:
+        depth += 1
+        if reason := JSON_DEPTH.excess(depth):
+            raise ValueError(f"nested too deeply: {reason}")
+        layer = [v for item in layer for v in (item.values() if isinstance(item, dict) else item)]
 
 
 def _number(text: str) -> float | None:

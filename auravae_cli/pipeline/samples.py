@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
 
 from auravae_cli.errors import InputImageError, StoreError
-from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.canonical_json import check_depth, read_json
 from auravae_cli.files.limits import FILE_BYTES, TEXT_BYTES, Limit
 from auravae_cli.files.typed import read_as
 from auravae_cli.pipeline.prefetch import prefetch
@@ -162,7 +162,7 @@ def _require(name: str, content: Content) -> bytes:
 def read_annotations(members: list[tuple[str, bytes]]) -> dict[str, Any]:
     """Caption, label and metadata from ``.txt`` or ``.caption``, ``.cls`` and ``.json``.
 
-    Raises ValueError where one is no UTF-8 text, number, or JSON.
+    Raises ValueError where one is no UTF-8 text, number, or JSON, or one nested without end.
     """
     annotations: dict[str, Any] = {}
     for suffix, content in members:
@@ -173,6 +173,7 @@ def read_annotations(members: list[tuple[str, bytes]]) -> dict[str, Any]:
             annotations["label"] = read_as(int, int(content))
         elif kind == ".json":
             annotations["metadata"] = read_json(content)
+    check_depth(annotations)
     return annotations
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from auravae_cli.dtypes import FLOAT16
+from auravae_cli.safefile import header_bytes
 from auravae_cli.storage import LocalStorage
 from auravae_cli.store import read_failures
 from tests.cli.datasets import picture, rows, write_folder, write_tar
@@ -139,3 +142,52 @@ def test_a_member_that_claims_to_be_endless(auravae, work):
     plain.write_bytes(content)
     assert auravae("encode", "x.tar", *SHARDS).code == 1
     assert sorted(rows(Path("store"))) == ["a"]
+
+
+@pytest.mark.parametrize("depth", [99, 100, 975, 1000, 100_000])
+def test_metadata_nested_without_end(auravae, work, depth):
+    """Each level is a table; with the one that holds the metadata, 100 are allowed."""
+    deep = b'{"a":' * depth + b"1" + b"}" * depth
+    members = [("a.png", picture(1)), ("a.json", b"{}"), ("b.png", picture(2)), ("b.json", deep)]
+    write_tar(Path("x.tar"), members)
+    assert auravae("encode", "x.tar", *SHARDS).code == (depth > 99)
+    assert sorted(rows(Path("store"))) == (["a", "b"] if depth < 100 else ["a"])
+    assert auravae("encode", "x.tar", *SHARDS).code == (depth > 99)
+    for command in (
+        ["verify", "store"],
+        ["info", "store"],
+        ["flip", "store", "-H", "-o", "mirror"],
+    ):
+        assert auravae(*command).code == 0
+    if depth > 99:
+        assert "nested too deeply" in reasons("x")["b"]
+
+
+def test_imported_metadata_nested_without_end(auravae, work):
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((16, 2, 2), np.float16))
+    members = [
+        *(("a.latent.npy", buffer.getvalue()), ("a.json", b"[" * 99 + b"]" * 99)),
+        *(("b.latent.npy", buffer.getvalue()), ("b.json", b"[" * 400 + b"]" * 400)),
+    ]
+    path = write_tar(Path("x.tar"), members)
+    options = ["--from", "webdataset", "--assume-model", "linear", "-o", "store"]
+    assert auravae("import", path, *options).code == 1
+    assert sorted(rows(Path("store"))) == ["a"]
+    assert "AURAVAE_MAX_JSON_DEPTH" in reasons("x")["b"]
+
+
+@pytest.mark.parametrize("command", ["info", "flip", "decode"])
+def test_a_million_channels_in_a_few_hundred_bytes(auravae, work, command):
+    metadata = {
+        **{"format_version": 1, "tool_version": "0", "model": "m", "weights_sha256": "0"},
+        **{"downsampling_factor": 8, "representation": "+".join(["999999xee"] * 10)},
+        **{"clamp": 1.0, "rows": []},
+    }
+    tensors = {"latents": (FLOAT16, (0, 9_999_990, 1, 1))}
+    content = header_bytes(tensors, {"auravae": json.dumps(metadata)})
+    Path("z.safetensors").write_bytes(content)
+    assert len(content) < 1000
+    result = auravae(command, "z.safetensors", *(["-H"] if command == "flip" else []))
+    assert result.code == 1
+    assert "9999990 channels: more than the limit of 4096; raise it with" in result.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, strategies as st
 
 from auravae_cli.geometry import Box, Padding
@@ -78,3 +79,11 @@ def test_what_all_rows_share_stands_once() -> None:
     assert content["annotations"] == {"metadata": {"a": 1}}
     assert content["rows"] == [{"key": "0"}, {"key": "1"}, {"key": "2"}]
     assert "source_box" not in content
+
+
+def test_what_could_not_be_read_again_is_not_written():
+    deep = json.loads("[" * 120 + "]" * 120)
+    for field in ("annotations", "preparation"):
+        record = Record((8, 8), Padding(), **{field: {"metadata": deep}})
+        with pytest.raises(ValueError, match="nested too deeply: 101 levels"):
+            record_to_json(record)
