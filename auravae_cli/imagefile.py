@@ -12,13 +12,13 @@ import io
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +43,13 @@ from PIL import (  # the plugins register the formats that Pillow would else loo
 
 from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import InputImageError
+from auravae_cli.memory import BYTES_PER_PIXEL, free_memory
 
 # Raster formats alone: nothing that runs an interpreter (EPS) or has no pixels of its own (PDF).
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA")
+
+_BAND_PIXELS = 1 << 20  # that are converted at once
+_WORTH_A_LOOK = 16 << 20  # bytes from which it is asked how many are free
 
 Pixels = NDArray[Any]  # [H, W, 3], uint8 or uint16
 
@@ -228,12 +232,20 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
             f"{image.width} x {image.height} pixels: more than the limit of {max_pixels}; "
             "raise it with --max-pixels if you trust the file"
         )
+    needed = image.width * image.height * BYTES_PER_PIXEL
+    free = free_memory() if needed > _WORTH_A_LOOK else None
+    if free is not None and needed > free:
+        raise InputImageError(
+            f"{image.width} x {image.height} pixels take up to {needed >> 20} MB, and {free >> 20} MB "
+            "are free: make it smaller, or free some memory"
+        )
 
 
 def _note_frames(image: Image.Image, notices: list[str]) -> None:
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # a phone's depth map is no second picture
-        notices.append(f"first of {frames} frames used")
+    """Counting them would take as long as there are many."""
+    several = getattr(image, "is_animated", False)
+    if several and image.format != "MPO":  # a phone's depth map is no second picture
+        notices.append("first of several frames used")
 
 
 def _to_srgb(
@@ -241,28 +253,63 @@ def _to_srgb(
 ) -> Pixels:
     """The pixels as [H, W, 3] in sRGB, opaque; ``deep`` where they have 16 bits."""
     profile = image.info.get("icc_profile")
-    alpha = None
-    if deep is not None:
-        colours, alpha = deep[..., :3], deep[..., 3:] if deep.shape[2] == 4 else None
-        if profile and not _is_srgb(profile):
-            narrow = Image.fromarray(np.rint(colours / 257).astype(np.uint8))
-            converted = _convert_profile(narrow, profile, notices)
-            if converted is not narrow:  # an unusable profile costs no bits
-                notices.append("16-bit colours reduced to 8 bits to convert the ICC profile")
-                colours = np.asarray(converted).astype(np.uint16) * 257
-    else:
-        if image.mode == "La":
-            image = image.convert("LA")
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            alpha = np.asarray(image.getchannel("A"))[..., None]
-        if image.has_transparency_data or image.mode == "P":
-            image = image.convert("RGB")
-        converted = _convert_profile(image, profile, notices)
-        if converted.mode in ("CMYK", "LAB"):
-            notices.append(f"{converted.mode} colours converted to sRGB without a profile")
-        colours = np.asarray(converted.convert("RGB"))
-    return _composite(colours, alpha, background, notices)
+    if deep is None:
+        return _to_srgb_of_8_bits(image, profile, background, notices)
+    colours = deep[..., :3]
+    if profile and not _is_srgb(profile):
+        convert = _by_profile("RGB", profile, notices)
+        if convert is not None:  # an unusable profile costs no bits
+            notices.append("16-bit colours reduced to 8 bits to convert the ICC profile")
+            for rows in _bands(colours.shape):
+                narrow = np.rint(colours[rows] / 257).astype(np.uint8)
+                colours[rows] = np.asarray(convert(Image.fromarray(narrow))).astype(np.uint16) * 257
+    if deep.shape[2] == 4 and deep[..., 3].min() < 65535:
+        notices.append(f"alpha composited on {background}")
+        for rows in _bands(colours.shape):
+            colours[rows] = _composite(colours[rows], deep[rows, :, 3:], background)
+    return np.ascontiguousarray(colours)
+
+
+def _to_srgb_of_8_bits(
+    image: Image.Image, profile: bytes | None, background: str, notices: list[str]
+) -> Pixels:
+    """A band at a time: a whole picture in every form on the way would take ten times its memory."""
+    if image.mode == "La":
+        image = image.convert("LA")
+    is_clear, mode = image.has_transparency_data, image.mode
+    if is_clear or mode == "P":
+        mode = "RGB"
+    convert = _by_profile(mode, profile, notices)
+    if convert is None and mode in ("CMYK", "LAB"):
+        notices.append(f"{mode} colours converted to sRGB without a profile")
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    is_seen_through = False
+    for rows in _bands(pixels.shape):
+        is_whole = rows == slice(0, image.height)
+        part = image if is_whole else image.crop((0, rows.start, image.width, rows.stop))
+        alpha = None
+        if is_clear:
+            part = part.convert("RGBA")
+            alpha = np.asarray(part.getchannel("A"))[..., None]
+        if part.mode != mode:
+            part = part.convert(mode)
+        if convert is not None:
+            part = convert(part)
+        colours = np.asarray(part.convert("RGB"))
+        if alpha is not None and alpha.min() < 255:
+            is_seen_through = True
+            colours = _composite(colours, alpha, background)
+        pixels[rows] = colours
+    if is_seen_through:
+        notices.append(f"alpha composited on {background}")
+    return pixels
+
+
+def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
+    """All rows of [H, W, C], some at a time."""
+    at_once = max(1, _BAND_PIXELS // shape[1])
+    for start in range(0, shape[0], at_once):
+        yield slice(start, min(shape[0], start + at_once))
 
 
 def _read_16_bit(image: Image.Image, data: bytes | None, notices: list[str]) -> Pixels | None:
@@ -287,11 +334,11 @@ def _read_16_bit(image: Image.Image, data: bytes | None, notices: list[str]) -> 
         return None
     # Pillow keeps the high byte of each 16-bit sample. Told the opposite byte order, it keeps
     # the low byte: two decodes give all sixteen bits.
-    high = np.asarray(image).astype(np.uint16)
+    samples: Pixels = np.asarray(image).astype(np.uint16)
+    samples <<= 8
     with Image.open(io.BytesIO(data), formats=FORMATS) as swapped:
         swapped.tile = [tile._replace(args=_swap_bytes(tile.args)) for tile in swapped.tile]
-        low = np.asarray(swapped)
-    samples: Pixels = high << 8 | low
+        samples |= np.asarray(swapped)
     return samples
 
 
@@ -345,32 +392,29 @@ def _is_srgb(profile: bytes) -> bool:
     return found is not None and bool(np.abs(np.asarray(found).astype(int) - mixed).max() <= 1)
 
 
-def _convert_profile(image: Image.Image, profile: bytes | None, notices: list[str]) -> Image.Image:
-    """Convert to sRGB by the embedded profile; unchanged, with a notice, where it is unusable."""
+def _by_profile(
+    mode: str, profile: bytes | None, notices: list[str]
+) -> Callable[[Image.Image], Image.Image] | None:
+    """What converts pictures of a mode to sRGB by the embedded profile; None where they stay.
+
+    They also do, with a notice, where the profile is unusable.
+    """
     if not profile or _is_srgb(profile):
-        return image
+        return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-        if converted is None:
-            raise ImageCms.PyCMSError("no output")
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        ImageCms.applyTransform(Image.new(mode, (1, 1)), transform)
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         notices.append(f"colour profile ignored, sRGB assumed ({error})")
-        return image
+        return None
     name = ImageCms.getProfileDescription(source).strip() or "embedded profile"
     notices.append(f"colours converted from {name} to sRGB")
-    return converted
+    return lambda image: cast(Image.Image, ImageCms.applyTransform(image, transform))
 
 
-def _composite(
-    colours: Pixels, alpha: Pixels | None, background: str, notices: list[str]
-) -> Pixels:
-    """Blend on the background as browsers do, on the sRGB values; nothing to do where opaque."""
-    if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
-        return np.ascontiguousarray(colours)
-    notices.append(f"alpha composited on {background}")
+def _composite(colours: Pixels, alpha: Pixels, background: str) -> Pixels:
+    """Blend on the background as browsers do, on the sRGB values."""
     top = float(np.iinfo(colours.dtype).max)
     behind = np.array(ImageColor.getrgb(background)[:3]) * (top / 255)
     weight = alpha / float(np.iinfo(alpha.dtype).max)

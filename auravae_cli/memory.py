@@ -10,6 +10,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+# What a picture takes, at the most: uint8 as Pillow has it, as read and as framed, float32 as padded.
+BYTES_PER_PIXEL = 20
+
 _M_MMAP_THRESHOLD = -3  # of mallopt
 _OWN_MAPPING = 1 << 20  # bytes from which a block is given back as soon as it is freed
 

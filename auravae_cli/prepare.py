@@ -123,7 +123,21 @@ def representative(pixels: Pixels) -> GroupElement:
     candidates = [g for g in GROUP if across in (None, g.horizontal) and down in (None, g.vertical)]
     if len(candidates) == 1:
         return candidates[0]
-    return min(candidates, key=lambda g: act_on_pixels(g, pixels).tobytes())
+    return min(candidates, key=lambda g: _Rows(act_on_pixels(g, pixels)))
+
+
+class _Rows:
+    """A picture in the order of its bytes, of which no more are looked at than it takes."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+
+    def __lt__(self, other: _Rows) -> bool:
+        for mine, its in zip(self.pixels, other.pixels, strict=True):
+            here, there = bytes(mine.tobytes()), bytes(its.tobytes())
+            if here != there:
+                return here < there
+        return False
 
 
 def _darker_first(lines: Pixels) -> bool | None:

@@ -15,6 +15,7 @@ from auravae_cli.dtypes import StoredDtype
 from auravae_cli.errors import InputImageError, LatentFileError
 from auravae_cli.imagefile import count_pixels, read_image
 from auravae_cli.latentfile import read_latents
+from auravae_cli.memory import BYTES_PER_PIXEL
 from auravae_cli.pipeline.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.pipeline.outputs import (
     Job,
@@ -24,7 +25,6 @@ from auravae_cli.pipeline.outputs import (
     refuse_to_replace_input,
     write_result,
 )
-from auravae_cli.pipeline.prefetch import BYTES_PER_PIXEL
 from auravae_cli.pipeline.stopwatch import ENCODE_PARTS, Stopwatch
 from auravae_cli.prepare import Preparation, PreparedImage
 
@@ -65,7 +65,8 @@ def encode_files(
 
     def finish(batch: list[Ready[PreparedImage]]) -> list[Outcome]:
         def work() -> list[Outcome]:
-            latents = codec.encode(np.stack([ready.content.padded for ready in batch]))
+            images = [ready.content.padded for ready in batch]
+            latents = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
             pairs = zip(batch, latents, strict=True)
             return [store(ready.job, ready.content, z) for ready, z in pairs]
 

@@ -17,9 +17,9 @@ from auravae_cli.codec import Codec
 from auravae_cli.errors import AuraVaeError, ModelError
 from auravae_cli.imagefile import count_pixels, read_image
 from auravae_cli.latentfile import LatentFile
+from auravae_cli.memory import BYTES_PER_PIXEL
 from auravae_cli.pipeline.batches import group_equal
 from auravae_cli.pipeline.prefetch import (
-    BYTES_PER_PIXEL,
     DECODED_BYTES,
     default_workers,
     prefetch,

@@ -20,10 +20,11 @@ from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import AuraVaeError, ModelError
 from auravae_cli.imagefile import Pixels, count_pixels, read_image
 from auravae_cli.latentfile import space_to_json
+from auravae_cli.memory import BYTES_PER_PIXEL
 from auravae_cli.pipeline.batches import group_equal
 from auravae_cli.pipeline.evalresults import FORMAT_VERSION, Results, identity
 from auravae_cli.pipeline.measure import Measured, MeasureOptions, Subject, measure
-from auravae_cli.pipeline.prefetch import BYTES_PER_PIXEL, DECODED_BYTES, default_workers, prefetch
+from auravae_cli.pipeline.prefetch import DECODED_BYTES, default_workers, prefetch
 from auravae_cli.pipeline.rfid import Extract
 from auravae_cli.pipeline.samples import Sample, ShardReader
 from auravae_cli.pipeline.shards import InputShard

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 DECODED_BYTES = 256 << 20  # of pictures that are decoded ahead of the model
-BYTES_PER_PIXEL = 20  # of one: uint8 as read and as framed, float32 as padded, and the file
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, GifImagePlugin, Image, ImageCms, ImageOps
 
 from auravae_cli import imagefile
 from auravae_cli.errors import InputImageError
@@ -255,7 +255,7 @@ def test_animations_give_their_first_frame_with_a_notice() -> None:
     data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
     loaded = read_image(data)
     assert (loaded.pixels == [255, 0, 0]).all()
-    assert loaded.notices == ("first of 3 frames used",)
+    assert loaded.notices == ("first of several frames used",)
 
 
 def test_pillow_images_are_hashed_by_their_pixels() -> None:
@@ -502,3 +502,44 @@ def test_threads_lift_pillows_own_limit_together(monkeypatch):
     assert Image.MAX_IMAGE_PIXELS is None
     limit.__exit__()
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_a_picture_that_the_memory_does_not_hold_is_not_tried(monkeypatch: Any) -> None:
+    data = saved(Image.new("L", (1000, 1000)), "PNG")
+    monkeypatch.setattr(imagefile, "free_memory", lambda: 21_000_000)
+    assert read_image(data).pixels.shape == (1000, 1000, 3)
+    monkeypatch.setattr(imagefile, "free_memory", lambda: 19_000_000)
+    with pytest.raises(InputImageError, match="1000 x 1000 pixels take up to 19 MB, and 18 MB are"):
+        read_image(data)
+
+
+@pytest.mark.parametrize(
+    "mode", ["RGBA", "LA", "La", "P", "CMYK", "LAB", "YCbCr", "1", "RGB", "16"]
+)
+@pytest.mark.parametrize("has_profile", [False, True])
+def test_bands_give_what_the_whole_gives(monkeypatch, mode: str, has_profile: bool) -> None:
+    info = {"icc_profile": swapped_profile()} if has_profile else {}
+    content, picture = (SAMPLES / "hubble_16bit_rgb.png").read_bytes(), Image.new("L", (1, 1))
+    if mode == "LAB":
+        picture = Image.frombytes("LAB", (23, 37), noise(37, 23).tobytes())
+    elif mode != "16":
+        via = Image.fromarray(noise(37, 23, 4)).convert("LA" if mode == "La" else "RGBA")
+        picture = via.convert("RGB" if mode in ("CMYK", "YCbCr", "P") else via.mode).convert(mode)
+    picture.info |= info
+
+    def load() -> LoadedImage:
+        return read_image(content) if mode == "16" else from_pillow(picture, background="red")
+
+    whole = load()
+    monkeypatch.setattr(imagefile, "_BAND_PIXELS", 60)
+    parts = load()
+    np.testing.assert_array_equal(parts.pixels, whole.pixels)
+    assert parts.notices == whole.notices
+
+
+def test_frames_are_not_counted(monkeypatch) -> None:
+    """Of a file of a hundred thousand frames that would take minutes."""
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "lime")]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    monkeypatch.setattr(GifImagePlugin.GifImageFile, "n_frames", property(lambda self: 1 / 0))
+    assert read_image(data).notices == ("first of several frames used",)
