@@ -16,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from auravae_cli.dtypes import StoredDtype
@@ -30,6 +31,7 @@ from auravae_cli.storage import Entry, Storage
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
+SHOWN_MISSING = 10  # of shards; the others are counted
 MANIFEST, LEDGER = ".manifest.json", ".failures.jsonl"
 
 
@@ -170,11 +172,14 @@ def read_settings(storage: Storage) -> Settings | None:
     """The settings of a store; None where there is no store. Raises StoreError."""
     try:
         content = read_json(storage.read(SETTINGS_FILE))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(f"{storage.root}/{SETTINGS_FILE}: damaged: {error}") from error
+    try:
         require_format(content, "auravae-store", FORMAT_VERSION)
         found = _read_settings(content)
         return Settings(space_from_json(content), **found)
-    except FileNotFoundError:
-        return None
     except ValueError as error:
         raise StoreError(
             f"{storage.root}/{SETTINGS_FILE}: no store that this auravae reads: {error}"
@@ -265,6 +270,30 @@ def read_failures(storage: Storage, shard: str) -> list[Failure]:
                 f"{storage.root}/{name}: damaged ledger: line {number}: {error}"
             ) from error
     return failures
+
+
+def file_shard(index: int) -> str:
+    """The name of a shard of loose files."""
+    return f"files-{index:05d}"
+
+
+def missing_shards(settings: Settings, shards: Collection[str]) -> tuple[int, list[str]]:
+    """How many shards of loose files a store lacks, and the names of the first `SHOWN_MISSING`.
+
+    There are all of them, even those that no file falls to, or none. Tars are not counted
+    anywhere: a store cannot tell how many it was made from.
+    """
+    number, finished = settings.num_file_shards, set(shards)
+    found = sum(1 for shard in finished if _is_file_shard(shard, number))
+    if found == number or (found == 0 and number == 1):
+        return 0, []
+    names = (name for index in range(number) if (name := file_shard(index)) not in finished)
+    return number - found, list(islice(names, SHOWN_MISSING))
+
+
+def _is_file_shard(shard: str, number: int) -> bool:
+    match = re.fullmatch(r"files-(\d{5,18})", shard)
+    return match is not None and int(match[1]) < number and file_shard(int(match[1])) == shard
 
 
 def shards_of(entries: list[Entry]) -> list[str]:

@@ -93,10 +93,11 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
         dtype: StoredDtype = FLOAT16,
         failures: Mapping[str, int] = {"b": 2},
         change: Callable[[LatentFile], LatentFile] = lambda z: z,
+        num_file_shards: int = 1,
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        settings = Settings(SPACE, dtype, "float32", {"pad": "edge"})
+        settings = Settings(SPACE, dtype, "float32", {"pad": "edge"}, num_file_shards)
         (folder / SETTINGS_FILE).write_bytes(canonical(settings.to_json()))
         for shard, shapes in shards.items():
             latents = [

@@ -151,14 +151,19 @@ def _to_store(
     from auravae_cli.errors import InputImageError
     from auravae_cli.pipeline.commit import prepare_store
     from auravae_cli.pipeline.encode_store import find_work
-    from auravae_cli.pipeline.import_plan import deal, first_latent, settings_for
+    from auravae_cli.pipeline.import_plan import (
+        count_file_shards,
+        deal,
+        first_latent,
+        settings_for,
+    )
     from auravae_cli.pipeline.import_store import StoreImporter
     from auravae_cli.storage import open_storage
     from auravae_cli.store import read_settings
 
     storage = open_storage(output)
     found = read_settings(storage)
-    dealt = found.num_file_shards if found else -(-len(sources) // shard_size)
+    dealt = found.num_file_shards if found else count_file_shards(sources, form, shard_size)
     try:
         shards = deal(sources, form, dealt)
     except InputImageError as error:

@@ -45,6 +45,7 @@ def facts(info: StoreInfo) -> dict[str, Any]:
     content = info.settings.to_json()
     return {
         "shards": info.shards,
+        **({"missing_shards": info.missing_shards} if info.missing_shards else {}),
         "rows": info.rows,
         "failures": info.failures,
         "bytes": info.bytes,

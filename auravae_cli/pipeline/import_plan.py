@@ -38,8 +38,21 @@ def deal(sources: Iterable[Source], form: Format, num_file_shards: int) -> list[
                 "the folder above them"
             )
         files[key] = SourceFile(root, entry, key)
-    containers = () if not form.stacked else TARS if ".tar" in form.suffixes else (".safetensors",)
-    return make_shards([files[key] for key in sorted(files)], num_file_shards, containers)
+    return make_shards([files[key] for key in sorted(files)], num_file_shards, _containers(form))
+
+
+def count_file_shards(sources: Sequence[Source], form: Format, shard_size: int) -> int:
+    """Into how many shards to deal files of one latent each."""
+    containers = _containers(form)
+    loose = sum(not source.name.lower().endswith(containers) for source in sources)
+    return max(1, -(-loose // shard_size))
+
+
+def _containers(form: Format) -> tuple[str, ...]:
+    """How files of many latents end, each of which is a shard."""
+    if not form.stacked:
+        return ()
+    return TARS if ".tar" in form.suffixes else (".safetensors",)
 
 
 def first_latent(sources: Sequence[Source], form: Format, adopt: Adoption) -> LatentFile:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from auravae_cli.errors import InputImageError
 from auravae_cli.pipeline.sources import TARS, SourceFile, is_picture, stem
+from auravae_cli.store import file_shard
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def make_shards(
             digest = hashlib.sha256(stem(file.key).encode(errors="surrogatepass")).digest()
             loose[int.from_bytes(digest[:8], "big") % num_file_shards].append(file)
     for index in range(num_file_shards if loose else 0):
-        name = f"files-{index:05d}"
+        name = file_shard(index)
         if name in shards:
             raise InputImageError(f"{name}: a tar may not have this name beside loose pictures")
         shards[name] = InputShard(name, tuple(loose[index]), False)

@@ -10,7 +10,7 @@ from auravae_cli.latentfile import LatentFile, parse_latents
 from auravae_cli.pipeline.statistics import ChannelStatistics
 from auravae_cli.pipeline.storefiles import blocks
 from auravae_cli.storage import Storage
-from auravae_cli.store import Settings, iterate_manifests, require_settings
+from auravae_cli.store import Settings, iterate_manifests, missing_shards, require_settings
 
 
 @dataclass
@@ -28,6 +28,7 @@ class StoreInfo:
     rows_of_shape: dict[tuple[int, int], int] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     certificate: str | None = None
+    missing_shards: int = 0
 
 
 def survey(storage: Storage) -> StoreInfo:
@@ -35,7 +36,9 @@ def survey(storage: Storage) -> StoreInfo:
     settings = require_settings(storage)
     info = StoreInfo(settings, certificate=_certificate(storage, settings))
     rows_of_shape: dict[tuple[int, int], int] = {}
+    shards = []
     for manifest in iterate_manifests(storage):
+        shards.append(manifest.shard)
         info.shards += 1
         info.rows += manifest.rows
         info.failures += manifest.failures
@@ -44,6 +47,7 @@ def survey(storage: Storage) -> StoreInfo:
             info.files.append(output.name)
             cells = output.shape[-2], output.shape[-1]
             rows_of_shape[cells] = rows_of_shape.get(cells, 0) + output.shape[0]
+    info.missing_shards = missing_shards(settings, shards)[0]
     info.rows_of_shape = dict(sorted(rows_of_shape.items(), key=lambda item: (-item[1], item[0])))
     return info
 

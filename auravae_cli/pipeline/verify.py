@@ -29,6 +29,7 @@ from auravae_cli.store import (
     Settings,
     failures_name,
     manifest_name,
+    missing_shards,
     read_failures,
     read_manifest,
     read_settings,
@@ -82,12 +83,29 @@ def verify_store(storage: Storage, seen: Seen, *, quick: bool = False) -> Iterat
         yield _fault(storage, SETTINGS_FILE, "not as it was written: changed by hand?")
     entries = list(storage.entries())
     sizes = {entry.name: entry.size for entry in entries}
-    for shard in shards_of(entries):
+    shards = shards_of(entries)
+    yield from _missing(settings, shards)
+    for shard in shards:
         yield from _shard(storage, shard, settings, sizes, seen, quick)
     if CERTIFICATE_FILE in sizes:
         yield from _certificate(storage, settings, seen)
     yield from _repeated(storage, seen)
     yield from (_leftover(name) for name in sizes if name not in seen.named)
+
+
+def _missing(settings: Settings, shards: list[str]) -> Iterator[Finding]:
+    """Whether there are as many shards as the settings say."""
+    advice = "copy the store again, or run encode again"
+    number, names = missing_shards(settings, shards)
+    if number:
+        more = f" and {number - len(names)} more" if number > len(names) else ""
+        text = (
+            f"{number} of {settings.num_file_shards} shards of loose files are not there: "
+            f"{', '.join(names)}{more}; {advice}"
+        )
+        yield Finding("fault", "", text)
+    elif not shards:
+        yield Finding("fault", "", f"no shard is finished; {advice}")
 
 
 def _shard(

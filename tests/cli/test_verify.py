@@ -170,6 +170,42 @@ def test_damage_is_a_fault(auravae, make_store, edit_manifest, damage, options):
     assert any(row["file"] == file and text in row["text"] for row in faults)
 
 
+@pytest.mark.parametrize("options", [[], ["--quick"]])
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_shards_that_went_with_their_manifests_are_missed(auravae, work, picture, number, options):
+    for index in range(8):
+        picture(f"p/{index}.png", shift=index)
+    auravae("encode", "p", "-o", "store", "--layout", "shards", "--shard-size", "2", "-q")
+    assert auravae("verify", "store", *options).text.startswith("store: sound: 4 shards, 8 rows")
+    for index in range(number):
+        for path in (work / "store").glob(f"files-{index:05d}.*"):
+            path.unlink()
+    result = auravae("verify", "store", *options)
+    names = ", ".join(f"files-{index:05d}" for index in range(number))
+    fault = f"fault: store: {number} of 4 shards of loose files are not there: {names}; copy the"
+    assert result.code == 1 and result.err.startswith(fault)
+    assert result.text.startswith(f"store: 1 faults: {4 - number} shards")
+    assert auravae("info", "store", "--quick", "--json").row["missing_shards"] == number
+
+
+def test_a_store_without_a_shard_is_not_sound(auravae, make_store):
+    result = auravae("verify", make_store(shards={}, failures={}))
+    assert result.code == 1
+    assert "fault: " in result.err and "no shard is finished" in result.err
+
+
+def test_a_million_missing_shards_are_counted(auravae, make_store):
+    store = make_store(shards={"files-00001": {(2, 3): 1}}, failures={}, num_file_shards=10**15)
+    result = auravae("verify", store)
+    assert "999999999999999 of 1000000000000000 shards" in result.err
+    assert "files-00000, files-00002, " in result.err and "and 999999999999989 more" in result.err
+
+
+def test_tars_beside_one_shard_of_loose_files(auravae, make_store):
+    shards = {"files-00000": {(2, 3): 1}, "files-0": {(2, 3): 1}, "files-00007": {(2, 3): 1}}
+    assert auravae("verify", make_store(shards=shards, failures={})).code == 0
+
+
 def test_a_changed_bit_is_found_unless_quick(auravae, make_store, edit_manifest):
     store = make_store()
     flip_a_bit(store, edit_manifest)
