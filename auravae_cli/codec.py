@@ -33,7 +33,7 @@ from auravae_cli.linear import LinearAutoencoder
 from auravae_cli.model.plan import Plan
 from auravae_cli.models import find_weights
 from auravae_cli.prepare import Preparation, PreparedImage
-from auravae_cli.spaces import checkpoint_space, file_sha256, space_of
+from auravae_cli.spaces import checkpoint_space, require_architecture, space_of, weights_sha256
 from auravae_cli.symmetrized import Symmetrized
 from auravae_cli.version import __version__
 
@@ -268,7 +268,7 @@ def load_codec(
 
 def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None) -> Codec:
     path, config = find_weights(model)
-    digest = file_sha256(path)
+    digest = weights_sha256(path, config)
     name = config.name if config else path.stem
     card = read_card(path)
     origin = config or card
@@ -278,6 +278,7 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
     from auravae_cli.model.network import load_network
 
     network, architecture = load_network(path, parts, device, dtype, memory)
+    require_architecture(path, config, architecture)
     space = config.space if config else checkpoint_space(path, architecture, card)
     on_gpu = network.device.type != "cpu"
     computes_in = str(network.dtype).removeprefix("torch.")

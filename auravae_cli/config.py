@@ -148,7 +148,8 @@ class ModelConfig:
     """One known model: a file of ``configs/model``.
 
     ``kind`` is ``network`` or ``linear``; ``weights`` names a file embedded in the package;
-    ``hub_repo`` and ``hub_file`` name one on the model hub.
+    ``hub_repo`` and ``hub_file`` name one on the model hub. ``sha256`` lists the files that may go by
+    this name; where it is empty, whatever has the architecture's names and shapes does.
     """
 
     name: str
@@ -159,6 +160,7 @@ class ModelConfig:
     weights: str | None = None
     hub_repo: str | None = None
     hub_file: str | None = None
+    sha256: tuple[str, ...] = ()
     source: str | None = None
     quality: Quality | None = None
     preview: Preview | None = None
@@ -166,11 +168,17 @@ class ModelConfig:
     @property
     def faults(self) -> list[str]:
         """What contradicts itself; empty where nothing does."""
+        faults = [
+            f"sha256: expected 64 hexadecimal digits, found {digest!r}"
+            for digest in self.sha256
+            if not re.fullmatch(r"[0-9a-f]{64}", digest)
+        ]
         even = len(self.space.irreps.even_channels)
-        if self.preview is None or len(self.preview.red) == even:
-            return []
-        found = len(self.preview.red)
-        return [f"preview: expected {even} weights, one for each ee channel, found {found}"]
+        if self.preview is not None and (found := len(self.preview.red)) != even:
+            faults.append(
+                f"preview: expected {even} weights, one for each ee channel, found {found}"
+            )
+        return faults
 
 
 def canonical_name(name: str) -> str:

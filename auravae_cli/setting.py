@@ -24,7 +24,7 @@ from auravae_cli.model.plan import (
     refusal,
 )
 from auravae_cli.models import find_weights
-from auravae_cli.spaces import file_sha256
+from auravae_cli.spaces import weights_sha256
 from auravae_cli.speed import threads
 
 ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -79,7 +79,7 @@ def find_setting(
 ) -> Setting:
     """What `load_codec` would load. Raises WeightsError or DeviceError."""
     path, config = find_weights(model)
-    digest, name = file_sha256(path), config.name if config else path.stem
+    digest, name = weights_sha256(path, config), config.name if config else path.stem
     card = None if config else read_card(path)
     if (config or card) is not None and (config or card).kind == "linear":  # type: ignore[union-attr]
         return Setting(name, digest, None, "cpu", "float32", Arithmetic(), None)

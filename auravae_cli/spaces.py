@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from auravae_cli.card import Card, read_card
-from auravae_cli.config import Architecture, LatentSpace, conventional_irreps
+from auravae_cli.config import Architecture, LatentSpace, ModelConfig, conventional_irreps
 from auravae_cli.errors import WeightsError
 from auravae_cli.latentfile import Space
 from auravae_cli.models import find_weights
@@ -21,7 +21,7 @@ def read_space(model: str) -> Space:
         WeightsError: no such model, its weights are not on this machine, or they are damaged.
     """
     path, config = find_weights(model)
-    digest = file_sha256(path)
+    digest = weights_sha256(path, config)
     if config is not None:
         return space_of(config.name, digest, config.space)
     card = read_card(path)
@@ -36,6 +36,27 @@ def read_space(model: str) -> Space:
             f"{path}: no AuraEquiVAE checkpoint: {len(shapes)} tensors, whose shapes do not fit it"
         )
     return space_of(path.stem, digest, checkpoint_space(path, architecture, card))
+
+
+def weights_sha256(path: Path, config: ModelConfig | None) -> str:
+    """The sha256 of a weights file. Raises WeightsError where it may not go by its model's name."""
+    digest = file_sha256(path)
+    if config is not None and config.sha256 and digest not in config.sha256:
+        known = ", ".join(config.sha256)
+        raise WeightsError(
+            f"{path}: not the weights of model {config.name!r}: its sha256 is {digest}, expected "
+            f"{known}; fetch it again, or use it by its path with --model PATH"
+        )
+    return digest
+
+
+def require_architecture(path: Path, config: ModelConfig | None, found: Architecture) -> None:
+    """Raise WeightsError unless a file's names and shapes are those of the model it goes by."""
+    if config is not None and config.architecture not in (None, found):
+        raise WeightsError(
+            f"{path}: not the weights of model {config.name!r}: its tensors are those of {found}, "
+            f"expected {config.architecture}; fetch it again, or use it by its path with --model PATH"
+        )
 
 
 def file_sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from auravae_cli.cli import options as opt
 from auravae_cli.cli.completion import complete_hub_model
-from auravae_cli.cli.lines import tell, tell_json
+from auravae_cli.cli.lines import say, tell, tell_json
 
 app = typer.Typer(help="List the known models, and fetch official weights.", no_args_is_help=True)
 
@@ -83,21 +83,28 @@ def pull(
 ) -> None:
     """Fetch a model's official weights into the hub's cache, check them and print their sha256."""
     from auravae_cli.codec import load_codec
-    from auravae_cli.models import known_models, pull as fetch
+    from auravae_cli.models import find_weights, known_models, pull as fetch
 
     config = known_models().get(name)
     if config is None:
         raise typer.BadParameter(f"no model {name!r}: expected one of {', '.join(known_models())}")
-    path = fetch(config)
-    codec = load_codec(str(path), device="cpu", dtype="auto")
+    fetch(config)
+    path, _ = find_weights(name)  # what goes by this name from now on
+    codec = load_codec(name, device="cpu", dtype="auto")
     facts = {
         "model": name,
         "path": str(path),
         "sha256": codec.space.weights_sha256,
+        "checked": "sha256" if config.sha256 else "names and shapes",
         "representation": str(codec.space.irreps),
         "downsampling_factor": codec.space.downsampling_factor,
     }
     if as_json:
         tell_json(facts)
-    else:
-        tell(*(f"{key:<20} {value}" for key, value in facts.items()))
+        return
+    tell(*(f"{key:<20} {value}" for key, value in facts.items()))
+    if not config.sha256:
+        say(
+            "note: this release knows no sha256 of the official file: names and shapes are right, "
+            "whose values they are it cannot tell; compare the sha256 with what the hub shows"
+        )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from auravae_cli import safefile
+from auravae_cli.config import Architecture, conventional_irreps
 from auravae_cli.models import known_models
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_weights_bf16.safetensors"
@@ -84,34 +86,118 @@ def test_wrong_usage(auravae, arguments):
     assert auravae(*arguments).code == 2
 
 
-@pytest.mark.skipif(not TINY.exists(), reason="no tiny checkpoint here")
-def test_pull_once_then_encode_and_decode_offline(work, program, picture, pixels):
+# The program, with a model "aura" of the tiny checkpoint's sizes.
+AS_AURA = """
+import sys
+from pathlib import Path
+from auravae_cli import models
+models.configs_path = lambda: Path("configs")
+from auravae_cli.cli.app import main
+main()
+"""
+CONFIG = """
+name = "aura"
+summary = "for this test"
+kind = "network"
+hub_repo = "fal/AuraEquiVAE"
+hub_file = "vae.pt"
+sha256 = [%s]
+[architecture]
+ch = %d
+ch_mult = %s
+num_res_blocks = %d
+latent_channels = %d
+[space]
+channels = %d
+downsampling_factor = %d
+irreps = "%s"
+"""
+
+
+@pytest.fixture
+def pull(work, program):
+    """Pull a checkpoint as aura, and run the program with it: ``run, pulled = pull(path, sha256)``."""
     pytest.importorskip("huggingface_hub")
     from tests.model.hub_server import HubServer
 
-    command, environment = program
+    (interpreter, *official), environment = program
+
+    def do(path, known=None):
+        script = official if known is None else ["-c", AS_AURA]
+        config = known_models()["aura"]
+        repo, file = config.hub_repo, config.hub_file
+        if known is not None:
+            file = "vae.pt"
+            Path("configs/model").mkdir(parents=True)
+            Path("configs/model/aura.toml").write_text(config_of(TINY, known))
+        with HubServer(repo, file, path.read_bytes()) as server:
+            variables = environment | server.environment(work / "home")
+
+            def run(*arguments):
+                return subprocess.run(
+                    [interpreter, *script, *arguments],
+                    env=variables,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=60,
+                )
+
+            before = run("models", "list", "--json").stdout.splitlines()[0]
+            assert json.loads(before)["weights"] is None
+            assert len(server.requests) == 0
+            return run, run("models", "pull", "aura", "--json")
+
+    return do
+
+
+def config_of(path, known):
+    tensors, _ = safefile.parse(path.read_bytes())
+    sizes = Architecture.from_shapes({name: t.values.shape for name, t in tensors.items()})
+    digests = ", ".join(f'"{digest}"' for digest in known)
+    space = sizes.latent_channels, sizes.downsampling_factor
+    irreps = conventional_irreps(sizes.latent_channels)
+    blocks = sizes.num_res_blocks, sizes.latent_channels
+    return CONFIG % (digests, sizes.ch, list(sizes.ch_mult), *blocks, *space, irreps)
+
+
+def digest_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.skipif(not TINY.exists(), reason="no tiny checkpoint here")
+@pytest.mark.parametrize("is_known", [True, False])
+def test_pull_once_then_encode_and_decode_offline(pull, picture, pixels, is_known):
     picture("a.png", 30, 41)
-    config = known_models()["aura"]
-
-    def run(*arguments, **extra):
-        return subprocess.run(
-            [*command, *arguments],
-            env=environment | extra,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-
-    with HubServer(config.hub_repo, config.hub_file, TINY.read_bytes()) as server:
-        online = server.environment(work / "home")
-        before = run("encode", "a.png", "--model", "aura", **online)
-        assert before.returncode == 3 and b"auravae models pull aura" in before.stderr
-        assert server.requests == []  # encode never goes to the network
-        pulled = run("models", "pull", "aura", "--json", **online)
-        assert pulled.returncode == 0, pulled.stderr
-        facts = json.loads(pulled.stdout)
-        assert facts["sha256"] == hashlib.sha256(TINY.read_bytes()).hexdigest()
+    run, pulled = pull(TINY, ["0" * 64, digest_of(TINY)] if is_known else [])
+    assert pulled.returncode == 0, pulled.stderr
+    facts = json.loads(pulled.stdout)
+    assert facts["sha256"] == digest_of(TINY)
+    assert facts["checked"] == ("sha256" if is_known else "names and shapes")
     for arguments in (["encode", "a.png", "--model", "aura"], ["decode", "a.safetensors"]):
-        offline = run(*arguments, **online)
+        offline = run(*arguments)
         assert offline.returncode == 0, offline.stderr
     assert pixels("a.decoded.png").shape == (30, 41, 3)
+    if not is_known:
+        assert "knows no sha256 of the official file" in run("models", "pull", "aura").stderr
+
+
+@pytest.mark.skipif(not TINY.exists(), reason="no tiny checkpoint here")
+def test_a_toy_network_is_not_aura(pull, picture):
+    picture("a.png")
+    run, pulled = pull(TINY)
+    for refused in (pulled, run("encode", "a.png", "--model", "aura")):
+        assert refused.returncode == 3
+        assert "not the weights of model 'aura'" in refused.stderr
+        assert "expected Architecture(ch=256, ch_mult=(1, 2, 4, 4)" in refused.stderr
+        assert refused.stdout == ""
+
+
+@pytest.mark.skipif(not TINY.exists(), reason="no tiny checkpoint here")
+def test_a_file_of_another_sha256_is_not_aura(pull, picture):
+    picture("a.png")
+    run, pulled = pull(TINY, ["0" * 64])
+    dry = run("encode", "a.png", "--model", "aura", "--dry-run")
+    for refused in (pulled, run("encode", "a.png", "--model", "aura"), dry):
+        assert refused.returncode == 3
+        assert f"its sha256 is {digest_of(TINY)}, expected {'0' * 64}" in refused.stderr

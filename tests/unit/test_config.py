@@ -123,6 +123,7 @@ HEAD = 'name = "x"\nsummary = "x"\nkind = "network"\n'
     [
         (HEAD, "missing space"),
         (HEAD + "space = 5", "space: expected a table, found 5"),
+        (HEAD + 'sha256 = ["0F"]\n[space]', "sha256: expected 64 hexadecimal digits, found '0F'"),
         (HEAD + "[space]\nirreps = 16", "space.irreps: expected str, found 16"),
         (HEAD + '[space]\nirreps = "15xee"', "15xee does not add up to 16 channels"),
         (
