@@ -6,11 +6,12 @@ Systems do not say which, and a folder may be on any. So a folder is tried out.
 from __future__ import annotations
 
 import os
-import tempfile
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+
+from auravae_cli.files.leftovers import claim_file
 
 
 def fold(name: str) -> str:
@@ -41,16 +42,15 @@ def tells_apart(folder: Path) -> bool:
     place = next((f for f in (folder, *folder.parents) if f.is_dir()), folder)
     for accented in ("\u00e9", ""):  # not every system has every letter
         try:
-            with tempfile.NamedTemporaryFile(dir=place, prefix=f".{accented}a.") as file:
-                path, name = os.path.split(file.name)
-                others = unicodedata.normalize("NFD", name), _capitals(name)
-                return not any(
-                    os.path.lexists(os.path.join(path, other))  # noqa: PTH118 - NFD as it is
-                    for other in others
-                    if other != name
-                )
+            descriptor, path = claim_file(place, f"{accented}a")
         except (OSError, UnicodeError):
             continue
+        try:
+            others = {unicodedata.normalize("NFD", path.name), _capitals(path.name)} - {path.name}
+            return not any(os.path.lexists(path.with_name(other)) for other in others)
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
     return True
 
 
