@@ -24,7 +24,7 @@ def below(folder: Path, name: str | PurePath, *, to_write: bool = True) -> Path:
     if reason := fault_of(text, on_windows=os.name == "nt"):
         raise OutputError(f"{text!r} {reason}: no file in {folder} can have this name")
     path = folder / text
-    if to_write and path.parent != folder:
+    if to_write and _has_links(str(folder), text):
         home, real = os.path.realpath(folder), os.path.realpath(path.parent)
         if not Path(real).is_relative_to(home):
             raise OutputError(
@@ -32,6 +32,16 @@ def below(folder: Path, name: str | PurePath, *, to_write: bool = True) -> Path:
                 "touched: name that folder, or one for the results with -o"
             )
     return path
+
+
+def _has_links(folder: str, name: str) -> bool:
+    """Whether a name has folders of which one may be a link: what resolving them costs is seldom due."""
+    while "/" in name:
+        part, _, name = name.partition("/")
+        folder = f"{folder}/{part}"
+        if os.path.islink(folder) or os.name == "nt":  # there are others than symbolic ones there  # noqa: PTH114
+            return True
+    return False
 
 
 def fault_of(name: str, *, on_windows: bool = True) -> str:

@@ -49,8 +49,8 @@ def tells_apart(folder: Path) -> bool:
             others = {unicodedata.normalize("NFD", path.name), _capitals(path.name)} - {path.name}
             return not any(os.path.lexists(path.with_name(other)) for other in others)
         finally:
-            path.unlink(missing_ok=True)
             os.close(descriptor)
+            path.unlink(missing_ok=True)
     return True
 
 

@@ -353,6 +353,19 @@ def test_results_go_beside_no_input_behind_a_link(auravae, place, latent):
     assert auravae("encode", "elsewhere").code == 0  # and named, it may be written to
 
 
+@pytest.mark.parametrize("layout", [[], ["--layout", "shards"]])
+@pytest.mark.parametrize("inputs", [["in"], ["in/x", "in/y"], ["in/x"]])
+def test_folders_that_link_to_each_other_are_walked_once(auravae, place, layout, inputs):
+    write_folder(place / "in", {"x/1.png": picture(1), "y/2.png": picture(2)})
+    for link, target in (("x/to-y", "../y"), ("y/to-x", "../x")):
+        Path("in", link).symlink_to(target)
+    assert auravae("encode", *inputs, "-o", "out", *layout).code == 0
+    assert auravae("eval", *inputs, "-o", "measured").code == 0
+    number = 2 if len(inputs) == 1 else 4  # each of two that were named
+    found = [read_latents(path) for path in Path("out").rglob("*.safetensors")]
+    assert sum(len(latents.records) for latents in found) == number
+
+
 def test_rows_go_beside_no_file_behind_a_link(auravae, place):
     for n, name in enumerate(("a", "sub/b")):
         write_tar(place / "in" / f"{name}.tar", pictures(1, n))

@@ -228,3 +228,23 @@ def test_what_cannot_be_watched_is_wrong_usage(auravae, work, picture, arguments
     result = auravae("encode", "--watch", *arguments)
     assert result.code == 2
     assert message in result.message
+
+
+def test_nothing_is_written_behind_a_link_out_of_the_inbox(start, picture, work):
+    picture("in/a.png")
+    picture("elsewhere/b.png", shift=5)
+    Path("in/more").symlink_to(work / "elsewhere")
+    resident = start("in")
+    rows = {row["source"]: row for row in (resident.next(), resident.next())}
+    assert rows["in/a.png"]["status"] == "done"
+    assert rows["in/more/b.png"]["status"] == "failed"
+    assert "a link leads out of in" in rows["in/more/b.png"]["reason"]
+    assert resident.is_silent()  # and told once
+    assert resident.end()[0] == 0
+    assert [path.name for path in Path("elsewhere").iterdir()] == ["b.png"]
+    resident = start("in", "-o", "out")  # it is read, as elsewhere
+    assert {resident.next()["output"] for _ in range(2)} == {
+        "out/a.safetensors",
+        "out/more/b.safetensors",
+    }
+    assert [path.name for path in Path("elsewhere").iterdir()] == ["b.png"]
