@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -12,7 +14,7 @@ Value = TypeVar("Value")
 class Recent(Generic[Value]):
     """Values by number, made when they are asked for; the latest stay, up to a total ``budget``.
 
-    Has no lock, since a fork could copy it held: at worst two threads make the same value.
+    Any number of threads may ask: at worst two make the same value, and one of the two stays.
     """
 
     def __init__(
@@ -21,20 +23,29 @@ class Recent(Generic[Value]):
         self._make, self._budget, self._cost = make, budget, cost or _one
         self._kept: OrderedDict[int, Value] = OrderedDict()
         self._total = 0
+        self._locks: dict[int, threading.Lock] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_kept": OrderedDict(), "_total": 0}
+        return vars(self) | {"_kept": OrderedDict(), "_total": 0, "_locks": {}}
 
     def __call__(self, number: int) -> Value:
-        try:
-            self._kept.move_to_end(number)
-            return self._kept[number]
-        except KeyError:
-            value = self._kept[number] = self._make(number)
-        self._total += self._cost(value)
-        while self._total > self._budget and len(self._kept) > 1:
-            self._total -= self._cost(self._kept.popitem(last=False)[1])
+        with self._lock():
+            if number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number]
+        value = self._make(number)
+        with self._lock():
+            if number in self._kept:  # another thread was faster
+                return self._kept[number]
+            self._kept[number] = value
+            self._total += self._cost(value)
+            while self._total > self._budget and len(self._kept) > 1:
+                self._total -= self._cost(self._kept.popitem(last=False)[1])
         return value
+
+    def _lock(self) -> threading.Lock:
+        """One for each process: a fork may copy another thread's, which nobody would open there."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
 
 def _one(_: Any) -> int:

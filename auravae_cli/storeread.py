@@ -28,7 +28,8 @@ from auravae_cli.record import Record
 from auravae_cli.storage import LocalStorage, is_remote
 from auravae_cli.store import Manifest, Output, Settings, read_manifest, require_settings, shards_of
 
-OPEN_MAPS = 256  # each holds a file descriptor, of which a process often has 1024
+OPEN_MAPS = 256  # at most: each holds a file descriptor, and
+SHARE_OF_FILES = 0.25  # of those that the process may have open
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class LatentStore:
                 f"{self.root}: an empty store: no shard is finished, or none has a latent; "
                 f"`auravae info {self.root}` counts them"
             )
-        self._maps = Recent(self._map, OPEN_MAPS)
+        self._maps = Recent(self._map, _open_maps())
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -136,6 +137,18 @@ class Concatenation:
         """The rows of the store that stand at ``positions``, each below ``length``."""
         shift = self._shift[np.searchsorted(self._ends, positions, side="right")]
         return positions.astype(np.int64) + shift
+
+
+def _open_maps() -> int:
+    """How many maps may stay open."""
+    try:
+        import resource
+    except ImportError:  # a system without such limits
+        return OPEN_MAPS
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return OPEN_MAPS
+    return max(1, min(OPEN_MAPS, int(SHARE_OF_FILES * most)))
 
 
 def _parts(storage: LocalStorage, settings: Settings) -> Iterable[Part]:

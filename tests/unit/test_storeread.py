@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from auravae_cli import storeread
 from auravae_cli.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from auravae_cli.errors import StoreError
 from auravae_cli.latentfile import read_latents
@@ -78,6 +84,64 @@ def test_only_the_latest_are_kept():
     assert made == [4, 5, 6, 5]
     recent(30), recent(30)  # larger than all that may be kept, and kept still
     assert made[4:] == [30]
+
+
+def test_two_threads_that_make_the_same_value_keep_it_once():
+    """Counted twice, it would leave room for fewer, and in the end for none at all."""
+    both, made = threading.Barrier(2, timeout=30), []
+
+    def make(number):
+        made.append(number)
+        if number == 1:
+            both.wait()
+        return object()
+
+    recent = Recent(make, 2)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(recent, [1, 1])
+    assert first is second
+    recent(2), recent(1)
+    assert made == [1, 1, 2]
+
+
+def test_many_threads_and_few_that_stay():
+    recent, given = Recent(str, 2), sys.getswitchinterval()
+
+    def ask(seed):
+        numbers = np.random.default_rng(seed).integers(5, size=1000).tolist()
+        return all(recent(number) == str(number) for number in numbers)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(ask, range(8)))
+    finally:
+        sys.setswitchinterval(given)
+    assert len(recent._kept) == recent._total == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_forked_process_does_not_wait_for_a_thread_it_has_not():
+    code = """
+import os
+from auravae_cli.recent import Recent
+recent = Recent(str, 2)
+with recent._lock():  # as another thread may hold it
+    child = os.fork()
+    if not child:
+        os._exit(recent(3) != "3")
+os._exit(os.waitpid(child, 0)[1] != 0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+@pytest.mark.parametrize(("files", "maps"), [(256, 64), (1024, 256), (1 << 20, 256), (2, 1)])
+def test_maps_leave_the_process_files_to_open(monkeypatch, files, maps):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert storeread._open_maps() == maps
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert storeread._open_maps() == 256
 
 
 def test_facts_that_a_record_lacks(make_store):
