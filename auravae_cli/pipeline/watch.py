@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from auravae_cli.errors import OutputError
@@ -21,7 +21,7 @@ from auravae_cli.pipeline.outputs import Job, stands
 
 SETTLED = 3.0  # seconds without a change, after which a file is complete at first sight
 
-State = tuple[int, int, int]  # of a file: its size, its time of modification, and its number
+State = bytes  # of a file: its size, its time of modification, and its number
 
 
 @dataclass
@@ -29,14 +29,15 @@ class Watcher:
     """What is known of some folders: which files were seen, and in which state.
 
     A file is complete if two looks found it in the same state, or if it has not changed for a while.
-    It is given out once for every state, so a picture that is replaced comes again.
+    It is given out once for every state, so a picture that is replaced comes again. Of files that are
+    gone nothing is kept, of others little: they may lie there by the million.
     """
 
     folders: list[str]
     suffixes: frozenset[str]
     result_tags: frozenset[str]
-    _seen: dict[Path, State] = field(default_factory=dict)
-    _given: dict[Path, State] = field(default_factory=dict)
+    _growing: dict[str, State] = field(default_factory=dict)
+    _given: dict[str, State] = field(default_factory=dict)
 
     def look(self) -> list[Source]:
         """The complete files that are new or changed since they were last given out, in order."""
@@ -44,19 +45,30 @@ class Watcher:
         if states is None:
             return []
         now = time.time()
-        complete = []
-        for source, state in states:
-            assert source.path is not None
-            settled = now - state[1] / 1e9 > SETTLED or self._seen.get(source.path) == state
-            if settled and self._given.get(source.path) != state:
-                self._given[source.path] = state
+        complete, growing, given = [], {}, {}
+        for source, time_ns, state in states:
+            name = str(source.path)
+            settled = now - time_ns / 1e9 > SETTLED or self._growing.get(name) == state
+            known = self._given.get(name)
+            if known != state and settled:
                 complete.append(source)
-        self._seen = {source.path: state for source, state in states if source.path is not None}
-        self._given = {path: s for path, s in self._given.items() if path in self._seen}
+            elif known != state:
+                growing[name] = state
+            if settled:
+                given[name] = state
+            elif known is not None:
+                given[name] = known
+        self._growing, self._given = growing, given
         return complete
 
-    def _states(self) -> list[tuple[Source, State]] | None:
-        """Every picture and its state; None where a folder cannot be read, perhaps for a moment."""
+    def knows(self, path: str) -> bool:
+        """Whether a file was given out and still lies there, as far as can be told."""
+        return path in self._given
+
+    def _states(self) -> list[tuple[Source, int, State]] | None:
+        """Every picture, when it was changed, and its state; None where a folder cannot be read,
+        perhaps for a moment.
+        """
         if not self._are_there():
             return None
         try:
@@ -70,7 +82,8 @@ class Watcher:
                 found = source.path.stat()
             except OSError:
                 continue
-            states.append((source, (found.st_size, found.st_mtime_ns, found.st_ino)))
+            numbers = found.st_size, found.st_mtime_ns, found.st_ino
+            states.append((source, found.st_mtime_ns, b"%d %d %d" % numbers))
         # One that went away meanwhile would look empty, and its files new when it comes back.
         return states if self._are_there() else None
 
@@ -91,26 +104,26 @@ def watch(
     is deleted before it is read has no outcome. ``interval`` is in seconds; looks that take longer
     are as far apart as they take.
     """
-    owners: dict[str, Path | None] = {}
-    tells = cache(tells_apart)
+    owners: dict[str, str] = {}  # result => picture
+    tells = lru_cache(tells_apart)
     while not stop.is_set():
         started = time.monotonic()
         jobs = []
-        for source in watcher.look():
+        complete = watcher.look()
+        owners = {output: owner for output, owner in owners.items() if watcher.knows(owner)}
+        for source in complete:
             try:
                 job = place(source)
             except OutputError as error:  # beside it, but behind a link that leads elsewhere
                 yield failure(Job(source, None), error)
                 continue
-            output = str(job.output)
+            output, picture = str(job.output), str(source.path)
             key = output if job.output is None or tells(job.output.parent) else fold(output)
-            owner = owners.setdefault(key, job.source.path)
-            if owner != job.source.path and owner is not None and stands(owner):
-                yield failure(
-                    job, OutputError(f"{job.output} is the result of {owner}; rename one")
-                )
+            owner = owners.setdefault(key, picture)
+            if owner != picture and stands(Path(owner)):
+                yield failure(job, OutputError(f"{output} is the result of {owner}; rename one"))
             else:
-                owners[key] = job.source.path
+                owners[key] = picture
                 jobs.append(job)
         took = time.monotonic() - started
         paths = {job.source.name: job.source.path for job in jobs}
