@@ -75,7 +75,10 @@ def parse(buffer: Buffer, *, any_dtype: bool = False) -> tuple[dict[str, Tensor]
 def header_bytes(
     tensors: Mapping[str, tuple[StoredDtype, tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> bytes:
-    """What stands before the tensors' bytes, in their order; equal arguments give equal bytes."""
+    """What stands before the tensors' bytes, in their order; equal arguments give equal bytes.
+
+    Raises LatentFileError where no reader would take it.
+    """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     begin = 0
     for name, (dtype, shape) in tensors.items():
@@ -84,6 +87,11 @@ def header_bytes(
         begin = end
     text = write_json(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # values start aligned, so they can be memory-mapped
+    if len(text) > MAX_HEADER_BYTES:
+        raise LatentFileError(
+            f"a header of {len(text)} bytes, captions and metadata included: safetensors allows "
+            f"{MAX_HEADER_BYTES}"
+        )
     return len(text).to_bytes(8, "little") + text
 
 

@@ -26,6 +26,7 @@ from auravae_cli.filebytes import open_regular, read_within
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.places import below, fault_of
 from auravae_cli.files.spelling import tells_apart
+from auravae_cli.files.typed import shown
 from auravae_cli.files.walk import files_below
 
 ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
@@ -247,7 +248,7 @@ class RemoteStorage:
     def _repeated(self, request: Callable[[str], Result], name: str) -> Result:
         """What a request gives for the path of a file, or of the folder itself where it is empty."""
         if reason := name and fault_of(name, on_windows=False):
-            raise StoreError(f"{name!r} {reason}: no file of {self.root} can have this name")
+            raise StoreError(f"{shown(name)} {reason}: no file of {self.root} can have this name")
         path = f"{self._prefix}/{name}" if name else self._prefix
         for attempt in range(ATTEMPTS):
             try:
@@ -324,7 +325,7 @@ def _mapped(file: Any) -> memoryview:
 
 def _check(name: str, root: str) -> None:
     if reason := fault_of(name):
-        raise StoreError(f"{name!r} {reason}: no file of {root} can have this name: rename it")
+        raise StoreError(f"{shown(name)} {reason}: no file of {root} can have this name: rename it")
 
 
 def _remote_version(info: dict[str, Any]) -> str:

@@ -3,7 +3,8 @@
 ::
 
     STORE/store.json                the settings, which every shard shares
-    STORE/00000.32x48.safetensors   the latents of input shard 00000 that have 32 x 48 cells
+    STORE/00000.32x48.safetensors   the latents of input shard 00000 that have 32 x 48 cells;
+                                    more of them in 00000.32x48.1.safetensors, where it is full
     STORE/00000.failures.jsonl      what failed in it, if anything did: one JSON object a line
     STORE/00000.manifest.json       its manifest, written last: only now the shard is done
 
@@ -33,6 +34,7 @@ FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
 SHOWN_MISSING = 10  # of shards; the others are counted
 MANIFEST, LEDGER = ".manifest.json", ".failures.jsonl"
+_LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in bytes
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Manifest:
         return [f"shard: {self.shard!r} {fault}"] * bool(fault) + [
             f"outputs: {output.name!r} is no file of shard {self.shard!r}"
             for output in self.outputs
-            if output.name != output_name(self.shard, output.shape[-2:])
+            if output.name != output_name(self.shard, output.shape[-2:], part_of(output.name))
         ]
 
     @property
@@ -151,19 +153,43 @@ def failures_name(shard: str) -> str:
     return f"{shard}{LEDGER}"
 
 
-def output_name(shard: str, cells: tuple[int, ...]) -> str:
-    """The file of a shard's latents of (h, w) cells."""
-    return f"{shard}.{cells[0]}x{cells[1]}.safetensors"
+def output_name(shard: str, cells: tuple[int, ...], part: int = 0) -> str:
+    """The file of a shard's latents of (h, w) cells; one of several, where one cannot hold all."""
+    number = f".{part}" if part else ""
+    return f"{shard}.{cells[0]}x{cells[1]}{number}.safetensors"
+
+
+def require_short(shard: str) -> None:
+    """Raise StoreError where file systems take no names as long as those of this shard's files."""
+    longest = max(shard.split("/"), key=len)
+    size = len(longest.encode(errors="surrogateescape"))
+    if size > _LONGEST_NAME:
+        raise StoreError(
+            f"{longest[:40]}...: a name of {size} bytes: with what its files add to it, names may have "
+            f"{_LONGEST_NAME}; rename it"
+        )
+
+
+def part_of(name: str) -> int:
+    """The number of such a file; 0 of the first.
+
+    >>> part_of("00000.32x48.safetensors"), part_of("00000.32x48.12.safetensors")
+    (0, 12)
+    """
+    match = re.search(r"\.\d+x\d+\.([1-9]\d{0,8})\.safetensors$", name)
+    return int(match[1]) if match else 0
 
 
 def shard_of(name: str) -> str | None:
     """The shard that a store's file belongs to, by the file's name; None where it is no shard's.
 
-    >>> shard_of("a/00000.32x48.safetensors"), shard_of("store.json")
-    ('a/00000', None)
+    >>> shard_of("a/00000.32x48.safetensors"), shard_of("a/00000.32x48.1.safetensors")
+    ('a/00000', 'a/00000')
+    >>> shard_of("store.json")
     """
     match = re.fullmatch(
-        rf"(?s)(.+?)({re.escape(MANIFEST)}|{re.escape(LEDGER)}|\.\d+x\d+\.safetensors)", name
+        rf"(?s)(.+?)({re.escape(MANIFEST)}|{re.escape(LEDGER)}|\.\d+x\d+(\.\d+)?\.safetensors)",
+        name,
     )
     return match and match[1]
 

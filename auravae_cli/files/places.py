@@ -10,6 +10,8 @@ import re
 from pathlib import Path, PurePath
 
 from auravae_cli.errors import OutputError
+from auravae_cli.files.limits import FOLDER_DEPTH
+from auravae_cli.files.typed import shown
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -22,7 +24,7 @@ def below(folder: Path, name: str | PurePath, *, to_write: bool = True) -> Path:
     """
     text = name if isinstance(name, str) else name.as_posix()
     if reason := fault_of(text, on_windows=os.name == "nt"):
-        raise OutputError(f"{text!r} {reason}: no file in {folder} can have this name")
+        raise OutputError(f"{shown(text)} {reason}: no file in {folder} can have this name")
     path = folder / text
     if to_write and _has_links(str(folder), text):
         home, real = os.path.realpath(folder), os.path.realpath(path.parent)
@@ -63,7 +65,8 @@ def fault_of(name: str, *, on_windows: bool = True) -> str:
         return "starts with a drive"
     if "\0" in name or (on_windows and "\\" in name):
         return "has a backslash or NUL in it"
-    return ""
+    reason = FOLDER_DEPTH.excess(len(parts) - 1)
+    return reason and f"lies in {reason}"
 
 
 def safe_name(name: str) -> str:

@@ -137,8 +137,8 @@ def encode_rows(
         prepared = [item for item in batch if isinstance(item, _Prepared)]
         settled = [item for item in batch if isinstance(item, _Settled)]
         for item in settled + (_encode(prepared, codec, settings) if prepared else []):
-            rows.add(item.index, item.item)
-            failure = item.item if isinstance(item.item, Failure) else None
+            kept = rows.add(item.index, item.item)
+            failure = kept if isinstance(kept, Failure) else None
             yield RowDone(item.size, failure, item.reused)
 
 

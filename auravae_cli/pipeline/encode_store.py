@@ -27,6 +27,7 @@ from auravae_cli.store import (
     manifest_name,
     names_by_shard,
     read_manifest,
+    require_short,
 )
 
 _CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
@@ -100,6 +101,7 @@ def find_work(
     for shard, manifest, finished in prefetch(shards, check, workers=_CHECKS_AT_ONCE):
         try:
             storage.check(shard.name)
+            require_short(shard.name)
         except StoreError as error:  # it costs itself: the others can be written
             yield ShardOutcome(shard.name, "failed", source_size=shard.size, reason=str(error))
             continue

@@ -70,8 +70,7 @@ class StoreImporter:
                     if item.latent is None:
                         self.ignored["flipped copy"] += 1
                         continue
-                row = self._row(item, keys)
-                rows.add(index, row)
+                row = rows.add(index, self._row(item, keys))
                 index += 1
                 yield RowDone(0, row if isinstance(row, Failure) else None)
             ended = True

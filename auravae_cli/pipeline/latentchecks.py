@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from auravae_cli.dtypes import Array, StoredDtype
 from auravae_cli.latentfile import LatentFile
 from auravae_cli.pipeline.storefiles import blocks
-from auravae_cli.store import Output, Settings, output_name
+from auravae_cli.store import Output, Settings, output_name, part_of
 
 
 def disagreements(
@@ -21,7 +21,7 @@ def disagreements(
     """Whether a header says what the settings and the manifest say."""
     for what, found, expected in (
         ("shape", list(latents.values.shape), list(output.shape)),
-        ("name", output.name, output_name(shard, (latents.values.shape[-2:]))),
+        ("name", output.name, output_name(shard, latents.values.shape[-2:], part_of(output.name))),
         ("dtype", latents.dtype.name, settings.stored_dtype.name),
         ("latent space", latents.space, settings.space),
     ):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from io import FileIO
 from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
+from auravae_cli import safefile
 from auravae_cli.dtypes import Array
-from auravae_cli.errors import AuraVaeError, OutputError
+from auravae_cli.errors import AuraVaeError, LatentFileError, OutputError
 from auravae_cli.latentfile import LatentFile, Record, parse_latents
 from auravae_cli.pipeline.commit import Older, commit_shard, write_hashed
 from auravae_cli.pipeline.shards import InputShard
@@ -22,6 +25,8 @@ from auravae_cli.store import Failure, Manifest, Output, Settings, SourceState, 
 from auravae_cli.version import __version__
 
 _BLOCK_BYTES = 1 << 20
+Shape: TypeAlias = tuple[int, int, int, int]  # [N, C, h, w]
+_LONGEST_ESCAPE = 16  # bytes of a header for a character: a pair of words, in JSON in JSON
 _WAITING_BYTES = 128 << 20  # of a shard's rows that are kept in memory
 
 
@@ -46,20 +51,26 @@ class Spool:
             file.writelines(np.ascontiguousarray(values).data for values in self._waiting)
         self._waiting.clear()
 
-    def finish(self, path: Path) -> tuple[int, str, tuple[int, int, int, int]]:
-        """Write the shard's file, rows in the order of the input; its bytes, sha256 and shape."""
+    def finish(self, place: Callable[[int], Path]) -> Iterator[tuple[Path, int, str, Shape]]:
+        """Write the shard's files, rows in the order of the input: the path, bytes, sha256, shape of each.
+
+        It is one file, unless its header would be longer than any reader takes; ``place`` is where
+        each part of it goes.
+        """
         order = np.argsort(self._indices, kind="stable").tolist()
         channels, height, width = self._first.values.shape
-        shape = len(order), channels, height, width
-        values = self._all(shape)
-        records = tuple(self._records[i] for i in order)
-        nothing = np.broadcast_to(self._first.values.dtype.type(0), shape)
-        header = replace(self._first, values=nothing, records=records).header()
-        size, digest = write_hashed(path, chain([header], _blocks(values, order)))
+        values = self._all((len(order), channels, height, width))
+        start = 0
+        for number, (rows, header) in enumerate(
+            _headers(self._first, tuple(self._records[i] for i in order))
+        ):
+            part, start = order[start : start + rows], start + rows
+            path = place(number)
+            size, digest = write_hashed(path, chain([header], _blocks(values, part)))
+            yield path, size, digest, (rows, channels, height, width)
         del values
         self._waiting.clear()
         self.discard()
-        return size, digest, shape
 
     def _all(self, shape: tuple[int, ...]) -> Sequence[Array] | Array:
         """The values of each row, as they came."""
@@ -82,11 +93,16 @@ class Rows:
         self._failures: list[tuple[int, Failure]] = []
         self._waiting = 0
 
-    def add(self, index: int, item: LatentFile | Failure) -> None:
-        """Keep the outcome of a sample. Raises OutputError where the disk takes no more."""
+    def add(self, index: int, item: LatentFile | Failure) -> LatentFile | Failure:
+        """Keep the outcome of a sample: what is kept is a failure where no header could hold its record.
+
+        Raises OutputError where the disk takes no more.
+        """
+        if isinstance(item, LatentFile):
+            item = _writable(item)
         if isinstance(item, Failure):
             self._failures.append((index, item))
-            return
+            return item
         try:
             shape = item.values.shape
             if shape not in self._spools:
@@ -100,6 +116,7 @@ class Rows:
                 self._waiting = 0
         except OSError as error:
             raise OutputError(f"cannot write {self._scratch}: {error.strerror}") from error
+        return item
 
     def commit(
         self,
@@ -112,21 +129,26 @@ class Rows:
         try:
             finished, outputs = dict[str, Path](), list[Output]()
             for number, (shape, spool) in enumerate(self._spools.items()):
-                name = output_name(self.shard.name, (shape[-2], shape[-1]))
-                finished[name] = self._scratch / f"output-{id(self)}-{number}"
-                outputs.append(Output(name, *spool.finish(finished[name])))
+                files = spool.finish(partial(self._output, number))
+                for part, (path, size, sha256, stacked) in enumerate(files):
+                    name = output_name(self.shard.name, shape[-2:], part)
+                    finished[name] = path
+                    outputs.append(Output(name, size, sha256, stacked))
         except OSError as error:
             raise OutputError(f"cannot write {self._scratch}: {error.strerror}") from error
         manifest = Manifest(
             self.shard.name,
             settings.sha256,
             tuple(states),
-            tuple(sorted(outputs, key=lambda output: output.name)),
+            tuple(sorted(outputs, key=lambda o: output_name(self.shard.name, o.shape[-2:]))),
             len(self._failures),
         )
         failures = [failure for _, failure in sorted(self._failures, key=lambda item: item[0])]
         commit_shard(storage, self._scratch, manifest, finished, failures, old)
         return manifest
+
+    def _output(self, number: int, part: int) -> Path:
+        return self._scratch / f"output-{id(self)}-{number}-{part}"
 
     def discard(self) -> None:
         """Give the shard up; what is published stays."""
@@ -181,6 +203,40 @@ class OldRows:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def _writable(latent: LatentFile) -> LatentFile | Failure:
+    """The latent, or why no file can hold it: its record alone would be too long a header."""
+    (record,) = latent.records
+    text = f"{record.annotations}{record.preparation}"
+    if len(text) * _LONGEST_ESCAPE < _most_of_a_header():
+        return latent
+    reason = ""
+    try:
+        if len(latent.header()) > _most_of_a_header():
+            reason = f"its captions and metadata are too long: {len(text)} characters"
+    except (LatentFileError, ValueError) as error:
+        reason = str(error)
+    return Failure(record.key, "encode", f"{record.source}: {reason}") if reason else latent
+
+
+def _headers(first: LatentFile, records: tuple[Record, ...]) -> Iterator[tuple[int, bytes]]:
+    """Headers that together hold all records, each with the number of its own: one, or those of halves."""
+    nothing = np.broadcast_to(first.values.dtype.type(0), (len(records), *first.values.shape))
+    stacked, header = replace(first, values=nothing, records=records), b""
+    with suppress(*[LatentFileError] * (len(records) > 1)):  # too long
+        header = stacked.header()
+    if 0 < len(header) <= _most_of_a_header() or len(records) == 1:
+        yield len(records), header
+        return
+    half = len(records) // 2
+    yield from _headers(first, records[:half])
+    yield from _headers(first, records[half:])
+
+
+def _most_of_a_header() -> int:
+    """With room for what a flip adds: a few bytes a row."""
+    return safefile.MAX_HEADER_BYTES // 64 * 63
 
 
 def _blocks(values: Sequence[Array] | Array, order: list[int]) -> Iterator[bytes | memoryview]:

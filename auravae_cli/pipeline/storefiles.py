@@ -6,10 +6,10 @@ import mmap
 import tempfile
 from collections.abc import Iterator
 
+from auravae_cli import safefile
 from auravae_cli.dtypes import Array
 from auravae_cli.errors import LatentFileError
 from auravae_cli.latentfile import LatentFile, parse_latents
-from auravae_cli.safefile import MAX_HEADER_BYTES
 from auravae_cli.storage import Storage
 
 _BLOCK_BYTES = 4 << 20
@@ -24,7 +24,7 @@ def read_header(storage: Storage, name: str, size: int) -> LatentFile:
     with storage.open(name) as source, tempfile.TemporaryFile() as sparse:
         start = source.read(8)
         length = int.from_bytes(start, "little")
-        if size < 8 or length > min(size, MAX_HEADER_BYTES):
+        if size < 8 or length > min(size, safefile.MAX_HEADER_BYTES):
             raise LatentFileError(f"not a safetensors file: it starts with {start!r}")
         sparse.write(start + source.read(length))
         sparse.truncate(size)  # the rest is a hole, which takes no disk and no memory

@@ -5,17 +5,20 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import shutil
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from auravae_cli import safefile
 from auravae_cli.dtypes import FLOAT16
-from auravae_cli.safefile import header_bytes
 from auravae_cli.storage import LocalStorage
-from auravae_cli.store import read_failures
-from tests.cli.datasets import picture, rows, write_folder, write_tar
+from auravae_cli.store import read_failures, read_manifest
+from auravae_cli.storeread import LatentStore
+from tests.cli.datasets import everything, picture, rows, write_folder, write_tar
 
 SHARDS = ["-m", "linear", "--layout", "shards", "-o", "store"]
 
@@ -185,9 +188,152 @@ def test_a_million_channels_in_a_few_hundred_bytes(auravae, work, command):
         **{"clamp": 1.0, "rows": []},
     }
     tensors = {"latents": (FLOAT16, (0, 9_999_990, 1, 1))}
-    content = header_bytes(tensors, {"auravae": json.dumps(metadata)})
+    content = safefile.header_bytes(tensors, {"auravae": json.dumps(metadata)})
     Path("z.safetensors").write_bytes(content)
     assert len(content) < 1000
     result = auravae(command, "z.safetensors", *(["-H"] if command == "flip" else []))
     assert result.code == 1
     assert "9999990 channels: more than the limit of 4096; raise it with" in result.message
+
+
+# A header that no reader would take
+
+
+@pytest.fixture
+def small_headers(monkeypatch):
+    """As if safetensors allowed no more than 6,400 bytes."""
+    monkeypatch.setattr(safefile, "MAX_HEADER_BYTES", 6400)
+
+
+def described(count, length=500, start=0):
+    """Pictures of two sizes, each with a table of that length beside it."""
+    for n in range(start, start + count):
+        yield f"{n:03d}.png", picture(n, height=16 + 8 * (n % 2))
+        yield f"{n:03d}.json", json.dumps({"n": n, "text": "x" * length}).encode()
+
+
+def test_a_shard_whose_header_would_be_too_long_is_in_parts(auravae, work, small_headers):
+    write_tar(Path("x.tar"), described(40))
+    assert auravae("encode", "x.tar", *SHARDS).code == 0
+    names = [f"x.{cells}{part}" for cells in ("2x3", "3x3") for part in ("", ".1", ".2", ".3")]
+    assert sorted(p.stem for p in Path("store").glob("*.safetensors")) == sorted(names)
+    manifest = read_manifest(LocalStorage(Path("store")), "x")
+    assert [output.name for output in manifest.outputs] == [f"{n}.safetensors" for n in names]
+    store = LatentStore("store")
+    records = [record for n in range(len(store.parts)) for record in store.records(n)]
+    assert [r.key for r in records] == [f"{n:03d}" for first in (0, 1) for n in range(first, 40, 2)]
+    assert all(r.annotations["metadata"]["n"] == int(r.key) for r in records)
+    assert auravae("verify", "store").code == 0
+    before = everything(Path("store"))
+    again = auravae("encode", "x.tar", *SHARDS, "--json")
+    assert (again.code, again.row["status"], everything(Path("store"))) == (0, "skipped", before)
+
+
+def test_a_store_in_parts_is_gone_on_with(auravae, work, small_headers):
+    """Fewer rows need fewer files: those that are left over go, as those of other shapes do."""
+    write_tar(Path("x.tar"), described(40))
+    assert auravae("encode", "x.tar", *SHARDS).code == 0
+    write_tar(Path("x.tar"), described(30, start=4))
+    result = auravae("encode", "x.tar", *SHARDS, "--json")
+    assert (result.code, result.row["reused"]) == (0, 30)
+    resumed = everything(Path("store"))
+    shutil.rmtree("store")
+    assert auravae("encode", "x.tar", *SHARDS).code == 0
+    assert everything(Path("store")) == resumed
+    assert auravae("verify", "store").code == 0
+
+
+def test_a_store_in_parts_is_flipped_decoded_and_exported(auravae, work, small_headers):
+    write_tar(Path("x.tar"), described(20))
+    assert auravae("encode", "x.tar", *SHARDS).code == 0
+    assert auravae("flip", "store", "-H", "-V", "-o", "mirror").code == 0
+    assert auravae("verify", "mirror").code == 0
+    assert auravae("flip", "mirror", "-H", "-V", "-o", "back").code == 0
+    assert everything(Path("back")) == everything(Path("store"))
+    assert auravae("decode", "store", "-o", "pictures").code == 0
+    assert len(list(Path("pictures").iterdir())) == 20
+    assert auravae("export", "store", "--to", "npz", "-o", "arrays").code == 0
+    assert auravae("import", "arrays", "--from", "npz", *SHARDS[2:4], "-o", "again").code == 0
+    assert sorted(rows(Path("again"))) == sorted(rows(Path("store")))
+    assert len(list(Path("again").glob("*.2x3*.safetensors"))) > 1
+
+
+def test_a_record_that_no_header_could_hold(auravae, work, small_headers):
+    members = [*described(2), *described(1, length=7000, start=2), *described(2, start=3)]
+    write_tar(Path("x.tar"), members)
+    assert auravae("encode", "x.tar", *SHARDS).code == 1
+    assert sorted(rows(Path("store"))) == ["000", "001", "003", "004"]
+    assert "safetensors allows 6400" in reasons("x")["002"]
+    assert auravae("verify", "store").code == 0
+
+
+def test_a_latent_file_that_no_reader_would_take(auravae, work, monkeypatch):
+    Path("a.png").write_bytes(picture(1))
+    monkeypatch.setattr(safefile, "MAX_HEADER_BYTES", 400)
+    result = auravae("encode", "a.png", "-m", "linear")
+    assert result.code == 1
+    assert "safetensors allows 400" in result.message
+    assert [path.name for path in Path().iterdir()] == ["a.png"]
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["n" * 240, "é" * 115, "d/" + "n" * 227])
+def test_a_tar_whose_name_leaves_no_room_for_its_results(auravae, work, name):
+    for tar in (name, "a", "z"):
+        write_tar(Path("tars", f"{tar}.tar"), {f"{tar[0]}.png": picture(1)})
+    result = auravae("encode", "tars", *SHARDS)
+    assert result.code == 1
+    assert "names may have" in result.message
+    assert sorted(rows(Path("store"))) == ["a", "z"]
+    assert auravae("verify", "store").code == 0
+
+
+def test_the_longest_name_that_there_is_room_for(auravae, work):
+    write_tar(Path("n" * 226 + ".tar"), {"a.png": picture(1)})
+    assert auravae("encode", "n" * 226 + ".tar", *SHARDS).code == 0
+    assert len(rows(Path("store"))) == 1
+
+
+def test_members_many_folders_deep(auravae, work):
+    """A key is a text, however long; a place is not made of it."""
+    deep = "d/" * 1500 + "b.png"
+    write_tar(Path("x.tar"), [("a.png", picture(1)), (deep, picture(2)), ("c.png", picture(3))])
+    assert auravae("encode", "x.tar", *SHARDS).code == 0
+    assert len(rows(Path("store"))) == 3
+    for command in (
+        ["verify", "store"],
+        ["info", "store"],
+        ["flip", "store", "-H", "-o", "mirror"],
+    ):
+        assert auravae(*command).code == 0
+    result = auravae("decode", "store", "-o", "pictures")
+    assert result.code == 1
+    assert "1500 folders, each in the other: more than the limit of 100" in result.message
+    assert sorted(path.name for path in Path("pictures").iterdir()) == ["a.png", "c.png"]
+    result = auravae("export", "store", "--to", "npz", "-o", "arrays")
+    assert result.code == 1
+    assert sorted(path.name for path in Path("arrays").iterdir()) == ["a.npz", "c.npz"]
+
+
+def test_files_many_folders_deep(auravae, work):
+    folder = work / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture(1))
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    with os.fdopen(os.open("b.png", os.O_WRONLY | os.O_CREAT, dir_fd=here), "wb") as file:
+        file.write(picture(2))
+    os.close(here)
+    result = auravae("encode", "photos", "-m", "linear", "-o", "latents")
+    assert result.code == 1
+    assert "AURAVAE_MAX_FOLDER_DEPTH" in result.message
+    assert [path.name for path in Path("latents").iterdir()] == ["a.safetensors"]
+    assert auravae("encode", "photos", *SHARDS).code == 1
+    assert list(rows(Path("store"))) == ["a"]
+    assert "AURAVAE_MAX_FOLDER_DEPTH" in next(iter(reasons("files-00000").values()))
