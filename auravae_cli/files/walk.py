@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeVar
@@ -72,15 +72,21 @@ class _Walk:
             except OSError as error:
                 yield folder.name, error
                 continue
-            for entry in entries:  # one at a time: what it remembers of each is large
-                if not entry.name.startswith("."):
-                    name = f"{folder.name}/{entry.name}" if folder.name else entry.name
-                    try:
-                        if self._is_file(entry, name, folder):
-                            yield name, entry
-                    except OSError as error:
-                        if error.errno != errno.ELOOP:  # a link that leads nowhere, as others do
-                            yield name, error
+            with entries:
+                yield from self._files(entries, folder)
+
+    def _files(
+        self, entries: Iterable[os.DirEntry[str]], folder: _Folder
+    ) -> Iterator[tuple[str, os.DirEntry[str] | OSError]]:
+        for entry in entries:  # one at a time: what it remembers of each is large
+            if not entry.name.startswith("."):
+                name = f"{folder.name}/{entry.name}" if folder.name else entry.name
+                try:
+                    if self._is_file(entry, name, folder):
+                        yield name, entry
+                except OSError as error:
+                    if error.errno != errno.ELOOP:  # a link that leads nowhere, as others do
+                        yield name, error
 
     def _is_file(self, entry: os.DirEntry[str], name: str, folder: _Folder) -> bool:
         """Whether an entry is a file; a folder is put on the list."""

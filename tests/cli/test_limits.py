@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -318,18 +317,7 @@ def test_members_many_folders_deep(auravae, work):
 
 
 def test_files_many_folders_deep(auravae, work):
-    folder = work / "photos"
-    folder.mkdir()
-    (folder / "a.png").write_bytes(picture(1))
-    here = os.open(folder, os.O_RDONLY)
-    for _ in range(1500):
-        os.mkdir("d", dir_fd=here)
-        below = os.open("d", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    with os.fdopen(os.open("b.png", os.O_WRONLY | os.O_CREAT, dir_fd=here), "wb") as file:
-        file.write(picture(2))
-    os.close(here)
+    write_folder(Path("photos"), {"a.png": picture(1), "d/" * 101 + "b.png": picture(2)})
     result = auravae("encode", "photos", "-m", "linear", "-o", "latents")
     assert result.code == 1
     assert "AURAVAE_MAX_FOLDER_DEPTH" in result.message
