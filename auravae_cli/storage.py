@@ -324,7 +324,10 @@ def _mapped(file: Any) -> memoryview:
 
 
 def _check(name: str, root: str) -> None:
-    if reason := fault_of(name):
+    reason = fault_of(name)
+    if not reason and any(part.startswith(".") for part in name.split("/")):
+        reason = "is hidden, and so would not be found again"
+    if reason:
         raise StoreError(f"{shown(name)} {reason}: no file of {root} can have this name: rename it")
 
 

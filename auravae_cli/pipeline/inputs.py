@@ -12,6 +12,7 @@ from pathlib import Path
 from auravae_cli.errors import AuraVaeError, InputImageError
 from auravae_cli.filebytes import read_file, read_within
 from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.patterns import matches, split_pattern
 from auravae_cli.files.walk import files_below
 
 STREAM = "-"
@@ -95,10 +96,19 @@ def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]
             for name in sorted(names, key=lambda name: name.split("/"))
         ]
     if glob.has_magic(argument) and not os.path.exists(path):  # noqa: PTH110 - likewise
-        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 - absolute too
-        if matches:
-            return [Source(match, Path(match.name)) for match in matches if match.is_file()]
+        found_paths = [Path(match) for match in sorted(_matching(argument))]
+        if found_paths:
+            return [Source(match, Path(match.name)) for match in found_paths if match.is_file()]
     return [Source(path, Path(path.name))]
+
+
+def _matching(pattern: str) -> list[str]:
+    """What a pattern matches. `glob` follows links round in a ring, forty times, so ``**`` is ours."""
+    root, parts = split_pattern(pattern)
+    if "**" not in parts:
+        return glob.glob(pattern)  # noqa: PTH207 - absolute too
+    names = files_below(root, lambda name, _: name, lambda name, _: "")
+    return [f"{root}/{name}" for name in names if name and matches(name.split("/"), parts)]
 
 
 def _is_input(name: str, suffixes: frozenset[str], result_tags: frozenset[str]) -> bool:

@@ -7,12 +7,12 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
 from typing import TypeAlias
 
 from auravae_cli.errors import InputImageError
+from auravae_cli.files.patterns import matches, split_pattern
 from auravae_cli.pipeline.outputs import stands
 from auravae_cli.storage import Entry, is_remote, open_storage
 from auravae_cli.suffixes import PICTURES
@@ -85,11 +85,10 @@ def _find(name: str, listings: Listings) -> Iterator[SourceFile]:
     """The files that one name stands for; ``listings`` remembers folders that were listed."""
     parts = name.rstrip("/").split("/")
     if _is_pattern(name):
-        first = [glob.has_magic(part) for part in parts].index(True)
-        root = "/".join(parts[:first]) or "/" * name.startswith("/") or "."
+        root, pattern = split_pattern(name)
         listing = _below(root, listings)
         for key in listing:
-            if not _is_companion(key) and _matches(key.split("/"), parts[first:]):
+            if not _is_companion(key) and matches(key.split("/"), pattern):
                 yield from _with_companions(key, listing)
     elif _stands_for_many(name):
         yield from _below(name, listings).values()
@@ -136,15 +135,6 @@ def _below(root: str, listings: Listings) -> dict[str, SourceFile]:
             if is_wanted(entry.name)
         }
     return listings[root]
-
-
-def _matches(key: list[str], pattern: list[str]) -> bool:
-    """``*`` stands for any name, ``**`` for any folders, or none."""
-    if not pattern:
-        return not key
-    if pattern[0] == "**":
-        return any(_matches(key[n:], pattern[1:]) for n in range(len(key) + 1))
-    return bool(key) and fnmatchcase(key[0], pattern[0]) and _matches(key[1:], pattern[1:])
 
 
 def _is_companion(key: str) -> bool:

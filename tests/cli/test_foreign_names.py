@@ -265,11 +265,11 @@ def options():
     return ShardOptions(Preparation(), 10**6)
 
 
-@pytest.mark.parametrize("name", ["x\\y", "C:x"])
+@pytest.mark.parametrize("name", ["x\\y", "C:x", ".x", ""])
 def test_a_tar_whose_name_makes_no_store_costs_itself(auravae, work, name):
     write_tar(work / "in" / f"{name}.tar", pictures(1))
     write_tar(work / "in" / "b.tar", pictures(1))
-    result = auravae("encode", "in", *STORE, "--json")
+    result = auravae("encode", f"in/{name}.tar", "in/b.tar", *STORE, "--json")
     assert result.code == 1, result.err
     assert {row["shard"]: row["status"] for row in result.rows} == {name: "failed", "b": "done"}
     assert auravae("verify", "store").code == 0
@@ -354,7 +354,9 @@ def test_results_go_beside_no_input_behind_a_link(auravae, place, latent):
 
 
 @pytest.mark.parametrize("layout", [[], ["--layout", "shards"]])
-@pytest.mark.parametrize("inputs", [["in"], ["in/x", "in/y"], ["in/x"]])
+@pytest.mark.parametrize(
+    "inputs", [["in"], ["in/x", "in/y"], ["in/x"], ["in/**/*.png"], ["i*/**/*.png"]]
+)
 def test_folders_that_link_to_each_other_are_walked_once(auravae, place, layout, inputs):
     write_folder(place / "in", {"x/1.png": picture(1), "y/2.png": picture(2)})
     for link, target in (("x/to-y", "../y"), ("y/to-x", "../x")):
