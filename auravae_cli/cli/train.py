@@ -13,11 +13,16 @@ from auravae_cli.cli import options as opt
 
 def train(
     config: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="A recipe such as configs/train/small.toml.")
+        Path,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe such as configs/train/small.toml; with --status, the folder of a run.",
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the run is kept.")
-    ],
+        Optional[Path],
+        typer.Option("--output", "-o", metavar="FOLDER", help="Where the run is kept."),
+    ] = None,
     data: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -29,6 +34,9 @@ def train(
     ] = None,
     device: opt.Device = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Threads that make batches.")] = 2,
+    status: Annotated[
+        bool, typer.Option("--status", help="Tell how far a run is, under way or not.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a validation, on standard output.")
     ] = False,
@@ -39,10 +47,15 @@ def train(
     A folder that holds a checkpoint of the same recipe goes on from it, bit for bit; an interrupted
     run writes one first. Under torchrun, every process takes its share of each batch.
     """
-    from auravae_cli.cli.training import follow
+    from auravae_cli.cli.training import follow, show_status
     from auravae_cli.files.toml_config import read_config
     from auravae_cli.train.recipe import Recipe
 
+    if status:
+        show_status(config, as_json=as_json)
+        return
+    if output is None:
+        raise typer.BadParameter("where should the run be kept?", param_hint="--output")
     recipe = read_config(config, Recipe)
     if data:
         recipe = replace(recipe, data=replace(recipe.data, sources=tuple(data)))

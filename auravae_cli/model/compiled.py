@@ -1,8 +1,8 @@
-"""native.c as a library: built by the machine's own compiler at first use, and kept in the cache.
+"""A file of C as a library: built by the machine's own compiler at first use, and kept in the cache.
 
 ::
 
-    cache or a folder of this process --> native-KEY-SHA256.so --load--> library
+    cache or a folder of this process --> NAME-KEY-SHA256.so --load--> library
                                               ^ built where it is missing, damaged or not ours
 
 KEY is what it was built from and for, SHA256 is of its content: one that is empty or cut off, or has
@@ -35,15 +35,15 @@ _PREFIX = ".native-"  # of folders that are built in
 _ABANDONED = 3600  # seconds after which nobody builds there any more
 
 
-def library(source: Path) -> ctypes.CDLL:
+def library(source: Path, *flags: str) -> ctypes.CDLL:
     """What ``source`` is compiled to, from the user's cache; where that cannot be used, built for
-    this process alone.
+    this process alone. ``flags`` are the compiler's, beside those for this processor.
 
     Raises OSError, SubprocessError or OutputError where it cannot be built or loaded.
     """
-    compiler = shlex.split(os.environ.get("CC", "")) or [_compiler()]
+    compiler = [*(shlex.split(os.environ.get("CC", "")) or [_compiler()]), *flags]
     key = repr((source.read_bytes(), compiler, _FLAGS, _processor()))
-    name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     kept = cache_folder(make=True)
     if kept is not None:
         with suppress(OSError, OutputError):  # not to be read, written or run, or full

@@ -40,13 +40,7 @@ def read_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
         ConfigError: it was made with another recipe; all differences are listed.
         WeightsError: the file is damaged.
     """
-    try:
-        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-        before = read_json(content["recipe"])
-    except Exception as error:  # torch meets damaged files with errors of every type
-        raise WeightsError(
-            f"{path}: damaged checkpoint ({error}); remove it to start anew"
-        ) from error
+    content, before = _read(path)
     now = facts(recipe)
     differences = [
         f"  {key}: {before.get(key)!r} then, {now.get(key)!r} now"
@@ -58,6 +52,30 @@ def read_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
             f"{path}: made with another recipe; go on with that one, or name another folder:",
             *differences,
         )
+    state.step = _fill(path, content, state)
+
+
+def continue_from(path: Path, state: State) -> None:
+    """Take weights, averages and optimizers from another run; ``state`` keeps its step.
+
+    Raises WeightsError: no checkpoint, damaged, or of another network or optimizer.
+    """
+    _fill(path, _read(path)[0], state)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A checkpoint's content, and the recipe that it was made with."""
+    try:
+        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        return content, read_json(content["recipe"])
+    except Exception as error:  # torch meets damaged files with errors of every type
+        raise WeightsError(
+            f"{path}: damaged checkpoint ({error}); remove it to start anew"
+        ) from error
+
+
+def _fill(path: Path, content: dict[str, Any], state: State) -> int:
+    """Put a checkpoint's content into ``state``; the step that it was written at."""
     try:
         for name in _MODULES:
             if (module := getattr(state, name)) is not None:
@@ -65,7 +83,7 @@ def read_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
         for name in _OPTIMIZERS:
             for optimizer, saved in zip(getattr(state, name), content[name], strict=True):
                 optimizer.load_state_dict(saved)
-        state.step = int(content["step"])
+        return int(content["step"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise WeightsError(
             f"{path}: damaged checkpoint (it lacks or has another {error}); remove it to start anew"

@@ -15,9 +15,16 @@ from torch import Tensor, nn
 from auravae_cli.errors import ComputeError
 from auravae_cli.model.lpips import load_lpips
 from auravae_cli.model.tied import PIXELS
-from auravae_cli.train import losses
+from auravae_cli.train import kernels, losses
 from auravae_cli.train.data import Batch, Pictures, batches
-from auravae_cli.train.networks import TrainedAutoencoder, build, build_discriminator, flip_each
+from auravae_cli.train.fast_network import FastAutoencoder
+from auravae_cli.train.networks import (
+    TrainedAutoencoder,
+    Window,
+    build,
+    build_discriminator,
+    flip_each,
+)
 from auravae_cli.train.optimizers import build_optimizers, learning_rate, update
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe
@@ -80,9 +87,7 @@ def train(
     lpips = None
     if any(stage.losses.lpips for stage in recipe.stages):
         lpips = load_lpips(recipe.lpips_weights).to(device)
-    model: Any = processes.wrap(state.autoencoder)
-    if recipe.compile:
-        model = torch.compile(model)
+    model = _runnable(state.autoencoder, recipe, device, processes)
     skipped = 0
     stream = batches(
         pictures.training, recipe, state.step, processes.rank, processes.world_size, workers
@@ -105,6 +110,18 @@ def train(
         yield StepRecord(step, values, psnr, rate, norm, time.perf_counter() - started)
 
 
+def _runnable(
+    autoencoder: TrainedAutoencoder, recipe: Recipe, device: torch.device, processes: Processes
+) -> Any:
+    """What computes a step: our own kernels where they serve, else torch."""
+    fast = kernels.find() if device.type == "cpu" else None
+    is_served = recipe.equivariance == "exact" and recipe.precision == "bfloat16"
+    if fast and is_served and processes.world_size == 1 and not recipe.compile:
+        return FastAutoencoder(autoencoder, fast)
+    model: Any = processes.wrap(autoencoder)
+    return torch.compile(model) if recipe.compile else model
+
+
 def to_unit_batch(batch: Batch, device: torch.device | str = "cpu") -> Tensor:
     """uint8 [B, 3, H, W] => float32 in [-1, 1]."""
     return torch.from_numpy(batch).to(device, non_blocking=True).float() / 127.5 - 1
@@ -121,11 +138,13 @@ def _update(
 ) -> tuple[dict[str, float], float]:
     """One step of the optimizers: the losses and the gradient's norm."""
     weights = recipe.stage_at(state.step).losses
-    factors, flips = _draws(recipe, state.step, processes.rank, images)
+    factors, flips, window = _draws(recipe, state.step, processes.rank, images)
     with torch.autocast(images.device.type, torch.bfloat16, recipe.precision == "bfloat16"):
-        reconstruction, latent = model(images, factors, flips)
+        reconstruction, latent = model(images, factors, flips, window)
         reconstruction, latent = reconstruction.float(), latent.float()
         target = images if flips is None else flip_each(images, flips, PIXELS)
+        if window is not None:
+            target = window.of_pixels(target)
         found = losses.reconstruction_losses(reconstruction, target, latent, weights, lpips)
         if weights.gan:
             found["gan"] = _adversarial_loss(state, recipe, reconstruction, target, processes)
@@ -138,8 +157,8 @@ def _update(
 
 def _draws(
     recipe: Recipe, step: int, rank: int, images: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """The step's noise factors [B, C, h, w] and group elements [2, B]; None where not wanted."""
+) -> tuple[Tensor | None, Tensor | None, Window | None]:
+    """The step's noise factors [B, C, h, w], group elements [2, B] and window; None where not wanted."""
     generator = torch.Generator().manual_seed(hash((recipe.seed, step, rank)) & (2**63 - 1))
     batch, factor = len(images), recipe.architecture.downsampling_factor
     factors = flips = None
@@ -152,7 +171,19 @@ def _draws(
     if recipe.equivariance == "learned":
         flips = torch.rand(2, batch, generator=generator) < 0.5
         flips = flips.to(images.device, non_blocking=True)
-    return factors, flips
+    return factors, flips, _draw_window(recipe, images, generator)
+
+
+def _draw_window(recipe: Recipe, images: Tensor, generator: torch.Generator) -> Window | None:
+    if not recipe.latent_crops or torch.rand((), generator=generator) >= recipe.latent_crops:
+        return None
+    factor = recipe.architecture.downsampling_factor
+    height, width = (max(1, side // factor // 2) for side in images.shape[2:])
+    top, left = (
+        int(torch.randint(side // factor - kept + 1, (), generator=generator))
+        for side, kept in zip(images.shape[2:], (height, width), strict=True)
+    )
+    return Window(top, left, height, width, factor)
 
 
 def _adversarial_loss(

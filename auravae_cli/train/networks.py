@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,29 @@ from auravae_cli.model.autoencoder import Decoder, Encoder
 from auravae_cli.model.layers import AttentionBlock, ResnetBlock
 from auravae_cli.model.tied import tie_weights
 from auravae_cli.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a latent, in cells, and of its picture, ``factor`` times as large."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    factor: int
+
+    def of_latent(self, latent: Tensor) -> Tensor:
+        """[B, C, h, w] => [B, C, height, width]."""
+        return self._cut(latent, 1)
+
+    def of_pixels(self, images: Tensor) -> Tensor:
+        """[B, 3, f * h, f * w] => [B, 3, f * height, f * width]."""
+        return self._cut(images, self.factor)
+
+    def _cut(self, x: Tensor, f: int) -> Tensor:
+        rows, columns = (f * start for start in (self.top, self.left))
+        return x[..., rows : rows + f * self.height, columns : columns + f * self.width]
 
 
 class TrainedAutoencoder(nn.Module):
@@ -28,7 +53,11 @@ class TrainedAutoencoder(nn.Module):
         self.decoder = Decoder(recipe.architecture)
 
     def forward(
-        self, images: Tensor, factors: Tensor | None = None, flips: Tensor | None = None
+        self,
+        images: Tensor,
+        factors: Tensor | None = None,
+        flips: Tensor | None = None,
+        window: Window | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W] => their reconstructions and their raw latents.
 
@@ -36,6 +65,7 @@ class TrainedAutoencoder(nn.Module):
             images: in [-1, 1].
             factors: [B, C, H/f, W/f], what the latents are multiplied by.
             flips: bool [2, B], whether each latent is flipped by h and by v.
+            window: the part of the latents that is decoded; all of it where None.
         """
         raw = self.encoder(images)
         latent = raw.clamp(-self.clamp, self.clamp)
@@ -43,6 +73,8 @@ class TrainedAutoencoder(nn.Module):
             latent = latent * factors
         if flips is not None:
             latent = flip_each(latent, flips, self.irreps)
+        if window is not None:
+            latent = window.of_latent(latent)
         return self.decoder(latent), raw
 
 

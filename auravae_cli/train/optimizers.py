@@ -56,9 +56,8 @@ def update(
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine that ends at zero after the last step."""
-    warmup = recipe.optimizer.warmup_steps
-    if step < warmup:
-        return recipe.optimizer.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(1, recipe.num_steps - warmup)
-    return recipe.optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    """Linear warm-up, constant, then linear to zero after the last step (`Optimizer`)."""
+    settings, left = recipe.optimizer, recipe.num_steps - step
+    rising = (step + 1) / settings.warmup_steps if settings.warmup_steps else 1.0
+    falling = left / (settings.decay * recipe.num_steps) if settings.decay else 1.0
+    return settings.learning_rate * min(rising, 1.0, falling)

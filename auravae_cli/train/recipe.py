@@ -90,14 +90,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW or Muon, with a linear warm-up and a cosine to zero over all stages.
+    """AdamW or Muon, with a linear warm-up, and a linear decay to zero over the last ``decay``.
 
-    ``ema`` is the decay of the averaged weights, which are what a run is for.
+    ``decay`` is a share of all steps; between warm-up and decay the rate is constant, so that a run
+    can be made longer after it has begun (`Recipe.start`). ``ema`` is the decay of the averaged
+    weights, which are what a run is for.
     """
 
     kind: str = "adamw"
     learning_rate: float = 6e-4
     warmup_steps: int = 200
+    decay: float = 0.3
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 1e-3
@@ -109,7 +112,7 @@ class Optimizer:
         """What is out of range; empty where nothing is."""
         return [
             *_choice(self, "kind", OPTIMIZERS),
-            *_shares(self, "beta1", "beta2", "ema"),
+            *_shares(self, "beta1", "beta2", "ema", "decay"),
             *_positive(self, "learning_rate", "clip_norm"),
             *_at_least_zero(self, "warmup_steps", "weight_decay"),
         ]
@@ -121,7 +124,10 @@ class Recipe:
 
     ``equivariance`` is ``exact`` (tied weights) or ``learned`` (the reference's: a random group
     element on latent and target, one draw a sample). ``start`` is ``random``, ``linear`` (the
-    closed form of `warmstart`) or the path of a checkpoint.
+    closed form of `warmstart`), the path of a model's weights, or that of a run's ``checkpoint.pt``,
+    whose optimizers go on, too, under this recipe and from its first step. On a share
+    ``latent_crops`` of the steps, a random window of half the latent's height and width is decoded,
+    and compared with that part of the picture: what lies at a border must not look different.
     """
 
     name: str
@@ -136,6 +142,7 @@ class Recipe:
     discriminator_learning_rate: float = 2e-4
     precision: str = "bfloat16"
     compile: bool = False
+    latent_crops: float = 0.0
     seed: int = 0
     lpips_weights: str | None = None
     checkpoint_every: int = 500
@@ -167,6 +174,7 @@ class Recipe:
         faults += _choice(self, "equivariance", EQUIVARIANCE)
         faults += _choice(self, "precision", PRECISIONS)
         faults += _at_least_zero(self, "seed")
+        faults += _shares(self, "latent_crops")
         return faults if self.architecture.faults else faults + self._network_faults()
 
     def _network_faults(self) -> list[str]:

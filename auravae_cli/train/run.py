@@ -32,6 +32,7 @@ from auravae_cli.train.loop import State, StepRecord, initial_state, to_unit_bat
 from auravae_cli.train.networks import TrainedAutoencoder
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe, Stage
+from auravae_cli.train.status import LOG_NAME
 from auravae_cli.train.warmstart import warm_start
 
 LOG_EVERY = 10
@@ -49,6 +50,7 @@ class Opening:
     num_training: int
     num_validation: int
     unreadable: tuple[str, ...]
+    stages: tuple[tuple[int, int, int], ...]  # steps, crop size and batch size of each
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,14 @@ def run_training(
         checkpoint.read_checkpoint(checkpoint_path, state, recipe)
     else:
         start(state, recipe, pictures)
+        if processes.is_first:  # a fitted start takes minutes
+            checkpoint.write_checkpoint(checkpoint_path, state, recipe)
     opening = Opening(
-        state.step, len(pictures.training), len(pictures.validation), pictures.unreadable
+        state.step,
+        len(pictures.training),
+        len(pictures.validation),
+        pictures.unreadable,
+        tuple((stage.steps, stage.crop_size, stage.batch_size) for stage in recipe.stages),
     )
     if processes.is_first:
         _log(folder, {"opening": asdict(opening)})
@@ -124,6 +132,9 @@ def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
         images = to_unit_batch(make_batch(pictures.training, crops, 0))
         warm_start(autoencoder.cpu(), images)
         autoencoder.to(device)
+    elif recipe.start.endswith(checkpoint.FILE_NAME):
+        checkpoint.continue_from(Path(recipe.start), state)
+        return
     elif recipe.start != "random":
         path, weights = Path(recipe.start), read_weights(Path(recipe.start))
         expected, found = (
@@ -182,7 +193,7 @@ def _reconstruct(autoencoder: TrainedAutoencoder, picture: Pixels) -> Pixels:
 def _log(folder: Path, facts: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        with (folder / LOG_NAME).open("a", encoding="utf-8") as file:
             file.write(write_json(facts) + "\n")
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error

@@ -93,6 +93,26 @@ def test_an_interrupted_run_goes_on(auravae, recipe, tree, work, monkeypatch):
     assert whole == resumed
 
 
+def test_the_status_of_a_run(auravae, recipe, work):
+    arguments = ("train", recipe, "-o", "run", "--data", "photos", "--device", "cpu", "-q")
+    assert auravae(*arguments).code == 0
+    with (work / "run" / "log.jsonl").open("a") as file:
+        file.write('{"step": 2, "sec')  # as a kill leaves it
+    lines = auravae("train", "run", "--status").text.splitlines()
+    assert lines[0] == "step 3 of 3, 100.0%"
+    assert lines[1].split() == ["pixels", "768", "of", "768"]
+    assert [line.split()[-1] for line in lines if "held out" in line] == ["2", "3"]
+    (row,) = auravae("train", "run", "--status", "--json").rows
+    assert (row["step"], row["num_steps"], row["seconds_left"]) == (3, 3, 0)
+    assert [held["step"] for held in row["validations"]] == [2, 3]
+
+
+def test_the_status_of_what_is_no_run(auravae, recipe):
+    result = auravae("train", "photos", "--status")
+    assert result.code == 1
+    assert "photos: expected a run of `auravae train`" in result.message
+
+
 def test_another_recipe_in_the_same_folder(auravae, recipe):
     arguments = ("train", recipe, "-o", "run", "--data", "photos", "--device", "cpu")
     assert auravae(*arguments).code == 0
@@ -155,3 +175,19 @@ def test_weights_of_lpips_that_are_not_there(auravae, recipe):
     result = auravae("train", recipe, "-o", "run", "--data", "photos", "--lpips", "absent")
     assert result.code == 3
     assert "absent: cannot be read as LPIPS weights" in result.message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (20, "less than a minute"),
+        (119, "2 min"),
+        (3600, "1 h 0 min"),
+        (5400, "1 h 30 min"),
+        (200_000, "2 d 7 h"),
+    ],
+)
+def test_times_as_people_say_them(seconds, text):
+    from auravae_cli.cli.training import duration
+
+    assert duration(seconds) == text

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, ConfigError, WeightsError
 from auravae_cli.group import GROUP, HV, GroupElement, H, Irreps, V
 from auravae_cli.model.tied import PIXELS, load_whole_state, whole_state
 from auravae_cli.train import loop, losses
-from auravae_cli.train.checkpoint import read_checkpoint, write_checkpoint
+from auravae_cli.train.checkpoint import continue_from, read_checkpoint, write_checkpoint
 from auravae_cli.train.data import Pictures
 from auravae_cli.train.networks import flip_each
 from auravae_cli.train.recipe import Data, LossWeights, Noise, Optimizer
@@ -102,6 +103,34 @@ def test_what_may_change_between_the_parts_of_a_run(make_recipe, tmp_path):
     write_checkpoint(path, state, recipe)
     data = replace(recipe.data, sources=("elsewhere",))
     read_checkpoint(path, state, replace(recipe, data=data, checkpoint_every=7, lpips_weights="x"))
+
+
+def test_another_run_goes_on_with_weights_and_optimizers(
+    make_recipe, advance, content, differences, tmp_path
+):
+    path = tmp_path / "checkpoint.pt"
+    first, _ = advance(make_recipe(kind="muon"), 2)
+    write_checkpoint(path, first, make_recipe(kind="muon"))
+    longer = make_recipe(kind="muon", steps=9, rate=1e-3)
+    second = loop.initial_state(longer, CPU)
+    continue_from(path, second)
+    assert second.step == 0
+    assert set(differences(content(second), content(first))) <= {".step"}
+    wider = make_recipe(kind="muon", architecture=Architecture(64, (1, 2), 1, 8))
+    with pytest.raises(WeightsError, match="damaged checkpoint"):
+        continue_from(path, loop.initial_state(wider, CPU))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_parts_of_latents_are_decoded_on_a_share_of_the_steps(make_recipe, advance, precision):
+    recipe = make_recipe(steps=12, crop=32, latent_crops=0.5, precision=precision)
+    draw = [loop._draws(recipe, step, 0, torch.zeros(2, 3, 32, 32))[2] for step in range(12)]
+    windows = [window for window in draw if window is not None]
+    assert 0 < len(windows) < 12
+    assert {(window.height, window.width) for window in windows} == {(8, 8)}
+    assert all(0 <= window.top <= 8 and 0 <= window.left <= 8 for window in windows)
+    _, records = advance(recipe, 4)
+    assert all(math.isfinite(record.psnr) for record in records)
 
 
 def test_a_damaged_checkpoint_is_refused(make_recipe, tmp_path):
@@ -221,7 +250,7 @@ def test_flips_are_drawn_for_learned_networks_alone(make_recipe):
 
 def test_noise_is_multiplied_on_a_share_of_the_samples(make_recipe):
     recipe = make_recipe(noise=Noise(level=0.2, share=0.7))
-    factors, _ = loop._draws(recipe, 5, 0, torch.zeros(400, 3, 16, 24))
+    factors, *_ = loop._draws(recipe, 5, 0, torch.zeros(400, 3, 16, 24))
     assert factors.shape == (400, 8, 8, 12)
     is_clean = (factors == 1).all(3).all(2).all(1)
     assert 0.3 - 0.08 < is_clean.float().mean() < 0.3 + 0.08
@@ -243,7 +272,11 @@ def test_draws_depend_on_seed_step_and_process_alone(make_recipe):
 
 @pytest.mark.parametrize("noise", [Noise(level=0.0), Noise(share=0.0)])
 def test_no_noise_costs_nothing(make_recipe, noise):
-    assert loop._draws(make_recipe(noise=noise), 0, 0, torch.zeros(2, 3, 16, 16)) == (None, None)
+    assert loop._draws(make_recipe(noise=noise), 0, 0, torch.zeros(2, 3, 16, 16)) == (
+        None,
+        None,
+        None,
+    )
 
 
 # The discriminator

@@ -39,11 +39,17 @@ def test_every_parameter_has_one_optimizer(make_recipe, kind, equivariance):
 
 
 def test_the_rate_rises_and_falls():
-    recipe = replace(RECIPE, optimizer=Optimizer(learning_rate=2.0, warmup_steps=4))
+    recipe = replace(RECIPE, optimizer=Optimizer(learning_rate=2.0, warmup_steps=4, decay=0.4))
     rates = [learning_rate(step, recipe) for step in range(11)]
-    assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
-    assert rates[7] == pytest.approx(1.0)
-    assert rates[10] == pytest.approx(0.0)
+    assert rates == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5, 0.0])
+
+
+def test_a_longer_run_has_the_same_rates_until_a_shorter_one_would_decay():
+    short = replace(RECIPE, stages=(Stage(10, 16, 1),), optimizer=Optimizer(decay=0.2))
+    long = replace(short, stages=(Stage(50, 16, 1),))
+    assert [learning_rate(step, short) for step in range(8)] == [
+        learning_rate(step, long) for step in range(8)
+    ]
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)

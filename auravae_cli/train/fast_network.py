@@ -1,0 +1,120 @@
+"""The path that is trained, for CPUs with bfloat16: the same function of the same parameters.
+
+Features are bfloat16, sums and norms float32, as under autocast. Tied 3x3 convolutions and norms
+with SiLU run in kernels.c; what is left, a tenth of the work, in torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from auravae_cli.model.autoencoder import Decoder, Encoder, Middle
+from auravae_cli.model.layers import HEAD_CHANNELS, AttentionBlock, Downsample, ResnetBlock
+from auravae_cli.train.kernels import LANES, Kernels, convolve, normalise
+from auravae_cli.train.networks import TrainedAutoencoder, Window
+
+
+class FastAutoencoder:
+    """Calls like a `TrainedAutoencoder` with tied weights, whose parameters get the gradients."""
+
+    def __init__(self, autoencoder: TrainedAutoencoder, kernels: Kernels) -> None:
+        self.autoencoder, self.kernels = autoencoder, kernels
+
+    def __call__(
+        self,
+        images: Tensor,
+        factors: Tensor | None = None,
+        flips: Tensor | None = None,
+        window: Window | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `TrainedAutoencoder.forward`; ``flips`` are for weights that are not tied."""
+        assert flips is None
+        clamp = self.autoencoder.clamp
+        with torch.autocast("cpu", enabled=False):  # weights are combined before they are rounded
+            raw = self.encode(images).float()
+            latent = raw.clamp(-clamp, clamp)
+            latent = latent if factors is None else latent * factors
+            latent = latent if window is None else window.of_latent(latent)
+            return self.decode(latent).float(), raw
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] => raw latents, bfloat16."""
+        encoder: Encoder = self.autoencoder.encoder
+        x = _plain(encoder.conv_in, images.bfloat16(), padding=1)
+        for level in encoder.down:
+            x = self._level(level, x)
+        x = self._norm(encoder.norm_out, self._middle(encoder.mid, x))
+        return _plain(encoder.conv_out, x, padding=1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, C, h, w] => images, bfloat16."""
+        decoder: Decoder = self.autoencoder.decoder
+        x = self._middle(decoder.mid, _plain(decoder.conv_in, latents.bfloat16(), padding=1))
+        for level in reversed(decoder.up):
+            x = self._level(level, x)
+        return _plain(decoder.conv_out, self._norm(decoder.norm_out, x), padding=1)
+
+    def _level(self, level: Any, x: Tensor) -> Tensor:
+        for block in level.block:
+            x = self._block(block, x)
+        if hasattr(level, "downsample"):
+            return _halve(level.downsample, x)
+        if hasattr(level, "upsample"):
+            return self._convolve(level.upsample.conv, x, doubled=True)
+        return x
+
+    def _middle(self, middle: Middle, x: Tensor) -> Tensor:
+        x = _attend(middle.attn_1, self._block(middle.block_1, x))
+        return self._block(middle.block_2, x)
+
+    def _block(self, block: ResnetBlock, x: Tensor) -> Tensor:
+        hidden = self._convolve(block.conv1, self._norm(block.norm1, x))
+        shortcut = _plain(block.nin_shortcut, x) if hasattr(block, "nin_shortcut") else x
+        return self._convolve(block.conv2, self._norm(block.norm2, hidden), shortcut)
+
+    def _norm(self, norm: nn.GroupNorm, x: Tensor) -> Tensor:
+        if x.shape[-2:].numel() % LANES:
+            return F.silu(_group_norm(norm, x))
+        return normalise(self.kernels, x, norm.weight, norm.bias, norm.num_groups, norm.eps)
+
+    def _convolve(
+        self, conv: Any, x: Tensor, residual: Tensor | None = None, doubled: bool = False
+    ) -> Tensor:
+        if x.shape[-1] * (1 + doubled) % LANES:
+            x = F.interpolate(x, scale_factor=2.0) if doubled else x
+            y = _plain(conv, x, padding=1)
+            return y if residual is None else y + residual
+        weight, bias = (
+            getattr(conv.parametrizations, name).original for name in ("weight", "bias")
+        )
+        return convolve(self.kernels, x, weight, bias, residual, doubled)
+
+
+def _plain(conv: Any, x: Tensor, **options: int) -> Tensor:
+    """A convolution as torch has it."""
+    bias = None if conv.bias is None else conv.bias.to(x.dtype)
+    return F.conv2d(x, conv.weight.to(x.dtype), bias, **options)
+
+
+def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """As torch has it, its statistics in float32."""
+    return F.group_norm(x.float(), norm.num_groups, norm.weight, norm.bias, norm.eps).to(x.dtype)
+
+
+def _halve(downsample: Downsample, x: Tensor) -> Tensor:
+    """A tied kernel reads the upper left 2 x 2 taps alone: it needs no border."""
+    conv: Any = downsample.conv
+    return F.conv2d(x, conv.weight[..., :2, :2].to(x.dtype), conv.bias.to(x.dtype), stride=2)
+
+
+def _attend(block: AttentionBlock, x: Tensor) -> Tensor:
+    batch, channels, height, width = x.shape
+    heads = _plain(block.qkv, _group_norm(block.norm, x))
+    split = heads.view(batch, 3, channels // HEAD_CHANNELS, HEAD_CHANNELS, height * width)
+    query, key, value = split.transpose(3, 4).contiguous().unbind(1)
+    attended = F.scaled_dot_product_attention(query, key, value)
+    return x + _plain(block.proj_out, attended.transpose(2, 3).reshape(x.shape))

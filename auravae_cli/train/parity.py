@@ -1,0 +1,57 @@
+"""Weights of an equivariant 3x3 convolution in the form that kernels.c multiplies with.
+
+Hidden features carry the regular representation of the flips, four blocks of channels. Sums and
+differences of the blocks, and of neighbours along an axis, are even or odd under each flip::
+
+    blocks        e, h, v, hv   => four parities (a Hadamard transform)
+    taps          -1, 0, 1      => middle, sum of both sides, difference of both sides
+
+A weight that the flips fix joins only what has the parity of its result, so each of the four
+parities of the output takes 9 of the 36 combinations: a quarter of the products. The change of
+basis is invertible: representatives [out, 4 * in, 3, 3] (see `tied`) are [4, out, 9 * in] here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+SLOTS = 9  # combinations for each parity of the result
+HADAMARD = (
+    (1.0, 1.0, 1.0, 1.0),
+    (1.0, -1.0, 1.0, -1.0),
+    (1.0, 1.0, -1.0, -1.0),
+    (1.0, -1.0, -1.0, 1.0),
+)
+TAPS = ((0.0, 1.0, 0.0), (0.5, 0.0, 0.5), (-0.5, 0.0, 0.5))  # of middle, sum and difference
+DIFFERENCE = 2
+
+
+@cache
+def order() -> tuple[tuple[tuple[int, int, int], ...], ...]:
+    """For each parity of the result, its nine (parity of the input, down, across), as in kernels.c."""
+    slots: tuple[list[tuple[int, int, int]], ...] = ([], [], [], [])
+    for parity in range(4):
+        for down in range(3):
+            for across in range(3):
+                flipped = parity ^ (down == DIFFERENCE) << 1 ^ (across == DIFFERENCE)
+                slots[flipped].append((parity, down, across))
+    return tuple(map(tuple, slots))
+
+
+def from_representatives(representatives: Tensor) -> Tensor:
+    """[out, 4 * in, 3, 3] => [4, out, 9 * in]. Differentiable."""
+    out, channels = representatives.shape[0], representatives.shape[1] // 4
+    hadamard = representatives.new_tensor(HADAMARD) / 4  # so that blocks come back unscaled
+    taps = representatives.new_tensor(TAPS)
+    blocks = representatives.view(out, 4, channels, 3, 3)
+    combined = torch.einsum("pm,ai,bj,nmcij->pabnc", hadamard, taps, taps, blocks)
+    chosen = combined.view(36, out, channels)[_indices()]
+    return chosen.view(4, SLOTS, out, channels).transpose(1, 2).reshape(4, out, SLOTS * channels)
+
+
+@cache
+def _indices() -> Tensor:
+    return torch.tensor([9 * p + 3 * a + b for slots in order() for p, a, b in slots])
