@@ -148,9 +148,9 @@ def _element(rows: Rows, g: str) -> dict[str, Any]:
 def _gap(numbers: Mapping[str, Any], part: str) -> float | None:
     """The dB of PSNR that decoding a flipped latent costs; negative where it gains."""
     plain, flipped = (numbers[f"{kind}_mse"][part] for kind in ("plain", "flipped"))
-    if plain is None:
+    if plain is None or flipped is None:
         return None
-    if not plain or not flipped:
+    if not plain or not flipped / plain:
         return 0.0 if plain == flipped else math.copysign(100.0, flipped - plain)
     return 10 * math.log10(flipped / plain)
 

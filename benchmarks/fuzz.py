@@ -1,0 +1,633 @@
+"""Mutation fuzzing of what others may have written: is every fault told as one of ours?
+
+    python benchmarks/fuzz.py [--cases 10000] [--seed 0] [--only manifest npz]
+
+Sound files of every kind are damaged at random: bytes, fields of JSON, numbers and words of TOML,
+members of archives, headers of arrays. All that reads such a file runs on each of them, the program's
+commands among it, in a child process with limits of memory and time. Counted are errors that are
+not ours, inputs that cost more than the limits, and files outside of the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+SECONDS, MEMORY = 20, 2 << 30  # that a case may take; address space beside what was there before
+CASES_AT_ONCE = 1000  # in one process
+COMMANDS_EVERY = 16  # cases; a command takes longer than a reader
+JUNK: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 2**31, 2**63, -(2**70), 10**30, 0.5, -0.0, 1e300),
+    *(
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "\0",
+        "\ud800",
+        "../x",
+        "../../x",
+        "/",
+        ".",
+        "a/../../x",
+    ),
+    *("x" * 5000, "C:\\x", "\x1b[2J", "-1", "1e999", [], {}, [[]], [None], {"": None}, [0, 0]),
+)
+
+
+# --- damage: (random, bytes) => bytes ---
+
+
+def damage_bytes(rng: random.Random, data: bytes) -> bytes:
+    """Bits turned, pieces cut out, repeated, or set."""
+    content = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        at = rng.randrange(len(content) + 1)
+        kind, length = rng.randrange(6), rng.choice((1, 1, 2, 4, 8, 64))
+        if kind == 0 and at < len(content):
+            content[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del content[at : at + length]
+        elif kind == 2:
+            content[at:at] = content[at : at + length]
+        elif kind == 3:
+            content[at : at + length] = rng.choice((b"\xff", b"\0", b"{", b"[")) * length
+        elif kind == 4:
+            content[at : at + 1] = rng.randbytes(length)
+        elif rng.random() < 0.2:
+            del content[at:]
+    return bytes(content)
+
+
+def damage_tree(rng: random.Random, tree: Any) -> Any:
+    """A value, a name or an item of a tree of JSON that is another, gone, or there once more."""
+    places = list(_places(tree))
+    if not places or rng.random() < 0.02:
+        return rng.choice(JUNK)
+    for parent, key in rng.sample(places, min(len(places), rng.choice((1, 1, 1, 2, 3)))):
+        kind = rng.randrange(8)
+        with suppress(KeyError, IndexError):  # it was taken away together with its parent
+            if kind == 0:
+                del parent[key]
+            elif kind == 1 and isinstance(parent, dict):
+                parent[rng.choice(["x", "", "name", "../x", "é"])] = parent.pop(key)
+            elif kind == 2 and isinstance(parent, list):
+                parent.append(parent[key])
+            elif kind == 3:
+                other, name = rng.choice(places)
+                parent[key] = json.loads(json.dumps(other[name]))
+            elif kind == 4 and type(parent[key]) is int:
+                parent[key] += rng.choice((-1, 1, 255, -parent[key], 2**40))
+            elif kind == 5:
+                depth = rng.choice((5, 200, 5000))
+                parent[key] = _Raw("[" * depth + "]" * depth)
+            else:
+                parent[key] = rng.choice(JUNK)
+    return tree
+
+
+class _Raw(str):
+    """Text that stands in JSON as it is."""
+
+
+def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    if not isinstance(tree, dict | list):
+        return
+    for key, item in list(tree.items() if isinstance(tree, dict) else enumerate(tree)):
+        yield tree, key
+        yield from _places(item)
+
+
+def dump(tree: Any) -> str:
+    """JSON, and what is none: Python's own reader takes it all."""
+    if isinstance(tree, _Raw):
+        return str(tree)
+    if isinstance(tree, dict):
+        return "{" + ",".join(f"{json.dumps(str(k))}:{dump(v)}" for k, v in tree.items()) + "}"
+    return f"[{','.join(map(dump, tree))}]" if isinstance(tree, list) else json.dumps(tree)
+
+
+def damage_json(rng: random.Random, data: bytes) -> bytes:
+    """A line of JSON, mostly by its fields."""
+    if rng.random() < 0.2:
+        return damage_bytes(rng, data)
+    lines = data.splitlines() if data[:2] != b"{\n" else [data]  # one a line, or one in many
+    at = rng.randrange(len(lines))
+    tree = json.loads(lines[at])
+    lines[at] = dump(damage_tree(rng, tree)).encode(errors="surrogatepass")
+    return b"\n".join(lines) + b"\n"
+
+
+def damage_safetensors(rng: random.Random, data: bytes) -> bytes:
+    """The header, or the JSON text within it; the length that stands before it stays true."""
+    if rng.random() < 0.2:
+        return damage_bytes(rng, data)
+    length = int.from_bytes(data[:8], "little")
+    header, rest = json.loads(data[8 : 8 + length]), data[8 + length :]
+    texts = header.get("__metadata__", {})
+    inner = [name for name, text in texts.items() if text.startswith("{")]
+    if inner and rng.random() < 0.7:
+        name = rng.choice(inner)
+        texts[name] = damage_json(rng, texts[name].encode()).decode(errors="replace").strip()
+    else:
+        header = damage_tree(rng, header)
+    text = dump(header).encode(errors="surrogatepass")
+    return len(text).to_bytes(8, "little") + text + rest
+
+
+def damage_npy(rng: random.Random, data: bytes) -> bytes:
+    """The header's text: type, order, shape."""
+    start = 10 + int.from_bytes(data[8:10], "little")
+    if rng.random() < 0.4 or data[:6] != b"\x93NUMPY":
+        return damage_bytes(rng, data)
+    text = damage_words(rng, data[10:start]).ljust(start - 10)
+    return data[:8] + len(text).to_bytes(2, "little") + text + data[start:]
+
+
+def damage_words(rng: random.Random, data: bytes) -> bytes:
+    """A number or a word of a text that is another."""
+    starts = [
+        i for i in range(1, len(data)) if data[i : i + 1].isalnum() > data[i - 1 : i].isalnum()
+    ]
+    if not starts or rng.random() < 0.2:
+        return damage_bytes(rng, data)
+    start = stop = rng.choice(starts)
+    while data[stop : stop + 1].isalnum():
+        stop += 1
+    words = [b"0", b"-1", b"1e999", b"nan", b"inf", b"0x" + b"f" * 5000, b"9" * 5000, b"true"]
+    words += [b'""', b"[]", b"[" * 3000, b"{}", b"{a = " * 3000, b"2020-01-01", b"x.y", b"99999"]
+    words += [data[s : s + 8] for s in rng.sample(starts, min(2, len(starts)))]
+    return data[:start] + rng.choice(words) + data[stop:]
+
+
+def damage_zip(rng: random.Random, data: bytes) -> bytes:
+    """A member, with a true checksum afterwards, so that what reads it is reached."""
+    if rng.random() < 0.3:
+        return damage_bytes(rng, data)
+    output = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(output, "w") as changed:
+        infos = archive.infolist()
+        victim = rng.choice(infos)
+        for info in infos:
+            content, name = archive.read(info), info.filename
+            if info is victim:
+                kind = rng.randrange(6)
+                if kind == 0:
+                    continue
+                if kind == 1:
+                    name = rng.choice(["x.npy", "../x", "/x", "a/../../x.npy", infos[0].filename])
+                else:
+                    content = damage(rng, name, content)
+            method = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+            changed.writestr(name, content, method)
+    return output.getvalue()
+
+
+def damage_tar(rng: random.Random, data: bytes) -> bytes:
+    """A member's content or name."""
+    if rng.random() < 0.3:
+        return damage_bytes(rng, data)
+    output = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive, tarfile.open(None, "w", output) as new:
+        members = archive.getmembers()
+        victim = rng.choice(members)
+        for member in members:
+            file = archive.extractfile(member)
+            content = file.read() if file else b""
+            if member is victim:
+                kind = rng.randrange(6)
+                if kind == 0:
+                    member.name = rng.choice(
+                        ["../x.npy", "/x.npy", "a/../../x.npy", "x\n.npy", "é"]
+                    )
+                elif kind == 1:
+                    member.type, member.linkname = rng.choice((tarfile.SYMTYPE, b"9")), "../x"
+                else:
+                    content = damage(rng, member.name, content)
+                member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    return output.getvalue()
+
+
+BY_SUFFIX: dict[str, Callable[[random.Random, bytes], bytes]] = {
+    ".json": damage_json,
+    ".jsonl": damage_json,
+    ".safetensors": damage_safetensors,
+    ".latent": damage_safetensors,
+    ".npy": damage_npy,
+    ".npz": damage_zip,
+    ".pt": damage_zip,
+    ".tar": damage_tar,
+    ".toml": damage_words,
+}
+
+
+def damage(rng: random.Random, name: str, data: bytes) -> bytes:
+    """A file's or a member's content, as its name says what it is; our note in .npz is JSON."""
+    if name == "auravae.npy":
+        start = 10 + int.from_bytes(data[8:10], "little")
+        note = np.frombuffer(damage_json(rng, data[start:]), np.uint8)
+        buffer = io.BytesIO()
+        np.save(buffer, note)
+        return buffer.getvalue()
+    return BY_SUFFIX.get(Path(name).suffix, damage_bytes)(rng, data)
+
+
+# --- what is fuzzed ---
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of file: which files of the sound inputs are damaged, and what reads them.
+
+    ``read`` gets the folder of inputs, that of outputs, and the damaged file; ``commands`` are
+    arguments of the program.
+    """
+
+    name: str
+    pattern: str
+    read: Callable[[Path, Path, Path], None]
+    commands: tuple[tuple[str, ...], ...] = ()
+
+
+def read_store(inputs: Path, output: Path, file: Path) -> None:
+    """All that reads a store."""
+    from auravae_cli.certificate import read_certificate
+    from auravae_cli.pipeline.storeinfo import survey
+    from auravae_cli.pipeline.verify import Seen, verify_store
+    from auravae_cli.storage import LocalStorage
+    from auravae_cli.storeread import LatentStore
+
+    storage = LocalStorage(inputs / "store")
+    for work in (
+        lambda: survey(storage),
+        lambda: list(verify_store(storage, Seen())),
+        lambda: read_certificate(storage),
+        lambda: read_parts(LatentStore(inputs / "store")),
+    ):
+        ours(work)
+
+
+def read_parts(store: Any) -> None:
+    """Every value and every record of a store."""
+    for number in range(len(store.parts)):
+        store.values(number).sum()
+        store.records(number)
+
+
+def read_latent(inputs: Path, output: Path, file: Path) -> None:
+    """All that reads a latent file."""
+    from auravae_cli.cli.info import describe
+    from auravae_cli.group import HV
+    from auravae_cli.latentfile import read_latents, write_flipped
+
+    def work() -> None:
+        latents = read_latents(file)
+        latents.to_bytes()
+        describe(latents)
+        write_flipped(output / "flipped.safetensors", latents, HV)
+        latents.to_float32()
+
+    ours(work)
+
+
+def read_foreign(inputs: Path, output: Path, file: Path) -> None:
+    """An import of the folder that the file lies in, as the format of that name."""
+    from auravae_cli.exchange.registry import FORMATS
+    from auravae_cli.pipeline.adopt import Adoption
+    from auravae_cli.pipeline.import_files import Importer
+    from auravae_cli.pipeline.inputs import Source
+    from auravae_cli.spaces import read_space
+
+    root = next(path for path in file.parents if path.parent == inputs)
+    form = FORMATS[root.name]
+    adopt = Adoption(form.name, read_space("linear"))
+    paths = [file] if form.name != "edm2" else sorted(root.rglob("*.npy"))
+    sources = [Source(path, path.relative_to(root)) for path in paths]
+    ours(lambda: list(Importer(form, adopt, output).run(sources)))
+
+
+def read_toml(inputs: Path, output: Path, file: Path) -> None:
+    """A config as the kind that its folder says."""
+    from auravae_cli.config import ModelConfig
+    from auravae_cli.files.toml_config import read_config
+    from auravae_cli.train.recipe import Recipe
+
+    kind: Any = ModelConfig if file.parent.name == "model" else Recipe
+    ours(lambda: asdict_of(read_config(file, kind)))
+
+
+def asdict_of(config: Any) -> None:
+    """What a sound config is asked for."""
+    if config.architecture is not None:
+        assert config.architecture.widths and config.architecture.downsampling_factor
+    if hasattr(config, "to_json"):
+        config.to_json()
+
+
+def read_results(inputs: Path, output: Path, file: Path) -> None:
+    """The lines of an evaluation, and what is made of them."""
+    from auravae_cli.certificate import make_certificate
+    from auravae_cli.pipeline.evalresults import Results
+    from auravae_cli.pipeline.moments import Moments
+    from auravae_cli.spaces import read_space
+
+    def work() -> None:
+        for row in Results(file.parent)._rows.values():
+            Moments.from_text(row["moments"]).statistics()
+            if row["flips"]:
+                rows = [{**row["flips"], "picture": row["picture"]}]
+                make_certificate(read_space("linear"), rows, {}, {}, "").to_bytes()
+
+    ours(work)
+
+
+def ours(work: Callable[[], object]) -> None:
+    """Errors of ours are what a damaged file is to give."""
+    from auravae_cli.errors import AuraVaeError
+
+    with suppress(AuraVaeError):
+        work()
+
+
+FOREIGN = ("ai-toolkit", "comfyui", "kohya", "lightningdit", "mar", "musubi", "webdataset")
+STORE = (
+    ("info", "store"),
+    ("verify", "store"),
+    ("flip", "-H", "store", "-o", "out/flipped"),
+    ("decode", "store", "-o", "out/pictures"),
+    ("export", "store", "--to", "npz", "-o", "out/npz"),
+    ("encode", "photos", "-o", "store", "--layout", "shards", "--json"),
+)
+LATENT = (
+    ("info", "latents"),
+    ("decode", "latents", "-o", "out/pictures"),
+    ("flip", "-V", "latents", "-o", "out/flipped"),
+    ("export", "latents", "--to", "kohya", "-o", "out/kohya"),
+    ("show", "latents/a.safetensors"),
+)
+TARGETS = [
+    Target("manifest", "store/*.manifest.json", read_store, STORE),
+    Target("ledger", "store/*.failures.jsonl", read_store, STORE),
+    Target("settings", "store/store.json", read_store, STORE),
+    Target("certificate", "store/certificate.json", read_store, STORE),
+    Target("record of a shard", "store/*.safetensors", read_store, STORE),
+    Target("record of a latent", "latents/*.safetensors", read_latent, LATENT),
+    Target("results", "results/results.jsonl", read_results),
+    Target("model config", "configs/model/*.toml", read_toml),
+    Target("recipe", "configs/train/*.toml", read_toml, (("train", "configs/train/tiny.toml"),)),
+    *(Target(name, f"{name}/**/*.np[yz]", read_foreign) for name in ("npy", "npz", "edm2")),
+    Target("edm2 labels", "edm2/dataset.json", read_foreign),
+    Target("pt", "pt/**/*.pt", read_foreign),
+    *(Target(name, f"{name}/**/*", read_foreign) for name in (*FOREIGN, "safetensors")),
+]
+
+
+# --- one run ---
+
+
+@dataclass
+class Counts:
+    """What became of the cases of a target; ``examples`` has the first of each fault."""
+
+    cases: int = 0
+    foreign: int = 0
+    slow: int = 0
+    memory: int = 0
+    outside: int = 0
+    examples: tuple[str, ...] = ()
+
+    @property
+    def faults(self) -> int:
+        """All of them."""
+        return self.foreign + self.slow + self.memory + self.outside
+
+
+class Slow(BaseException):
+    """A case that took too long."""
+
+
+def make_inputs(folder: Path) -> None:
+    """Sound files of every kind, made by the program itself."""
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir(parents=True)
+    for name in "abc":
+        pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{name}.png")
+        (folder / "photos" / f"{name}.txt").write_text("a caption")
+        (folder / "photos" / f"{name}.cls").write_text("3")
+    (folder / "photos" / "bad.png").write_text("no picture")
+    os.chdir(folder)
+    command("encode", "photos", "-o", "store", "--layout", "shards", "--shard-size", "2")
+    command("eval", "photos/a.png", "-o", "results", "--certify", "store", "--flips", "1")
+    command("encode", "photos/a.png", "photos/b.png", "-o", "latents")
+    shutil.copy(
+        next((folder / "store").glob("*.safetensors")), folder / "latents" / "shard.safetensors"
+    )
+    for form in ("npy", "npz", "edm2", "pt", "safetensors", *FOREIGN):
+        command("export", "store", "--to", form, "-o", form)
+    configs = Path(__file__).parents[1] / "configs"
+    shutil.copytree(configs, folder / "configs")
+    shutil.copy(folder / "configs/train/small.toml", folder / "configs/train/tiny.toml")
+
+
+def command(*arguments: str) -> object:
+    """The program in this process; its exit code."""
+    from auravae_cli.cli.app import main
+
+    before, sys.argv = sys.argv, ["auravae", *arguments]
+    try:
+        with redirect_stdout(_text()), redirect_stderr(_text()):
+            main()
+    except SystemExit as end:
+        return end.code
+    finally:
+        sys.argv = before
+    return None
+
+
+def _text() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace")
+
+
+def run_target(target: Target, sound: Path, cases: range, seed: int, work: Path) -> Counts:
+    """Damage and read; every case in this process, which has limits."""
+    counts, inputs = Counts(), work / "in"
+    shutil.copytree(sound, inputs)
+    os.chdir(inputs)
+    files = sorted(path for path in inputs.glob(target.pattern) if path.is_file())
+    names = listing(work)
+    for number in cases:
+        rng = random.Random(f"{seed} {target.name} {number}")
+        file = rng.choice(files)
+        content = file.read_bytes()
+        file.write_bytes(damage(rng, file.name, content))
+        (inputs / "out").mkdir()
+        counts.cases += 1
+        try:
+            with limited():
+                target.read(inputs, inputs / "out", file)
+                if target.commands and number % COMMANDS_EVERY == 0:
+                    command(*rng.choice(target.commands))
+        except Slow:
+            note(counts, "slow", number, "took too long")
+        except MemoryError as error:
+            note(counts, "memory", number, described(error))
+        except Exception as error:
+            note(counts, "foreign", number, described(error))
+        shutil.rmtree(inputs / "out")
+        file.write_bytes(content)
+        if (found := listing(work)) != names:
+            if strange := [n for n in found ^ names if not n.startswith("in/store/")]:
+                note(counts, "outside", number, f"{strange}")
+            shutil.rmtree(inputs)
+            shutil.copytree(sound, inputs)
+    return counts
+
+
+def note(counts: Counts, kind: str, number: int, text: str) -> None:
+    """Count a fault, and keep the first few."""
+    setattr(counts, kind, getattr(counts, kind) + 1)
+    if len(counts.examples) < 5:
+        counts.examples += (f"case {number}: {kind}: {text}",)
+
+
+def described(error: Exception) -> str:
+    """An error in a line, and the last places in the package that it came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{Path(f.filename).name}:{f.lineno}" for f in frames if "auravae_cli" in f.filename]
+    return f"{type(error).__name__}: {str(error)[:200]!r} at {' > '.join(places[-4:])}"
+
+
+def listing(folder: Path) -> set[str]:
+    """The names of all files below a folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    """Seconds for what is done in it."""
+
+    def end(number: int, frame: object) -> None:
+        raise Slow
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def in_child(work: Callable[[], Counts]) -> Counts | None:
+    """What ``work`` gives in a process of its own with a limit of memory; None where it died."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        warnings.simplefilter("ignore")  # of zipfile, about the damage that is done here
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        try:
+            content = json.dumps(vars(work())).encode()
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(content)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        content = pipe.read()
+    os.waitpid(child, 0)
+    return Counts(**json.loads(content)) if content else None
+
+
+def fuzz(target: Target, sound: Path, cases: int, seed: int) -> Counts:
+    """Run a target, so many cases in one process each."""
+    total = Counts()
+    for first in range(0, cases, CASES_AT_ONCE):
+        part = range(first, min(first + CASES_AT_ONCE, cases))
+        with tempfile.TemporaryDirectory() as work:
+            run = partial(run_target, target, sound, part, seed, Path(work))
+            add(total, in_child(run))
+    return total
+
+
+def sound_inputs(folder: Path) -> Path:
+    """The folder, with sound files of every kind."""
+    here = Path.cwd()
+    try:
+        make_inputs(folder)
+    finally:
+        os.chdir(here)
+    return folder
+
+
+def add(total: Counts, part: Counts | None) -> None:
+    """Add a part; a process that died is a fault."""
+    if part is None:
+        total.foreign += 1
+        total.examples = (*total.examples, "the process died")
+        return
+    for name in ("cases", "foreign", "slow", "memory", "outside"):
+        setattr(total, name, getattr(total, name) + getattr(part, name))
+    total.examples = (*total.examples, *part.examples)[:5]
+
+
+def main() -> None:
+    """Fuzz, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=[t.name for t in TARGETS], metavar="TARGET")
+    arguments = parser.parse_args()
+    import torch  # once, before the children are made
+
+    torch.set_num_threads(1)
+    os.environ["AURAVAE_MODEL"] = "linear"
+    targets = [t for t in TARGETS if not arguments.only or t.name in arguments.only]
+    print(
+        f"{'target':<20}{'cases':>8}{'not ours':>10}{'slow':>6}{'memory':>8}{'outside':>9}{'s':>8}"
+    )
+    faults: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as name:
+        sound = sound_inputs(Path(name, "sound"))
+        for target in targets:
+            started = time.perf_counter()
+            found = fuzz(target, sound, arguments.cases, arguments.seed)
+            numbers = f"{found.cases:>8}{found.foreign:>10}{found.slow:>6}{found.memory:>8}"
+            seconds = time.perf_counter() - started
+            print(f"{target.name:<20}{numbers}{found.outside:>9}{seconds:>8.0f}", flush=True)
+            for example in found.examples:
+                print(f"  {example}")
+            faults[target.name] = found.faults
+    sys.exit(1 if faults.total() else 0)
+
+
+if __name__ == "__main__":
+    main()
