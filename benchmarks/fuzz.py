@@ -41,20 +41,20 @@ CASES_AT_ONCE = 1000  # in one process
 COMMANDS_EVERY = 16  # cases; a command takes longer than a reader
 JUNK: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2**31, 2**63, -(2**70), 10**30, 0.5, -0.0, 1e300),
-    *(
-        float("nan"),
-        float("inf"),
-        "",
-        "x",
-        "\0",
-        "\ud800",
-        "../x",
-        "../../x",
-        "/",
-        ".",
-        "a/../../x",
-    ),
-    *("x" * 5000, "C:\\x", "\x1b[2J", "-1", "1e999", [], {}, [[]], [None], {"": None}, [0, 0]),
+    *(float("nan"), float("inf"), "", "x", "\0", "\ud800", "x" * 5000, "\x1b[2J", "-1", "1e999"),
+    *([], {}, [[]], [None], {"": None}, [0, 0]),
+)
+PLACES = (
+    "../x",
+    "../../x",
+    "../../../x",
+    "/",
+    ".",
+    "..",
+    "a/../../../x",
+    "..\\x",
+    "C:\\x",
+    "a/b/x",
 )
 
 
@@ -104,6 +104,8 @@ def damage_tree(rng: random.Random, tree: Any) -> Any:
             elif kind == 5:
                 depth = rng.choice((5, 200, 5000))
                 parent[key] = _Raw("[" * depth + "]" * depth)
+            elif kind == 6 and type(parent[key]) is str:
+                parent[key] = rng.choice(PLACES)
             else:
                 parent[key] = rng.choice(JUNK)
     return tree
