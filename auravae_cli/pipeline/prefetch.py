@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+_PATIENCE = 2.0  # seconds for the thread that reads ahead to notice that nobody wants more
 DECODED_BYTES = 256 << 20  # of pictures that are decoded ahead of the model
 
 Item = TypeVar("Item")
@@ -97,4 +98,4 @@ def read_ahead(items: Iterable[Item], cost: Callable[[Item], int], budget: int) 
         with changed:
             stopped = True
             changed.notify_all()
-        thread.join()
+        thread.join(_PATIENCE)  # what waits for a read that does not come ends with the process

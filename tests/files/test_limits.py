@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +75,20 @@ def test_a_pipe_is_read_to_its_end():
     os.close(writer)
     with open(reader, "rb") as file:  # noqa: PTH123 - a descriptor
         assert read_within(file, FILE_BYTES, InputImageError) == b"abc"
+
+
+def test_the_documentation_names_every_limit():
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"\| `(AURAVAE_MAX_\w+)` \| (\w+) \|", text))
+    assert {name: parse_size(size) for name, size in documented.items()} == {
+        limit.variable: limit.default for limit in LIMITS
+    }
+
+
+def test_the_tests_that_the_documentation_names_are_there():
+    root = Path(__file__).parents[2]
+    text = (root / "SECURITY.md").read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").rglob("*.py"))
+    named = re.findall(r"`(test_\w+)`", text)
+    assert named
+    assert [name for name in named if f"def {name}(" not in tests] == []

@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import given, strategies as st
 
+from auravae_cli.pipeline import prefetch as prefetch_module
 from auravae_cli.pipeline.prefetch import prefetch, read_ahead
 
 
@@ -153,3 +154,23 @@ def test_both_together_end_early():
     assert next(results) == 0
     results.close()
     del results
+
+
+def test_a_read_that_does_not_come_holds_nobody_up(monkeypatch):
+    """A signal that ends the program closes the iterator: that must not wait for ever."""
+    monkeypatch.setattr(prefetch_module, "_PATIENCE", 0.05)
+    comes = threading.Event()
+
+    def items():
+        yield 1
+        comes.wait(60)
+
+    reader = read_ahead(items(), lambda item: 1, 10)
+    assert next(reader) == 1
+    started = time.monotonic()
+    reader.close()
+    assert time.monotonic() - started < 10
+    comes.set()
+    for thread in threading.enumerate():
+        if thread.name == "read-ahead":
+            thread.join(10)
