@@ -43,13 +43,12 @@ from PIL import (  # the plugins register the formats that Pillow would else loo
 
 from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import InputImageError
-from auravae_cli.memory import BYTES_PER_PIXEL, free_memory
+from auravae_cli.memory import shortage
 
 # Raster formats alone: nothing that runs an interpreter (EPS) or has no pixels of its own (PDF).
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA")
 
 _BAND_PIXELS = 1 << 20  # that are converted at once
-_WORTH_A_LOOK = 16 << 20  # bytes from which it is asked how many are free
 
 Pixels = NDArray[Any]  # [H, W, 3], uint8 or uint16
 
@@ -232,13 +231,8 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
             f"{image.width} x {image.height} pixels: more than the limit of {max_pixels}; "
             "raise it with --max-pixels if you trust the file"
         )
-    needed = image.width * image.height * BYTES_PER_PIXEL
-    free = free_memory() if needed > _WORTH_A_LOOK else None
-    if free is not None and needed > free:
-        raise InputImageError(
-            f"{image.width} x {image.height} pixels take up to {needed >> 20} MB, and {free >> 20} MB "
-            "are free: make it smaller, or free some memory"
-        )
+    if reason := shortage(image.height, image.width):
+        raise InputImageError(reason)
 
 
 def _note_frames(image: Image.Image, notices: list[str]) -> None:

@@ -22,8 +22,8 @@ from auravae_cli.dtypes import Array, StoredDtype
 from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatchError
 from auravae_cli.filebytes import read_or_map
 from auravae_cli.files.canonical_json import compact, read_json
-from auravae_cli.files.limits import CHANNELS
-from auravae_cli.files.typed import Faults, Positive, reader, table
+from auravae_cli.files.limits import CHANNELS, FILE_BYTES
+from auravae_cli.files.typed import Faults, Positive, reader, shown, table
 from auravae_cli.group import GroupElement, Irreps
 from auravae_cli.record import (
     Record as Record,
@@ -149,7 +149,7 @@ def parse_latents(buffer: Buffer) -> LatentFile:
     expected = "latents" if shard else "latent"
     if set(tensors) != {expected}:
         raise LatentHeaderError(
-            f"expected the one tensor 'latent' or 'latents', found {sorted(tensors)}"
+            f"expected the one tensor 'latent' or 'latents', found {shown(sorted(tensors))}"
         )
     tensor = tensors[expected]
     return with_metadata(tensor.values, tensor.dtype, metadata[METADATA_KEY], shard=shard)
@@ -169,7 +169,7 @@ def with_metadata(
         space, records, tool_version = _read_header(content, shard)
     except ValueError as error:
         raise LatentHeaderError(f"damaged {METADATA_KEY!r} header: {error}") from error
-    _check_shape(values.shape, space, records, shard)
+    _check_shape(values.shape, values.itemsize, space, records, shard)
     return LatentFile(values, dtype, space, records, tool_version)
 
 
@@ -281,7 +281,7 @@ _read_space = table(
 
 
 def _check_shape(
-    shape: tuple[int, ...], space: Space, records: tuple[Record, ...], shard: bool
+    shape: tuple[int, ...], itemsize: int, space: Space, records: tuple[Record, ...], shard: bool
 ) -> None:
     """The tensor must be what the header says of it: channels, rows, and every picture's size."""
     *rows, channels, height, width = (0, 0, 0, *shape)[-4 if shard else -3 :]
@@ -289,6 +289,8 @@ def _check_shape(
         raise LatentHeaderError(
             f"expected a latent [{'N, ' * shard}{space.irreps.dim}, h, w] for {space.irreps}, found shape {shape}"
         )
+    if reason := FILE_BYTES.excess(channels * height * width * itemsize):  # of one, in memory whole
+        raise LatentHeaderError(f"a latent of {reason}")
     if shard and rows[0] != len(records):
         raise LatentHeaderError(f"{rows[0]} latents but {len(records)} records")
     factor = space.downsampling_factor

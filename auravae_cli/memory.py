@@ -12,6 +12,7 @@ from pathlib import Path
 
 # What a picture takes, at the most: uint8 as Pillow has it, as read and as framed, float32 as padded.
 BYTES_PER_PIXEL = 20
+_WORTH_A_LOOK = 16 << 20  # bytes from which it is asked how many are free
 
 _M_MMAP_THRESHOLD = -3  # of mallopt
 _OWN_MAPPING = 1 << 20  # bytes from which a block is given back as soon as it is freed
@@ -27,6 +28,18 @@ def free_memory() -> int | None:
     """
     found = [size for size in (_machine(), _container()) if size is not None]
     return min(found, default=None)
+
+
+def shortage(height: int, width: int) -> str:
+    """Why a picture of so many pixels is not tried; empty where the memory holds it, as far as is known."""
+    needed = height * width * BYTES_PER_PIXEL
+    free = free_memory() if needed > _WORTH_A_LOOK else None
+    if free is None or needed <= free:
+        return ""
+    return (
+        f"{width} x {height} pixels take up to {needed >> 20} MB, and {free >> 20} MB are free: make it "
+        "smaller, or free some memory"
+    )
 
 
 def _machine() -> int | None:

@@ -19,6 +19,7 @@ from auravae_cli.errors import InputImageError
 from auravae_cli.geometry import Box, Buckets, Padding, padding_for
 from auravae_cli.group import GROUP, GroupElement
 from auravae_cli.imagefile import LoadedImage, Pixels, to_unit
+from auravae_cli.memory import shortage
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,15 @@ def _check_cut(size: tuple[int, int], top: int, left: int, height: int, width: i
 
 
 def _resized(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """The (height, width) of which the shorter is ``short_side``."""
+    """The (height, width) of which the shorter is ``short_side``.
+
+    Raises InputImageError where the memory does not hold that: a line of pixels becomes a wide one.
+    """
     factor = short_side / min(height, width)
-    return max(1, round(height * factor)), max(1, round(width * factor))
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    if reason := shortage(*size):
+        raise InputImageError(f"resized: {reason}")
+    return size
 
 
 def _cut_center(pixels: Pixels, box: Box, height: int, width: int) -> tuple[Pixels, Box]:

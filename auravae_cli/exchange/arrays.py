@@ -34,6 +34,7 @@ from auravae_cli.exchange.zipped import (
     read_npy,
     text_array,
 )
+from auravae_cli.files.typed import shown
 from auravae_cli.latentfile import LatentFile
 
 VALUES, FLIPPED = "latent", "latent_flipped"
@@ -74,7 +75,7 @@ def read_zipped(file: Foreign) -> Iterator[Found]:
     name = next((name for name in _NAMES if name in able), able[0] if len(able) == 1 else None)
     if name is None:
         shapes = {key: list(array.shape) for key, array in arrays.items()}
-        raise LatentFileError(f"expected an array {VALUES!r} [C, h, w], found {shapes}")
+        raise LatentFileError(f"expected an array {VALUES!r} [C, h, w], found {shown(shapes)}")
     values = np.ascontiguousarray(arrays[name])
     ignored = tuple(key for key in arrays if key not in (name, NOTE))
     note = array_text(arrays.get(NOTE))

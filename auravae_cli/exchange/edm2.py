@@ -28,8 +28,9 @@ from auravae_cli.exchange.base import (
     widened,
 )
 from auravae_cli.exchange.zipped import npy_header, read_npy
-from auravae_cli.filebytes import open_regular
+from auravae_cli.filebytes import open_regular, read_within
 from auravae_cli.files.canonical_json import read_json
+from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.typed import table
 from auravae_cli.latentfile import LatentFile
 
@@ -120,7 +121,8 @@ def _labels_of(folder: Path) -> dict[str, int] | None:
 def _labels(path: Path, version: int) -> dict[str, int]:
     try:
         with open_regular(path) as file:
-            labels = _read_labels(read_json(file.read()))["labels"]
+            content = read_within(file, FILE_BYTES, LatentFileError)
+        labels = _read_labels(read_json(content))["labels"]
         return dict(labels or ())
     except OSError as error:
         raise LatentFileError(f"{path}: {error.strerror or error}") from error

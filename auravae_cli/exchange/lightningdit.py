@@ -32,6 +32,7 @@ from auravae_cli.exchange.base import (
     require_values,
     tensor,
 )
+from auravae_cli.files.typed import shown
 from auravae_cli.group import H
 from auravae_cli.latentfile import LatentFile
 
@@ -127,7 +128,7 @@ def read(file: Foreign) -> Iterator[Found]:
     labels = tensors[LABELS].values if LABELS in tensors else None
     if values.ndim != 4 or (labels is not None and labels.shape != values.shape[:1]):
         found = {name: list(tensor.values.shape) for name, tensor in tensors.items()}
-        raise LatentFileError(f"expected latents [N, C, h, w] and labels [N], found {found}")
+        raise LatentFileError(f"expected latents [N, C, h, w] and labels [N], found {shown(found)}")
     require_values(values)
     ignored = tuple(name for name in tensors if name not in (VALUES, LABELS))
     latents = known(values, dtype, metadata.get(NOTE))

@@ -29,6 +29,7 @@ from auravae_cli.exchange.base import (
     widened,
 )
 from auravae_cli.exchange.zipped import Npz, array_text, npz_pieces, text_array
+from auravae_cli.files.typed import shown
 from auravae_cli.latentfile import LatentFile
 
 VALUES, FLIPPED = "moments", "moments_flip"
@@ -59,7 +60,9 @@ def read(file: Foreign) -> Iterator[Found]:
     moments = arrays.get(VALUES)
     if moments is None or moments.ndim != 3 or moments.shape[0] % 2:
         shapes = {name: list(array.shape) for name, array in arrays.items()}
-        raise LatentFileError(f"expected moments [2C, h, w], mean and log-variance, found {shapes}")
+        raise LatentFileError(
+            f"expected moments [2C, h, w], mean and log-variance, found {shown(shapes)}"
+        )
     mean, logvar = np.split(moments, 2)
     ignored = [name for name in arrays if name not in (VALUES, NOTE)]
     ignored += ["log-variance"] if (logvar > LEAST_LOGVAR).any() else []

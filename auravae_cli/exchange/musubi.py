@@ -25,6 +25,7 @@ from auravae_cli.exchange.base import (
     note_of,
     original_size,
 )
+from auravae_cli.files.typed import shown
 from auravae_cli.latentfile import LatentFile
 
 FORMAT_VERSION = "1.0.1"
@@ -65,7 +66,9 @@ def read(file: Foreign) -> Iterator[Found]:
     tensors, metadata = safefile.parse(file.content, any_dtype=True)
     keys = [key for key in tensors if _KEY.fullmatch(key)]
     if len(keys) != 1:
-        raise LatentFileError(f"expected one tensor 'latents_FxHxW_dtype', found {list(tensors)}")
+        raise LatentFileError(
+            f"expected one tensor 'latents_FxHxW_dtype', found {shown(list(tensors))}"
+        )
     values, dtype = tensors[keys[0]].values, tensors[keys[0]].dtype
     if values.ndim == 4 and values.shape[1] == 1:
         values = values[:, 0]

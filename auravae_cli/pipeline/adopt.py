@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from auravae_cli.dtypes import STORED_DTYPES, StoredDtype
 from auravae_cli.errors import LatentFileError, LatentMismatchError
 from auravae_cli.exchange.base import Found
+from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.geometry import Padding
 from auravae_cli.latentfile import LatentFile, Record, Space
 from auravae_cli.pipeline.latentchecks import bad_values
@@ -29,6 +30,7 @@ class Adoption:
         """The latent. Raises LatentFileError where it is none, or of a model nobody knows."""
         if found.fault:
             raise LatentFileError(found.fault)
+        FILE_BYTES.check(found.values.nbytes, LatentFileError)
         if found.dtype.name not in STORED_DTYPES:
             raise LatentFileError(
                 f"values are {found.dtype.name}: expected one of {', '.join(STORED_DTYPES)}"

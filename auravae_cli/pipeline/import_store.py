@@ -8,17 +8,20 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from auravae_cli.errors import LatentFileError
-from auravae_cli.exchange.base import Format, Found
+from auravae_cli.exchange.base import Foreign, Format, Found
 from auravae_cli.filebytes import MOST_READ
+from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.latentfile import LatentFile, Space
 from auravae_cli.pipeline.adopt import Adoption
 from auravae_cli.pipeline.commit import Older, ShardOutcome
@@ -31,6 +34,8 @@ from auravae_cli.pipeline.shards import InputShard
 from auravae_cli.pipeline.sources import SourceFile
 from auravae_cli.storage import Storage
 from auravae_cli.store import Failure, Settings, SourceState
+
+_PIECE = 16 << 20  # bytes that are hashed at once
 
 
 @dataclass
@@ -86,32 +91,37 @@ class StoreImporter:
     def _read(
         self, file: SourceFile, hasher: ThreadPoolExecutor
     ) -> Iterator[SourceState | _Adopted | Failure]:
-        """Every latent in a file, or why there is none; and its state, if it could be opened."""
-        count = 0
+        """Every latent in a file, or why there is none; and its state, if it could be read."""
         try:
             foreign = open_foreign(file.root, file.entry.name)
         except (LatentFileError, MemoryError) as error:
             yield Failure(file.key, "read", _reason(file, error))
             return
-        digest = _sha256(foreign.content, hasher)
-        try:
-            for found in self.form.find(foreign):
-                count += 1
-                try:
-                    latent = None if found.is_copy else self.adopt(found)
-                except (LatentFileError, MemoryError) as error:
-                    yield self._failure(file, found, error)
-                    continue
-                is_map = isinstance(foreign.content, memoryview) and not self.form.stacked
-                if is_map and latent is not None:  # or each row would hold on to a map
-                    latent = replace(latent, values=latent.values.copy())
-                other = name_by_file(foreign, self.form, count)
-                yield _Adopted(file, found, latent, other)
-            if not count:
-                yield Failure(file.key, "read", _reason(file, "no latent in it"))
-        except (LatentFileError, MemoryError) as error:
-            yield Failure(file.key, "read", _reason(file, error))
-        yield SourceState(file.key, file.entry.size, file.entry.version, digest())
+        with _digest(foreign.content, hasher) as digest:
+            try:
+                yield from self._latents(file, foreign)
+            except (LatentFileError, MemoryError) as error:
+                yield Failure(file.key, "read", _reason(file, error))
+                if FILE_BYTES.excess(len(foreign.content)):
+                    return  # a hole of a terabyte would take an hour, and be the same next time
+            yield SourceState(file.key, file.entry.size, file.entry.version, digest())
+
+    def _latents(self, file: SourceFile, foreign: Foreign) -> Iterator[_Adopted | Failure]:
+        count = 0
+        for found in self.form.find(foreign):
+            count += 1
+            try:
+                latent = None if found.is_copy else self.adopt(found)
+            except (LatentFileError, MemoryError) as error:
+                yield self._failure(file, found, error)
+                continue
+            is_map = isinstance(foreign.content, memoryview) and not self.form.stacked
+            if is_map and latent is not None:  # or each row would hold on to a map
+                latent = replace(latent, values=latent.values.copy())
+            other = name_by_file(foreign, self.form, count)
+            yield _Adopted(file, found, latent, other)
+        if not count:
+            yield Failure(file.key, "read", _reason(file, "no latent in it"))
 
     def _failure(self, file: SourceFile, found: Found, error: Exception) -> Failure:
         """Of one latent; in a file of many the reason says of which."""
@@ -155,12 +165,26 @@ class _Adopted:
     other: str  # what to call it where its name is taken
 
 
-def _sha256(content: bytes | memoryview, hasher: ThreadPoolExecutor) -> Callable[[], str]:
-    """A call for the digest: of a large file, taken while its latents are read."""
+@contextmanager
+def _digest(content: bytes | memoryview, hasher: ThreadPoolExecutor) -> Iterator[Callable[[], str]]:
+    """A call for the sha256: of a large file, taken while its latents are read, or given up."""
+    given_up = threading.Event()
+
+    def take() -> str:
+        digest = hashlib.sha256()
+        for start in range(0, len(content), _PIECE):
+            if given_up.is_set():
+                break
+            digest.update(content[start : start + _PIECE])
+        return digest.hexdigest()
+
     if len(content) <= MOST_READ:
-        return hashlib.sha256(content).hexdigest
-    digest = hasher.submit(hashlib.sha256, content)
-    return lambda: digest.result().hexdigest()
+        yield take
+        return
+    try:
+        yield hasher.submit(take).result
+    finally:
+        given_up.set()
 
 
 def _reason(file: SourceFile, error: Exception | str) -> str:

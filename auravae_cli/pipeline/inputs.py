@@ -74,12 +74,17 @@ def collect(
 def read_list(name: str) -> list[str]:
     """The lines of a list of inputs (``-``: standard input). Raises InputImageError."""
     try:
-        text = sys.stdin.read() if name == STREAM else Path(name).read_text(encoding="utf-8")
+        text = sys.stdin.read() if name == STREAM else _read_text(Path(name))
     except (OSError, UnicodeDecodeError) as error:
         raise InputImageError(f"the list {name} cannot be read: {error}") from error
     if "\0" in text:
         raise InputImageError(f"the list {name} holds NUL characters: expected one name a line")
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        return read_within(file, FILE_BYTES, InputImageError).decode()
 
 
 def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]) -> list[Source]:

@@ -45,6 +45,7 @@ class ShardReader:
     def __iter__(self) -> Iterator[Sample | Failure]:
         """Every sample, in order, each key once; a failure in the place of one that has none."""
         seen: set[str] = set()
+        self.states = []
         for item in self._read_tar() if self.shard.is_tar else self._read_files():
             if isinstance(item, Sample):
                 if item.key in seen:
@@ -74,7 +75,10 @@ class ShardReader:
                 yield from make_samples(key, members)
                 reason = str(error) or type(error).__name__
                 yield Failure(None, "archive", f"{file.key}: damaged or cut off: {reason}")
-            hashed.read_to_end()
+            reason = hashed.read_to_end()
+        if reason:  # a hole of a terabyte would take an hour, and has no picture in it
+            yield Failure(None, "archive", f"{file.key}: behind the end of the tar: {reason}")
+            return
         entry = file.entry
         self.states = [SourceState(file.key, entry.size, entry.version, hashed.digest.hexdigest())]
 
@@ -191,9 +195,13 @@ class _Hashed:
         self.digest.update(content)
         return content
 
-    def read_to_end(self) -> None:
-        while self.read(1 << 20):
-            pass
+    def read_to_end(self) -> str:
+        """Read what is left; why that is not done, if there is too much of it."""
+        size, reason = 0, ""
+        while not reason and (content := self.read(1 << 20)):
+            size += len(content)
+            reason = FILE_BYTES.excess(size)
+        return reason
 
 
 def _group_size(item: tuple[str, list[SourceFile]]) -> int:

@@ -78,6 +78,64 @@ def test_files_of_a_store_with_a_hole(auravae, work, name, variable):
     assert auravae("verify", "store").code == 0
 
 
+def test_what_stands_behind_the_end_of_a_tar_is_not_read_without_end(auravae, work):
+    write_tar(Path("x.tar"), {"a.png": picture(1)})
+    with Path("x.tar").open("r+b") as file:
+        file.truncate(1 << 40)
+    assert auravae("encode", "x.tar", *SHARDS).code == 1
+    assert sorted(rows(Path("store"))) == ["a"]
+    assert "behind the end of the tar" in reasons("x")[None]
+
+
+@pytest.mark.parametrize("name", ["z.safetensors", "z.npy", "z.npz", "z.pt"])
+def test_a_foreign_file_with_a_hole(auravae, work, name):
+    """Neither read nor hashed."""
+    form = name.partition(".")[2]
+    np.save("a.npy", np.zeros((16, 2, 2), np.float16))
+    np.savez("a.npz", latent=np.zeros((16, 2, 2), np.float16))
+    if form in ("safetensors", "pt"):
+        assert (
+            auravae("encode", "-", "-m", "linear", "-o", "a.safetensors", stdin=picture(1)).code
+            == 0
+        )
+        assert auravae("export", "a.safetensors", "--to", form, "-o", "in").code == 0
+    else:
+        Path("in").mkdir()
+        Path(f"a.{form}").rename(f"in/a.{form}")
+    hole(f"in/{name}")
+    result = auravae("import", "in", "--from", form, "--assume-model", "linear", *SHARDS[2:])
+    assert result.code == 1
+    assert len(rows(Path("store"))) == 1
+    assert list(reasons("files-00000")) == [name]
+
+
+def test_a_latent_of_more_than_a_file(auravae, work):
+    """A sound header of a latent that would be a hundred gigabytes of zeros."""
+    shape = (16, 60_000, 60_000)
+    metadata = {
+        **{"format_version": 1, "tool_version": "0", "model": "linear", "weights_sha256": "0"},
+        **{"downsampling_factor": 8, "representation": "12xee+2xoe+2xeo", "clamp": 1.0},
+        **{"image_size": [480_000, 480_000], "orientation": "e", "source": None},
+        **{"padding": dict.fromkeys(("left", "right", "top", "bottom"), 0), "preparation": {}},
+        **{"source_sha256": None, "exif_orientation": 1},
+    }
+    header = safefile.header_bytes({"latent": (FLOAT16, shape)}, {"auravae": json.dumps(metadata)})
+    with Path("z.safetensors").open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + 2 * 16 * 60_000**2)
+    for command in (["info"], ["decode"], ["flip", "-H"], ["export", "--to", "npz", "-o", "out"]):
+        result = auravae(command[0], "z.safetensors", *command[1:])
+        assert result.code == 1, command
+        assert "AURAVAE_MAX_FILE_BYTES" in result.message
+
+
+def test_a_list_with_a_hole(auravae, work):
+    hole("list.txt")
+    result = auravae("encode", "--from", "list.txt")
+    assert result.code == 2
+    assert "AURAVAE_MAX_FILE_BYTES" in result.message
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_members_that_are_too_large(auravae, work, monkeypatch, packed):
     monkeypatch.setenv("AURAVAE_MAX_FILE_BYTES", "10K")

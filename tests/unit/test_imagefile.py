@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import ExifTags, GifImagePlugin, Image, ImageCms, ImageOps
 
-from auravae_cli import imagefile
+from auravae_cli import imagefile, memory
 from auravae_cli.errors import InputImageError
 from auravae_cli.imagefile import (
     LoadedImage,
@@ -506,9 +506,9 @@ def test_threads_lift_pillows_own_limit_together(monkeypatch):
 
 def test_a_picture_that_the_memory_does_not_hold_is_not_tried(monkeypatch: Any) -> None:
     data = saved(Image.new("L", (1000, 1000)), "PNG")
-    monkeypatch.setattr(imagefile, "free_memory", lambda: 21_000_000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 21_000_000)
     assert read_image(data).pixels.shape == (1000, 1000, 3)
-    monkeypatch.setattr(imagefile, "free_memory", lambda: 19_000_000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 19_000_000)
     with pytest.raises(InputImageError, match="1000 x 1000 pixels take up to 19 MB, and 18 MB are"):
         read_image(data)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
+from auravae_cli import memory
 from auravae_cli.action import act_on_base, act_on_pixels
 from auravae_cli.errors import InputImageError
 from auravae_cli.geometry import Box, Buckets, padding_for
@@ -185,3 +186,14 @@ def test_one_picture_stands_for_its_mirror_images(pixels: Any, g: GroupElement) 
         act_on_pixels(representative(x), x) for x in (pixels, act_on_pixels(g, pixels))
     )
     np.testing.assert_array_equal(standing, other)
+
+
+def test_a_line_of_pixels_is_not_made_a_picture_that_no_memory_holds(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 100_000_000)
+    line = LoadedImage(np.zeros((1, 10_000, 3), np.uint8), "", 1, ())
+    preparation = Preparation(resize=512, center_crop=(512, 512))
+    with pytest.raises(InputImageError, match="resized: 5120000 x 512 pixels take up to 50000 MB"):
+        preparation.apply(line, 8)
+    with pytest.raises(InputImageError, match="resized: 5120000 x 512 pixels"):
+        preparation.size(1, 10_000)
+    assert preparation.size(100, 200) == (512, 512)
