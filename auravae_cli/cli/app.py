@@ -127,6 +127,9 @@ def main() -> None:
     except AuraVaeError as error:
         _say(error)
         sys.exit(1)
+    except MemoryError:
+        print("error: not enough memory; what was finished stays: run it again", file=sys.stderr)
+        sys.exit(1)
     except _Terminated:
         say("terminated")
         sys.exit(143)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auravae_cli.atomic import atomic_file
-from auravae_cli.errors import AuraVaeError, LatentFileError, LatentMismatchError
+from auravae_cli.errors import AuraVaeError, LatentFileError, LatentMismatchError, OutputError
 from auravae_cli.exchange.base import Choices, Exported, Format, Index, original_size
 from auravae_cli.exchange.losses import Losses
 from auravae_cli.files.places import below
@@ -52,16 +52,17 @@ class Exporter:
             cost=lambda item: 0 if isinstance(item, Outcome) else item.part.latents.values.nbytes,
             budget=_READY_BYTES,
         )
-        any_files = False
+        any_files, unwritten = False, 0
         try:
             for item, outcomes, files in work:
                 yield from outcomes
+                unwritten += files is None
                 if index is not None and isinstance(item, _Numbered):
-                    for file in files:
+                    for file in files or ():
                         index.add(file, item.part.latents)
                         any_files = True
             if index is not None and any_files:
-                yield self._finish(index)
+                yield self._finish(index, unwritten)
         finally:
             if index is not None:
                 index.close()
@@ -88,22 +89,25 @@ class Exporter:
 
     def _export(
         self, item: _Numbered | Outcome
-    ) -> tuple[_Numbered | Outcome, list[Outcome], list[Exported]]:
+    ) -> tuple[_Numbered | Outcome, list[Outcome], list[Exported] | None]:
+        """The outcomes of a part, and its files; None where one was not put in its place."""
         if isinstance(item, Outcome):
             return item, [item], []
         part, outcomes, files = item.part, list[Outcome](), list[Exported]()
+        is_unwritten = False
         try:
             for file in self.form.write(part.latents, part.names, item.number, self.choices):
                 outcomes.append(self._write(part.source, file, len(part.names)))
                 files.append(file)
         except (AuraVaeError, MemoryError) as error:
+            is_unwritten = isinstance(error, OutputError | MemoryError)
             reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
             outcomes.append(Outcome(part.source, "failed", None, reason))
         except (ArithmeticError, ValueError) as error:
             # A label or a box beyond what the format holds.
             reason = f"{self.form.name} cannot hold what its header says: {error}"
             outcomes.append(Outcome(part.source, "failed", None, reason))
-        return item, outcomes, files
+        return item, outcomes, None if is_unwritten else files
 
     def _write(self, source: str, file: Exported, rows: int) -> Outcome:
         """Put a file in its place, unless it stands there. Raises OutputError."""
@@ -118,7 +122,10 @@ class Exporter:
                 output.write(block)
         return Outcome(source, "done", str(path), details={"latents": rows})
 
-    def _finish(self, index: Index) -> Outcome:
+    def _finish(self, index: Index, unwritten: int) -> Outcome:
+        if unwritten:  # else the next run would find another index in its place, and keep it
+            reason = f"not written, as it tells of all files and {unwritten} failed: run this again"
+            return Outcome(index.name, "failed", None, reason)
         try:
             return self._write(index.name, Exported(index.name, index.pieces), 0)
         except AuraVaeError as error:

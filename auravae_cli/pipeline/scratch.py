@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from auravae_cli.atomic import make_folder
 from auravae_cli.errors import OutputError
 from auravae_cli.files.leftovers import (
     CLAIMS,
@@ -85,7 +86,7 @@ def _claim(parent: Path, *, is_own: bool) -> tuple[Path, BinaryIO]:
     for left in reversed(range(CLAIMS)):
         try:
             if is_own:
-                parent.mkdir(parents=True, exist_ok=True)
+                make_folder(parent)
                 if parent.is_symlink():
                     raise OSError("it is a link, which is never followed: remove it")
             _sweep(parent)
