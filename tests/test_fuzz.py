@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import random
 import sys
 from pathlib import Path
@@ -18,12 +18,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and /pro
 @pytest.fixture(scope="module")
 def fuzz():
     """The program as a module."""
-    spec = importlib.util.spec_from_file_location("fuzz", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = module  # where its dataclasses look for their types
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["fuzz"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(PROGRAM.parent))
+        yield importlib.import_module("fuzz")
+    for name in ("fuzz", "damage"):
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
 
@@ -147,12 +147,10 @@ def make_samples(key: str | None, members: list[tuple[str, Content]]) -> Iterato
     suffix, picture = pictures[0]
     try:
         whole = [(suffix, _require(key + suffix, content)) for suffix, content in members]
-        annotations = read_annotations(whole)
+        annotations = read_annotations(key, whole)
         yield Sample(key, key + suffix, _require(key + suffix, picture), annotations)
     except InputImageError as error:
         yield Failure(key, "read", str(error))
-    except ValueError as error:
-        yield Failure(key, "read", f"its companion is damaged: {error}")
     for suffix, _ in pictures[1:]:
         yield Failure(key, "read", f"{key}{suffix}: another picture has this key")
 
@@ -163,22 +161,38 @@ def _require(name: str, content: Content) -> bytes:
     return content
 
 
-def read_annotations(members: list[tuple[str, bytes]]) -> dict[str, Any]:
-    """Caption, label and metadata from ``.txt`` or ``.caption``, ``.cls`` and ``.json``.
+def read_annotations(key: str, members: list[tuple[str, bytes]]) -> dict[str, Any]:
+    """Caption, label and metadata from the companions of a key; see `_COMPANIONS`.
 
-    Raises ValueError where one is no UTF-8 text, number, or JSON, or one nested without end.
+    Raises InputImageError, with the companion's name, where one is not what its suffix says, or is
+    nested without end.
     """
     annotations: dict[str, Any] = {}
     for suffix, content in members:
-        kind = suffix.lower()
-        if kind in (".txt", ".caption"):
-            annotations["caption"] = content.decode().strip()
-        elif kind == ".cls":
-            annotations["label"] = read_as(int, int(content))
-        elif kind == ".json":
-            annotations["metadata"] = read_json(content)
-    check_depth(annotations)
+        if suffix.lower() not in _COMPANIONS:
+            continue
+        field, expected, read = _COMPANIONS[suffix.lower()]
+        try:
+            annotations[field] = read(content)
+            check_depth(annotations)
+        except ValueError as error:
+            raise InputImageError(
+                f"{key}{suffix}: a damaged companion: expected {expected}: {error}"
+            ) from error
     return annotations
+
+
+def _text(content: bytes) -> str:
+    return content.decode().strip()
+
+
+# suffix => what it is of a sample, what it is expected to be, how it is read
+_COMPANIONS: dict[str, tuple[str, str, Callable[[bytes], Any]]] = {
+    ".txt": ("caption", "UTF-8 text", _text),
+    ".caption": ("caption", "UTF-8 text", _text),
+    ".cls": ("label", "an integer", lambda content: read_as(int, int(content))),
+    ".json": ("metadata", "JSON", read_json),
+}
 
 
 class _Hashed:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,9 @@ def test_companions(work, auravae, in_tar):
     source = write_tar(work / "t.tar", files) if in_tar else write_folder(work / "t", files)
     result = auravae("encode", source, *SHARDS)
     assert result.code == 1
-    assert result.err.count("its companion is damaged") == 4
+    for name, expected in (("3.json", "JSON"), ("4.cls", "an integer"), ("5.txt", "UTF-8 text")):
+        assert f"failed: {name}: a damaged companion: expected {expected}: " in result.err
+    assert "failed: 6.json: a damaged companion: expected JSON: nested" in result.err
     annotations = {
         key: latent.records[0].annotations for key, latent in rows(Path("store")).items()
     }
@@ -406,3 +409,16 @@ def test_json_lines_and_quiet(work, auravae):
     quiet = auravae("encode", "a.tar", "b.tar", *SHARDS, "--quiet")
     assert quiet.out == b"" and "failed: bad.png: " in quiet.err
     assert json.loads(Path("store", failures_name("a")).read_text())["key"] == "bad"
+
+
+def test_numbers_that_json_has_not_are_null(auravae, work):
+    content = b'{"similarity": NaN, "score": 1e999, "width": 5}'
+    write_folder(work / "t", {"a.png": picture(1), "a.json": content})
+    assert auravae("encode", "t", *SHARDS).code == 0
+    (latent,) = rows(Path("store")).values()
+    expected = {"similarity": None, "score": None, "width": 5}
+    assert latent.records[0].annotations["metadata"] == expected
+    auravae("export", "store", "--to", "webdataset", "-o", "w")
+    with tarfile.open("w/000000.tar") as archive:
+        text = archive.extractfile("a.json").read()
+    assert json.loads(text, parse_constant=pytest.fail)["annotations"]["metadata"] == expected
