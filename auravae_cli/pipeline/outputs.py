@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from auravae_cli.atomic import write_atomically
@@ -101,9 +102,9 @@ def _collisions(outputs: Iterable[Path]) -> dict[Path | None, OutputError]:
         for output, number in uses.items()
         if number > 1
     }
-    places = {str(output): output for output in uses}
+    places, tells = {str(output): output for output in uses}, cache(tells_apart)
     for alike in lookalikes(places):
-        if not tells_apart(places[alike[0]].parent):
+        if not tells(places[alike[0]].parent):
             reason = f"{' and '.join(alike)} are one file there, however spelled; name them apart"
             found |= {places[name]: OutputError(reason) for name in alike}
     return found
