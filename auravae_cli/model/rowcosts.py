@@ -1,13 +1,22 @@
 """What it costs to compute some rows of a feature map: bytes and operations, by arithmetic alone.
 
 Each class mirrors the one of its name in `rows` and `rowlayers`: where one changes, so does the other.
+Rows are counted, not placed: strips are whole blocks, and what is needed around them is taken to reach
+as far up as down.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from auravae_cli.model.operations import POINTS, Arithmetic, conv_flops, native_workspace
+from auravae_cli.model.operations import (
+    POINTS,
+    TILE_ROWS,
+    Arithmetic,
+    conv_flops,
+    native_workspace,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Node:
     """
 
     is_native = False
+    unit = 1  # how many rows are always computed together
 
     def __init__(
         self,
@@ -66,7 +76,29 @@ class Node:
 
     def rows(self, rows: int, is_shared: bool) -> tuple[int, Cost]:
         """To have ``rows`` rows: what they take, and the cost beside."""
-        return self.of_rows(rows), self.fill(rows, is_shared)
+        whole = self.in_units(rows)
+        return self.of_rows(whole), self.fill(whole, is_shared)
+
+    def write(self, rows: int, is_shared: bool) -> Cost:
+        """To write any rows into memory at hand."""
+        if self.in_units(rows) == rows:
+            return self.fill(rows, is_shared)
+        taken, made = self.rows(rows, is_shared)
+        return _after(made, Cost(), taken)
+
+    def in_units(self, rows: int) -> int:
+        """How many rows the units have that so many lie in: unless they are whole units, they begin in
+        the midst of one.
+        """
+        if rows % self.unit:
+            rows = self.unit * ((rows - 2) // self.unit + 2)
+        return min(self.height, rows)
+
+    def beyond(self, rows: float) -> float:
+        """The halo of what needs so many rows more of this, on each side."""
+        if isinstance(self, KeptNode):
+            return rows
+        return self.halo + self.unit * math.ceil(rows / self.unit)
 
     def by_kernel(
         self, source: Node, given: int, rows: int, is_shared: bool, points: int = POINTS
@@ -114,6 +146,9 @@ class KeptNode(Node):
     def rows(self, rows: int, is_shared: bool) -> tuple[int, Cost]:
         return 0, Cost()  # a view
 
+    def write(self, rows: int, is_shared: bool) -> Cost:
+        return Cost()
+
 
 class ConvolvedNode(Node):
     """A 3x3 convolution that keeps the size."""
@@ -121,14 +156,15 @@ class ConvolvedNode(Node):
     def __init__(self, source: Node, channels: int) -> None:
         batch, _, height, width = source.shape
         shape = (batch, channels, height, width)
-        super().__init__(source.arithmetic, shape, (source,), source.halo + 1, source.row_nbytes)
+        super().__init__(source.arithmetic, shape, (source,), source.beyond(1), source.row_nbytes)
         self.is_native = self.arithmetic.is_native(source.channels, channels)
+        self.unit = TILE_ROWS if self.is_native else 1
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources
         if self.is_native:
             return self.by_kernel(source, rows + 2, rows, is_shared)
-        window, made = source.of_rows(rows + 2), source.fill(rows + 2, is_shared)
+        window, made = source.of_rows(rows + 2), source.write(rows + 2, is_shared)
         own = self.convolve(source.channels, rows, is_shared)
         return _after(made, own, window)
 
@@ -140,6 +176,12 @@ class ActivatedNode(Node):
         super().__init__(source.arithmetic, source.shape, (source,), source.halo, source.row_nbytes)
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
+        return self.write(rows, is_shared)
+
+    def beyond(self, rows: float) -> float:
+        return self.sources[0].beyond(rows)
+
+    def write(self, rows: int, is_shared: bool) -> Cost:
         taken, made = self.sources[0].rows(rows, is_shared)
         return _after(made, Cost(self._in_float32(rows)), taken)
 
@@ -153,13 +195,14 @@ class ResidualNode(Node):
     """A residual block, given its first half."""
 
     def __init__(self, source: Node, hidden: Node) -> None:
-        halo = hidden.halo + 1 if not isinstance(hidden, KeptNode) else max(1, source.halo)
+        halo = max(hidden.beyond(1), source.halo)
         row_nbytes = max(hidden.row_nbytes, source.row_nbytes)
         super().__init__(hidden.arithmetic, hidden.shape, (source, hidden), halo, row_nbytes)
         self.is_native = self.arithmetic.is_native(self.channels, self.channels) and (
             source.channels == self.channels
             or self.arithmetic.is_native(source.channels, self.channels, points=1)
         )
+        self.unit = TILE_ROWS if self.is_native else 1
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
         held, before = self._at_hand(rows, is_shared)
@@ -180,18 +223,18 @@ class ResidualNode(Node):
         source, hidden = self.sources
         window = 0 if self.is_native else self.of_rows(rows + 2)
         if isinstance(hidden, KeptNode):
-            active = Cost() if self.is_native else ActivatedNode(hidden).fill(rows + 2, is_shared)
+            active = Cost() if self.is_native else ActivatedNode(hidden).write(rows + 2, is_shared)
             taken, made = source.rows(rows, is_shared)
             held = window + taken
             peak = max(active.peak + window, held + made.peak)
             return held, Cost(peak, made.workspace, made.flops)
-        slab, made = source.rows(rows + 4, is_shared)
+        slab, made = source.rows(hidden.in_units(rows + 2) + 2, is_shared)
         at_hand = KeptNode(source.arithmetic, source.shape)
         first = ConvolvedNode(ActivatedNode(at_hand), self.channels)
         if self.is_native:
             window, half = first.rows(rows + 2, is_shared)
         else:
-            half = ActivatedNode(first).fill(rows + 2, is_shared)
+            half = ActivatedNode(first).write(rows + 2, is_shared)
         return slab + window, _after(made, half, slab + window)
 
     def _shortcut(self, rows: int) -> tuple[int, int]:
@@ -212,7 +255,7 @@ class HalvedNode(Node):
     def __init__(self, source: Node) -> None:
         batch, channels, height, width = source.shape
         shape = (batch, channels, height // 2, width // 2)
-        halo, row_nbytes = source.halo / 2 + 1, 2 * source.row_nbytes
+        halo, row_nbytes = source.beyond(2) / 2, 2 * source.row_nbytes
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
         self.is_native = self.arithmetic.is_native(channels, channels, points=9)
 
@@ -221,7 +264,7 @@ class HalvedNode(Node):
         more = 2 * rows + 1
         if self.is_native:
             return self.by_kernel(source, more, rows, is_shared, points=9)
-        made = source.fill(more, is_shared)
+        made = source.write(more, is_shared)
         window = source.of_rows(more) * (source.width + 1) // source.width
         pixels = self.batch * more * source.width
         extra = self.arithmetic.reordered(3, self.channels, self.channels, pixels)
@@ -235,16 +278,17 @@ class DoubledNode(Node):
     def __init__(self, source: Node) -> None:
         batch, channels, height, width = source.shape
         shape = (batch, channels, 2 * height, 2 * width)
-        halo, row_nbytes = 2 * source.halo + 2, source.row_nbytes // 2
+        halo, row_nbytes = 2 * source.beyond(1), source.row_nbytes // 2
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
         self.is_native = self.arithmetic.is_native(channels, channels)
+        self.unit = TILE_ROWS if self.is_native else 1
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources
         fewer = rows // 2 + 2
         if self.is_native:
             return self.by_kernel(source, fewer, rows, is_shared)
-        window, made = source.of_rows(fewer), source.fill(fewer, is_shared)
+        window, made = source.of_rows(fewer), source.write(fewer, is_shared)
         # The doubled rows, and a copy of those that are needed.
         doubled = self.of_rows(2 * fewer) + self.of_rows(rows + 2)
         own = self.convolve(source.channels, rows, is_shared)

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auravae_cli.model.layers import ResnetBlock
-from auravae_cli.model.nativerows import convolution
+from auravae_cli.model.nativerows import Convolution, convolution
 from auravae_cli.model.norms import Affine
+from auravae_cli.model.operations import TILE_ROWS
 from auravae_cli.model.rows import Activated, Kept, Rows, Slab
 from auravae_cli.model.winograd import convolve_inner
 
@@ -20,6 +21,7 @@ class Convolved(Rows):
         super().__init__(*source.like(channels=conv.out_channels))
         self._source, self._conv = source, conv
         self._native = convolution(conv, self)
+        self.unit = unit_of(self._native)
 
     def fill(self, out: Tensor, start: int) -> None:
         if self._native:
@@ -46,6 +48,7 @@ class Residual(Rows):
         self._native_shortcut = self._shortcut and convolution(self._shortcut, self)
         is_whole = self._shortcut is None or self._native_shortcut is not None
         self._native = convolution(block.conv2, self) if is_whole else None
+        self.unit = unit_of(self._native)
 
     def fill(self, out: Tensor, start: int) -> None:
         stop = start + out.shape[2]
@@ -53,7 +56,8 @@ class Residual(Rows):
         if not isinstance(hidden, Kept):
             # The input is asked for once, for both the sum and the convolutions: asking twice would
             # double the work with every block that is not kept.
-            source = Slab(source, max(0, start - 2), min(self.shape[2], stop + 2))
+            first, last = hidden.in_units(max(0, start - 1), min(self.shape[2], stop + 1))
+            source = Slab(source, max(0, first - 1), min(self.shape[2], last + 1))
             hidden = first_half(self._block, source, self._norms[0])
         activated = Activated(hidden, self._norms[1])
         if self._native and self._native_shortcut:
@@ -76,6 +80,11 @@ class Residual(Rows):
 def first_half(block: ResnetBlock, source: Rows, norm: Affine) -> Rows:
     """What a residual block's second norm sees."""
     return Convolved(Activated(source, norm), block.conv1)
+
+
+def unit_of(convolution: Convolution | None) -> int:
+    """How many rows a convolution computes together: of our own kernels, those of a tile."""
+    return 1 if convolution is None else TILE_ROWS
 
 
 class Halved(Rows):
@@ -108,6 +117,7 @@ class Doubled(Rows):
         super().__init__(*source.like(conv.out_channels, height, width))
         self._source, self._conv = source, conv
         self._native = convolution(conv, self)
+        self.unit = unit_of(self._native)
 
     def fill(self, out: Tensor, start: int) -> None:
         if self._native:

@@ -3,7 +3,9 @@
 A convolution needs a row more on each side, a norm the statistics of the whole picture, attention
 the whole picture: everything else follows from rows alone. So strips of rows can be computed side by
 side, and a map that does not fit into memory can be computed again when it is asked for again. This
-is exact, and no tiles are blended. What it takes to compute rows stands in `rowcosts`.
+is exact, and no tiles are blended. What our own kernels compute is computed in whole tiles, whichever
+rows are asked for: a tile of other rows would round in other ways. So strips change no bit of it. What
+it takes to compute rows stands in `rowcosts`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,12 @@ Shape = tuple[int, int, int, int]
 
 
 class Rows:
-    """A feature map [B, C, H, W]."""
+    """A feature map [B, C, H, W].
+
+    ``unit`` is how many rows are always computed together, counted from the top.
+    """
+
+    unit = 1
 
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
         self.shape, self.dtype, self.device = shape, dtype, device
@@ -44,15 +51,28 @@ class Rows:
         return (batch, c, h, w), self.dtype, self.device
 
     def fill(self, out: Tensor, start: int) -> None:
-        """Write the rows from ``start`` on into ``out`` [B, C, n, W]."""
+        """Write the rows from ``start`` on into ``out`` [B, C, n, W]: whole units."""
         raise NotImplementedError
+
+    def write(self, out: Tensor, start: int) -> None:
+        """The same for any rows."""
+        stop = start + out.shape[2]
+        if self.in_units(start, stop) == (start, stop):
+            self.fill(out, start)
+        else:
+            out.copy_(self.rows(start, stop))
+
+    def in_units(self, start: int, stop: int) -> tuple[int, int]:
+        """The rows of the units that some rows lie in."""
+        return start // self.unit * self.unit, min(self.shape[2], -(-stop // self.unit) * self.unit)
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows ``start`` to ``stop`` of it, [B, C, stop - start, W], not to be overwritten."""
         batch, channels, _, width = self.shape
-        out = self.empty((batch, channels, stop - start, width))
-        self.fill(out, start)
-        return out
+        first, last = self.in_units(start, stop)
+        out = self.empty((batch, channels, last - first, width))
+        self.fill(out, first)
+        return out[:, :, start - first : stop - first]
 
     def window(self, start: int, stop: int, right: int = 0) -> Tensor:
         """The same, contiguous, zeros for rows outside the picture, and ``right`` columns of zeros."""
@@ -62,7 +82,7 @@ class Rows:
         out[:, :, : first - start] = 0
         out[:, :, last - start :] = 0
         out[..., width:] = 0
-        self.fill(out[:, :, first - start : last - start, :width], first)
+        self.write(out[:, :, first - start : last - start, :width], first)
         return out
 
     def empty(self, shape: Shape) -> Tensor:

@@ -28,7 +28,7 @@ from auravae_cli.model.rowlayers import (
     first_half,
 )
 from auravae_cli.model.rows import Activated, Kept, Rows, keep, statistics, strips
-from auravae_cli.model.stripplan import Pass, StripPlan
+from auravae_cli.model.stripplan import Pass, StripPlan, attended_rows
 
 
 class Streamer:
@@ -129,7 +129,7 @@ class Streamer:
             rows = source.rows(start, stop)
             torch.add(changed.view_as(rows), rows, out=result[:, :, start:stop])
 
-        at_once = -(-height // how.strips)
+        at_once = attended_rows(height, width)
         for step in (look_up, attend):
             run_all([partial(step, *rows) for rows in strips(height, at_once)], how.threads)
         return self._remember(Kept(result))

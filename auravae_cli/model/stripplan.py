@@ -41,6 +41,7 @@ PAYING_ROWS = 12  # times channels over width: fewer, and weights are transforme
 MOST_NUMBERS = 1 << 29  # in a strip, with what it is made from: far from where 32-bit indices end
 DEEP = 3  # rows of halo from which thin strips cost more than a cache gains
 LIVE_STRIPS = 8  # of a strip's size, while it is made or its queries look up, about
+FEW_CELLS, MANY_CELLS = 256, 768  # of queries together; many keep attention's kernel busiest
 STRIPS_ROOM = 1 << 26  # bytes that strips under way may take; more gains nothing
 KEPT_SHARES = (0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.0)  # of a budget for kept maps, to be tried
 WORKSPACE_SHARE = 0.5  # of what is left beside kept maps
@@ -70,6 +71,12 @@ class StripPlan:
     peak: int
     flops: int
     tiles: int
+
+
+def attended_rows(height: int, width: int) -> int:
+    """The rows of a map whose queries look up together: a matter of its size alone, for equal bytes."""
+    cells = MANY_CELLS if height * width >= 4 * MANY_CELLS else FEW_CELLS
+    return min(height, -(-cells // width))
 
 
 def cuts(height: int, strips: int) -> list[int]:
@@ -252,11 +259,11 @@ class Planner:
         if x.storage + sum(self.spare) + 3 * size > self.room:
             self.spare.clear()
         live = x.storage + sum(self.spare) + 3 * size
-        room = self.budget - live - self.workspace
-        rows = min(room, STRIPS_ROOM) // max(1, threads * LIVE_STRIPS * x.of_rows(1))
-        rows = max(1, min(rows, -(-x.height // threads)))
-        number = -(-x.height // rows)
-        under_way = min(threads, number) * LIVE_STRIPS * x.of_rows(rows)
+        rows = attended_rows(x.height, x.width)
+        number, each = -(-x.height // rows), LIVE_STRIPS * x.of_rows(rows)
+        room = min(self.budget - live - self.workspace, STRIPS_ROOM)
+        threads = max(1, min(threads, room // each))
+        under_way = min(threads, number) * each
         self.peak = max(self.peak, live + under_way + self.workspace)
         self.most_kept = max(self.most_kept, live)
         cells = x.height * x.width

@@ -171,7 +171,7 @@ def test_a_run_saves_the_speeds_of_all_its_batches_at_once(
     if command == "decode":
         assert auravae("encode", ".", "-o", ".").code == 0
     saves = []
-    monkeypatch.setattr("auravae_cli.speed.write_atomically", lambda *file: saves.append(file))
+    monkeypatch.setattr("auravae_cli.speed.write_private", lambda *file: saves.append(file))
     assert auravae(command, ".", "-o", "out").code == 0
     ((path, content),) = saves
     assert path == tmp_path / "cache" / "auravae" / "speed.json"

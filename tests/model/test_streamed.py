@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -100,6 +101,34 @@ def test_other_widths_and_bfloat16(codec, kernels, megabytes):
         for a, b in ((found, latents), (streamed_decoded, decoded)):
             error = (a.float() - b.float()).norm() / b.float().norm()
             assert error < tolerance
+
+
+@pytest.mark.skipif(native.kernels() is None, reason="no C compiler here")
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (72, 40)])
+def test_neither_memory_nor_strips_nor_threads_change_a_bit(small, part, height, width):
+    """Of what our own kernels compute: maps that are computed again, and again in other strips."""
+    x = pictures(height, width)
+    found, plans = [], set()
+    with torch.inference_mode():
+        x = small.parts["encoder"](x) if part == "decoder" else x
+        for threads in (1, 3):
+            chain, how = tuple(layers(small.architecture, part)), Arithmetic(threads=threads)
+            search = Search(chain, 1, height, width, dataclasses.replace(how, native=True))
+            least = search.least()
+            starts = (
+                (1, 0.0),
+                (1.5, 0.35),
+                (2.5, 0.65),
+            )  # without looking further, which takes longer
+            tight = [search._greedy(int(times * least), share).plan for times, share in starts]
+            for plan in (search.everything_kept(), *tight):
+                run, plans = Streamer(plan), plans | {plan.passes}
+                found.append(
+                    (run.encode if part == "encoder" else run.decode)(small.parts[part], x)
+                )
+    assert len(plans) > 3 or (height, width) == (8, 8)
+    assert all(torch.equal(result, found[0]) for result in found)
 
 
 @pytest.mark.parametrize("strips", [1, 2, 3])
@@ -209,15 +238,16 @@ class Counted(Rows):
 def test_a_block_asks_once_for_its_input(small):
     """Not once for the sum and once for the convolutions, which would double with every block."""
     block = small.parts["decoder"].mid.block_1
-    source, how = Counted(torch.randn(1, 256, 32, 8)), Pass(1, 1)
+    source, how = Counted(torch.randn(1, 256, 64, 8)), Pass(1, 1)
     with torch.inference_mode():
         first = Affine(block.norm1, statistics(source, 32, how))
         hidden = first_half(block, source, first)
         second = Affine(block.norm2, statistics(hidden, 32, how))
         output = Residual(source, hidden, block, (first, second))
         source.asked = 0
-        output.rows(8, 24)
-    assert source.asked == 16 + 4
+        output.rows(12, 24)
+    # Two rows more on each side, and those of the tiles that they lie in.
+    assert source.asked == (12 + 4 if native.kernels() is None else 12 + 2 * 7)
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
