@@ -112,7 +112,7 @@ class _Archive:
     """The file that `tarfile` reads: of headers no more than is allowed, whatever they claim."""
 
     def __init__(self, file: Any) -> None:
-        self._file = file
+        self._file, self._most = file, TAR_HEADER_BYTES.value
         self._taken: int | None = 0  # of headers; None while contents are read
 
     def next_of(self, archive: Any) -> TarInfo | None:
@@ -125,18 +125,20 @@ class _Archive:
     def read(self, size: int = -1, /) -> bytes:
         if self._taken is not None:
             self._taken += size
-            if reason := TAR_HEADER_BYTES.excess(self._taken):
-                raise ReadError(reason)
+            if self._taken > self._most:
+                raise ReadError(TAR_HEADER_BYTES.excess(self._taken))
         part: bytes = self._file.read(size)
-        if self._taken is not None and _LONG_NUMBER.search(part):
+        if size > BLOCKSIZE and self._taken is not None and _LONG_NUMBER.search(part):
             raise ReadError("a header with a number of hundreds of digits")
         return part
 
     def tell(self) -> int:
-        return int(self._file.tell())
+        place: int = self._file.tell()
+        return place
 
     def seek(self, position: int) -> int:
-        return int(self._file.seek(position))
+        place: int = self._file.seek(position)
+        return place
 
 
 class _Forward:
