@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Set
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from inspect import isfunction
@@ -67,7 +67,7 @@ def table(
     Those of ``optional`` may be absent; ``others`` says that there may be more, which are left out.
     """
     readers = {name: reader(kind) for name, kind in kinds.items()}
-    required = [name for name in kinds if name not in optional]
+    required = dict.fromkeys(name for name in kinds if name not in optional).keys()
     return lambda value: _read_fields(readers, required, value, others)
 
 
@@ -125,6 +125,8 @@ def _integer(least: int) -> Reader:
 
 
 def _float(value: Any) -> float:
+    if type(value) is float and -math.inf < value < math.inf:
+        return value
     if type(value) not in (int, float):
         raise _unexpected("float", value)
     if (not -_LARGEST < value < _LARGEST and type(value) is int) or not math.isfinite(value):
@@ -155,6 +157,11 @@ def _sequence(readers: list[Reader], any_length: bool) -> Reader:
             raise _unexpected("a list", value)
         if not any_length and len(value) != len(readers):
             raise _unexpected(f"a list of {len(readers)}", value)
+        each = readers * len(value) if any_length else readers
+        try:  # nearly all are sound, and then places cost no time
+            return tuple([read_item(item) for read_item, item in zip(each, value, strict=True)])
+        except Faults:
+            pass
         found, faults = [], []
         for index, item in enumerate(value):
             try:
@@ -172,7 +179,7 @@ def _sequence(readers: list[Reader], any_length: bool) -> Reader:
 def _mapping(read_item: Reader) -> Reader:
     def read(value: Any) -> dict[str, Any]:
         readers = dict.fromkeys(value if type(value) is dict else (), read_item)
-        return _read_fields(readers, (), value, others=False)
+        return _read_fields(readers, frozenset(), value, others=False)
 
     return read
 
@@ -180,7 +187,8 @@ def _mapping(read_item: Reader) -> Reader:
 def _dataclass(kind: Any) -> Reader:
     hints = get_type_hints(kind, include_extras=True)
     readers = {field.name: reader(hints[field.name]) for field in fields(kind)}
-    required = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
+    needed = (f.name for f in fields(kind) if f.default is f.default_factory is MISSING)
+    required = dict.fromkeys(needed).keys()  # a set in this order
 
     def read(value: Any) -> Any:
         faults: tuple[str, ...] = ()
@@ -199,10 +207,16 @@ def _dataclass(kind: Any) -> Reader:
 
 
 def _read_fields(
-    readers: Mapping[str, Reader], required: Iterable[str], value: Any, others: bool
+    readers: Mapping[str, Reader], required: Set[str], value: Any, others: bool
 ) -> dict[str, Any]:
     if type(value) is not dict:
         raise _unexpected("a table", value)
+    try:  # as above; a name that is unknown is a KeyError
+        found = {n: readers[n](item) for n, item in value.items() if not others or n in readers}
+        if found.keys() >= required:
+            return found
+    except (Faults, KeyError):
+        pass
     found, faults, whole = {}, [], True
     for name, item in value.items():
         read = readers.get(name)
