@@ -1,11 +1,13 @@
-"""What kills cost: `auravae encode` ended at random moments, and gone on with.
+"""What kills cost: commands ended at random moments, and run again.
 
-    python benchmarks/kills.py [--kills 100] [--full-disks 12] [--seed 0]
+    python benchmarks/kills.py [--kills 100] [--full-disks 12] [--rounds 20] [--only NAME] [--seed 0]
 
 Each run fills a store from a folder and tars, and is killed (SIGKILL) at a random moment; every
 other time the sources change then. One more run must end with the very bytes, hidden files
 included, of an undisturbed run. Full disks are small tmpfs, where one may be mounted, else limits
-of a file's size.
+of a file's size. In ``--rounds`` every command that writes is killed as often: encode, flip, import,
+export of each format, and stores on a test server of S3 on this machine (`killrounds.py`). ``--only
+"export npz"`` does those alone whose names begin so.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from killrounds import kill_all, local_jobs, remote_jobs
 from PIL import Image
 
 from auravae_cli.pipeline.scratch import SCRATCH
@@ -44,7 +47,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--full-disks", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", default="")
     arguments = parser.parse_args()
+    if arguments.rounds:
+        with tempfile.TemporaryDirectory() as name:
+            source = make_source(Path(name, "source"), 0)
+            jobs = [*local_jobs(source, Path(name)), *remote_jobs(source, Path(name))]
+            named = [job for job in jobs if job.name.startswith(arguments.only)]
+            kill_all(named, arguments.rounds, arguments.seed)
+    if not arguments.kills:
+        return
     moments = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)

@@ -135,6 +135,7 @@ def test_what_is_not_ours_stays_whatever_its_age(tmp_path, maker):
     parent, precious = tmp_path / SCRATCH, tmp_path / "ten days of work"
     (precious / "in it").mkdir(parents=True)
     (precious / "model.pt").write_bytes(b"precious")
+    (precious / "lock").write_bytes(module._MARK)
     parent.mkdir()
     link = parent / f"{module._PREFIX}{maker}.aaaaaaaa"
     link.symlink_to(precious, target_is_directory=True)
