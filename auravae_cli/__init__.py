@@ -17,15 +17,22 @@ from typing import TYPE_CHECKING, Any
 from auravae_cli.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from auravae_cli.action import act as act
-    from auravae_cli.bucketbatches import BucketBatchSampler as BucketBatchSampler
-    from auravae_cli.codec import Codec as Codec, load_codec as load_codec
-    from auravae_cli.dataset import (
+    from auravae_cli.datasets.bucket_sampler import BucketBatchSampler as BucketBatchSampler
+    from auravae_cli.datasets.latent_dataset import (
         IterableLatentDataset as IterableLatentDataset,
         LatentDataset as LatentDataset,
     )
     from auravae_cli.errors import AuraVaeError as AuraVaeError
-    from auravae_cli.group import (
+    from auravae_cli.images.metrics import ms_ssim as ms_ssim, psnr as psnr, ssim as ssim
+    from auravae_cli.images.prepare import Preparation as Preparation
+    from auravae_cli.latents.latent_file import (
+        LatentFile as LatentFile,
+        read_latents as read_latents,
+        stack as stack,
+    )
+    from auravae_cli.model.codec import Codec as Codec, load_codec as load_codec
+    from auravae_cli.symmetry.action import act as act
+    from auravae_cli.symmetry.group import (
         GROUP as GROUP,
         HV as HV,
         E as E,
@@ -34,36 +41,29 @@ if TYPE_CHECKING:
         Irreps as Irreps,
         V as V,
     )
-    from auravae_cli.latentfile import (
-        LatentFile as LatentFile,
-        read_latents as read_latents,
-        stack as stack,
-    )
-    from auravae_cli.metrics import ms_ssim as ms_ssim, psnr as psnr, ssim as ssim
-    from auravae_cli.prepare import Preparation as Preparation
 
 _HOME = {
     "AuraVaeError": "errors",
-    "BucketBatchSampler": "bucketbatches",
-    "Codec": "codec",
-    "E": "group",
-    "GROUP": "group",
-    "GroupElement": "group",
-    "H": "group",
-    "HV": "group",
-    "Irreps": "group",
-    "IterableLatentDataset": "dataset",
-    "LatentDataset": "dataset",
-    "LatentFile": "latentfile",
-    "Preparation": "prepare",
-    "V": "group",
-    "act": "action",
-    "load_codec": "codec",
-    "ms_ssim": "metrics",
-    "psnr": "metrics",
-    "read_latents": "latentfile",
-    "ssim": "metrics",
-    "stack": "latentfile",
+    "BucketBatchSampler": "datasets.bucket_sampler",
+    "Codec": "model.codec",
+    "E": "symmetry.group",
+    "GROUP": "symmetry.group",
+    "GroupElement": "symmetry.group",
+    "H": "symmetry.group",
+    "HV": "symmetry.group",
+    "Irreps": "symmetry.group",
+    "IterableLatentDataset": "datasets.latent_dataset",
+    "LatentDataset": "datasets.latent_dataset",
+    "LatentFile": "latents.latent_file",
+    "Preparation": "images.prepare",
+    "V": "symmetry.group",
+    "act": "symmetry.action",
+    "load_codec": "model.codec",
+    "ms_ssim": "images.metrics",
+    "psnr": "images.metrics",
+    "read_latents": "latents.latent_file",
+    "ssim": "images.metrics",
+    "stack": "latents.latent_file",
 }
 __all__ = [  # a test holds it to the names of _HOME, sorted
     "AuraVaeError",

@@ -20,17 +20,17 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from auravae_cli import LatentDataset, Preparation, load_codec
-from auravae_cli.codec import Autoencoder, Codec
 from auravae_cli.defaults import MAX_PIXELS
-from auravae_cli.dtypes import FLOAT16
-from auravae_cli.pipeline.batches import FailureLimit
-from auravae_cli.pipeline.commit import prepare_store
-from auravae_cli.pipeline.encode_shard import ShardOptions
-from auravae_cli.pipeline.encode_store import LocalEngine, find_work
-from auravae_cli.pipeline.shards import InputShard, make_shards
-from auravae_cli.pipeline.sources import find_files
-from auravae_cli.storage import open_storage
-from auravae_cli.store import Settings
+from auravae_cli.files.storage import open_storage
+from auravae_cli.latents.dtypes import FLOAT16
+from auravae_cli.model.codec import Autoencoder, Codec
+from auravae_cli.operations.batches import FailureLimit
+from auravae_cli.operations.encode_shard import ShardOptions
+from auravae_cli.operations.encode_store import LocalEngine, find_work
+from auravae_cli.operations.input_shards import InputShard, make_shards
+from auravae_cli.operations.sources import find_files
+from auravae_cli.store.commit import prepare_store
+from auravae_cli.store.format import Settings
 
 
 @dataclass(frozen=True)

@@ -23,20 +23,20 @@ from pathlib import Path
 
 from reading import SPACE, make_files
 
-from auravae_cli.atomic import atomic_file
-from auravae_cli.exchange.base import Choices, Format
-from auravae_cli.exchange.losses import Losses
+from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.export import Exporter
+from auravae_cli.exchange.exportable import store_parts
+from auravae_cli.exchange.formats.base import Choices, Format
+from auravae_cli.exchange.import_files import Importer
+from auravae_cli.exchange.import_plan import deal, first_latent, settings_for
+from auravae_cli.exchange.import_store import StoreImporter
 from auravae_cli.exchange.registry import FORMATS
-from auravae_cli.pipeline.adopt import Adoption
-from auravae_cli.pipeline.commit import prepare_store
-from auravae_cli.pipeline.encode_store import find_work
-from auravae_cli.pipeline.export import Exporter
-from auravae_cli.pipeline.exportable import store_parts
-from auravae_cli.pipeline.import_files import Importer
-from auravae_cli.pipeline.import_plan import deal, first_latent, settings_for
-from auravae_cli.pipeline.import_store import StoreImporter
-from auravae_cli.pipeline.inputs import collect
-from auravae_cli.storage import LocalStorage
+from auravae_cli.exchange.unkept import Losses
+from auravae_cli.files.atomic import atomic_file
+from auravae_cli.files.storage import LocalStorage
+from auravae_cli.operations.encode_store import find_work
+from auravae_cli.operations.inputs import collect
+from auravae_cli.store.commit import prepare_store
 
 
 def main() -> None:

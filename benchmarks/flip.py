@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from auravae_cli import HV, H, V, load_codec, read_latents, stack
-from auravae_cli.atomic import atomic_file
-from auravae_cli.group import GroupElement
-from auravae_cli.latentfile import LatentFile, flipped_chunks, write_flipped
+from auravae_cli.files.atomic import atomic_file
+from auravae_cli.latents.latent_file import LatentFile, flipped_chunks, write_flipped
+from auravae_cli.symmetry.group import GroupElement
 
 SHARD = 1000
 

@@ -59,11 +59,11 @@ class Target:
 
 def read_store(inputs: Path, output: Path, file: Path) -> None:
     """All that reads a store."""
-    from auravae_cli.certificate import read_certificate
-    from auravae_cli.pipeline.storeinfo import survey
-    from auravae_cli.pipeline.verify import Seen, verify_store
-    from auravae_cli.storage import LocalStorage
-    from auravae_cli.storeread import LatentStore
+    from auravae_cli.files.storage import LocalStorage
+    from auravae_cli.store.certificate import read_certificate
+    from auravae_cli.store.reader import LatentStore
+    from auravae_cli.store.survey import survey
+    from auravae_cli.store.verify import Seen, verify_store
 
     storage = LocalStorage(inputs / "store")
     for work in (
@@ -84,9 +84,9 @@ def read_parts(store: Any) -> None:
 
 def read_latent(inputs: Path, output: Path, file: Path) -> None:
     """All that reads a latent file."""
-    from auravae_cli.cli.info import describe
-    from auravae_cli.group import HV
-    from auravae_cli.latentfile import read_latents, write_flipped
+    from auravae_cli.cli.commands.info import describe
+    from auravae_cli.latents.latent_file import read_latents, write_flipped
+    from auravae_cli.symmetry.group import HV
 
     def work() -> None:
         latents = read_latents(file)
@@ -100,11 +100,11 @@ def read_latent(inputs: Path, output: Path, file: Path) -> None:
 
 def read_foreign(inputs: Path, output: Path, file: Path) -> None:
     """An import of the folder that the file lies in, as the format of that name."""
+    from auravae_cli.exchange.adopt import Adoption
+    from auravae_cli.exchange.import_files import Importer
     from auravae_cli.exchange.registry import FORMATS
-    from auravae_cli.pipeline.adopt import Adoption
-    from auravae_cli.pipeline.import_files import Importer
-    from auravae_cli.pipeline.inputs import Source
-    from auravae_cli.spaces import read_space
+    from auravae_cli.model.latent_space import read_space
+    from auravae_cli.operations.inputs import Source
 
     root = next(path for path in file.parents if path.parent == inputs)
     form = FORMATS[root.name]
@@ -116,8 +116,8 @@ def read_foreign(inputs: Path, output: Path, file: Path) -> None:
 
 def read_toml(inputs: Path, output: Path, file: Path) -> None:
     """A config as the kind that its folder says."""
-    from auravae_cli.config import ModelConfig
     from auravae_cli.files.toml_config import read_config
+    from auravae_cli.model.spec.config import ModelConfig
     from auravae_cli.train.recipe import Recipe
 
     kind: Any = ModelConfig if file.parent.name == "model" else Recipe
@@ -134,10 +134,10 @@ def asdict_of(config: Any) -> None:
 
 def read_results(inputs: Path, output: Path, file: Path) -> None:
     """The lines of an evaluation, and what is made of them."""
-    from auravae_cli.certificate import make_certificate
-    from auravae_cli.pipeline.evalresults import Results
-    from auravae_cli.pipeline.moments import Moments
-    from auravae_cli.spaces import read_space
+    from auravae_cli.evaluation.results import Results
+    from auravae_cli.latents.sums import Moments
+    from auravae_cli.model.latent_space import read_space
+    from auravae_cli.store.certificate import make_certificate
 
     def work() -> None:
         for row in Results(file.parent)._rows.values():

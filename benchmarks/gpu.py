@@ -28,16 +28,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from auravae_cli.atomic import write_atomically
-from auravae_cli.config import Architecture
-from auravae_cli.model import fused
-from auravae_cli.model.channelslast import Doubling, prepare
+from auravae_cli.files.atomic import write_atomically
 from auravae_cli.model.engine import engine_for
-from auravae_cli.model.graphs import Recorded
-from auravae_cli.model.network import Network
-from auravae_cli.model.operations import Arithmetic, layers
-from auravae_cli.model.stripplan import Search
-from auravae_cli.model.weights import PARTS
+from auravae_cli.model.gpu import fused
+from auravae_cli.model.gpu.channels_last import Doubling, prepare
+from auravae_cli.model.gpu.cuda_graphs import Recorded
+from auravae_cli.model.loaded_network import Network
+from auravae_cli.model.network.weights import PARTS
+from auravae_cli.model.planning.layer_costs import Arithmetic, layers
+from auravae_cli.model.planning.strip_plan import Search
+from auravae_cli.model.spec.config import Architecture
 
 RESULTS = Path(__file__).parent / "results"
 LEAST_ROUNDS = 3

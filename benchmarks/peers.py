@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from auravae_cli.config import Architecture
-from auravae_cli.model.autoencoder import Decoder, Encoder
-from auravae_cli.model.network import Network
+from auravae_cli.model.loaded_network import Network
+from auravae_cli.model.network.autoencoder import Decoder, Encoder
+from auravae_cli.model.spec.config import Architecture
 
 MODELS = {  # name: ch, ch_mult
     "small": (32, (3, 2, 4, 8)),

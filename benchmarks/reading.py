@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from auravae_cli import GROUP, LatentDataset, read_latents, stack
-from auravae_cli.dtypes import FLOAT16
 from auravae_cli.files.canonical_json import canonical
-from auravae_cli.geometry import Padding
-from auravae_cli.group import Irreps
-from auravae_cli.latentfile import LatentFile, Record, Space
-from auravae_cli.store import Manifest, Output, Settings, manifest_name
+from auravae_cli.latents.dtypes import FLOAT16
+from auravae_cli.latents.latent_file import LatentFile, Record, Space
+from auravae_cli.store.format import Manifest, Output, Settings, manifest_name
+from auravae_cli.symmetry.geometry import Padding
+from auravae_cli.symmetry.group import Irreps
 
 SHARDS = 4
 SPACE = Space("none", "0" * 64, 8, Irreps.parse("12xee+2xoe+2xeo"), 8.0)

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from auravae_cli import load_codec
-from auravae_cli.cli.sizes import read_size
-from auravae_cli.imagefile import from_unit
-from auravae_cli.meter import Meter
+from auravae_cli.cli.shared.sizes import read_size
+from auravae_cli.images.read import from_unit
+from auravae_cli.machine.meter import Meter
 
 AMPLE = 1 << 60
 

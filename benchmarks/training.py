@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from auravae_cli.files.toml_config import read_config
-from auravae_cli.model.native import VARIABLE
+from auravae_cli.model.cpu.native import VARIABLE
 from auravae_cli.train import kernels
-from auravae_cli.train.data import Pictures
 from auravae_cli.train.loop import StepRecord, initial_state, train
+from auravae_cli.train.pictures import Pictures
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe
 

@@ -1,4 +1,4 @@
-"""What layers take beside their input and output: the numbers behind `auravae_cli/model/operations.py`.
+"""What layers take beside their input and output: the numbers behind `auravae_cli/model/planning/layer_costs.py`.
 
     python benchmarks/workspace.py [--plans]
 
@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from auravae_cli.config import Architecture
-from auravae_cli.memory import return_what_is_freed
-from auravae_cli.meter import Meter
-from auravae_cli.model.network import Network
-from auravae_cli.model.operations import Arithmetic
-from auravae_cli.model.weights import PARTS
-from auravae_cli.model.winograd import has_nnpack
+from auravae_cli.machine.memory import return_what_is_freed
+from auravae_cli.machine.meter import Meter
+from auravae_cli.model.cpu.nnpack import has_nnpack
+from auravae_cli.model.loaded_network import Network
+from auravae_cli.model.network.weights import PARTS
+from auravae_cli.model.planning.layer_costs import Arithmetic
+from auravae_cli.model.spec.config import Architecture
 
 CONVOLUTIONS = [  # kernel, stride, channels in and out, height, width
     (3, 1, 96, 96, 256, 256),

@@ -22,7 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from auravae_cli.model import kernels
+from auravae_cli.model.gpu import triton_kernels
 
 IN_FLOAT32 = {"mean_ptr", "squares_ptr", "scale_ptr", "shift_ptr", "weight_ptr", "bias_ptr"}
 IN_FLOAT32 |= {"pending_ptr"}
@@ -31,20 +31,23 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 def variants() -> Iterator[tuple[Any, dict[str, Any]]]:
     """Every kernel with the constants that it is run with."""
-    tile = {"ROWS": kernels.STEP_ROWS, "BLOCK": kernels.BLOCK_CHANNELS}
-    yield kernels._statistics_kernel, tile
-    yield kernels._interleave_kernel, tile
+    tile = {"ROWS": triton_kernels.STEP_ROWS, "BLOCK": triton_kernels.BLOCK_CHANNELS}
+    yield triton_kernels._statistics_kernel, tile
+    yield triton_kernels._interleave_kernel, tile
     for silu in (True, False):
-        yield kernels._apply_kernel, {"SILU": silu, **tile, "ROWS": kernels.APPLY_ROWS}
+        yield (
+            triton_kernels._apply_kernel,
+            {"SILU": silu, **tile, "ROWS": triton_kernels.APPLY_ROWS},
+        )
     for each in (3, 8, 32):  # 96, 256 and 1024 channels
         block = triton.next_power_of_2(each)
-        chunks = min(kernels.MERGED_VALUES // block, 256)
+        chunks = min(triton_kernels.MERGED_VALUES // block, 256)
         for pending in (True, False):
             constants = {"EACH": each, "BLOCK": block, "CHUNKS": chunks, "HAS_PENDING": pending}
-            yield kernels._affine_kernel, constants
+            yield triton_kernels._affine_kernel, constants
     for border, statistics in ((False, True), (False, False), (True, False)):
         constants = {"HAS_BIAS": True, "BORDER": border, "STATISTICS": statistics}
-        yield kernels._add_kernel, {**constants, **tile}
+        yield triton_kernels._add_kernel, {**constants, **tile}
 
 
 def compiled(function: Any, constants: dict[str, Any], capability: int, number: str) -> Any:
@@ -63,7 +66,7 @@ def compiled(function: Any, constants: dict[str, Any], capability: int, number: 
     values = {(function.arg_names.index(name),): value for name, value in constants.items()}
     source = ASTSource(function, kinds, values, attributes)
     target = GPUTarget("cuda", capability, 32)
-    return triton.compile(source, target=target, options={"num_warps": kernels.WARPS})
+    return triton.compile(source, target=target, options={"num_warps": triton_kernels.WARPS})
 
 
 def facts(kernel: Any) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from auravae_cli import safefile
-from auravae_cli.config import configs_path, read_model_config
-from auravae_cli.imagefile import read_image, to_unit
-from auravae_cli.linear import BLOCK, fold
-from auravae_cli.suffixes import PICTURES
+from auravae_cli.images.read import read_image, to_unit
+from auravae_cli.latents import safetensors_file
+from auravae_cli.model.linear import BLOCK, fold
+from auravae_cli.model.spec.config import configs_path, read_model_config
+from auravae_cli.operations.suffixes import PICTURES
 
 Double = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def main() -> None:
     }
     metadata = {"auravae": json.dumps({"kind": "linear", "card": card}, sort_keys=True)}
     arguments.output.write_bytes(
-        safefile.pack({n: t.astype(np.float32) for n, t in tensors.items()}, metadata)
+        safetensors_file.pack({n: t.astype(np.float32) for n, t in tensors.items()}, metadata)
     )
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auravae_cli.codec import Codec, load_codec
-from auravae_cli.imagefile import read_image
-from auravae_cli.prepare import Preparation
-from auravae_cli.suffixes import PICTURES
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.images.read import read_image
+from auravae_cli.model.codec import Codec, load_codec
+from auravae_cli.operations.suffixes import PICTURES
 
 Double = NDArray[np.float64]
 

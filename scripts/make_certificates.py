@@ -12,13 +12,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from auravae_cli.certificate import Certificate, write_certificate
-from auravae_cli.codec import load_codec
-from auravae_cli.pipeline.evalresults import Results
-from auravae_cli.pipeline.evaluate import EvalOptions, Evaluation
-from auravae_cli.pipeline.shards import make_shards
-from auravae_cli.pipeline.sources import find_files
-from auravae_cli.pipeline.summary import certify
+from auravae_cli.evaluation.results import Results
+from auravae_cli.evaluation.run import EvalOptions, Evaluation
+from auravae_cli.evaluation.summary import certify
+from auravae_cli.model.codec import load_codec
+from auravae_cli.operations.input_shards import make_shards
+from auravae_cli.operations.sources import find_files
+from auravae_cli.store.certificate import Certificate, write_certificate
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE, FOLDER = REPOSITORY / "docs" / "certificates.md", REPOSITORY / "docs" / "certificates"

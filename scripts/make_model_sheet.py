@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from auravae_cli.atomic import write_atomically
-from auravae_cli.codec import load_codec
-from auravae_cli.imagefile import Pixels, read_image
-from auravae_cli.imagewrite import picture_bytes
-from auravae_cli.metrics import psnr
-from auravae_cli.sheet import contact_sheet, difference
-from auravae_cli.train.drawn import drawn
+from auravae_cli.files.atomic import write_atomically
+from auravae_cli.images.contact_sheet import contact_sheet, difference
+from auravae_cli.images.metrics import psnr
+from auravae_cli.images.read import Pixels, read_image
+from auravae_cli.images.write import picture_bytes
+from auravae_cli.model.codec import load_codec
+from auravae_cli.train.synthetic import drawn
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 PHOTOS = ("astronaut.jpg", "camera_grey.png", "chelsea_exif6.jpg", "coffee.jpg", "rocket.webp")

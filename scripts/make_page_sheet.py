@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from auravae_cli.atomic import write_atomically
-from auravae_cli.imagewrite import picture_bytes
+from auravae_cli.files.atomic import write_atomically
+from auravae_cli.images.write import picture_bytes
 from tests.browser import Browser
 
 SAMPLES = Path(__file__).parents[1] / "samples"

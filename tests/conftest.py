@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # Triton's kernels run in its interpreter where there is no GPU. It reads this when it is first
 # imported, which diffusers does, too.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from auravae_cli.dtypes import FLOAT16, StoredDtype
 from auravae_cli.files.canonical_json import canonical
-from auravae_cli.geometry import Box, Padding
-from auravae_cli.group import Irreps
-from auravae_cli.latentfile import LatentFile, Record, Space, stack
-from auravae_cli.store import (
+from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
+from auravae_cli.latents.latent_file import LatentFile, Record, Space, stack
+from auravae_cli.store.format import (
     SETTINGS_FILE,
     Failure,
     Manifest,
@@ -33,6 +32,8 @@ from auravae_cli.store import (
     manifest_name,
     output_name,
 )
+from auravae_cli.symmetry.geometry import Box, Padding
+from auravae_cli.symmetry.group import Irreps
 
 SPACE = Space("toy", "f" * 64, 8, Irreps.parse("2xee+1xoe+1xeo"), 4.0)
 SHARDS: Mapping[str, Any] = {
@@ -129,3 +130,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("LOCALAPPDATA", raising=False)
         yield
+
+
+# Hypothesis draws the same examples on every run, so a failure is a failure everywhere.
+settings.register_profile("suite", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("suite")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli.certificate import parse_certificate
-from auravae_cli.codec import load_codec
-from auravae_cli.models import known_models, local_weights
+from auravae_cli.model.codec import load_codec
+from auravae_cli.model.spec.registry import known_models, local_weights
+from auravae_cli.store.certificate import parse_certificate
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "docs" / "certificates"
@@ -59,10 +59,10 @@ def test_linear_gives_it_again():
 
 def test_small_is_as_equivariant_as_it_says():
     """On one picture of odd sides, by the codec alone."""
-    from auravae_cli.action import act_on_pixels
-    from auravae_cli.group import H
-    from auravae_cli.imagefile import read_image
-    from auravae_cli.metrics import psnr
+    from auravae_cli.images.metrics import psnr
+    from auravae_cli.images.read import read_image
+    from auravae_cli.symmetry.action import act_on_pixels
+    from auravae_cli.symmetry.group import H
 
     codec = load_codec("small", device="cpu")
     photo = read_image((REPOSITORY / "samples" / "coffee.jpg").read_bytes()).pixels[:101, :131]

@@ -10,8 +10,8 @@ import typer
 from PIL import Image
 
 from auravae_cli.cli.app import app
-from auravae_cli.config import read_model_config
-from auravae_cli.models import WEIGHTS_PATH, known_models
+from auravae_cli.model.spec.config import read_model_config
+from auravae_cli.model.spec.registry import WEIGHTS_PATH, known_models
 from scripts.make_cli_docs import cli_reference
 
 REPOSITORY = Path(__file__).parents[1]

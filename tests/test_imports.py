@@ -55,7 +55,7 @@ def test_the_package_imports_neither_torch_nor_numpy(tmp_path):
 
 def test_the_check_would_notice(tmp_path):
     assert modules_after("import torch\n", cwd=tmp_path)[1] >= {"torch"}
-    assert modules_after("import auravae_cli.model.layers\n", cwd=tmp_path)[1] >= {"torch"}
+    assert modules_after("import auravae_cli.model.network.layers\n", cwd=tmp_path)[1] >= {"torch"}
 
 
 @pytest.mark.parametrize(

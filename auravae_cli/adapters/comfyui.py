@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auravae_cli.action import act
-from auravae_cli.codec import Codec, load_codec
-from auravae_cli.config import conventional_irreps
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.errors import LatentMismatchError, WeightsError
-from auravae_cli.geometry import padding_for
-from auravae_cli.group import HV, GroupElement, H, V
-from auravae_cli.model.network import Network
-from auravae_cli.models import known_models, local_weights
+from auravae_cli.model.codec import Codec, load_codec
+from auravae_cli.model.loaded_network import Network
+from auravae_cli.model.spec.config import conventional_irreps
+from auravae_cli.model.spec.registry import known_models, local_weights
+from auravae_cli.symmetry.action import act
+from auravae_cli.symmetry.geometry import padding_for
+from auravae_cli.symmetry.group import HV, GroupElement, H, V
 
 CATEGORY = "latent/AuraEquiVAE"
 FRAME = "auravae_frame"  # the key of a LATENT under which its picture's size and padding stand

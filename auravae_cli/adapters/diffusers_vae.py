@@ -16,15 +16,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from auravae_cli.action import act
-from auravae_cli.codec import load_codec
-from auravae_cli.config import Architecture
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.errors import ComputeError, WeightsError
-from auravae_cli.group import GroupElement, Irreps
-from auravae_cli.latentfile import Space
-from auravae_cli.model.autoencoder import Decoder, Encoder
-from auravae_cli.model.network import Network
+from auravae_cli.latents.latent_file import Space
+from auravae_cli.model.codec import load_codec
+from auravae_cli.model.loaded_network import Network
+from auravae_cli.model.network.autoencoder import Decoder, Encoder
+from auravae_cli.model.spec.config import Architecture
+from auravae_cli.symmetry.action import act
+from auravae_cli.symmetry.group import GroupElement, Irreps
 
 try:
     from diffusers import ConfigMixin, ModelMixin

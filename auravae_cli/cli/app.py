@@ -18,21 +18,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from auravae_cli.cli.bench import bench
-from auravae_cli.cli.decode import decode
-from auravae_cli.cli.doctor import doctor
-from auravae_cli.cli.encode import encode
-from auravae_cli.cli.evaluate import evaluate
-from auravae_cli.cli.export import export
-from auravae_cli.cli.flip import flip
-from auravae_cli.cli.import_ import import_
-from auravae_cli.cli.info import info
-from auravae_cli.cli.lines import inert, say, tell
-from auravae_cli.cli.models import app as models_app
-from auravae_cli.cli.roundtrip import roundtrip
-from auravae_cli.cli.show import show
-from auravae_cli.cli.train import train
-from auravae_cli.cli.verify import verify
+from auravae_cli.cli.commands.bench import bench
+from auravae_cli.cli.commands.decode import decode
+from auravae_cli.cli.commands.doctor import doctor
+from auravae_cli.cli.commands.encode import encode
+from auravae_cli.cli.commands.evaluate import evaluate
+from auravae_cli.cli.commands.export import export
+from auravae_cli.cli.commands.flip import flip
+from auravae_cli.cli.commands.import_ import import_
+from auravae_cli.cli.commands.info import info
+from auravae_cli.cli.commands.models import app as models_app
+from auravae_cli.cli.commands.roundtrip import roundtrip
+from auravae_cli.cli.commands.show import show
+from auravae_cli.cli.commands.train import train
+from auravae_cli.cli.commands.verify import verify
+from auravae_cli.cli.terminal.lines import inert, say, tell
 from auravae_cli.errors import AuraVaeError, ConfigError, ModelError
 from auravae_cli.files.limits import check_environment
 from auravae_cli.version import __version__
@@ -142,7 +142,7 @@ def main() -> None:
         # The reader of our output went away, which is its right, or its disk is full.
         if error.errno == errno.ENOSPC:
             say(f"error: cannot write to standard output: {error.strerror}")
-        from auravae_cli.pipeline.outputs import give_up_stdout
+        from auravae_cli.operations.outputs import give_up_stdout
 
         give_up_stdout()
         sys.exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auravae_cli.exchange import (
+from auravae_cli.exchange.formats import (
     aitoolkit,
     arrays,
     comfyui,
@@ -14,7 +14,7 @@ from auravae_cli.exchange import (
     tensors,
     webdataset,
 )
-from auravae_cli.exchange.base import Format
+from auravae_cli.exchange.formats.base import Format
 
 FORMATS: dict[str, Format] = {
     form.name: form

@@ -12,7 +12,7 @@ import os
 import stat
 from pathlib import Path
 
-from auravae_cli.atomic import write_atomically
+from auravae_cli.files.atomic import write_atomically
 
 MOST_LINKS = 40  # on the way to a folder, as in the kernel
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

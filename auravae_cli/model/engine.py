@@ -8,9 +8,10 @@ from functools import cache
 import torch
 from torch import nn
 
-from auravae_cli.model import fused, native
-from auravae_cli.model.channelslast import Runner, on_device_of, prepare
-from auravae_cli.model.graphs import Graphs
+from auravae_cli.model.cpu import native
+from auravae_cli.model.gpu import fused
+from auravae_cli.model.gpu.channels_last import Runner, on_device_of, prepare
+from auravae_cli.model.gpu.cuda_graphs import Graphs
 
 PLAIN, CHANNELS_LAST, NATIVE = "plain", "channels-last", "native"
 TOLERANCE = 1e-2

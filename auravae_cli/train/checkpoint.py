@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from auravae_cli.atomic import atomic_file
 from auravae_cli.errors import ConfigError, WeightsError
+from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.train.loop import State
 from auravae_cli.train.recipe import Recipe

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auravae_cli.model.autoencoder import Decoder, Encoder, Middle
-from auravae_cli.model.layers import HEAD_CHANNELS, AttentionBlock, Downsample, ResnetBlock
+from auravae_cli.model.network.autoencoder import Decoder, Encoder, Middle
+from auravae_cli.model.network.layers import HEAD_CHANNELS, AttentionBlock, Downsample, ResnetBlock
 from auravae_cli.train.kernels import LANES, Kernels, convolve, normalise
-from auravae_cli.train.networks import TrainedAutoencoder, Window
+from auravae_cli.train.trainable import TrainedAutoencoder, Window
 
 
 class FastAutoencoder:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from auravae_cli.errors import OutputError
-from auravae_cli.model import compiled, native
+from auravae_cli.model.cpu import compiled, native
 from auravae_cli.train import parity
 
 SOURCE = Path(__file__).with_suffix(".c")

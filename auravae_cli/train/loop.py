@@ -13,21 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from auravae_cli.errors import ComputeError
-from auravae_cli.model.lpips import load_lpips
-from auravae_cli.model.tied import PIXELS
+from auravae_cli.model.network.lpips import load_lpips
+from auravae_cli.model.network.tied import PIXELS
 from auravae_cli.train import kernels, losses
-from auravae_cli.train.data import Batch, Pictures, batches
 from auravae_cli.train.fast_network import FastAutoencoder
-from auravae_cli.train.networks import (
+from auravae_cli.train.optimizers import build_optimizers, learning_rate, update
+from auravae_cli.train.pictures import Batch, Pictures, batches
+from auravae_cli.train.processes import Processes
+from auravae_cli.train.recipe import Recipe
+from auravae_cli.train.trainable import (
     TrainedAutoencoder,
     Window,
     build,
     build_discriminator,
     flip_each,
 )
-from auravae_cli.train.optimizers import build_optimizers, learning_rate, update
-from auravae_cli.train.processes import Processes
-from auravae_cli.train.recipe import Recipe
 
 MAX_SKIPPED = 20  # steps in a row whose gradient is not finite
 

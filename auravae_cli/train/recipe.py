@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from auravae_cli.config import Architecture, LatentSpace
 from auravae_cli.files.canonical_json import read_json, write_json
+from auravae_cli.model.spec.config import Architecture, LatentSpace
 
 EQUIVARIANCE = ("exact", "learned")
 PRECISIONS = ("float32", "bfloat16")
@@ -195,7 +195,7 @@ class Recipe:
         if self.start == "linear" and first < LINEAR_START_WIDTH:
             faults.append(
                 f"architecture: a linear start needs a first width of at least "
-                f"{LINEAR_START_WIDTH} (see auravae_cli/train/warmstart.py); found {first}"
+                f"{LINEAR_START_WIDTH} (see auravae_cli/train/linear_start.py); found {first}"
             )
         if self.start == "linear" and self.space != LatentSpace():
             faults.append("space: a linear start needs the latent space of the model linear")

@@ -16,24 +16,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from auravae_cli.atomic import write_atomically
 from auravae_cli.errors import ConfigError, OutputError
+from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.canonical_json import write_json
-from auravae_cli.imagefile import Pixels, from_unit, to_unit
-from auravae_cli.imagewrite import picture_bytes
-from auravae_cli.metrics import psnr, ssim
-from auravae_cli.model.tied import load_whole_state, whole_state
-from auravae_cli.model.weights import check_names, read_checkpoint as read_weights
-from auravae_cli.sheet import contact_sheet
+from auravae_cli.images.contact_sheet import contact_sheet
+from auravae_cli.images.metrics import psnr, ssim
+from auravae_cli.images.read import Pixels, from_unit, to_unit
+from auravae_cli.images.write import picture_bytes
+from auravae_cli.model.network.tied import load_whole_state, whole_state
+from auravae_cli.model.network.weights import check_names, read_checkpoint as read_weights
 from auravae_cli.train import checkpoint
-from auravae_cli.train.data import Pictures, make_batch, read_pictures
-from auravae_cli.train.export import latent_deviation, model_card, unit_deviation, write_weights
+from auravae_cli.train.linear_start import warm_start
 from auravae_cli.train.loop import State, StepRecord, initial_state, to_unit_batch, train
-from auravae_cli.train.networks import TrainedAutoencoder
+from auravae_cli.train.pictures import Pictures, make_batch, read_pictures
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe, Stage
 from auravae_cli.train.status import LOG_NAME
-from auravae_cli.train.warmstart import warm_start
+from auravae_cli.train.trainable import TrainedAutoencoder
+from auravae_cli.train.write_model import (
+    latent_deviation,
+    model_card,
+    unit_deviation,
+    write_weights,
+)
 
 LOG_EVERY = 10
 PREVIEW_SIDE = 256

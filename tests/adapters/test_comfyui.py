@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from auravae_cli.adapters import comfyui
-from auravae_cli.codec import load_codec
 from auravae_cli.errors import LatentMismatchError, WeightsError
-from auravae_cli.geometry import Padding
-from auravae_cli.group import GROUP
+from auravae_cli.model.codec import load_codec
+from auravae_cli.symmetry.geometry import Padding
+from auravae_cli.symmetry.group import GROUP
 from auravae_cli.version import __version__
 
 torch.set_num_threads(1)  # the tests run on two cores, side by side

@@ -13,9 +13,9 @@ import torch
 from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 
 from auravae_cli.adapters.diffusers_vae import AuraEquiVAE
-from auravae_cli.codec import load_codec
 from auravae_cli.errors import ComputeError, WeightsError
-from auravae_cli.group import GROUP, GroupElement
+from auravae_cli.model.codec import load_codec
+from auravae_cli.symmetry.group import GROUP, GroupElement
 
 torch.set_num_threads(1)  # the tests run on two cores, side by side
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from auravae_cli.latentfile import LatentFile, read_latents
+from auravae_cli.latents.latent_file import LatentFile, read_latents
 
 Files = dict[str, bytes]
 

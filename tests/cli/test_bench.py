@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from auravae_cli import benchmark
+from auravae_cli.forecast import benchmark
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from auravae_cli import H, Irreps, load_codec, read_latents, stack
-from auravae_cli.imagefile import read_image
+from auravae_cli.images.read import read_image
 from tests.cli.datasets import picture, write_tar
 
 FOREIGN = "f" * 64

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from auravae_cli.codec import Codec
-from auravae_cli.linear import LinearAutoencoder
-from auravae_cli.pipeline import doctor as module
-from auravae_cli.pipeline.sockets import watch_sockets
+from auravae_cli.diagnostics import doctor as module
+from auravae_cli.machine.socket_audit import watch_sockets
+from auravae_cli.model.codec import Codec
+from auravae_cli.model.linear import LinearAutoencoder
 
 NAMES = [
     *("python", "torch", "model", "device", "weights", "tensors"),
@@ -102,14 +102,14 @@ def test_an_old_python(auravae, work, monkeypatch):
 
 def linear_with(monkeypatch, tmp_path, change):
     """The embedded linear model with other weights in its place."""
-    from auravae_cli import models
+    from auravae_cli.model.spec import registry
 
     folder = tmp_path / "weights"
-    shutil.copytree(models.WEIGHTS_PATH, folder)
+    shutil.copytree(registry.WEIGHTS_PATH, folder)
     tensors = load_file(folder / "linear.safetensors")
     change(tensors)
     save_file(tensors, folder / "linear.safetensors", _metadata(folder / "linear.safetensors"))
-    monkeypatch.setattr(models, "WEIGHTS_PATH", folder)
+    monkeypatch.setattr(registry, "WEIGHTS_PATH", folder)
 
 
 def _metadata(path):
@@ -154,7 +154,7 @@ def test_weights_that_are_not_as_equivariant_as_they_say(auravae, work, monkeypa
 
 
 def test_a_wrong_action(auravae, work, monkeypatch):
-    from auravae_cli.latentfile import LatentFile
+    from auravae_cli.latents.latent_file import LatentFile
 
     monkeypatch.setattr(LatentFile, "act", lambda self, g: self)
     result = auravae("doctor", "--json")
@@ -208,7 +208,7 @@ def test_too_little_memory(auravae, work, memory, status):
 
 def test_the_golden_file_is_damaged(auravae, work, monkeypatch):
     Path("golden.safetensors").write_bytes(b"nonsense")
-    from auravae_cli import golden
+    from auravae_cli.diagnostics import golden
 
     monkeypatch.setattr(
         module, "read_golden", lambda name: golden.read_golden(name, Path("golden.safetensors"))

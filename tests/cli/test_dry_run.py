@@ -9,7 +9,7 @@ import tarfile
 import pytest
 from PIL import Image
 
-from auravae_cli.model import native
+from auravae_cli.model.cpu import native
 
 SMALL = ("-m", "small", "--device", "cpu")
 
@@ -17,9 +17,9 @@ SMALL = ("-m", "small", "--device", "cpu")
 @pytest.fixture
 def no_probe(monkeypatch):
     """Speeds are not measured: tests of sizes and memory need none."""
-    from auravae_cli.pipeline import probe
+    from auravae_cli.forecast import calibrate
 
-    monkeypatch.setattr(probe, "calibrate", lambda *arguments: None)
+    monkeypatch.setattr(calibrate, "calibrate", lambda *arguments: None)
 
 
 def test_nothing_is_written_and_sizes_are_those_of_the_run(work, auravae, picture, tree, no_probe):
@@ -171,7 +171,9 @@ def test_a_run_saves_the_speeds_of_all_its_batches_at_once(
     if command == "decode":
         assert auravae("encode", ".", "-o", ".").code == 0
     saves = []
-    monkeypatch.setattr("auravae_cli.speed.write_private", lambda *file: saves.append(file))
+    monkeypatch.setattr(
+        "auravae_cli.machine.speeds.write_private", lambda *file: saves.append(file)
+    )
     assert auravae(command, ".", "-o", "out").code == 0
     ((path, content),) = saves
     assert path == tmp_path / "cache" / "auravae" / "speed.json"

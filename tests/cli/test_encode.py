@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from auravae_cli import load_codec, read_latents
-from auravae_cli.dtypes import STORED_DTYPES
+from auravae_cli.latents.dtypes import STORED_DTYPES
 
 SIZES = {  # upright (height, width), as samples/SOURCES.md states them
     "astronaut.jpg": (384, 384),
@@ -220,6 +220,6 @@ def test_a_malformed_memory_is_wrong_usage(auravae, work, picture, text):
     ],
 )
 def test_sizes_are_read_as_people_write_them(text, size):
-    from auravae_cli.cli.sizes import read_size
+    from auravae_cli.cli.shared.sizes import read_size
 
     assert read_size(text, "--memory") == size

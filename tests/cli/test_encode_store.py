@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from auravae_cli import storage
+from auravae_cli.files import storage
 from auravae_cli.files.canonical_json import canonical
-from auravae_cli.pipeline import encode_shard, rows as rows_module
+from auravae_cli.operations import encode_shard
+from auravae_cli.store import shard_writer as rows_module
 from tests.cli.datasets import everything, picture, pictures, rows, write_folder, write_tar
 
 SIZES = ["--shard-size", "4"]

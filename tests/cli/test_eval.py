@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli.pipeline.evaluate import Evaluation
+from auravae_cli.evaluation.run import Evaluation
 
 FAST = ("--flips", "2", "--sweeps", "1")
 NO_LPIPS = "note: no LPIPS: its weights are not here; pip install 'auravae[metrics]'"
@@ -172,8 +172,8 @@ def test_a_bad_picture_does_not_stop_the_others(auravae, photos):
 
 
 def test_a_picture_that_one_model_cannot_take(auravae, photos, monkeypatch):
-    from auravae_cli.codec import Codec
     from auravae_cli.errors import ComputeError
+    from auravae_cli.model.codec import Codec
 
     original = Codec.encode
 
@@ -329,7 +329,7 @@ def test_metrics_without_their_weights(auravae, photos):
 def test_lpips_is_left_out_with_a_note(auravae, photos, monkeypatch, package):
     import importlib.util
 
-    import auravae_cli.model.perceptual  # noqa: F401 - or it would keep what follows for good
+    import auravae_cli.evaluation.perceptual  # noqa: F401 - or it would keep what follows for good
 
     genuine = importlib.util.find_spec
     monkeypatch.setattr(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli.codec import Codec
+from auravae_cli.model.codec import Codec
 
 EVIL = "<script>alert(1)<!--.png"
 VOID = {"img", "input", "meta", "br", "hr"}
@@ -189,7 +189,7 @@ def test_failures_are_on_the_page(auravae, photos, monkeypatch):
 
 
 def test_pictures_that_are_gone_meanwhile(auravae, photos, monkeypatch):
-    import auravae_cli.pipeline.evalpictures as module
+    import auravae_cli.evaluation.pictures as module
 
     def fails(*_):
         raise MemoryError

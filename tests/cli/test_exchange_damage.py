@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from auravae_cli import LatentDataset, filebytes, read_latents
-from auravae_cli.pipeline import import_store
+from auravae_cli import LatentDataset, read_latents
+from auravae_cli.exchange import import_store
+from auravae_cli.files import mapping
 
 ASSUMED = ("--assume-model", "linear")
 
@@ -286,7 +287,7 @@ def test_a_remote_place_is_no_folder(auravae, latent, command):
 def test_rows_of_a_store_hold_on_to_no_file(auravae, work, monkeypatch):
     """Each map is a file descriptor, of which a process often has 256."""
     monkeypatch.setattr(import_store, "MOST_READ", 0)
-    monkeypatch.setattr(filebytes, "MOST_READ", 0)
+    monkeypatch.setattr(mapping, "MOST_READ", 0)
     Path("in").mkdir()
     for number in range(20):
         np.save(f"in/{number}.npy", values(number))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from auravae_cli import H, read_latents, stack
-from auravae_cli.action import act
+from auravae_cli.symmetry.action import act
 
 FORMATS = [
     *("comfyui", "kohya", "musubi", "ai-toolkit", "lightningdit", "mar", "webdataset"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from auravae_cli import H, read_latents, stack
-from auravae_cli.dtypes import STORED_DTYPES
+from auravae_cli.latents.dtypes import STORED_DTYPES
 
 OPTIONS = {"h": ["-H"], "v": ["-V"], "hv": ["--horizontal", "--vertical"]}
 

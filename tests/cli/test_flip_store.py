@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from auravae_cli import GROUP, LatentDataset, act
-from auravae_cli.certificate import CERTIFICATE_FILE
-from auravae_cli.group import HV, H, V
-from auravae_cli.pipeline import flip_store
+from auravae_cli.store import flip
+from auravae_cli.store.certificate import CERTIFICATE_FILE
+from auravae_cli.symmetry.group import HV, H, V
 from tests.cli.datasets import everything
 from tests.conftest import SPACE
 
@@ -116,7 +116,7 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_done(
         yield b"the first block"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(flip_store, "flipped_chunks", full)
+    monkeypatch.setattr(flip, "flipped_chunks", full)
     result = auravae("flip", store, "-H", "-o", "out")
     assert result.code == 1
     assert "No space left on device" in result.err

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from auravae_cli import LatentDataset
-from auravae_cli.dtypes import FLOAT16
 from auravae_cli.errors import OutputError, StoreError
 from auravae_cli.exchange.registry import FORMATS
 from auravae_cli.files.places import fault_of
-from auravae_cli.latentfile import read_latents
-from auravae_cli.pipeline.commit import Older
-from auravae_cli.pipeline.encode_on_ray import ShardWorker
-from auravae_cli.pipeline.encode_shard import ShardOptions
-from auravae_cli.pipeline.encode_store import find_work
-from auravae_cli.pipeline.shards import InputShard
-from auravae_cli.pipeline.sources import find_files
-from auravae_cli.prepare import Preparation
-from auravae_cli.storage import open_storage
-from auravae_cli.store import Settings, canonical
+from auravae_cli.files.storage import open_storage
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.latents.dtypes import FLOAT16
+from auravae_cli.latents.latent_file import read_latents
+from auravae_cli.operations.encode_shard import ShardOptions
+from auravae_cli.operations.encode_store import find_work
+from auravae_cli.operations.input_shards import InputShard
+from auravae_cli.operations.ray_engine import ShardWorker
+from auravae_cli.operations.sources import find_files
+from auravae_cli.store.commit import Older
+from auravae_cli.store.format import Settings, canonical
 from tests.cli.datasets import everything, picture, pictures, write_folder, write_tar
 
 VICTIM = "a.2x3.safetensors"

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from auravae_cli import H, read_latents
-from auravae_cli.models import find_weights
+from auravae_cli.model.spec.registry import find_weights
 
 FORMATS = [
     *("comfyui", "kohya", "musubi", "ai-toolkit", "lightningdit", "mar", "webdataset"),

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import auravae_cli
-from auravae_cli.cli.lines import inert
-from auravae_cli.latentfile import read_latents
+from auravae_cli.cli.terminal.lines import inert
+from auravae_cli.latents.latent_file import read_latents
 
 PACKAGE = Path(auravae_cli.__file__).parent
 FOLDER = "p["  # with the name a path that is no sound markup

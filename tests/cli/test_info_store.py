@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auravae_cli.dtypes import BFLOAT16, FLOAT16, FLOAT32
-from auravae_cli.latentfile import read_latents
+from auravae_cli.latents.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from auravae_cli.latents.latent_file import read_latents
 
 
 def values_of(store):

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import typer
 
+from auravae_cli.exchange import export, import_files
 from auravae_cli.files import leftovers
-from auravae_cli.pipeline import export, import_files
-from auravae_cli.storage import LocalStorage
-from auravae_cli.store import iterate_manifests
+from auravae_cli.files.storage import LocalStorage
+from auravae_cli.store.format import iterate_manifests
 from tests.cli.datasets import everything, picture, write_folder
 from tests.disk import Disk, Killed, lay_out
 

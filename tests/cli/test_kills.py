@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli.pipeline import rows
-from auravae_cli.storage import LocalStorage
-from auravae_cli.store import iterate_manifests
+from auravae_cli.files.storage import LocalStorage
+from auravae_cli.store import shard_writer
+from auravae_cli.store.format import iterate_manifests
 from tests.cli.datasets import everything, picture, write_folder
 
 STEPS = [  # all that changes a disk
     *((Path, name) for name in ("mkdir", "replace", "rmdir", "unlink", "write_bytes")),
     *((os, name) for name in ("fsync", "link", "unlink")),
     (tempfile, "mkdtemp"),
-    (rows.Spool, "add"),
-    (rows.Spool, "finish"),
+    (shard_writer.Spool, "add"),
+    (shard_writer.Spool, "finish"),
 ]
 FIRST = {"1.png": picture(1, 8, 8), "2.png": picture(2, 16, 8), "bad.png": b"x"}
 SECOND = FIRST | {"2.png": picture(3, 24, 8), "bad.png": picture(4, 32, 8)}

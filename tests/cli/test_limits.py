@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from auravae_cli import safefile
-from auravae_cli.dtypes import FLOAT16
-from auravae_cli.storage import LocalStorage
-from auravae_cli.store import read_failures, read_manifest
-from auravae_cli.storeread import LatentStore
+from auravae_cli.files.storage import LocalStorage
+from auravae_cli.latents import safetensors_file
+from auravae_cli.latents.dtypes import FLOAT16
+from auravae_cli.store.format import read_failures, read_manifest
+from auravae_cli.store.reader import LatentStore
 from tests.cli.datasets import everything, picture, rows, write_folder, write_tar
 
 SHARDS = ["-m", "linear", "--layout", "shards", "-o", "store"]
@@ -119,7 +119,9 @@ def test_a_latent_of_more_than_a_file(auravae, work):
         **{"padding": dict.fromkeys(("left", "right", "top", "bottom"), 0), "preparation": {}},
         **{"source_sha256": None, "exif_orientation": 1},
     }
-    header = safefile.header_bytes({"latent": (FLOAT16, shape)}, {"auravae": json.dumps(metadata)})
+    header = safetensors_file.header_bytes(
+        {"latent": (FLOAT16, shape)}, {"auravae": json.dumps(metadata)}
+    )
     with Path("z.safetensors").open("wb") as file:
         file.write(header)
         file.truncate(len(header) + 2 * 16 * 60_000**2)
@@ -245,7 +247,7 @@ def test_a_million_channels_in_a_few_hundred_bytes(auravae, work, command):
         **{"clamp": 1.0, "rows": []},
     }
     tensors = {"latents": (FLOAT16, (0, 9_999_990, 1, 1))}
-    content = safefile.header_bytes(tensors, {"auravae": json.dumps(metadata)})
+    content = safetensors_file.header_bytes(tensors, {"auravae": json.dumps(metadata)})
     Path("z.safetensors").write_bytes(content)
     assert len(content) < 1000
     result = auravae(command, "z.safetensors", *(["-H"] if command == "flip" else []))
@@ -259,7 +261,7 @@ def test_a_million_channels_in_a_few_hundred_bytes(auravae, work, command):
 @pytest.fixture
 def small_headers(monkeypatch):
     """As if safetensors allowed no more than 6,400 bytes."""
-    monkeypatch.setattr(safefile, "MAX_HEADER_BYTES", 6400)
+    monkeypatch.setattr(safetensors_file, "MAX_HEADER_BYTES", 6400)
 
 
 def described(count, length=500, start=0):
@@ -326,7 +328,7 @@ def test_a_record_that_no_header_could_hold(auravae, work, small_headers):
 
 def test_a_latent_file_that_no_reader_would_take(auravae, work, monkeypatch):
     Path("a.png").write_bytes(picture(1))
-    monkeypatch.setattr(safefile, "MAX_HEADER_BYTES", 400)
+    monkeypatch.setattr(safetensors_file, "MAX_HEADER_BYTES", 400)
     result = auravae("encode", "a.png", "-m", "linear")
     assert result.code == 1
     assert "safetensors allows 400" in result.message

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli.pipeline.batches import done
-from auravae_cli.pipeline.names import Names
-from auravae_cli.pipeline.outputs import Job
-from auravae_cli.pipeline.watch import Watcher, watch
+from auravae_cli.operations.batches import done
+from auravae_cli.operations.outputs import Job
+from auravae_cli.operations.taken_names import Names
+from auravae_cli.operations.watch import Watcher, watch
 from tests.cli.datasets import everything, picture, pictures, write_folder, write_tar
 
 STORE = ("--layout", "shards", "-o", "store")

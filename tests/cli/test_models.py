@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli import safefile
-from auravae_cli.config import Architecture, conventional_irreps
-from auravae_cli.models import known_models
+from auravae_cli.latents import safetensors_file
+from auravae_cli.model.spec.config import Architecture, conventional_irreps
+from auravae_cli.model.spec.registry import known_models
 
 TINY = Path(__file__).parents[1] / "golden" / "tiny_weights_bf16.safetensors"
 
@@ -152,7 +152,7 @@ def pull(work, program):
 
 
 def config_of(path, known):
-    tensors, _ = safefile.parse(path.read_bytes())
+    tensors, _ = safetensors_file.parse(path.read_bytes())
     sizes = Architecture.from_shapes({name: t.values.shape for name, t in tensors.items()})
     digests = ", ".join(f'"{digest}"' for digest in known)
     space = sizes.latent_channels, sizes.downsampling_factor

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from auravae_cli import LatentDataset
-from auravae_cli.certificate import CERTIFICATE_FILE
 from auravae_cli.errors import StoreError
-from auravae_cli.pipeline.watch import Watcher
-from auravae_cli.storage import open_storage
+from auravae_cli.files.storage import open_storage
+from auravae_cli.operations.watch import Watcher
+from auravae_cli.store.certificate import CERTIFICATE_FILE
 from tests.cli.datasets import picture, pictures, write_folder, write_tar
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli.pipeline import inputs
+from auravae_cli.operations import inputs
 
 PRODUCTS = {  # command line => what it writes beside a.png or a.safetensors
     ("encode", "a.png"): "a.safetensors",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from auravae_cli.pipeline.scratch import SCRATCH
+from auravae_cli.files.scratch import SCRATCH
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or sys.platform != "linux",

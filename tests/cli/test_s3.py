@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli import storage
+from auravae_cli.files import storage
 from tests.cli.datasets import everything, picture, pictures, write_folder, write_tar
 
 pytest.importorskip("s3fs")

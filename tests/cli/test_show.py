@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from auravae_cli.latentfile import read_latents, stack
+from auravae_cli.latents.latent_file import read_latents, stack
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_the_terminal_is_asked(latent, program, answer, start):
 def test_a_window_limits_the_drawing(auravae, latent, monkeypatch):
     monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((70, 12)))
     monkeypatch.setenv("TERM", "vt100")
-    monkeypatch.setattr("auravae_cli.cli.terminals.draws_sixels", lambda: False)
+    monkeypatch.setattr("auravae_cli.cli.terminal.detect.draws_sixels", lambda: False)
     result = auravae("show", latent, terminals="stdout")
     assert len(result.text.splitlines()) == 10
     wide = auravae("show", latent, "--width", "60", terminals="stdout")

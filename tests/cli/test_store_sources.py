@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from auravae_cli.latentfile import read_latents
-from auravae_cli.storage import LocalStorage
-from auravae_cli.store import failures_name, read_failures
+from auravae_cli.files.storage import LocalStorage
+from auravae_cli.latents.latent_file import read_latents
+from auravae_cli.store.format import failures_name, read_failures
 from tests.cli.datasets import picture, pictures, rows, write_folder, write_tar
 
 SHARDS = ["--layout", "shards", "-o", "store"]

@@ -32,7 +32,7 @@ def encode(auravae, tiny, *arguments):
 
 
 def test_flips_commute_with_encoding_and_decoding(auravae, tiny, photo, pixels):
-    from auravae_cli.latentfile import read_latents
+    from auravae_cli.latents.latent_file import read_latents
 
     encode(auravae, tiny, "a.png", "m.png", "--symmetrize")
     assert auravae("flip", "a.safetensors", "-H", "-o", "h.safetensors").code == 0
@@ -45,7 +45,7 @@ def test_flips_commute_with_encoding_and_decoding(auravae, tiny, photo, pixels):
 
 
 def test_without_it_they_do_not(auravae, tiny, photo):
-    from auravae_cli.latentfile import read_latents
+    from auravae_cli.latents.latent_file import read_latents
 
     encode(auravae, tiny, "a.png", "m.png")
     auravae("flip", "a.safetensors", "-H", "-o", "h.safetensors")

@@ -188,6 +188,6 @@ def test_weights_of_lpips_that_are_not_there(auravae, recipe):
     ],
 )
 def test_times_as_people_say_them(seconds, text):
-    from auravae_cli.cli.training import duration
+    from auravae_cli.cli.reports.training import duration
 
     assert duration(seconds) == text

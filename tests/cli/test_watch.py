@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from auravae_cli.latentfile import read_latents
+from auravae_cli.latents.latent_file import read_latents
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 PATIENCE = 60  # seconds; a busy machine starts programs slowly

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli.latentfile import LatentFile
+from auravae_cli.latents.latent_file import LatentFile
 from tests.exchange import kit
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from auravae_cli import safefile
-from auravae_cli.dtypes import FLOAT16
 from auravae_cli.errors import LatentFileError
-from auravae_cli.exchange.base import Foreign
+from auravae_cli.exchange.formats.base import Foreign
 from auravae_cli.exchange.registry import FORMATS
+from auravae_cli.latents import safetensors_file
+from auravae_cli.latents.dtypes import FLOAT16
 
 SUFFIXES = {"npz": ".npz", "pt": ".pt", "safetensors": ".safetensors", "comfyui": ".latent"}
 
@@ -91,6 +91,6 @@ def test_tensors_that_expand(monkeypatch):
 )
 def test_rows_without_values_are_not_counted_out(name, tensor):
     """A thousand million rows in a hundred bytes."""
-    content = safefile.header_bytes({tensor: (FLOAT16, (10**9, 16, 0, 0))}, {})
+    content = safetensors_file.header_bytes({tensor: (FLOAT16, (10**9, 16, 0, 0))}, {})
     with pytest.raises(LatentFileError, match="without values"):
         found(name, content)

@@ -13,13 +13,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 
-from auravae_cli.dtypes import FLOAT16, STORED_DTYPES
 from auravae_cli.errors import LatentFileError, LatentMismatchError
-from auravae_cli.exchange.base import Choices, Foreign, Found
+from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.formats.base import Choices, Foreign, Found
 from auravae_cli.exchange.registry import FORMATS
-from auravae_cli.group import GROUP, H
-from auravae_cli.latentfile import stack
-from auravae_cli.pipeline.adopt import Adoption
+from auravae_cli.latents.dtypes import FLOAT16, STORED_DTYPES
+from auravae_cli.latents.latent_file import stack
+from auravae_cli.symmetry.group import GROUP, H
 from tests.exchange import kit
 
 NOTED = [name for name, form in FORMATS.items() if form.note]

@@ -12,10 +12,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from auravae_cli.cli.options import ExchangeFormat
-from auravae_cli.exchange.base import Choices
+from auravae_cli.cli.shared.options import ExchangeFormat
+from auravae_cli.exchange.formats.base import Choices
 from auravae_cli.exchange.registry import FORMATS
-from auravae_cli.group import GROUP, H
+from auravae_cli.symmetry.group import GROUP, H
 from tests.exchange import kit
 from tests.exchange.rules import RULES, tensors_of
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli.atomic import write_atomically
 from auravae_cli.files import leftovers
+from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.leftovers import claim_file, machine
 
 REPOSITORY = Path(__file__).parents[2]
 WRITE = """
 import sys, time
 from pathlib import Path
-from auravae_cli.atomic import atomic_file
+from auravae_cli.files.atomic import atomic_file
 with atomic_file(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()
@@ -30,7 +30,7 @@ with atomic_file(Path(sys.argv[1])) as file:
 MANY = """
 import sys
 from pathlib import Path
-from auravae_cli.atomic import write_atomically
+from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files import leftovers
 for number in range(200):
     leftovers._sweep_once.cache_clear()

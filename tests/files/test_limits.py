@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from auravae_cli.errors import ConfigError, InputImageError
-from auravae_cli.filebytes import read_file, read_within
 from auravae_cli.files.limits import FILE_BYTES, LIMITS, check_environment, parse_size
+from auravae_cli.files.mapping import read_file, read_within
 
 
 def test_a_limit_is_named_with_what_raises_it(monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from auravae_cli.files.typed import Faults, Natural, Positive, read_as, reader, table
-from auravae_cli.group import GroupElement, H
-from auravae_cli.store import Failure, Manifest
+from auravae_cli.store.format import Failure, Manifest
+from auravae_cli.symmetry.group import GroupElement, H
 
 PLAIN = st.recursive(
     st.none()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from auravae_cli.codec import load_codec
-from auravae_cli.model.weights import load_networks
+from auravae_cli.model.codec import load_codec
+from auravae_cli.model.network.weights import load_networks
 from tests.model.hub_server import HubServer
 
 torch.set_num_threads(1)  # the tests run on two cores, side by side

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from auravae_cli.codec import load_codec
-from auravae_cli.config import Architecture, LatentSpace
 from auravae_cli.errors import WeightsError
-from auravae_cli.group import Irreps
-from auravae_cli.model import tied
-from auravae_cli.model.weights import expected_shapes, read_checkpoint
-from auravae_cli.train.export import write_weights
+from auravae_cli.model.codec import load_codec
+from auravae_cli.model.network import tied
+from auravae_cli.model.network.weights import expected_shapes, read_checkpoint
+from auravae_cli.model.spec.config import Architecture, LatentSpace
+from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train.recipe import Recipe, Stage
+from auravae_cli.train.write_model import write_weights
 
 IRREPS = Irreps.parse("6xee+1xoe+1xeo")
 RECIPE = Recipe(

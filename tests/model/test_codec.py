@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from auravae_cli.codec import load_codec, load_image
-from auravae_cli.dtypes import FLOAT32
 from auravae_cli.errors import ComputeError, DeviceError, LatentMismatchError
-from auravae_cli.latentfile import parse_latents
-from auravae_cli.prepare import Preparation
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.latents.dtypes import FLOAT32
+from auravae_cli.latents.latent_file import parse_latents
+from auravae_cli.model.codec import load_codec, load_image
 
 
 def noise(*shape, seed=0):

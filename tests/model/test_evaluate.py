@@ -8,17 +8,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from auravae_cli.certificate import ELEMENTS
 from auravae_cli.errors import WeightsError
-from auravae_cli.model.lpips import CONVOLUTIONS, TAPPED_AFTER
-from auravae_cli.model.perceptual import load_perceptual
-from auravae_cli.pipeline.evalresults import Results
-from auravae_cli.pipeline.evaluate import EvalOptions, Evaluation
-from auravae_cli.pipeline.measure import MeasureOptions
-from auravae_cli.pipeline.rfid import frechet_distance, load_inception, to_text
-from auravae_cli.pipeline.shards import make_shards
-from auravae_cli.pipeline.sources import find_files
-from auravae_cli.pipeline.summary import certify
+from auravae_cli.evaluation.measure import MeasureOptions
+from auravae_cli.evaluation.perceptual import load_perceptual
+from auravae_cli.evaluation.results import Results
+from auravae_cli.evaluation.rfid import frechet_distance, load_inception, to_text
+from auravae_cli.evaluation.run import EvalOptions, Evaluation
+from auravae_cli.evaluation.summary import certify
+from auravae_cli.model.network.lpips import CONVOLUTIONS, TAPPED_AFTER
+from auravae_cli.operations.input_shards import make_shards
+from auravae_cli.operations.sources import find_files
+from auravae_cli.store.certificate import ELEMENTS
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_random_network_and_its_orbit_mean(codec, photos):
 
 
 def test_batches_are_measured_picture_by_picture_where_one_fails(codec, photos, monkeypatch):
-    from auravae_cli.pipeline import evaluate
+    from auravae_cli.evaluation import run as evaluate
 
     original, sizes = evaluate.measure, []
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from auravae_cli.action import act
-from auravae_cli.codec import load_codec
-from auravae_cli.group import GroupElement
+from auravae_cli.model.codec import load_codec
+from auravae_cli.symmetry.action import act
+from auravae_cli.symmetry.group import GroupElement
 
 BOUND = 1e-5
 

@@ -18,7 +18,7 @@ SCRIPT = """
 import sys, time
 time.sleep = lambda seconds: None  # the client waits between its retries
 from auravae_cli.errors import WeightsError
-from auravae_cli.models import find_weights, known_models, local_weights, pull
+from auravae_cli.model.spec.registry import find_weights, known_models, local_weights, pull
 try:
     print(eval(sys.argv[1], globals(), {"config": known_models()["aura"]}))
 except WeightsError as error:

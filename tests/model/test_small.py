@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from auravae_cli.action import act, act_on_base
-from auravae_cli.card import read_card
-from auravae_cli.codec import load_codec
 from auravae_cli.defaults import DEFAULT_MODEL
-from auravae_cli.group import HV, H, V
-from auravae_cli.imagefile import read_image
-from auravae_cli.metrics import psnr, ssim
-from auravae_cli.models import WEIGHTS_PATH, known_models
+from auravae_cli.images.metrics import psnr, ssim
+from auravae_cli.images.read import read_image
+from auravae_cli.model.codec import load_codec
+from auravae_cli.model.spec.card import read_card
+from auravae_cli.model.spec.registry import WEIGHTS_PATH, known_models
+from auravae_cli.symmetry.action import act, act_on_base
+from auravae_cli.symmetry.group import HV, H, V
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PHOTOS = {

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from auravae_cli.config import Architecture, LatentSpace
-from auravae_cli.group import Irreps
-from auravae_cli.imagefile import read_image
+from auravae_cli.images.read import read_image
+from auravae_cli.model.spec.config import Architecture, LatentSpace
+from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train.checkpoint import write_checkpoint
-from auravae_cli.train.data import read_pictures
 from auravae_cli.train.loop import initial_state, train
+from auravae_cli.train.pictures import read_pictures
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Data, LossWeights, Optimizer, Recipe, Stage
 

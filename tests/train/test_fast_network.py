@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from auravae_cli.config import Architecture, LatentSpace
-from auravae_cli.group import Irreps
+from auravae_cli.model.spec.config import Architecture, LatentSpace
+from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train import kernels
 from auravae_cli.train.fast_network import FastAutoencoder
-from auravae_cli.train.networks import Window, build
+from auravae_cli.train.trainable import Window, build
 
 BFLOAT16 = torch.autocast("cpu", torch.bfloat16)
 

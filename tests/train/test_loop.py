@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from auravae_cli.config import Architecture
 from auravae_cli.errors import ComputeError, ConfigError, WeightsError
-from auravae_cli.group import GROUP, HV, GroupElement, H, Irreps, V
-from auravae_cli.model.tied import PIXELS, load_whole_state, whole_state
+from auravae_cli.model.network.tied import PIXELS, load_whole_state, whole_state
+from auravae_cli.model.spec.config import Architecture
+from auravae_cli.symmetry.group import GROUP, HV, GroupElement, H, Irreps, V
 from auravae_cli.train import loop, losses
 from auravae_cli.train.checkpoint import continue_from, read_checkpoint, write_checkpoint
-from auravae_cli.train.data import Pictures
-from auravae_cli.train.networks import flip_each
+from auravae_cli.train.pictures import Pictures
 from auravae_cli.train.recipe import Data, LossWeights, Noise, Optimizer
+from auravae_cli.train.trainable import flip_each
 
 CPU = torch.device("cpu")
 GAN = LossWeights(gan=0.5)

@@ -12,8 +12,8 @@ from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 
 from auravae_cli.errors import WeightsError
-from auravae_cli.group import HV, H, V
-from auravae_cli.model.lpips import CONVOLUTIONS, TAPPED_AFTER, load_lpips
+from auravae_cli.model.network.lpips import CONVOLUTIONS, TAPPED_AFTER, load_lpips
+from auravae_cli.symmetry.group import HV, H, V
 from auravae_cli.train import losses
 from auravae_cli.train.recipe import LossWeights
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from auravae_cli.config import Architecture
-from auravae_cli.train.networks import build
+from auravae_cli.model.spec.config import Architecture
 from auravae_cli.train.optimizers import build_optimizers, learning_rate, update
 from auravae_cli.train.recipe import Optimizer, Recipe, Stage
+from auravae_cli.train.trainable import build
 
 RECIPE = Recipe("x", Architecture(32, (1, 2), 1, 16), (Stage(10, 16, 1),))
 

@@ -20,9 +20,9 @@ PROGRAM = """
 import hashlib, sys
 import numpy as np
 import torch
-from auravae_cli.config import Architecture, LatentSpace
-from auravae_cli.group import Irreps
-from auravae_cli.train.data import Pictures
+from auravae_cli.model.spec.config import Architecture, LatentSpace
+from auravae_cli.symmetry.group import Irreps
+from auravae_cli.train.pictures import Pictures
 from auravae_cli.train.loop import initial_state, train
 from auravae_cli.train.processes import joined
 from auravae_cli.train.recipe import LossWeights, Optimizer, Recipe, Stage

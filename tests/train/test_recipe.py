@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from auravae_cli.config import Architecture, configs_path
 from auravae_cli.errors import ConfigError
 from auravae_cli.files.toml_config import read_config
-from auravae_cli.group import Irreps
-from auravae_cli.models import known_models
+from auravae_cli.model.spec.config import Architecture, configs_path
+from auravae_cli.model.spec.registry import known_models
+from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train.recipe import LossWeights, Recipe, Stage
 
 CONFIGS = sorted((configs_path() / "train").glob("*.toml"))

@@ -11,19 +11,19 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from auravae_cli.codec import load_codec
-from auravae_cli.config import Architecture
 from auravae_cli.errors import ConfigError, OutputError, WeightsError
-from auravae_cli.group import GROUP
-from auravae_cli.model.tied import load_whole_state, whole_state
+from auravae_cli.model.codec import load_codec
+from auravae_cli.model.network.tied import load_whole_state, whole_state
+from auravae_cli.model.spec.config import Architecture
+from auravae_cli.symmetry.group import GROUP
 from auravae_cli.train import loop, losses, run
 from auravae_cli.train.checkpoint import read_checkpoint
-from auravae_cli.train.data import make_batch, read_pictures
-from auravae_cli.train.export import model_card, unit_deviation, write_weights
 from auravae_cli.train.loop import StepRecord, initial_state
+from auravae_cli.train.pictures import make_batch, read_pictures
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Data, LossWeights, Stage
 from auravae_cli.train.run import Opening, Validation, run_training
+from auravae_cli.train.write_model import model_card, unit_deviation, write_weights
 
 CPU = torch.device("cpu")
 SIDE, COUNT = 32, 4

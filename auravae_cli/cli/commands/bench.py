@@ -1,0 +1,150 @@
+"""auravae bench"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from auravae_cli.cli.shared import options as opt
+from auravae_cli.cli.terminal.lines import say, tell, tell_json
+from auravae_cli.defaults import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from auravae_cli.forecast.benchmark import Measurement, Peaks
+
+
+class Operation(str, Enum):
+    """What can be measured."""
+
+    encode = "encode"  # type: ignore[assignment] # a name that str has, too
+    decode = "decode"
+    flip = "flip"
+    startup = "startup"
+
+
+def bench(
+    model: opt.Model = DEFAULT_MODEL,
+    sizes: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--size",
+            metavar="N|WxH",
+            help="Of pictures, multiples of 8; give it again for more. Default: 256 and 512.",
+        ),
+    ] = None,
+    only: Annotated[
+        Optional[list[Operation]],
+        typer.Option("--only", help="Measure this alone; give it again for more."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures run together.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each, after one to warm up.")] = 5,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = opt.ComputeDtype.auto,
+    memory: opt.Memory = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object, on standard output.")
+    ] = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Measure how fast a model is here, beside what this machine does at best.
+
+    Encode, decode and flip at several sizes, with peak memory, and how soon commands start. The share
+    of the peak is that of a large matrix product, of a large copy for flips.
+    """
+    from auravae_cli.cli.shared.sizes import read_size as read_bytes
+    from auravae_cli.forecast.benchmark import (
+        OPERATIONS,
+        Measurement,
+        Peaks,
+        Request,
+        machine_facts,
+        measure,
+    )
+    from auravae_cli.forecast.run_setting import find_setting
+
+    request = Request(
+        model,
+        tuple(read_side(text) for text in sizes or ["256", "512"]),
+        tuple(op for op in OPERATIONS if not only or Operation(op) in only),
+        batch_size,
+        repeats,
+        device,
+        dtype.value,
+        read_bytes(memory, "--memory"),
+    )
+
+    def note(text: str) -> None:
+        if not quiet:
+            say(f"measuring {text} ...")
+
+    found = list(measure(request, note))
+    (peaks,) = (item for item in found if isinstance(item, Peaks))
+    results = [item for item in found if isinstance(item, Measurement)]
+    setting = find_setting(model, ("encoder",), device, dtype.value, request.memory)
+    facts = machine_facts(setting)
+    if as_json:
+        rows = [result.to_json(peaks) for result in results]
+        tell_json({"machine": facts, "peaks": asdict(peaks), "results": rows})
+    else:
+        _print(facts, peaks, results)
+
+
+def read_side(text: str) -> tuple[int, int]:
+    """``512`` or ``768x512`` as (height, width); typer.BadParameter where it is malformed."""
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not match or height % 8 or width % 8:
+        raise typer.BadParameter(
+            f"{text!r}: expected N or WxH, multiples of 8", param_hint="--size"
+        )
+    return height, width
+
+
+def _print(facts: dict[str, Any], peaks: Peaks, results: list[Measurement]) -> None:
+    from auravae_cli.cli.reports.outcomes import print_table
+
+    where = facts.get("gpu", f"{facts['cpu']}, {facts['threads']} threads")
+    title = f"{facts['model']} in {facts['dtype']} on {where}, torch {facts['torch']}"
+    columns = [
+        "",
+        "size",
+        "batch",
+        "median",
+        "quartiles",
+        "pictures/s",
+        "memory",
+        "speed",
+        "of peak",
+    ]
+    print_table(title, columns, [_row(result.to_json(peaks)) for result in results])
+    line = f"peaks here: matrix product {peaks.gflops:,.0f} GFLOP/s, copy {peaks.gbytes:.1f} GB/s"
+    tell(f"{line}; operations are nominal, of direct convolutions")
+
+
+def _row(numbers: dict[str, Any]) -> list[str]:
+    size, memory = numbers["size"], numbers["peak_memory_bytes"]
+    speed = f"{numbers['gflops']:,.0f} GFLOP/s" if "gflops" in numbers else ""
+    if "gbytes" in numbers:
+        speed = f"{numbers['gbytes']:.1f} GB/s"
+    low, high = map(_time, numbers["quartiles_seconds"])
+    return [
+        numbers["operation"],
+        f"{size[1]} x {size[0]}" if size else "",
+        str(numbers["batch_size"]) if size else "",
+        _time(numbers["median_seconds"]),
+        f"{low} to {high}",
+        f"{numbers['pictures_per_second']:,.3g}" if size else "",
+        "" if memory is None else f"{memory / 2**20:,.0f} MiB",
+        speed,
+        f"{numbers['share_of_peak']:.0%}" if "share_of_peak" in numbers else "",
+    ]
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1e-3:
+        return f"{1e6 * seconds:.0f} us"
+    return f"{1e3 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

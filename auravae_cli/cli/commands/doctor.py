@@ -1,0 +1,74 @@
+"""auravae doctor"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auravae_cli.cli.shared import options as opt
+from auravae_cli.cli.terminal.lines import console, inert, tell, tell_json
+from auravae_cli.defaults import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from auravae_cli.diagnostics.doctor import Check
+
+_MARKS = {"ok": "ok", "warning": "!", "failed": "FAILED", "skipped": "-"}
+_COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+
+
+def doctor(
+    model: opt.Model = DEFAULT_MODEL,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = opt.ComputeDtype.auto,
+    memory: opt.Memory = None,
+    side: Annotated[
+        int, typer.Option(min=8, help="Side of the square picture that has to fit the memory.")
+    ] = 1024,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a check, on standard output.")
+    ] = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Check this installation: device, weights, golden round trip, flips, NaN, network, memory.
+
+    Exit code 0 where nothing failed, 1 where a check did, 3 where the model cannot be loaded.
+    """
+    from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
+    from auravae_cli.cli.shared.sizes import read_size
+    from auravae_cli.diagnostics.doctor import FAILED, Doctor
+
+    examined = Doctor(model, device, dtype.value, read_size(memory, "--memory"), side)
+    failed = 0
+    for check in examined.examine():
+        failed += check.status == FAILED
+        if as_json:
+            tell_json(asdict(check))
+        elif check.status == FAILED or not quiet:
+            _print(check)
+    if not (as_json or quiet):
+        tell(f"{failed} of the checks failed" if failed else "all is well")
+    sys.stdout.flush()
+    raise typer.Exit(0 if not failed else EXIT_SOME_FAILED if examined.is_model_usable else 3)
+
+
+def _print(check: Check) -> None:
+    """A line for a check, and one for what to do."""
+    lines = [f"{_MARKS[check.status]:<7}{check.name:<9}{check.finding}"]
+    if check.advice and check.status != "ok":
+        lines.append(f"{'':<16}-> {check.advice}")
+    if not sys.stdout.isatty():
+        tell(*lines, flush=True)
+        return
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=6, style=_COLOURS[check.status])
+    table.add_column(width=8)
+    table.add_column(overflow="fold")
+    table.add_row(_MARKS[check.status], check.name, inert(check.finding))
+    if len(lines) > 1:
+        table.add_row("", "", inert(f"-> {check.advice}"))
+    console().print(table)

@@ -1,0 +1,211 @@
+"""auravae eval"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from auravae_cli.cli.shared import options as opt
+from auravae_cli.cli.shared.completion import complete_model
+from auravae_cli.defaults import MAX_PIXELS
+
+_MEASURED, _WRITTEN = "What is measured", "What is written"
+
+
+def evaluate(
+    photos: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="PHOTO...", help="Pictures, folders, patterns, tars, or URLs."),
+    ] = None,
+    listed: opt.From = None,
+    models: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--model",
+            "-m",
+            help="A model's name, or the path of a checkpoint; repeat it to compare.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    symmetrize: Annotated[
+        bool,
+        typer.Option("--symmetrize", help="Also measure each model averaged over the four flips."),
+    ] = False,
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Keep the results: every picture's as they come, so that a run can be gone on with, a summary, "
+            "certificates.",
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = None,
+    csv: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="A line for each picture and model.",
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = None,
+    html: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="A page of everything, with the pictures, in one file.",
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = None,
+    html_images: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Show so many on the page: of more, the worst, the median and the best.",
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = 30,
+    certificate: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="The certificate of equivariance, of one model.",
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = None,
+    certify: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="STORE",
+            help="Put the certificate of the model that a store was made by into the store.",
+            rich_help_panel=_WRITTEN,
+        ),
+    ] = None,
+    flips: Annotated[
+        str,
+        typer.Option(
+            metavar="N|all",
+            help="Measure equivariance on so many pictures.",
+            rich_help_panel=_MEASURED,
+        ),
+    ] = "16",
+    sweeps: Annotated[
+        str,
+        typer.Option(
+            metavar="N|all",
+            help="Measure noise and storage types on so many pictures.",
+            rich_help_panel=_MEASURED,
+        ),
+    ] = "8",
+    noise: Annotated[
+        str,
+        typer.Option(
+            metavar="LEVELS",
+            help="Levels of noise, as of decode --noise.",
+            rich_help_panel=_MEASURED,
+        ),
+    ] = "0.05,0.1,0.2,0.3",
+    seed: opt.Seed = 0,
+    lpips: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="FILE|none",
+            help="Weights of LPIPS (VGG16). Default: those of the lpips package (auravae\\[metrics]), where they "
+            "are here.",
+            rich_help_panel=_MEASURED,
+        ),
+    ] = None,
+    rfid: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="FILE",
+            help="Weights of Inception, to measure rFID as well (auravae\\[metrics]).",
+            rich_help_panel=_MEASURED,
+        ),
+    ] = None,
+    store: opt.Store = opt.StoredDtypeName.float16,
+    crop: opt.Crop = None,
+    resize: opt.Resize = None,
+    center_crop: opt.CenterCrop = None,
+    pad: opt.PadOption = opt.Pad.edge,
+    background: opt.Background = "white",
+    max_pixels: opt.MaxPixels = MAX_PIXELS,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = opt.ComputeDtype.auto,
+    memory: opt.Memory = None,
+    batch_size: opt.BatchSize = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Measure what models do to pictures: quality, noise, storage types, flips, latents.
+
+    With -o a run can be started again and goes on. Flips and sweeps are measured on a sample of the
+    pictures, which is the same in every run.
+    """
+    from auravae_cli.cli.commands.evaluate_run import EvalRequest, run_evaluation
+    from auravae_cli.cli.reports.outcomes import Reporter
+    from auravae_cli.cli.shared.parsing import read_preparation
+    from auravae_cli.cli.shared.sizes import read_size
+    from auravae_cli.defaults import DEFAULT_MODEL, MODEL_VARIABLE
+    from auravae_cli.evaluation.measure import MeasureOptions
+    from auravae_cli.evaluation.run import EvalOptions
+    from auravae_cli.latents.dtypes import STORED_DTYPES
+
+    measured = MeasureOptions(
+        read_preparation(crop, resize, center_crop, pad.value, background),
+        STORED_DTYPES[store.value],
+        _levels(noise),
+        seed,
+    )
+    request = EvalRequest(
+        names=photos or [],
+        listed=listed,
+        models=models or [os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL],
+        symmetrize=symmetrize,
+        device=device,
+        compute_dtype=dtype.value,
+        memory=read_size(memory, "--memory"),
+        options=EvalOptions(
+            measured,
+            _number(flips, "--flips"),
+            _number(sweeps, "--sweeps"),
+            batch_size,
+            max_pixels,
+        ),
+        lpips=lpips,
+        rfid=rfid,
+        folder=output,
+        csv=csv,
+        html=html,
+        html_images=html_images,
+        certificate=certificate,
+        certify=certify,
+        overwrite=overwrite,
+    )
+    raise typer.Exit(run_evaluation(request, Reporter(as_json, quiet)))
+
+
+def _number(text: str, option: str) -> int | None:
+    """A number of pictures; None for ``all``."""
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text!r}: expected a number, or all", param_hint=option)
+    return int(text)
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    """Levels of noise, without 0, which is always measured."""
+    try:
+        levels = sorted({float(part) for part in text.split(",")} - {0.0})
+    except ValueError:
+        levels = [-1.0]
+    if not all(0 < level < 1e3 for level in levels):
+        raise typer.BadParameter(f"{text!r}: expected levels such as 0.1,0.2", param_hint="--noise")
+    return tuple(levels)

@@ -1,0 +1,128 @@
+"""auravae export"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from auravae_cli.cli.shared import options as opt
+from auravae_cli.cli.terminal.lines import say, tell_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from auravae_cli.exchange.exportable import Part, Unreadable
+    from auravae_cli.exchange.formats.base import Choices, Format
+
+
+def export(
+    latents: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="STORE|LATENT...", help="Stores, latent files or shards, folders, patterns."
+        ),
+    ] = None,
+    to: Annotated[
+        Optional[opt.ExchangeFormat],
+        typer.Option("--to", help="Whose files to write.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Optional[str], typer.Option("--output", "-o", metavar="FOLDER", help="Where they go.")
+    ] = None,
+    flipped: Annotated[
+        bool,
+        typer.Option(
+            "--flipped/--no-flipped",
+            help="Fill the format's place for a mirrored copy, by the group action, if it has one.",
+        ),
+    ] = True,
+    arch: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="The network that the files are for, where names or keys say it (kohya, musubi, "
+            "ai-toolkit). Default: one of 16 channels.",
+        ),
+    ] = None,
+    listed: opt.From = None,
+    any_model: Annotated[
+        bool, typer.Option("--any-model", help="Export latents of several models together.")
+    ] = False,
+    overwrite: opt.Overwrite = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object a file on standard output, and a last one."),
+    ] = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write latents as other projects keep them: kohya, ComfyUI, LightningDiT and others.
+
+    Flipped copies are made by the group action, without a second encode. What a format has no
+    place for is listed. docs/exchange.md has the formats.
+    """
+    from pathlib import Path
+
+    from auravae_cli.cli.reports.outcomes import Reporter
+    from auravae_cli.exchange.export import Exporter
+    from auravae_cli.exchange.unkept import Losses
+    from auravae_cli.files.storage import is_remote
+
+    if to is None:
+        raise typer.BadParameter("name a format", param_hint="--to")
+    if output is None or output == "-":
+        raise typer.BadParameter("name a folder for the files", param_hint="--output")
+    if is_remote(output):
+        raise typer.BadParameter(
+            f"{output}: expected a folder here; copy it there afterwards", param_hint="--output"
+        )
+    form, choices = _choose(to.value, flipped, arch)
+    parts, total = _parts(latents or [], listed)
+    reporter, losses = Reporter(as_json, quiet), Losses(form)
+    exporter = Exporter(form, Path(output), choices, overwrite, any_model)
+    code = reporter.run(exporter.run(parts, losses), total)
+    if as_json:
+        tell_json(losses.to_json(flipped))
+    elif not quiet:
+        for line in losses.lines(flipped):
+            say(f"note: {line}")
+    raise typer.Exit(code)
+
+
+def _choose(name: str, flipped: bool, arch: str | None) -> tuple[Format, Choices]:
+    from auravae_cli.exchange.formats.base import Choices
+    from auravae_cli.exchange.registry import FORMATS
+
+    form = FORMATS[name]
+    if arch is not None and not form.archs:
+        raise typer.BadParameter(f"{name} names no network", param_hint="--arch")
+    if arch is not None and arch not in form.archs and not form.any_arch:
+        raise typer.BadParameter(
+            f"{arch!r}: expected one of {', '.join(form.archs)}", param_hint="--arch"
+        )
+    if form.needs_flipped and not flipped:
+        raise typer.BadParameter(
+            f"readers of {name} take {form.flipped!r} at random: it must be there",
+            param_hint="--no-flipped",
+        )
+    return form, Choices(flipped, arch or (form.archs[0] if form.archs else ""))
+
+
+def _parts(arguments: list[str], listed: str | None) -> tuple[Iterator[Part | Unreadable], int]:
+    """The latents that are named, and about how many there are."""
+    from itertools import chain
+
+    from auravae_cli.cli.reports.store_info import is_store
+    from auravae_cli.exchange.exportable import count_rows, file_parts, store_parts
+    from auravae_cli.files.storage import open_storage
+    from auravae_cli.operations.inputs import collect
+    from auravae_cli.operations.suffixes import LATENTS
+
+    names = opt.read_names(arguments, listed)
+    stores = [open_storage(name) for name in names if is_store(name)]
+    files = collect([name for name in names if not is_store(name)], LATENTS)
+    if not stores and not files:
+        found = "the folders named hold none" if names else "none was named"
+        raise typer.BadParameter(f"no latents: {found}; expected stores, files, folders, patterns")
+    total = sum(map(count_rows, stores)) + len(files)
+    return chain(*map(store_parts, stores), file_parts(files)), total

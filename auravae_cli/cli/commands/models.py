@@ -1,0 +1,110 @@
+"""auravae models"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from auravae_cli.cli.shared import options as opt
+from auravae_cli.cli.shared.completion import complete_hub_model
+from auravae_cli.cli.terminal.lines import say, tell, tell_json
+
+app = typer.Typer(help="List the known models, and fetch official weights.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(as_json: opt.AsJson = False) -> None:
+    """List the models, and where their weights lie on this machine."""
+    from auravae_cli.cli.reports.outcomes import print_table
+    from auravae_cli.defaults import DEFAULT_MODEL, MODEL_VARIABLE
+    from auravae_cli.model.spec.registry import known_models, local_weights
+
+    default = os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL
+    rows: list[dict[str, Any]] = []
+    for config in known_models().values():
+        path = local_weights(config)
+        rows.append(
+            {
+                "name": config.name,
+                "default": config.name == default,
+                "summary": config.summary,
+                "weights": None if path is None else str(path),
+                "quality": asdict(config.quality) if config.quality else None,
+            }
+        )
+    if as_json:
+        for row in rows:
+            tell_json(row)
+        return
+    print_table(
+        "",
+        ["model", "", "PSNR dB", "SSIM", "LPIPS", "weights", "what it is"],
+        [
+            [
+                row["name"],
+                "default" * row["default"],
+                *_numbers(row["quality"]),
+                _place(row["weights"]),
+                row["summary"],
+            ]
+            for row in rows
+        ],
+    )
+    for data in sorted({row["quality"]["data"] for row in rows if row["quality"]}):
+        tell(f"measured on {data}")
+
+
+def _numbers(quality: dict[str, Any] | None) -> tuple[str, str, str]:
+    if quality is None:
+        return "-", "-", "-"
+    return f"{quality['psnr']:.2f}", f"{quality['ssim']:.3f}", f"{quality['lpips']:.3f}"
+
+
+def _place(weights: str | None) -> str:
+    """Where weights lie, for people."""
+    from auravae_cli.model.spec.registry import WEIGHTS_PATH
+
+    if weights is None:
+        return "not on this machine"
+    return "in the package" if Path(weights).parent == WEIGHTS_PATH else weights
+
+
+@app.command()
+def pull(
+    name: Annotated[
+        str,
+        typer.Argument(help="The model to fetch: aura.", autocompletion=complete_hub_model),
+    ],
+    as_json: opt.AsJson = False,
+) -> None:
+    """Fetch a model's official weights into the hub's cache, check them and print their sha256."""
+    from auravae_cli.model.codec import load_codec
+    from auravae_cli.model.spec.registry import find_weights, known_models, pull as fetch
+
+    config = known_models().get(name)
+    if config is None:
+        raise typer.BadParameter(f"no model {name!r}: expected one of {', '.join(known_models())}")
+    fetch(config)
+    path, _ = find_weights(name)  # what goes by this name from now on
+    codec = load_codec(name, device="cpu", dtype="auto")
+    facts = {
+        "model": name,
+        "path": str(path),
+        "sha256": codec.space.weights_sha256,
+        "checked": "sha256" if config.sha256 else "names and shapes",
+        "representation": str(codec.space.irreps),
+        "downsampling_factor": codec.space.downsampling_factor,
+    }
+    if as_json:
+        tell_json(facts)
+        return
+    tell(*(f"{key:<20} {value}" for key, value in facts.items()))
+    if not config.sha256:
+        say(
+            "note: this release knows no sha256 of the official file: names and shapes are right, "
+            "whose values they are it cannot tell; compare the sha256 with what the hub shows"
+        )

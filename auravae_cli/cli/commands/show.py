@@ -1,0 +1,169 @@
+"""auravae show"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from auravae_cli.cli.shared import options as opt
+from auravae_cli.cli.shared.options import Protocol
+from auravae_cli.defaults import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from auravae_cli.cli.terminal.detect import Screen
+    from auravae_cli.images.read import LoadedImage, Pixels
+    from auravae_cli.latents.latent_file import LatentFile
+
+    Cells = list[tuple[str, Pixels]]
+
+
+def show(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A picture, a latent, a shard or store, or -.")
+    ],
+    key: Annotated[
+        Optional[str], typer.Option(metavar="KEY", help="The row of a shard or store, by its key.")
+    ] = None,
+    index: Annotated[
+        Optional[int], typer.Option(metavar="N", help="The same by its number, from 0.")
+    ] = None,
+    channels: Annotated[
+        bool, typer.Option("--channels", help="A map of each channel of a latent, with its parity.")
+    ] = False,
+    protocol: Annotated[
+        Protocol, typer.Option(help="How to draw; auto: the best that the terminal is known for.")
+    ] = Protocol.auto,
+    width: Annotated[
+        Optional[int], typer.Option(min=1, max=1000, help="Columns. Default: what the window has.")
+    ] = None,
+    output: Annotated[
+        Optional[str],
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write a picture file in place of drawing, or - for PNG on standard output.",
+        ),
+    ] = None,
+    background: opt.Background = "white",
+    max_pixels: opt.MaxPixels = MAX_PIXELS,
+    overwrite: opt.Overwrite = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Draw a picture or a latent in the terminal.
+
+    A latent is previewed without its model: by a fitted linear map for the embedded ones, else by
+    principal components. Where the output is no terminal, the drawing is plain text.
+    """
+    from auravae_cli.cli.terminal.detect import find_screen
+    from auravae_cli.cli.terminal.lines import print_drawing, say, tell
+    from auravae_cli.errors import AuraVaeError
+    from auravae_cli.operations.inputs import STREAM, Source
+    from auravae_cli.operations.open_any import open_one
+
+    path = None if file == STREAM else Path(file)
+    source = Source(path, Path(path.name if path else "-"))
+    screen = find_screen(protocol, width) if output is None else None
+    try:
+        content = open_one(source, key, index, background, max_pixels)
+        in_grey = screen is not None and screen.protocol is Protocol.ascii
+        cells, caption, notices = view(content, channels, in_grey)
+    except AuraVaeError as error:
+        say(f"failed: {source.name}: {error}")
+        raise typer.Exit(1) from error
+    for notice in () if quiet else notices:
+        say(f"note: {source.name}: {notice}")
+    if screen is not None:
+        print_drawing(draw(cells, screen))
+        if not quiet:
+            say(caption)
+    elif output is not None:
+        _write(cells, output, overwrite)
+        if output != STREAM and not quiet:
+            tell(f"{source.name} -> {output}")
+
+
+def view(
+    content: LatentFile | LoadedImage, channels: bool, in_grey: bool
+) -> tuple[Cells, str, tuple[str, ...]]:
+    """Captioned pictures, a caption for all of them, and notices. Raises LatentFileError.
+
+    ``in_grey`` makes maps of channels that brightness alone tells.
+    """
+    from auravae_cli.errors import LatentFileError
+    from auravae_cli.images.read import LoadedImage
+    from auravae_cli.model.preview import channel_map, enlarged, latent_colours, map_range
+
+    if isinstance(content, LoadedImage):
+        if channels:
+            raise LatentFileError("a picture: --channels shows those of a latent")
+        height, width = content.pixels.shape[:2]
+        return [("", content.pixels)], f"{width} x {height} pixels", content.notices
+    latent, space = content.to_float32(), content.space
+    caption = f"latent of {space.model}, {' x '.join(map(str, latent.shape))}"
+    if channels:
+        top = map_range(latent)
+        parities = enumerate(zip(latent, space.irreps.parities, strict=True))
+        maps = [
+            (f"{number} {parity}", enlarged(channel_map(plane, top, in_grey), content))
+            for number, (plane, parity) in parities
+        ]
+        colours = "dark to bright" if in_grey else "blue to red"
+        return maps, f"{caption}; {colours}: {-top:.2f} to {top:.2f}", ()
+    pixels, are_true = latent_colours(latent, space)
+    unknown = f"no preview is known for the weights of {space.model!r}: principal components drawn"
+    notices = () if are_true else (unknown,)
+    return [("", enlarged(pixels, content))], f"preview of a {caption}", notices
+
+
+def draw(cells: Cells, screen: Screen) -> str:
+    """What to write to the terminal."""
+    from auravae_cli.cli.terminal.drawing import characters, kitty, resized, side_by_side, sixel
+    from auravae_cli.images.contact_sheet import contact_sheet
+
+    images = screen.protocol in (Protocol.kitty, Protocol.sixel)
+    if len(cells) > 1 and not images:
+        return "\n".join(side_by_side(cells, screen.columns, screen.protocol)) + "\n"
+    pixels = cells[0][1] if len(cells) == 1 else contact_sheet(cells, columns=4)
+    columns, lines = _extent(pixels, screen, images)
+    if screen.protocol is Protocol.kitty:
+        return kitty(pixels, columns, lines) + "\n"
+    if screen.protocol is Protocol.sixel:
+        height, width = lines * screen.cell[0], columns * screen.cell[1]
+        return sixel(resized(pixels, height, width)) + "\n"
+    return "\n".join(characters(pixels, columns, screen.protocol)) + "\n"
+
+
+def _extent(pixels: Pixels, screen: Screen, images: bool) -> tuple[int, int]:
+    """The columns and lines of a picture: within the screen, and not enlarged unless asked to."""
+    height, width = pixels.shape[:2]
+    cell_height, cell_width = screen.cell if images else (2, 1)
+    aspect = height / width * cell_width / cell_height  # lines a column
+    columns = screen.columns
+    if screen.lines is not None:
+        natural = max(1, width // cell_width)
+        columns = max(1, min(columns, natural, int(max(1, screen.lines) / aspect)))
+    return columns, max(1, round(columns * aspect))
+
+
+def _write(cells: Cells, output: str, overwrite: bool) -> None:
+    """Write the picture, or the contact sheet of several. Raises OutputError."""
+    from auravae_cli.images.contact_sheet import contact_sheet
+    from auravae_cli.images.write import picture_bytes
+    from auravae_cli.operations.inputs import STREAM
+    from auravae_cli.operations.outputs import refuse_to_replace, write_result
+
+    if output == STREAM:
+        if sys.stdout.isatty():
+            raise typer.BadParameter(
+                "binary data on a terminal: pipe it, or name a file", param_hint="--output"
+            )
+        target, suffix = None, ".png"
+    else:
+        target, suffix = Path(output), Path(output).suffix
+        refuse_to_replace(target, overwrite)
+    pixels = cells[0][1] if len(cells) == 1 else contact_sheet(cells, columns=4)
+    write_result(target, picture_bytes(pixels, suffix))

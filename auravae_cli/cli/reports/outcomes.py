@@ -1,0 +1,160 @@
+"""What a command says: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from auravae_cli.cli.terminal.lines import console, inert, progress, say, tell, tell_json
+from auravae_cli.operations.batches import Outcome
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+EXIT_SOME_FAILED = 1
+
+
+@dataclass
+class Taken:
+    """What the model took in all, where pictures tell, beside what was foretold of it."""
+
+    seconds: float = 0.0
+    foretold: float | None = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """One more outcome."""
+        if outcome.status == "done" and "measured" in outcome.details:
+            self.seconds += outcome.details["measured"]["seconds"]
+            predicted = outcome.details["predicted"]["seconds"]
+            self.foretold = (
+                None if None in (predicted, self.foretold) else self.foretold + predicted
+            )
+
+    def clauses(self) -> list[str]:
+        """What to say of it, where it was long enough to be worth it."""
+        if self.seconds < 1:
+            return []
+        known = "" if self.foretold is None else f" (predicted {self.foretold:.1f} s)"
+        return [f"{self.seconds:.1f} s in the model{known}"]
+
+
+@dataclass
+class Reporter:
+    """Prints outcomes as they come, and keeps count for the exit code.
+
+    ``data_on_stdout`` says that stdout carries a latent or a picture, so nothing else may.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+    data_on_stdout: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    taken: Taken = field(default_factory=Taken)
+
+    def run(
+        self,
+        outcomes: Iterable[Outcome],
+        total: int,
+        describe: Callable[[Outcome], list[str]] | None = None,
+        is_summed: bool = True,
+    ) -> int:
+        """Report every outcome, and how many there were of each kind; the exit code."""
+        for outcome in self._with_progress(outcomes, total):
+            self.report(outcome, describe)
+        if total > 1 and is_summed and not self.quiet and not self.as_json:
+            say(self.summary())
+        return EXIT_SOME_FAILED if self.counts["failed"] else 0
+
+    def summary(self) -> str:
+        """How many inputs came to what."""
+        counts = [f"{number} {status}" for status, number in sorted(self.counts.items())]
+        return ", ".join([*counts, *self.taken.clauses()])
+
+    def report(
+        self, outcome: Outcome, describe: Callable[[Outcome], list[str]] | None = None
+    ) -> None:
+        """Print one outcome."""
+        self.counts[outcome.status] += 1
+        self.taken.add(outcome)
+        if self.as_json:
+            tell_json(asdict(outcome), on_stderr=self.data_on_stdout)
+        if outcome.status == "failed" and not self.as_json:
+            say(f"failed: {outcome.source}: {outcome.reason}")
+        if self.as_json or self.quiet:
+            return
+        for notice in outcome.notices:
+            say(f"note: {outcome.source}: {notice}")
+        if outcome.status == "failed":
+            return
+        if describe:
+            tell(*describe(outcome), on_stderr=self.data_on_stdout)
+        elif outcome.output:  # in a pipe, silence says that all went well
+            tell(_line(outcome), on_stderr=self.data_on_stdout)
+
+    def _with_progress(self, outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
+        """A bar on stderr where somebody watches and there is something to wait for."""
+        if self.quiet or total < 2 or not sys.stderr.isatty():
+            yield from outcomes
+            return
+        with item_progress() as bar:
+            task = bar.add_task("", total=total)
+            for outcome in outcomes:
+                yield outcome
+                failed = f"  {self.counts['failed']} failed" if self.counts["failed"] else ""
+                bar.update(task, advance=1, description=inert(outcome.source[-40:] + failed))
+
+
+def _line(outcome: Outcome) -> str:
+    note = f"  ({outcome.reason})" if outcome.status == "skipped" else ""
+    return f"{outcome.source} -> {outcome.output}{note}"
+
+
+def item_progress() -> Progress:
+    """A bar on stderr of how many items are done, with the name of the last."""
+    from rich.progress import (
+        BarColumn,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return progress(
+        SpinnerColumn(),
+        None,
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TimeElapsedColumn(),
+        transient=True,
+        # Lines on stdout go above the bar if both are on the terminal, else where stdout goes.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """A table on stdout: drawn on a terminal, else plain lines that no width cuts."""
+    if title.startswith("\n"):
+        tell("")
+    title = inert(title.removeprefix("\n"))
+    texts = [[inert(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+        for row in [[title], columns, *texts]:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+            if any(row):
+                tell("  ".join(cells).rstrip())
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Text(title) if title else None
+    table = Table(title=shown, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in texts:
+        table.add_row(*row)
+    console().print(table)

@@ -1,0 +1,1 @@
+"""Option types, argument parsing, completion, signals."""

@@ -1,0 +1,71 @@
+"""From parsed arguments to jobs: the steps that encode, decode, flip and roundtrip share."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+
+import typer
+
+from auravae_cli.cli.reports.outcomes import Reporter
+from auravae_cli.errors import AuraVaeError
+from auravae_cli.operations.batches import FailureLimit, Outcome
+from auravae_cli.operations.inputs import STREAM, Source, collect
+from auravae_cli.operations.outputs import Job, plan
+
+
+def plan_jobs(
+    names: list[str],
+    output: str | None,
+    *,
+    input_suffixes: Iterable[str],
+    suffix: str,
+    tag: str,
+    output_suffixes: Iterable[str],
+    result_tags: frozenset[str],
+    reporter: Reporter,
+    expand: Callable[[Source], Iterable[Source]] = lambda source: [source],
+) -> list[Job]:
+    """The jobs; inputs without a place of their own are reported as failed.
+
+    ``expand`` gives the inputs that a file holds, where it holds several.
+
+    Ends with a usage error where nothing is named, or the output cannot take it.
+    """
+    try:
+        files = collect(names, input_suffixes, result_tags)
+        sources = [source for file in files for source in expand(file)]
+    except AuraVaeError as error:
+        raise typer.BadParameter(str(error)) from error
+    if not sources:
+        found = "the folders named hold none" if names else "none was named"
+        raise typer.BadParameter(f"no input: {found}; expected files, folders, patterns or -")
+    try:
+        jobs, colliding = plan(sources, output, suffix, tag, frozenset(output_suffixes))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from error
+    if sum(job.output is None for job in jobs) > 1:
+        raise typer.BadParameter("only one input can go to standard output", param_hint=STREAM)
+    reporter.data_on_stdout = any(job.output is None for job in jobs)
+    if reporter.data_on_stdout and sys.stdout.isatty():
+        raise typer.BadParameter(
+            "binary data on a terminal: pipe it, or name a file", param_hint="--output"
+        )
+    for source, collision in colliding:
+        reporter.report(Outcome(source.name, "failed", None, str(collision)))
+    return jobs
+
+
+def read_limit(text: str | None) -> FailureLimit:
+    """``--max-failures`` as a `FailureLimit`; typer.BadParameter where it is malformed."""
+    if text is None:
+        return FailureLimit()
+    if re.fullmatch(r"\d+", text):
+        return FailureLimit(count=int(text))
+    if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
+        return FailureLimit(share=float(text[:-1]) / 100)
+    raise typer.BadParameter(
+        f"{text!r}: expected a number such as 10, or a share such as 1%",
+        param_hint="--max-failures",
+    )

@@ -1,0 +1,75 @@
+"""The options that say how a picture is brought to the encoder."""
+
+from __future__ import annotations
+
+import re
+
+import typer
+from PIL import ImageColor
+
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.symmetry.geometry import Buckets
+
+
+def read_preparation(
+    crop: str | None,
+    resize: int | None,
+    center_crop: str | None,
+    pad: str,
+    background: str,
+    buckets: str | None = None,
+) -> Preparation:
+    """The options as a `Preparation`; typer.BadParameter where one is malformed."""
+    try:
+        ImageColor.getrgb(background)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{error}; expected e.g. white or #204060", param_hint="--background"
+        ) from error
+    if buckets is not None and (resize is not None or center_crop is not None):
+        raise typer.BadParameter(
+            "buckets say how large pictures become: leave --resize and --center-crop out",
+            param_hint="--buckets",
+        )
+    return Preparation(
+        crop=_numbers(crop, r"(\d+),(\d+),([1-9]\d*),([1-9]\d*)", "X,Y,W,H", "--crop"),  # type: ignore[arg-type]
+        resize=resize,
+        center_crop=_center(center_crop),
+        pad=pad,  # type: ignore[arg-type]
+        background=background,
+        buckets=_buckets(buckets),
+    )
+
+
+def _center(text: str | None) -> tuple[int, int] | None:
+    """(height, width), typed as WxH like the sizes of `--crop`."""
+    if text is not None and text.isdecimal():
+        text = f"{text}x{text}"
+    sides = _numbers(text, r"([1-9]\d*)x([1-9]\d*)", "WxH", "--center-crop")
+    return None if sides is None else (sides[1], sides[0])
+
+
+def _buckets(text: str | None) -> Buckets | None:
+    if text is None:
+        return None
+    side, step = _numbers(
+        text if ":" in text else f"{text}:64",
+        r"([1-9]\d{0,4}):([1-9]\d{0,3})",
+        "SIDE or SIDE:STEP",
+        "--buckets",
+    )  # type: ignore[misc]
+    if step % 8 or step > side:
+        raise typer.BadParameter(
+            f"{text!r}: expected a STEP that is a multiple of 8 and no larger than SIDE",
+            param_hint="--buckets",
+        )
+    return Buckets(side, step)
+
+
+def _numbers(text: str | None, pattern: str, form: str, option: str) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(pattern, text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r}: expected {form}", param_hint=option)
+    return tuple(map(int, match.groups()))

@@ -1,0 +1,1 @@
+"""Lines and drawings in a terminal."""

@@ -1,0 +1,119 @@
+"""Pixels to what a terminal draws: characters, or an image protocol's escape sequences."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+from PIL import Image
+
+from auravae_cli.cli.shared.options import Protocol
+from auravae_cli.images.read import Pixels, to_8_bit
+
+SHADES = " .:-=+*#%@"
+RESET = "\x1b[0m"
+_CHUNK = 4096  # bytes of base64 that kitty's protocol takes at once
+_LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of red, green and blue in the 256 colours
+
+
+def characters(pixels: Pixels, width: int, protocol: Protocol) -> list[str]:
+    """A picture as lines of ``width`` characters, each about twice as high as wide."""
+    lines = max(1, round(width * pixels.shape[0] / pixels.shape[1] / 2))
+    if protocol is Protocol.ascii:
+        return shades(resized(pixels, lines, width))
+    return half_blocks(resized(pixels, 2 * lines, width), protocol is Protocol.blocks256)
+
+
+def resized(pixels: Pixels, height: int, width: int) -> Pixels:
+    """uint8 or uint16 [H, W, 3] => uint8 [height, width, 3]; cells are kept sharp when enlarged."""
+    image = Image.fromarray(to_8_bit(pixels))
+    kind = Image.Resampling.BOX if width <= image.width else Image.Resampling.NEAREST
+    return np.asarray(image.resize((width, height), kind))
+
+
+def shades(pixels: Pixels) -> list[str]:
+    """A character a pixel, by its brightness: plain text."""
+    grey = np.asarray(Image.fromarray(pixels).convert("L")).astype(int)
+    places = grey * len(SHADES) // 256
+    return ["".join(SHADES[place] for place in row).rstrip() for row in places]
+
+
+def half_blocks(pixels: Pixels, only_256: bool) -> list[str]:
+    """Two pixels a character, the upper as its foreground, the lower as its background."""
+    lines = []
+    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        pairs = (
+            f"\x1b[38;{_colour(up, only_256)};48;{_colour(low, only_256)}m"
+            for up, low in zip(upper, lower, strict=True)
+        )
+        runs = ((colours, sum(1 for _ in run)) for colours, run in groupby(pairs))
+        lines.append("".join(f"{colours}{'▀' * number}" for colours, number in runs) + RESET)
+    return lines
+
+
+def _colour(pixel: Pixels, only_256: bool) -> str:
+    if not only_256:
+        return "2;" + ";".join(map(str, pixel.tolist()))
+    values = pixel.astype(int)
+    cube = np.abs(values[:, None] - _LEVELS).argmin(axis=1)
+    step = int(np.clip(round((values.mean() - 8) / 10), 0, 23))
+    grey_error = np.square(values - (8 + 10 * step)).sum()
+    if grey_error < np.square(values - _LEVELS[cube]).sum():
+        return f"5;{232 + step}"
+    return f"5;{16 + 36 * cube[0] + 6 * cube[1] + cube[2]}"
+
+
+def kitty(pixels: Pixels, columns: int, lines: int) -> str:
+    """The kitty graphics protocol: a PNG that the terminal scales to so many cells."""
+    buffer = io.BytesIO()
+    Image.fromarray(to_8_bit(pixels)).save(buffer, "PNG")
+    text = base64.b64encode(buffer.getvalue()).decode()
+    chunks = [text[start : start + _CHUNK] for start in range(0, len(text), _CHUNK)]
+    parts = []
+    for number, chunk in enumerate(chunks):
+        first = f"a=T,f=100,c={columns},r={lines},q=2," if number == 0 else ""
+        parts.append(f"\x1b_G{first}m={int(number < len(chunks) - 1)};{chunk}\x1b\\")
+    return "".join(parts)
+
+
+def sixel(pixels: Pixels) -> str:
+    """DEC sixels of 255 colours, six rows of pixels a band."""
+    image = Image.fromarray(to_8_bit(pixels)).quantize(255)
+    palette = np.array(image.getpalette(), int).reshape(-1, 3)
+    places = np.asarray(image)
+    height, width = places.shape
+    colours = "".join(
+        f"#{i};2;" + ";".join(str(round(value * 100 / 255)) for value in palette[i])
+        for i in np.unique(places)
+    )
+    bands = "-".join("$".join(_band(places[top : top + 6])) for top in range(0, height, 6))
+    return f'\x1bP0;1;0q"1;1;{width};{height}{colours}{bands}\x1b\\'
+
+
+def _band(places: Pixels) -> Iterator[str]:
+    """The sixels of up to six rows, colour by colour."""
+    weights = 1 << np.arange(len(places))
+    for colour in np.unique(places):
+        bits = weights @ (places == colour)
+        runs = ((chr(63 + bit), sum(1 for _ in run)) for bit, run in groupby(bits.tolist()))
+        text = (f"!{number}{sign}" if number > 3 else sign * number for sign, number in runs)
+        yield f"#{colour}{''.join(text)}"
+
+
+def side_by_side(cells: Sequence[tuple[str, Pixels]], width: int, protocol: Protocol) -> list[str]:
+    """Captioned pictures in rows of four, drawn with characters on ``width`` columns."""
+    columns = min(4, len(cells))
+    each = max(1, (width - 2 * (columns - 1)) // columns)
+    lines = []
+    for start in range(0, len(cells), columns):
+        row = cells[start : start + columns]
+        drawn = [characters(pixels, each, protocol) for _, pixels in row]
+        lines.append("  ".join(caption[:each].ljust(each) for caption, _ in row).rstrip())
+        for parts in zip(*drawn, strict=True):
+            padded = (part.ljust(each) if protocol is Protocol.ascii else part for part in parts)
+            lines.append("  ".join(padded).rstrip())
+        lines.append("")
+    return lines[:-1]

@@ -1,0 +1,1 @@
+"""torch datasets over a store."""

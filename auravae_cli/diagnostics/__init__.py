@@ -1,0 +1,1 @@
+"""What auravae doctor checks."""

@@ -1,0 +1,58 @@
+"""What a weights file holds: how many tensors and parameters, in which types, and whether sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from auravae_cli.errors import WeightsError
+from auravae_cli.latents import safetensors_file
+from auravae_cli.model.spec.card import read_card
+
+
+@dataclass(frozen=True)
+class Census:
+    """Both halves, as the network has them; ``not_finite`` names the first tensor with NaN."""
+
+    tensors: int
+    parameters: int
+    dtypes: tuple[str, ...]
+    is_tied: bool
+    not_finite: str | None
+
+
+def count_weights(path: Path) -> Census:
+    """Count the weights of a checkpoint of any kind. Raises WeightsError."""
+    card = read_card(path)
+    if card is not None and card.kind == "linear":
+        return _count_linear(path)
+    from auravae_cli.model.network.weights import read_checkpoint
+
+    state = read_checkpoint(path)
+    bad = (name for name, tensor in state.items() if not bool(tensor.isfinite().all()))
+    return Census(
+        len(state),
+        sum(tensor.numel() for tensor in state.values()),
+        tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()})),
+        bool(card and card.is_tied),
+        next(bad, None),
+    )
+
+
+def _count_linear(path: Path) -> Census:
+    try:
+        tensors, _ = safetensors_file.parse(path.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    values = {name: tensor.values for name, tensor in tensors.items()}
+    bad = (name for name, array in values.items() if not np.isfinite(array).all())
+    dtypes = {tensor.dtype.name for tensor in tensors.values()}
+    return Census(
+        len(values),
+        sum(array.size for array in values.values()),
+        tuple(sorted(dtypes)),
+        False,
+        next(bad, None),
+    )

@@ -1,0 +1,48 @@
+"""The rows of an evaluation as CSV: one line a picture and model, one column a number."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from auravae_cli.store.certificate import ELEMENTS, decibels
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+PLAIN = ("picture", "sha256", "model", "psnr", "ssim", "ms_ssim", "lpips")
+
+
+def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """The whole file; a number that was not measured is left out."""
+    lines = [flat(row) for row in rows]
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
+    return text.getvalue().encode(errors="surrogateescape")
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula has a quote before it."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with one level of names."""
+    line = {name: row[name] for name in PLAIN}
+    line["height"], line["width"] = row["image_size"]
+    for level, value in (row["noise"] or {}).items():
+        line[f"psnr_noise_{level}"] = value
+    for name, numbers in (row["storage"] or {}).items():
+        line[f"psnr_{name}"], line[f"bytes_{name}"] = numbers["psnr"], numbers["bytes"]
+    for g in ELEMENTS if row["flips"] else ():
+        numbers = row["flips"][g]
+        line[f"encoder_error_{g}"] = numbers["encoder_error"]
+        line[f"decoder_error_{g}"] = numbers["decoder_error"]
+        line[f"decoder_psnr_{g}"] = decibels(numbers["decoder_mse"]["whole"])
+        line[f"psnr_flipped_{g}"] = decibels(numbers["flipped_mse"]["whole"])
+    for stage, value in row["seconds"].items():
+        line[f"seconds_{stage}"] = value
+    return line

@@ -1,0 +1,42 @@
+"""What a page is made of: an evaluation's summary, its rows, and the pictures that are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from auravae_cli.evaluation.pictures import Choice
+
+Model = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PageData:
+    """Everything, as plain data.
+
+    ``rows`` has the row of each (label, picture); ``file`` gives a file of `evalpictures` by label,
+    picture and name, or None where it could not be made.
+    """
+
+    summary: Mapping[str, Any]
+    rows: Mapping[tuple[str, str], Mapping[str, Any]]
+    choice: Choice
+    file: Callable[[str, str, str], bytes | None]
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """The models' parts of the summary, in the order that they were named in."""
+        models: Sequence[Model] = self.summary["models"]
+        return models
+
+    @property
+    def labels(self) -> list[str]:
+        """The models' names."""
+        return [model["label"] for model in self.models]
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The number of each shown picture on the page, from 1: what it is linked by."""
+        names = (name for _, group in self.choice.groups for name in group)
+        return {name: number for number, name in enumerate(names, 1)}

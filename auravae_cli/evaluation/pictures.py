@@ -1,0 +1,220 @@
+"""The pictures of an evaluation's page: which are shown, made once more, and kept beside the results.
+
+::
+
+    rows --choose--> names --sources once more--> original, reconstruction, difference, latent
+                        '--featured--> decodes of the four flips, turned back; the latent's file
+
+Numbers come from the results alone; a picture is made only where it is not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from auravae_cli.errors import AuraVaeError
+from auravae_cli.evaluation.measure import MeasureOptions, Subject
+from auravae_cli.evaluation.run import Bad, Evaluation, Survey
+from auravae_cli.files.atomic import write_atomically
+from auravae_cli.images.contact_sheet import difference
+from auravae_cli.images.read import Pixels, from_unit, to_8_bit
+from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.model.codec import Codec
+from auravae_cli.model.preview import component_colours
+from auravae_cli.symmetry.action import act_on_pixels
+from auravae_cli.symmetry.group import GROUP
+
+FOLDER = "pictures"
+LONGEST_SIDE, LONGEST_ORBIT, LONGEST_LATENT = 720, 400, 256
+ORIGINAL, RECONSTRUCTION, DIFFERENCE = "original.webp", "reconstruction.webp", "difference.webp"
+COMPONENTS, LATENT = "latent.png", "latent.safetensors"
+PLAIN = (ORIGINAL, RECONSTRUCTION, DIFFERENCE, COMPONENTS)
+ORBIT = tuple(f"orbit-{g}.webp" for g in GROUP)
+ORBIT_DIFFERENCES = tuple(f"orbit-{g}-difference.webp" for g in GROUP[1:])
+FEATURED = (*PLAIN, LATENT, *ORBIT, *ORBIT_DIFFERENCES)
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a page shows: names of pictures in groups with titles, and the one shown in detail."""
+
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    featured: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        shown = (name for _, names in self.groups for name in names)
+        return tuple(dict.fromkeys((*shown, self.featured)))
+
+
+def choose(rows: Rows, worst_flip: str | None, limit: int) -> Choice:
+    """All pictures, or of more than ``limit`` the worst half, and as many of the middle and best.
+
+    Args:
+        rows: those of one model, at least one. They are ordered by PSNR.
+        worst_flip: the picture that flips cost most, which is shown in detail, if it is known.
+        limit: at least one.
+    """
+    ranked = sorted(rows, key=lambda row: (_psnr(row), row["picture"]))
+    names: tuple[str, ...] = tuple(row["picture"] for row in ranked)
+    featured = worst_flip if worst_flip and worst_flip in names else names[0]
+    if len(names) <= limit:
+        return Choice((("", names),), featured)
+    few = limit // 4
+    worst, start = limit - 2 * few, (len(names) - few) // 2
+    groups = (
+        ("The worst", names[:worst]),
+        ("Around the median", names[max(worst, start) :][:few]),
+        ("The best", names[len(names) - few :]),
+    )
+    return Choice(tuple(group for group in groups if group[1]), featured)
+
+
+def _psnr(row: Mapping[str, Any]) -> float:
+    return math.inf if row["psnr"] is None else float(row["psnr"])
+
+
+class Album:
+    """Pictures by what they are of: kept in a folder, or in memory alone where there is none."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder / FOLDER if folder else None
+        self._files: dict[tuple[str, str], bytes] = {}
+
+    def find(self, key: str, name: str) -> bytes | None:
+        """A file; None where it is not there. What is kept and damaged counts as not there."""
+        place = _place(key), name
+        if place not in self._files and self._folder is not None:
+            try:
+                content = self._folder.joinpath(*place).read_bytes()
+            except OSError:
+                return None
+            if not _is_sound(content, name):
+                return None
+            self._files[place] = content
+        return self._files.get(place)
+
+    def add(self, key: str, name: str, content: bytes) -> None:
+        """Keep a file. Raises OutputError."""
+        place = _place(key), name
+        self._files[place] = content
+        if self._folder is not None:
+            write_atomically(self._folder.joinpath(*place), content)
+
+    def has(self, key: str, names: Sequence[str]) -> bool:
+        """Whether all these are there."""
+        return all(self.find(key, name) is not None for name in names)
+
+
+def _place(key: str) -> str:
+    """The folder of what is known by ``key``; another one where pictures are made in another way."""
+    way = f"1 {LONGEST_SIDE} {LONGEST_ORBIT} {LONGEST_LATENT}"
+    return hashlib.sha256(f"{key} {way}".encode()).hexdigest()[:24]
+
+
+def _is_sound(content: bytes, name: str) -> bool:
+    start = content[:4]
+    return start in {b"\x89PNG", b"RIFF"} if name != LATENT else content[8:9] == b"{"
+
+
+def make_pictures(
+    evaluation: Evaluation, survey: Survey, choice: Choice, album: Album
+) -> Iterator[Bad]:
+    """Make what the album lacks; what fails. Raises ModelError, OutputError."""
+    lacking = {
+        name: labels
+        for name in choice.names
+        if (labels := list(_lacking(evaluation, survey, choice, album, name)))
+    }
+    options = evaluation.options.measure
+    for subject in evaluation.subjects(lacking) if lacking else ():
+        if isinstance(subject, Bad):
+            yield subject
+            continue
+        for label in lacking[subject.name]:
+            key = evaluation.identity(label, survey.pictures[subject.name])
+            is_featured = subject.name == choice.featured
+            try:
+                files = draw(evaluation.codecs[label], subject, options, is_featured)
+            except (AuraVaeError, MemoryError) as error:
+                yield Bad(subject.name, label, str(error) or "not enough memory")
+                continue
+            for name, content in files.items():
+                album.add(key, name, content)
+
+
+def _lacking(
+    evaluation: Evaluation, survey: Survey, choice: Choice, album: Album, name: str
+) -> Iterator[str]:
+    wanted = FEATURED if name == choice.featured else PLAIN
+    for label in evaluation.codecs:
+        if not album.has(evaluation.identity(label, survey.pictures[name]), wanted):
+            yield label
+
+
+def draw(
+    codec: Codec, subject: Subject, options: MeasureOptions, is_featured: bool
+) -> dict[str, bytes]:
+    """The files of one picture and model. Raises InputImageError, ComputeError."""
+    image = options.preparation.apply(subject.image, codec.space.downsampling_factor)
+    latent = codec.encode(image.padded[None])[0]
+    stored = codec.store(latent, image, options.stored_dtype, subject.name)
+    original, plain = to_8_bit(image.pixels), _decode(codec, stored)
+    cells = component_colours(stored.to_float32(), codec.space.irreps)
+    files = {
+        ORIGINAL: webp(original, LONGEST_SIDE),
+        RECONSTRUCTION: webp(plain, LONGEST_SIDE),
+        DIFFERENCE: webp(difference(plain, original), LONGEST_SIDE, 80),
+        COMPONENTS: png(cells),
+    }
+    if is_featured:
+        files[LATENT] = stored.to_bytes()
+        files |= _orbit(codec, stored, plain)
+    return files
+
+
+def _orbit(codec: Codec, stored: LatentFile, plain: Pixels) -> dict[str, bytes]:
+    """What each flip of a latent decodes to, turned back, and how it differs from the plain decode."""
+    files = {}
+    for g in GROUP:
+        turned = plain if g == GROUP[0] else act_on_pixels(g, _decode(codec, stored.act(g)))
+        files[f"orbit-{g}.webp"] = webp(turned, LONGEST_ORBIT)
+        if g != GROUP[0]:
+            files[f"orbit-{g}-difference.webp"] = webp(difference(turned, plain), LONGEST_ORBIT, 80)
+    return files
+
+
+def _decode(codec: Codec, stored: LatentFile) -> Pixels:
+    record = stored.records[0]
+    (image,) = codec.decode_finite(stored.to_float32()[None])
+    return from_unit(image[:, *record.padding.inner(*record.image_size)])
+
+
+def webp(pixels: Pixels, longest: int, quality: int = 90) -> bytes:
+    """A picture as WebP, larger ones reduced to ``longest`` pixels a side."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality)
+    return buffer.getvalue()
+
+
+def png(pixels: Pixels) -> bytes:
+    """Cells of a latent as PNG, a pixel each while there are not too many."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((LONGEST_LATENT, LONGEST_LATENT), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,88 @@
+"""The results of an evaluation as they come: one JSON line a picture and model, never rewritten.
+
+A line is known by what was measured: the bytes of the picture, the weights, the settings. So a run
+that is started again goes on, and one with more models or pictures measures only those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from auravae_cli.errors import OutputError
+from auravae_cli.evaluation.row import read_row
+from auravae_cli.files.canonical_json import canonical, read_json
+from auravae_cli.store.format import require_format
+
+RESULTS_FILE, SUMMARY_FILE = "results.jsonl", "summary.json"
+FORMAT, FORMAT_VERSION = "auravae-eval", 1
+SECTIONS = ("lpips", "noise", "storage", "flips", "inception")  # what a line may lack
+
+
+def identity(picture_sha256: str, settings: Mapping[str, Any]) -> str:
+    """What a line is known by: the picture, and all that its numbers depend on."""
+    return hashlib.sha256(canonical([picture_sha256, settings])).hexdigest()
+
+
+class Results:
+    """The lines of a folder, or of memory alone where there is none.
+
+    Raises:
+        OutputError: the folder's file is no results file, or cannot be read.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = folder / RESULTS_FILE if folder else None
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._is_cut_off = False
+        if self._path is not None:
+            self._read(self._path)
+
+    def find(self, key: str, wanted: frozenset[str]) -> dict[str, Any] | None:
+        """The line of that identity, if it has the wanted sections."""
+        row = self._rows.get(key)
+        return row if row and all(row.get(section) is not None for section in wanted) else None
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Keep a line, and write it where there is a folder. Raises OutputError."""
+        self._rows[key] = row
+        if self._path is None:
+            return
+        line = canonical({"format": FORMAT, "format_version": FORMAT_VERSION, "id": key, **row})
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                file.write(b"\n" * self._is_cut_off + line)
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror or error}") from error
+        self._is_cut_off = False
+
+    def _read(self, path: Path) -> None:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+        self._is_cut_off = bool(content) and not content.endswith(b"\n")
+        for number, line in enumerate(content.splitlines()):
+            row = _parse(line)
+            if row is not None:
+                self._rows[row.pop("id")] = row
+            elif number == 0 and content.count(b"\n") > 0:
+                raise OutputError(
+                    f"{path}: no results of auravae eval: name another folder with -o"
+                )
+            # else the line that a crash or a full disk cut off: what it was of is measured again
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """A line of today's form, by the name ``id`` and its row; None where it is none."""
+    try:
+        content = read_json(line)
+        require_format(content, FORMAT, FORMAT_VERSION)
+        return read_row(content)
+    except ValueError:
+        return None

@@ -1,0 +1,67 @@
+"""What a line of an evaluation's results holds: the types of all that tables and pages show."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from auravae_cli.evaluation.measure import STORAGE_TYPES
+from auravae_cli.evaluation.rfid import features_of
+from auravae_cli.files.typed import Faults, Natural, Positive, or_none, reader, table
+from auravae_cli.latents.sums import Moments
+from auravae_cli.store.certificate import ELEMENTS, ERRORS, PARTS
+
+METRICS = ("psnr", "ssim", "ms_ssim", "lpips")
+
+
+def _square(value: Any) -> float:
+    found: float = reader(float)(value)
+    if found < 0:
+        raise Faults([f": expected no negative number, found {found}"])
+    return found
+
+
+def _moments(value: Any) -> str:
+    """The text of `Moments`, which is what a line keeps."""
+    text: str = reader(str)(value)
+    Moments.from_text(text)
+    return text
+
+
+def _features(value: Any) -> str:
+    text: str = reader(str)(value)
+    features_of(text)
+    return text
+
+
+# A small picture has no inside, and so has no numbers of it.
+_squares = table(dict.fromkeys(PARTS, or_none(_square)) | {"whole": _square})
+_flip = table(
+    {
+        **dict.fromkeys(ERRORS, or_none(_square)),
+        **dict.fromkeys(("encoder_error", "encoder_error_of_files", "decoder_error"), _square),
+        **dict.fromkeys(("decoder_mse", "plain_mse", "flipped_mse"), _squares),
+    }
+)
+_flips = table({"action_exact": bool, "preparation_exact": bool, **dict.fromkeys(ELEMENTS, _flip)})
+_pair = reader(tuple[Annotated[str, _features], Annotated[str, _features]])
+_stored = table({"psnr": float | None, "bytes": Natural})
+
+read_row = table(
+    {
+        "id": str,
+        "picture": str,
+        "model": str,
+        "sha256": str,
+        "image_size": tuple[Positive, Positive],
+        "latent_shape": tuple[Positive, Positive, Positive],
+        **dict.fromkeys(METRICS, float | None),
+        "noise": dict[str, float | None] | None,
+        "storage": or_none(table(dict.fromkeys(STORAGE_TYPES, _stored))),
+        "flips": or_none(_flips),
+        "moments": _moments,
+        "seconds": table({"encode": float, "decode": float}),
+        "inception": or_none(_pair),
+    },
+    optional=("inception",),
+    others=True,
+)

@@ -1,0 +1,273 @@
+"""Pictures => the numbers of models, a picture at a time; resumed by content.
+
+::
+
+    sources --hashed--> survey --which lack numbers?--> decoded by threads --each model--> rows
+
+The pictures that flips and sweeps are measured on are those with the smallest sha256: a sample
+that no order or name biases, and that the next run takes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from auravae_cli.defaults import MAX_PIXELS
+from auravae_cli.errors import AuraVaeError, ModelError
+from auravae_cli.evaluation.measure import Measured, MeasureOptions, Subject, measure
+from auravae_cli.evaluation.results import FORMAT_VERSION, Results, identity
+from auravae_cli.evaluation.rfid import Extract
+from auravae_cli.images.read import Pixels, count_pixels, read_image
+from auravae_cli.latents.latent_file import space_to_json
+from auravae_cli.machine.memory import BYTES_PER_PIXEL
+from auravae_cli.machine.prefetch import DECODED_BYTES, default_workers, prefetch
+from auravae_cli.model.codec import Codec
+from auravae_cli.operations.batches import group_equal
+from auravae_cli.operations.input_shards import InputShard
+from auravae_cli.operations.samples import Sample, ShardReader
+
+
+class Perceptual(Protocol):
+    """LPIPS as this needs it: ``digest`` names its weights."""
+
+    digest: str
+
+    def distances(self, original: Pixels, reconstructions: Sequence[Pixels]) -> list[float | None]:
+        """The distance of each uint8 reconstruction [H, W, 3]; None where it is too small."""
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What to measure, and on how many pictures; None for all of them."""
+
+    measure: MeasureOptions = MeasureOptions()
+    flips: int | None = None
+    sweeps: int | None = None
+    batch_size: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A picture that could not be measured, by one model or (``model`` None) at all."""
+
+    picture: str
+    model: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the sources hold: the sha256 of every picture by its name, and what is unreadable."""
+
+    pictures: dict[str, str]
+    failures: tuple[Bad, ...]
+
+    def chosen(self, number: int | None) -> frozenset[str]:
+        """The sha256 of the pictures of a sample of so many (None: all)."""
+        return frozenset(sorted(set(self.pictures.values()))[:number])
+
+
+@dataclass
+class Evaluation:
+    """A run: models by label, sources, and what becomes of them.
+
+    ``rows`` maps a label to the rows of its pictures, in the order of the pictures' names.
+    """
+
+    codecs: Mapping[str, Codec]
+    shards: Sequence[InputShard]
+    options: EvalOptions
+    results: Results
+    lpips: Perceptual | None = None
+    inception: Extract | None = None
+    failures: list[Bad] = field(default_factory=list)
+
+    def survey(self) -> Survey:
+        """Read all sources once, to know what there is. Raises StoreError."""
+        pictures: dict[str, str] = {}
+        failures = []
+        for shard in self.shards:
+            for item in ShardReader(shard):
+                if isinstance(item, Sample):
+                    name = self._name(shard, item)
+                    pictures[name] = hashlib.sha256(item.content).hexdigest()
+                else:
+                    failures.append(Bad(item.key or shard.name, None, item.reason))
+        return Survey(pictures, tuple(failures))
+
+    def run(self, survey: Survey) -> Iterator[tuple[str, dict[str, Any]] | Bad]:
+        """Measure what has no numbers yet; each row with its model's label, or what failed.
+
+        Raises:
+            ModelError: a model cannot run. OutputError: a row cannot be written.
+        """
+        flips, sweeps = survey.chosen(self.options.flips), survey.chosen(self.options.sweeps)
+        lacking = {
+            name: labels
+            for name, digest in survey.pictures.items()
+            if (labels := [x for x in self.codecs if not self._find(x, digest, flips, sweeps)])
+        }
+        for bad in survey.failures:
+            yield self._fail(bad)
+        for batch in self._batches(lacking, flips, sweeps):
+            subjects = []
+            for item in batch:
+                if isinstance(item, Bad):
+                    yield self._fail(item)
+                else:
+                    subjects.append(item)
+            if subjects:
+                yield from self._measure(lacking, subjects)
+
+    def pending(self, survey: Survey) -> int:
+        """How many rows are still to be measured."""
+        flips, sweeps = survey.chosen(self.options.flips), survey.chosen(self.options.sweeps)
+        return sum(
+            not self._find(label, digest, flips, sweeps)
+            for digest in survey.pictures.values()
+            for label in self.codecs
+        )
+
+    def rows(self, label: str, survey: Survey) -> list[dict[str, Any]]:
+        """The rows of a model in the order of the pictures' names; flips and sweeps of the sample."""
+        flips, sweeps = survey.chosen(self.options.flips), survey.chosen(self.options.sweeps)
+        rows = []
+        for name, digest in sorted(survey.pictures.items()):
+            row = self._find(label, digest, flips, sweeps)
+            if row:
+                mine: dict[str, Any] = {"picture": name, "model": label}
+                mine |= {} if digest in flips else {"flips": None}
+                mine |= {} if digest in sweeps else {"noise": None, "storage": None}
+                rows.append({**row, **mine})
+        return rows
+
+    def subjects(self, names: Collection[str]) -> Iterator[Subject | Bad]:
+        """Some of the pictures once more, decoded, by their names."""
+        nothing: frozenset[str] = frozenset()
+        for batch in self._batches(names, nothing, nothing):
+            yield from batch
+
+    def _find(
+        self, label: str, digest: str, flips: frozenset[str], sweeps: frozenset[str]
+    ) -> dict[str, Any] | None:
+        wanted = {"flips"} if digest in flips else set()
+        wanted |= {"noise", "storage"} if digest in sweeps else set()
+        wanted |= {"inception"} if self.inception else set()
+        return self.results.find(self.identity(label, digest), frozenset(wanted))
+
+    def identity(self, label: str, digest: str) -> str:
+        """What the numbers of a picture, by its sha256, and a model are known by."""
+        codec, options = self.codecs[label], self.options.measure
+        return identity(
+            digest,
+            {
+                **space_to_json(codec.space),
+                "version": FORMAT_VERSION,
+                "device": codec.device.partition(":")[0],
+                "compute_dtype": codec.compute_dtype,
+                "engine": codec.engine,
+                "stored_dtype": options.stored_dtype.name,
+                "preparation": options.preparation.to_json(),
+                "noise": options.noise,
+                "seed": options.seed,
+                "lpips": self.lpips and self.lpips.digest,
+            },
+        )
+
+    def _batches(
+        self, names: Collection[str], flips: frozenset[str], sweeps: frozenset[str]
+    ) -> Iterator[list[Subject | Bad]]:
+        """The pictures of these names, of equal sizes together."""
+        limit, background = self.options.max_pixels, self.options.measure.preparation.background
+
+        def load(sample: tuple[str, Sample]) -> Subject | Bad:
+            name, content = sample[0], sample[1].content
+            try:
+                image = read_image(content, background=background, max_pixels=limit)
+                return Subject(name, image, image.sha256 in flips, image.sha256 in sweeps)
+            except (AuraVaeError, MemoryError) as error:
+                return Bad(name, None, _reason(error))
+
+        samples = (
+            (name, item)
+            for shard in self.shards
+            for item in ShardReader(shard)
+            if isinstance(item, Sample) and (name := self._name(shard, item)) in names
+        )
+        loaded = prefetch(
+            samples, load, workers=default_workers(), cost=_decoded_size, budget=DECODED_BYTES
+        )
+        batch_size = self.options.batch_size or max(c.batch_size for c in self.codecs.values())
+        return group_equal(
+            loaded,
+            lambda item: None if isinstance(item, Bad) else (item.image.pixels.shape, batch_size),
+            lambda item: 0 if isinstance(item, Bad) else item.image.pixels.nbytes,
+            DECODED_BYTES,
+        )
+
+    def _measure(
+        self, lacking: Mapping[str, list[str]], subjects: list[Subject]
+    ) -> Iterator[tuple[str, dict[str, Any]] | Bad]:
+        """The rows of some pictures of one size; where a batch fails, each by itself."""
+        measured: list[dict[str, Measured | Bad]] = [{} for _ in subjects]
+        for label in self.codecs:
+            mine = [i for i, subject in enumerate(subjects) if label in lacking[subject.name]]
+            found_by = self._try(label, [subjects[i] for i in mine])
+            for i, one in zip(mine, found_by, strict=True):
+                measured[i][label] = one
+        for subject, by_label in zip(subjects, measured, strict=True):
+            self._compare([one for one in by_label.values() if isinstance(one, Measured)])
+            for label, found in by_label.items():
+                if isinstance(found, Bad):
+                    yield self._fail(found)
+                    continue
+                row = {**found.row, "model": label}
+                self.results.add(self.identity(label, subject.image.sha256), row)
+                yield label, row
+
+    def _try(self, label: str, subjects: list[Subject]) -> list[Measured | Bad]:
+        if not subjects:
+            return []
+        try:
+            return list(measure(self.codecs[label], subjects, self.options.measure))
+        except ModelError:
+            raise
+        except (AuraVaeError, MemoryError) as error:
+            if len(subjects) == 1:
+                return [Bad(subjects[0].name, label, _reason(error))]
+            return [found for subject in subjects for found in self._try(label, [subject])]
+
+    def _compare(self, found: Sequence[Measured]) -> None:
+        """The metrics that need a network of their own, once for the original and all models."""
+        if not found:
+            return
+        original = found[0].original
+        if self.lpips:
+            distances = self.lpips.distances(original, [m.reconstruction for m in found])
+            for one, distance in zip(found, distances, strict=True):
+                one.row["lpips"] = distance
+        if self.inception:
+            reference = self.inception(original)
+            for one in found:
+                one.row["inception"] = [reference, self.inception(one.reconstruction)]
+
+    def _fail(self, bad: Bad) -> Bad:
+        self.failures.append(bad)
+        return bad
+
+    def _name(self, shard: InputShard, sample: Sample) -> str:
+        """A picture's name: with its tar's where there are several."""
+        tars = sum(s.is_tar for s in self.shards) > 1
+        return f"{shard.name}/{sample.source}" if shard.is_tar and tars else sample.source
+
+
+def _reason(error: Exception) -> str:
+    return "not enough memory" if isinstance(error, MemoryError) else str(error)
+
+
+def _decoded_size(sample: tuple[str, Sample]) -> int:
+    return BYTES_PER_PIXEL * count_pixels(sample[1].content)

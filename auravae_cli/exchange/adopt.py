@@ -1,0 +1,82 @@
+"""A latent found in a file of another project => one of ours, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from auravae_cli.errors import LatentFileError, LatentMismatchError
+from auravae_cli.exchange.formats.base import Found
+from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.latents.checks import bad_values
+from auravae_cli.latents.dtypes import STORED_DTYPES, StoredDtype
+from auravae_cli.latents.latent_file import LatentFile, Record, Space
+from auravae_cli.symmetry.geometry import Padding
+from auravae_cli.version import __version__
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """How latents are taken over.
+
+    ``assumed`` is the space of those that do not say theirs; ``stored_dtype`` what values are
+    rounded to, or None to keep them as they are.
+    """
+
+    format_name: str
+    assumed: Space | None = None
+    stored_dtype: StoredDtype | None = None
+
+    def __call__(self, found: Found) -> LatentFile:
+        """The latent. Raises LatentFileError where it is none, or of a model nobody knows."""
+        if found.fault:
+            raise LatentFileError(found.fault)
+        FILE_BYTES.check(found.values.nbytes, LatentFileError)
+        if found.dtype.name not in STORED_DTYPES:
+            raise LatentFileError(
+                f"values are {found.dtype.name}: expected one of {', '.join(STORED_DTYPES)}"
+            )
+        latent = self._stored(found.known or self._assumed(found))
+        faults = list(bad_values(latent))
+        if faults:
+            raise LatentFileError(
+                f"{faults[0]}: no latent of {latent.space.model!r}, or a scaled one"
+            )
+        return latent
+
+    def _assumed(self, found: Found) -> LatentFile:
+        space, shape = self.assumed, found.values.shape
+        if space is None:
+            raise LatentMismatchError(
+                "it does not say which model made it: if you know, name it with --assume-model"
+            )
+        if len(shape) != 3 or shape[0] != space.irreps.dim or 0 in shape:
+            raise LatentFileError(
+                f"shape {list(shape)}: expected [{space.irreps.dim}, h, w], as of {space.model!r}"
+            )
+        return LatentFile(
+            found.values, found.dtype, space, (self._record(found, space),), __version__
+        )
+
+    def _record(self, found: Found, space: Space) -> Record:
+        factor, (_, height, width) = space.downsampling_factor, found.values.shape
+        size = factor * height, factor * width
+        facts = dict(found.facts)
+        facts["preparation"] = {"imported_from": self.format_name, **facts.get("preparation", {})}
+        if facts.get("source_size") == size:
+            del facts["source_size"]
+        return Record(size, Padding(), **facts)
+
+    def _stored(self, latent: LatentFile) -> LatentFile:
+        """The latent in the dtype that was asked for; of the model that was, where it says its own."""
+        if self.assumed is not None and not latent.space.is_same(self.assumed):
+            raise LatentMismatchError(
+                f"it says that model {latent.space.model!r} ({latent.space.weights_sha256[:12]}) made "
+                f"it, not {self.assumed.model!r} ({self.assumed.weights_sha256[:12]}): leave out "
+                "--assume-model"
+            )
+        if self.assumed is not None:
+            latent = replace(latent, space=self.assumed)
+        if self.stored_dtype is None or self.stored_dtype == latent.dtype:
+            return latent
+        values = self.stored_dtype.from_float32(latent.dtype.to_float32(latent.values))
+        return replace(latent, values=values, dtype=self.stored_dtype)

@@ -1,0 +1,169 @@
+"""Latents to be exported, wherever they lie: files, shards, and stores here or on a remote store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError
+from auravae_cli.exchange.formats.base import name_of
+from auravae_cli.files.places import safe_name
+from auravae_cli.files.storage import Storage
+from auravae_cli.latents.checks import rows_beyond
+from auravae_cli.latents.latent_file import LatentFile, parse_latents, read_latents, stack
+from auravae_cli.operations.inputs import Source
+from auravae_cli.store.format import read_manifest, require_settings, shards_of
+
+STACK_ROWS, STACK_BYTES = 1000, 256 << 20  # of single latents that go into one file
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of latents that could be read: one, or a stack; ``names`` has a name for each.
+
+    ``source`` is what to call it in messages.
+    """
+
+    source: str
+    latents: LatentFile
+    names: Sequence[str]
+
+    def rows(self) -> Iterator[Part]:
+        """Each latent by itself."""
+        if not self.latents.is_shard:
+            yield self
+            return
+        for row, name in enumerate(self.names):
+            yield Part(f"{self.source}[{row}]", self.latents.row(row), (name,))
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file of latents, or a row of one, that cannot be exported."""
+
+    source: str
+    reason: str
+
+
+def file_parts(sources: Iterable[Source]) -> Iterator[Part | Unreadable]:
+    """Latent files and shards, in order."""
+    for source in sources:
+        try:
+            if source.path is None:
+                latents = parse_latents(source.read_bytes(LatentFileError))
+            else:
+                latents = read_latents(source.path)
+        except (AuraVaeError, MemoryError) as error:
+            yield Unreadable(source.name, str(error) or "not enough memory")
+            continue
+        stem = source.relative.with_suffix("").as_posix()
+        if latents.is_shard:
+            names = [
+                safe_name(name_of(record, f"{stem}/{n:06d}"))
+                for n, record in enumerate(latents.records)
+            ]
+        else:
+            names = [safe_name(stem)]
+        yield from sound_rows(Part(source.name, latents, names))
+
+
+def store_parts(storage: Storage) -> Iterator[Part | Unreadable]:
+    """The files of a store's finished shards, in order; the store itself where it is none."""
+    try:
+        require_settings(storage)
+        shards = shards_of(list(storage.entries()))
+    except StoreError as error:
+        yield Unreadable(storage.root, str(error))
+        return
+    for shard in shards:
+        try:
+            manifest = read_manifest(storage, shard)
+        except StoreError as error:
+            yield Unreadable(f"{storage.root}/{shard}", str(error))
+            continue
+        for output in manifest.outputs if manifest else ():
+            source = f"{storage.root}/{output.name}"
+            try:
+                latents = parse_latents(storage.map(output.name))
+            except FileNotFoundError:
+                yield Unreadable(source, "missing, though its manifest names it: copy it again")
+                continue
+            except AuraVaeError as error:
+                yield Unreadable(source, str(error))
+                continue
+            stem = output.name.removesuffix(".safetensors")
+            names = [
+                safe_name(name_of(r, f"{stem}/{n:06d}")) for n, r in enumerate(latents.records)
+            ]
+            yield from sound_rows(Part(source, latents, names))
+
+
+def count_rows(storage: Storage) -> int:
+    """The latents of a store, for the progress; damaged manifests count nothing."""
+    total = 0
+    try:
+        shards = shards_of(list(storage.entries()))
+    except StoreError:  # told when it is read
+        return 0
+    for shard in shards:
+        try:
+            manifest = read_manifest(storage, shard)
+        except StoreError:
+            continue
+        total += manifest.rows if manifest else 0
+    return total
+
+
+def sound_rows(part: Part) -> Iterator[Part | Unreadable]:
+    """The rows whose values are finite and within the clamp; the others are named."""
+    latents = part.latents
+    bad = rows_beyond(latents)
+    if not bad.any():
+        yield part
+        return
+    reason = f"NaN, infinite, or beyond the clamp of {latents.space.clamp:g}: encode it again"
+    if not latents.is_shard:
+        yield Unreadable(part.source, f"values are {reason}")
+        return
+    for row in np.flatnonzero(bad):
+        yield Unreadable(f"{part.source}[{row}]", f"values are {reason}")
+    kept = np.flatnonzero(~bad)
+    if len(kept):
+        records = tuple(latents.records[row] for row in kept)
+        sound = replace(latents, values=latents.values[kept], records=records)
+        yield Part(part.source, sound, [part.names[int(row)] for row in kept])
+
+
+def stacked(parts: Iterable[Part | Unreadable]) -> Iterator[Part | Unreadable]:
+    """Shards as they are; single latents that follow each other and agree, as stacks of some."""
+    waiting: list[Part] = []
+    for part in parts:
+        single = isinstance(part, Part) and not part.latents.is_shard
+        if waiting and not (single and _goes_with(part, waiting)):
+            yield _stack(waiting)
+            waiting = []
+        if isinstance(part, Part) and single:
+            latents = replace(part.latents, values=part.latents.values.copy())  # and not its file
+            waiting.append(replace(part, latents=latents))
+        else:
+            yield part
+    if waiting:
+        yield _stack(waiting)
+
+
+def _goes_with(part: Part | Unreadable, waiting: list[Part]) -> bool:
+    assert isinstance(part, Part)
+    one, first = part.latents, waiting[0].latents
+    return (
+        (one.values.shape, one.dtype, one.space) == (first.values.shape, first.dtype, first.space)
+        and len(waiting) < STACK_ROWS
+        and (len(waiting) + 1) * one.values.nbytes <= STACK_BYTES
+    )
+
+
+def _stack(parts: list[Part]) -> Part:
+    first, last = parts[0].source, parts[-1].source
+    source = first if len(parts) == 1 else f"{first} ... {last}"
+    return Part(source, stack([part.latents for part in parts]), [part.names[0] for part in parts])

@@ -1,0 +1,93 @@
+"""MAR's latent caches: ``CLASS/NAME.npz`` with ``moments`` and ``moments_flip`` [2C, h, w].
+
+Rules: LTH14/mar, engine_mar.py (cache_latents) and util/loader.py (CachedFolder) at e0cccf83: mean
+and log-variance one after the other; the folder is the class. These latents have no noise of their
+own, so the log-variance is -30, the least that its distribution keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.formats.base import (
+    NOTE,
+    Choices,
+    Exported,
+    Foreign,
+    Format,
+    Found,
+    dtype_of,
+    flipped,
+    known,
+    label_of,
+    note_of,
+    widened,
+)
+from auravae_cli.exchange.formats.zip_container import Npz, array_text, npz_pieces, text_array
+from auravae_cli.files.typed import shown
+from auravae_cli.latents.dtypes import Array
+from auravae_cli.latents.latent_file import LatentFile
+
+VALUES, FLIPPED = "moments", "moments_flip"
+LEAST_LOGVAR = np.float32(-30)
+
+
+def write(
+    latents: LatentFile, names: Sequence[str], number: int, choices: Choices
+) -> Iterator[Exported]:
+    """One file, in the folder of its class."""
+    arrays = {
+        VALUES: _moments(widened(latents)),
+        FLIPPED: _moments(widened(latents, flipped(latents))),
+        NOTE: text_array(note_of(latents)),
+    }
+    yield Exported(f"{folder_of(latents, names[0])}{names[0]}.npz", lambda: npz_pieces(arrays))
+
+
+def folder_of(latents: LatentFile, name: str) -> str:
+    """The folder of the class; that of a name which has one is its class where no label is known."""
+    label = label_of(latents.records[0])
+    return "" if label is None and "/" in name else f"{label or 0:06d}/"
+
+
+def read(file: Foreign) -> Iterator[Found]:
+    """The mean."""
+    arrays = Npz(file.content)
+    moments = arrays.get(VALUES)
+    if moments is None or moments.ndim != 3 or moments.shape[0] % 2:
+        shapes = {name: list(array.shape) for name, array in arrays.items()}
+        raise LatentFileError(
+            f"expected moments [2C, h, w], mean and log-variance, found {shown(shapes)}"
+        )
+    mean, logvar = np.split(moments, 2)
+    ignored = [name for name in arrays if name not in (VALUES, NOTE)]
+    ignored += ["log-variance"] if (logvar > LEAST_LOGVAR).any() else []
+    latent = known(mean, dtype_of(mean), array_text(arrays.get(NOTE)))
+    facts = {"source": Path(file.name).name}
+    name = file.stem
+    if latent is not None:  # without the class that write put in front
+        rest = name.partition("/")[2]
+        name = rest if folder_of(latent, rest) + rest == name else name
+    yield Found(name, mean, dtype_of(mean), latent, facts, tuple(ignored))
+
+
+def _moments(mean: Array) -> Array:
+    return np.concatenate([mean, np.full_like(mean, LEAST_LOGVAR)])
+
+
+FORMAT = Format(
+    name="mar",
+    rules="LTH14/mar, engine_mar.py and util/loader.py at e0cccf83",
+    suffixes=frozenset((".npz",)),
+    write=write,
+    read=read,
+    keeps=frozenset(("label",)),
+    note="the .npz entry 'auravae'",
+    flipped=FLIPPED,
+    needs_flipped=True,
+    folder=folder_of,
+)

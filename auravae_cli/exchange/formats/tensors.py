@@ -1,0 +1,154 @@
+"""Tensors as diffusers passes them: [1, C, h, w], unscaled, in safetensors or a torch pickle.
+
+Rules: huggingface/diffusers has no file of its own for latents; its pipelines give and take
+[B, C, h, w] (``output_type="latent"``), and scripts save it as ``latents``, or the bare tensor.
+These latents have scaling factor 1 and shift factor 0. Pickles are only ever loaded as weights alone.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.formats.base import (
+    NOTE,
+    Choices,
+    Exported,
+    Foreign,
+    Format,
+    Found,
+    dtype_of,
+    each,
+    known,
+)
+from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.mapping import BytesFile
+from auravae_cli.latents import safetensors_file
+from auravae_cli.latents.dtypes import BFLOAT16, StoredDtype
+from auravae_cli.latents.latent_file import LatentFile, stack
+
+VALUES = "latents"
+_NAMES = (VALUES, "latent", "samples", "latent_tensor", "z")  # under which others keep latents
+
+
+def write_safetensors(
+    latents: LatentFile, names: Sequence[str], number: int, choices: Choices
+) -> Iterator[Exported]:
+    """``latents`` [1, C, h, w]: a shard of our own with one row, which is what diffusers takes."""
+    one = stack([latents])
+    yield Exported(f"{names[0]}.safetensors", lambda: [one.header(), one.values.data])
+
+
+def write_pickle(
+    latents: LatentFile, names: Sequence[str], number: int, choices: Choices
+) -> Iterator[Exported]:
+    """The bare tensor [1, C, h, w], which any version of torch loads as weights alone."""
+    import torch
+
+    values = np.ascontiguousarray(latents.values[None])
+    if latents.dtype == BFLOAT16:
+        tensor = torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+    else:
+        tensor = torch.from_numpy(values.copy())
+    buffer = io.BytesIO()
+    torch.save(tensor, buffer)
+    yield Exported(f"{names[0]}.pt", lambda: [buffer.getvalue()])
+
+
+def read_safetensors(file: Foreign) -> Iterator[Found]:
+    """The tensor with one of the usual names, or the only one; every latent of a batch."""
+    tensors, metadata = safetensors_file.parse(file.content, any_dtype=True)
+    name = _choose(tensors)
+    values, dtype = tensors[name].values, tensors[name].dtype
+    ignored = tuple(key for key in tensors if key != name)
+    latents = known(values, dtype, metadata.get(NOTE))
+    if latents is None or not latents.is_shard:
+        yield from each(Found(file.stem, values, dtype, latents, ignored=ignored))
+        return
+    for row in range(len(latents.records)):
+        one, tag = latents.row(row), f"-{row}" if latents.records[1:] else ""
+        yield Found(file.stem + tag, one.values, one.dtype, one, ignored=ignored)
+
+
+def read_pickle(file: Foreign) -> Iterator[Found]:
+    """A tensor, or a table that holds one; every latent of a batch."""
+    import torch
+
+    FILE_BYTES.check(max(len(file.content), _unpacked(file.content)), LatentFileError)
+    try:
+        content: Any = torch.load(
+            io.BytesIO(bytes(file.content)), map_location="cpu", weights_only=True
+        )
+    except Exception as error:  # torch meets damaged files with errors of every type
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise LatentFileError(
+            f"cannot be loaded as weights alone ({reason}); a file that holds code is not loaded"
+        ) from error
+    ignored: tuple[str, ...] = ()
+    if isinstance(content, Mapping):
+        tensors = {str(key): item for key, item in content.items()}
+        name = _choose({k: t for k, t in tensors.items() if isinstance(t, torch.Tensor)})
+        ignored, content = tuple(key for key in tensors if key != name), tensors[name]
+    if not isinstance(content, torch.Tensor) or content.layout != torch.strided:
+        raise LatentFileError(f"expected a tensor, found {type(content).__name__}")
+    values, dtype = _to_numpy(content.detach())
+    yield from each(Found(file.stem, values, dtype, ignored=ignored))
+
+
+def _unpacked(content: bytes | memoryview) -> int:
+    """The bytes of all members of a zip, which torch unpacks; 0 for pickles of the older kind."""
+    try:
+        with zipfile.ZipFile(cast(Any, BytesFile(content))) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return 0
+
+
+def _to_numpy(tensor: Any) -> tuple[Any, StoredDtype]:
+    import torch
+
+    # One value may stand for many, if its strides are 0.
+    FILE_BYTES.check(tensor.numel() * tensor.element_size(), LatentFileError)
+    if tensor.dtype == torch.bfloat16:
+        return tensor.contiguous().view(torch.int16).numpy().view(np.uint16), BFLOAT16
+    try:
+        values = np.ascontiguousarray(tensor.numpy())
+    except (TypeError, RuntimeError) as error:
+        raise LatentFileError(f"dtype {tensor.dtype}: expected a float: {error}") from error
+    return values, dtype_of(values)
+
+
+def _choose(tensors: Mapping[str, Any]) -> str:
+    names = [name for name in _NAMES if name in tensors] or list(tensors)
+    if not names or (names[0] not in _NAMES and len(names) > 1):
+        found = ", ".join(map(repr, list(tensors)[:4])) or "none"
+        raise LatentFileError(f"expected one tensor {VALUES!r}, found {found}")
+    return names[0]
+
+
+SAFETENSORS = Format(
+    name="safetensors",
+    rules="huggingface/diffusers, output_type='latent'",
+    suffixes=frozenset((".safetensors",)),
+    write=write_safetensors,
+    read=read_safetensors,
+    keeps=frozenset(("stored_dtype",)),
+    note="the safetensors metadata key 'auravae'",
+    dtypes=("float16", "bfloat16", "float32"),
+    advice="pass them as they are: scaling_factor 1, shift_factor 0",
+)
+PICKLE = Format(
+    name="pt",
+    rules="huggingface/diffusers, output_type='latent', and torch.load(weights_only=True)",
+    suffixes=frozenset((".pt", ".pth")),
+    write=write_pickle,
+    read=read_pickle,
+    keeps=frozenset(("stored_dtype",)),
+    dtypes=("float16", "bfloat16", "float32"),
+    advice="pass them as they are: scaling_factor 1, shift_factor 0",
+)

@@ -1,0 +1,174 @@
+"""WebDataset tars: ``KEY.latent.npy`` and ``KEY.json``, with ``KEY.txt`` and ``KEY.cls`` where known.
+
+Rules: webdataset/webdataset, webdataset/tariterators.py (base_plus_ext: a key ends at the first dot
+of the last part of a name) and autodecode.py (npy, json, txt, cls). npy has no bfloat16.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.formats.base import (
+    Choices,
+    Exported,
+    Foreign,
+    Format,
+    Found,
+    as_numpy,
+    dtype_of,
+    known,
+    note_of,
+)
+from auravae_cli.exchange.formats.zip_container import npy_header, read_npy
+from auravae_cli.files.canonical_json import check_depth, read_json
+from auravae_cli.files.limits import FILE_BYTES, TEXT_BYTES, Limit
+from auravae_cli.files.tars import DAMAGES, member_header, read_members
+from auravae_cli.files.typed import read_as
+from auravae_cli.latents.latent_file import LatentFile
+
+VALUES, NOTES, CAPTION, LABEL = ".latent.npy", ".json", ".txt", ".cls"
+_MEMBERS = (".npy", NOTES, CAPTION, LABEL)
+_BLOCK = tarfile.BLOCKSIZE
+_END = bytes(2 * _BLOCK)
+Piece = bytes | memoryview
+
+
+def write(
+    latents: LatentFile, names: Sequence[str], number: int, choices: Choices
+) -> Iterator[Exported]:
+    """One tar of a stack; the same bytes whenever it is written."""
+
+    def pieces() -> Iterator[Piece]:
+        size = 0
+        for row, key in enumerate(keys_of(names)):
+            for suffix, content in _sample(latents.row(row)):
+                for piece in _member(key + suffix, content):
+                    size += len(piece)
+                    yield piece
+        yield _END + bytes(-(size + len(_END)) % tarfile.RECORDSIZE)
+
+    yield Exported(f"{number:06d}.tar", pieces)
+
+
+def keys_of(names: Sequence[str]) -> list[str]:
+    """Keys without dots, which end a key, each once.
+
+    >>> keys_of(["a/b.c", "a/b_c", "d"])
+    ['a/b_c', 'a/b_c_1', 'd']
+    """
+    keys: dict[str, None] = {}
+    for name in names:
+        folder, slash, last = name.rpartition("/")
+        key = plain = folder + slash + last.replace(".", "_")
+        number = 0
+        while key in keys:
+            number += 1
+            key = f"{plain}_{number}"
+        keys[key] = None
+    return list(keys)
+
+
+def _sample(latent: LatentFile) -> Iterator[tuple[str, list[Piece]]]:
+    values, annotations = as_numpy(latent), latent.records[0].annotations
+    yield VALUES, [npy_header(values), values.reshape(-1).view(np.uint8).data]
+    yield NOTES, [note_of(latent).encode()]
+    if "caption" in annotations:
+        yield CAPTION, [str(annotations["caption"]).encode(errors="surrogatepass")]
+    if "label" in annotations:
+        yield LABEL, [str(annotations["label"]).encode()]
+
+
+def _member(name: str, content: list[Piece]) -> Iterator[Piece]:
+    size = sum(map(len, content))
+    yield member_header(name, size)
+    yield from content
+    yield bytes(-size % _BLOCK)
+
+
+def read(file: Foreign) -> Iterator[Found]:
+    """Every sample that has a latent; what it has besides pictures, captions and labels is ignored."""
+    key, members, size = "", dict[str, Piece | str](), 0
+    try:
+        for member, content in read_members(file.content, limit_of):
+            folder, slash, last = member.removeprefix("./").rpartition("/")
+            stem, dot, suffix = last.partition(".")
+            if folder + slash + stem != key:
+                yield from _found_or_fault(key, members)
+                key, members, size = folder + slash + stem, {}, 0
+            size += len(content)  # of all that has one key, for that is held together
+            members[dot + suffix] = FILE_BYTES.excess(size) or content
+        yield from _found_or_fault(key, members)
+    except DAMAGES as error:
+        reason = str(error) or type(error).__name__
+        raise LatentFileError(f"damaged or cut off: {reason}") from error
+
+
+def limit_of(name: str) -> Limit | None:
+    """How large a member may be, by its name; None where it is not taken."""
+    if not name.endswith(_MEMBERS):
+        return None
+    return FILE_BYTES if name.endswith(".npy") else TEXT_BYTES
+
+
+def _found_or_fault(key: str, members: dict[str, Piece | str]) -> Iterator[Found]:
+    """A sample's latent; a damaged sample costs itself."""
+    try:
+        whole = {}
+        for suffix, content in members.items():
+            if isinstance(content, str):
+                raise LatentFileError(f"{suffix}: {content}")
+            whole[suffix] = content
+        yield from _found(key, whole)
+    except LatentFileError as error:
+        yield Found.unusable(key, error)
+
+
+def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
+    arrays = [suffix for suffix in members if suffix.endswith(".npy")]
+    if not arrays:
+        return
+    name = VALUES if VALUES in arrays else arrays[0]
+    ignored = tuple(suffix for suffix in arrays if suffix != name)
+    annotations: dict[str, Any] = {}
+    try:
+        values = read_npy(members[name])
+        if CAPTION in members:
+            annotations["caption"] = str(members[CAPTION], "utf-8").strip()
+        if LABEL in members:
+            annotations["label"] = read_as(int, int(bytes(members[LABEL])))
+        text = str(members.get(NOTES, b"null"), "utf-8")
+        content = read_json(text)
+        if isinstance(content, dict) and "weights_sha256" in content:  # ours
+            latent = known(values, dtype_of(values), text)
+            yield Found(key, values, dtype_of(values), latent, ignored=ignored)
+            return
+        if content is not None:
+            annotations["metadata"] = content
+            check_depth(annotations)
+    except ValueError as error:
+        raise LatentFileError(str(error)) from error
+    facts = {"annotations": annotations}
+    yield Found(key, values, dtype_of(values), None, facts, ignored)
+
+
+FORMAT = Format(
+    name="webdataset",
+    rules="webdataset/webdataset, tariterators.py and autodecode.py",
+    suffixes=frozenset((".tar", ".gz", ".tgz")),
+    write=write,
+    read=read,
+    keeps=frozenset(
+        ("model", "weights_sha256", "downsampling_factor", "representation", "clamp")
+        + ("tool_version", "image_size", "padding", "orientation", "source", "source_sha256")
+        + ("exif_orientation", "preparation", "key", "source_size", "source_box")
+        + ("caption", "label", "metadata")
+    ),
+    note="each sample's .json",
+    dtypes=("float16", "float32"),
+    stacked=True,
+)

@@ -1,0 +1,173 @@
+"""Zips of stored members and .npy headers, with bytes that depend on the content alone.
+
+numpy's own `savez` writes the time, so equal arrays do not give equal files.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+
+from auravae_cli.errors import LatentFileError
+from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.mapping import BytesFile
+from auravae_cli.latents.dtypes import Array
+from auravae_cli.latents.safetensors_file import Buffer
+
+_DATE, _TIME = (1 << 5) | 1, 0  # 1980-01-01, the first that a zip can say
+_LIMIT = 0xFFFFFFFF
+_VERSION = 20
+_MOST = 10_000  # bytes of a .npy header, as numpy has it
+Piece = bytes | memoryview
+
+
+def npy_header(array: Array) -> bytes:
+    """What stands before a C-contiguous array's bytes in a .npy file."""
+    return _npy_header(array.dtype.str, array.shape)
+
+
+def npz_pieces(arrays: Mapping[str, Array]) -> list[Piece]:
+    """An uncompressed .npz file as `numpy.load` reads it, in pieces. Raises LatentFileError."""
+    pieces: list[Piece] = []
+    central: list[bytes] = []
+    offset = 0
+    for name, array in arrays.items():
+        member, header = f"{name}.npy".encode(), npy_header(array)
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        size = len(header) + len(content)
+        check = zlib.crc32(content, zlib.crc32(header))
+        if offset + size > _LIMIT // 2:
+            raise LatentFileError(f"{size} bytes are too many for a .npz file")
+        common = struct.pack(
+            "<HHHHHIIIHH", _VERSION, 0, 0, _TIME, _DATE, check, size, size, len(member), 0
+        )
+        local = b"PK\3\4" + common + member + header
+        pieces += [local, content]
+        central.append(
+            b"PK\1\2"
+            + struct.pack("<H", _VERSION)
+            + common
+            + struct.pack("<HHHII", 0, 0, 0, 0, offset)
+            + member
+        )
+        offset += len(local) + len(content)
+    directory = b"".join(central)
+    end = struct.pack("<HHHHIIH", 0, 0, len(central), len(central), len(directory), offset, 0)
+    return [*pieces, directory, b"PK\5\6" + end]
+
+
+def read_npy(content: Buffer) -> Array:
+    """The array of a .npy file, as a view of its bytes. Raises LatentFileError."""
+    try:
+        wide = content[6:7] == b"\2"  # of the two versions, the second counts in four bytes
+        length = int.from_bytes(bytes(content[8 : 12 if wide else 10]), "little")
+        dtype, shape, start = _parse_npy(
+            bytes(content[: (12 if wide else 10) + min(length, _MOST)])
+        )
+        count = math.prod(shape)
+        if len(content) - start < count * dtype.itemsize:
+            raise ValueError(f"{len(content)} bytes cannot hold {list(shape)} of {dtype}")
+        array: Array = np.frombuffer(content, dtype, count, start).reshape(shape)
+    except Exception as error:  # numpy meets damaged headers with errors of every type
+        raise LatentFileError(f"no .npy file of numbers, or a damaged one: {error}") from error
+    return array.astype(dtype.newbyteorder("<"), copy=False)
+
+
+@lru_cache(256)
+def _parse_npy(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """The dtype, the shape and where the values begin; ValueError where that is not to be had."""
+    file = io.BytesIO(header)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version}")
+    read = np.lib.format.read_array_header_1_0
+    if version == (2, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read(file)
+    if is_fortran and len(shape) > 1:
+        raise ValueError("columns first: save it with numpy.ascontiguousarray")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never loaded")
+    return dtype, shape, file.tell()
+
+
+class Npz(Mapping[str, Array]):
+    """The arrays of an .npz file by name, each read, and its checksum checked, when asked for.
+
+    Raises LatentFileError.
+    """
+
+    def __init__(self, content: Buffer) -> None:
+        self._content = content if isinstance(content, bytes | memoryview) else content.data
+        with _damages():
+            self._archive = zipfile.ZipFile(cast(Any, BytesFile(self._content)))
+            infos = self._archive.infolist()
+        self._members = {
+            i.filename.removesuffix(".npy"): i for i in infos if i.filename[-4:] == ".npy"
+        }
+
+    def __getitem__(self, name: str) -> Array:
+        member = self._members[name]
+        with _damages():
+            if member.compress_type == zipfile.ZIP_DEFLATED:
+                FILE_BYTES.check(member.file_size, LatentFileError)
+                with self._archive.open(member) as file:
+                    return read_npy(file.read(member.file_size))
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+                raise LatentFileError(f"{name!r} is encrypted, or packed as numpy packs none")
+            at = member.header_offset
+            names = struct.unpack("<HH", bytes(self._content[at + 26 : at + 30]))
+            start = at + 30 + sum(names)
+            content = self._content[start : start + member.file_size]
+            if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
+                raise LatentFileError(f"a damaged .npz file: bad checksum of {name!r}")
+        return read_npy(content)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+
+@contextmanager
+def _damages() -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error) as error:
+        raise LatentFileError(f"no .npz file, or a damaged one: {error}") from error
+    except (ValueError, RuntimeError, KeyError, struct.error) as error:  # encrypted, or nonsense
+        raise LatentFileError(f"a damaged .npz file: {error}") from error
+
+
+def text_array(text: str) -> Array:
+    """Text as an array that needs no pickle: its UTF-8 bytes."""
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def array_text(array: Array | None) -> str | None:
+    """The inverse; None where it is no such text."""
+    if array is None or array.dtype != np.uint8:
+        return None
+    try:
+        return array.tobytes().decode()
+    except UnicodeDecodeError:
+        return None
+
+
+@lru_cache(256)
+def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": dtype, "fortran_order": False, "shape": shape}
+    )
+    return buffer.getvalue()

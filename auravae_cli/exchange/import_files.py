@@ -1,0 +1,129 @@
+"""Files of another project => a latent file for each latent."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from auravae_cli.errors import AuraVaeError, LatentFileError
+from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.formats.base import Foreign, Format, Found
+from auravae_cli.files.atomic import atomic_file
+from auravae_cli.files.mapping import read_or_map
+from auravae_cli.files.places import below, safe_name
+from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.machine.prefetch import prefetch
+from auravae_cli.operations.batches import Outcome
+from auravae_cli.operations.inputs import Source
+from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
+from auravae_cli.operations.taken_names import Names
+
+_WRITERS = 4  # threads, each of which mostly waits for the disk
+_READY_BYTES = 256 << 20  # of latents that wait to be written
+
+
+@dataclass
+class Importer:
+    """How files are imported; afterwards ``ignored`` counts what was not taken."""
+
+    form: Format
+    adopt: Adoption
+    folder: Path
+    overwrite: bool = False
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def run(self, sources: Iterable[Source]) -> Iterator[Outcome]:
+        """Import everything; an outcome for each latent, and for each file that gave none."""
+        return prefetch(
+            self._named(sources),
+            self._write,
+            workers=_WRITERS,
+            cost=lambda item: 0 if isinstance(item, Outcome) else item.found.values.nbytes,
+            budget=_READY_BYTES,
+        )
+
+    def _named(self, sources: Iterable[Source]) -> Iterator[_Taken | Outcome]:
+        """Every latent with a name of its own."""
+        names = Names(self.folder)
+        for source in sources:
+            count = 0
+            try:
+                file = open_foreign(*split(source))
+                for found in self.form.find(file):
+                    count += 1
+                    self.ignored.update(found.ignored)
+                    if found.is_copy:
+                        self.ignored["flipped copy"] += 1
+                        yield Outcome(source.name, "skipped", None, "the flipped copy of another")
+                        continue
+                    wanted = safe_name(found.name), safe_name(name_by_file(file, self.form, count))
+                    name = next(filter(names.take, wanted), None)
+                    if name is None:
+                        reason = f"another latent is called {wanted[0]!r}, too: name the folder above them"
+                        yield Outcome(source.name, "failed", None, reason)
+                        continue
+                    told = f"{source.name}[{found.name}]" if self.form.stacked else source.name
+                    yield _Taken(source, told, found, f"{name}.safetensors")
+                if not count:
+                    yield Outcome(source.name, "failed", None, "no latent in it")
+            except (AuraVaeError, MemoryError) as error:
+                yield Outcome(source.name, "failed", None, str(error) or "not enough memory")
+
+    def _write(self, item: _Taken | Outcome) -> Outcome:
+        if isinstance(item, Outcome):
+            return item
+        output = None
+        try:
+            output = below(self.folder, item.name)
+            return self._put(item, output, self.adopt(item.found))
+        except (AuraVaeError, MemoryError) as error:
+            place = None if output is None else str(output)
+            return Outcome(item.told, "failed", place, str(error) or "not enough memory")
+
+    def _put(self, item: _Taken, output: Path, latent: LatentFile) -> Outcome:
+        pieces = [latent.header(), latent.values.tobytes()]
+        if is_taken(output):
+            if not self.overwrite and holds(output, pieces):
+                return Outcome(item.told, "skipped", str(output), "up to date")
+            refuse_to_replace(output, self.overwrite)
+            if item.source.path is not None:
+                refuse_itself(output, item.source.path)
+        with atomic_file(output) as file:
+            file.write(b"".join(pieces))
+        details = {"model": latent.space.model, "shape": list(latent.values.shape)}
+        return Outcome(item.told, "done", str(output), details=details)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A latent with a name of its own, below the folder; ``told`` is what messages call it."""
+
+    source: Source
+    told: str
+    found: Found
+    name: str
+
+
+def name_by_file(file: Foreign, form: Format, number: int) -> str:
+    """What to call a latent whose own name is taken: by its file, which no other latent has."""
+    return f"{file.stem}/{number:06d}" if form.stacked else file.stem
+
+
+def open_foreign(root: str, name: str) -> Foreign:
+    """A file of another project; a large one memory-mapped. Raises LatentFileError."""
+    path = os.path.join(root, name)  # noqa: PTH118 - a tenth of the time
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - likewise
+            return Foreign(read_or_map(file), root, name)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise LatentFileError(f"cannot be read: {reason}") from error
+
+
+def split(source: Source) -> tuple[str, str]:
+    """The folder that was named, and the file's name below it."""
+    path, name = str(source.path), source.relative.as_posix()
+    return path[: len(path) - len(name)].rstrip("/") or "/" * path.startswith("/") or ".", name

@@ -1,0 +1,80 @@
+"""What a store of another project's latents will be: its input shards and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
+from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.formats.base import Format
+from auravae_cli.exchange.import_files import open_foreign, split
+from auravae_cli.files.storage import Entry
+from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.operations.input_shards import InputShard, make_shards
+from auravae_cli.operations.inputs import Source
+from auravae_cli.operations.sources import TARS, SourceFile
+from auravae_cli.store.format import Settings
+
+COMPUTED_ELSEWHERE = "imported"  # in the place of the number format that a network computed in
+
+
+def deal(sources: Iterable[Source], form: Format, num_file_shards: int) -> list[InputShard]:
+    """The input shards: a file of many latents is one, others are dealt by their names.
+
+    Raises InputImageError where two files have one name.
+    """
+    files: dict[str, SourceFile] = {}
+    for source in sources:
+        assert source.path is not None
+        root, key = split(source)
+        try:
+            status = source.path.stat()
+        except (OSError, ValueError) as error:
+            raise InputImageError(f"{source.path}: cannot be read: {error}") from error
+        entry = Entry(key, status.st_size, str(status.st_mtime_ns))
+        if key in files:
+            raise InputImageError(
+                f"{files[key].root}/{key} and {source.path} would both be {key!r} in the store; name "
+                "the folder above them"
+            )
+        files[key] = SourceFile(root, entry, key)
+    return make_shards([files[key] for key in sorted(files)], num_file_shards, _containers(form))
+
+
+def count_file_shards(sources: Sequence[Source], form: Format, shard_size: int) -> int:
+    """Into how many shards to deal files of one latent each."""
+    containers = _containers(form)
+    loose = sum(not source.name.lower().endswith(containers) for source in sources)
+    return max(1, -(-loose // shard_size))
+
+
+def _containers(form: Format) -> tuple[str, ...]:
+    """How files of many latents end, each of which is a shard."""
+    if not form.stacked:
+        return ()
+    return TARS if ".tar" in form.suffixes else (".safetensors",)
+
+
+def first_latent(sources: Sequence[Source], form: Format, adopt: Adoption) -> LatentFile:
+    """The first latent that can be imported: it says what all of a store share.
+
+    Raises LatentFileError where none can.
+    """
+    reason = "no latent in it"
+    for source in sources:
+        try:
+            for found in form.find(open_foreign(*split(source))):
+                try:
+                    if not found.is_copy:
+                        return adopt(found)
+                except AuraVaeError as error:
+                    reason = str(error)
+        except AuraVaeError as error:
+            reason = str(error)
+    raise LatentFileError(f"none of {len(sources)} files can be imported; the last: {reason}")
+
+
+def settings_for(latent: LatentFile, form: Format, num_file_shards: int) -> Settings:
+    """The settings of a store of imported latents."""
+    preparation = {"imported_from": form.name}
+    return Settings(latent.space, latent.dtype, COMPUTED_ELSEWHERE, preparation, num_file_shards)

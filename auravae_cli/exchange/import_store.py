@@ -1,0 +1,199 @@
+"""Files of another project => a store of shards, as encode fills one.
+
+::
+
+    files --deal--> input shards --Format.find--> latents --adopt--> rows --commit--> shard, manifest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.formats.base import Foreign, Format, Found
+from auravae_cli.exchange.import_files import name_by_file, open_foreign
+from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.mapping import MOST_READ
+from auravae_cli.files.scratch import scratch_folder
+from auravae_cli.files.storage import Storage
+from auravae_cli.latents.latent_file import LatentFile, Space
+from auravae_cli.operations.encode_shard import RowDone
+from auravae_cli.operations.encode_store import Work
+from auravae_cli.operations.input_shards import InputShard
+from auravae_cli.operations.sources import SourceFile
+from auravae_cli.store.commit import Older, ShardOutcome
+from auravae_cli.store.format import Failure, Settings, SourceState
+from auravae_cli.store.shard_writer import Rows
+
+_PIECE = 16 << 20  # bytes that are hashed at once
+
+
+@dataclass
+class StoreImporter:
+    """How shards are imported; afterwards ``ignored`` counts what was not taken."""
+
+    form: Format
+    adopt: Adoption
+    storage: Storage
+    settings: Settings
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def run(self, work: Iterable[Work]) -> Iterator[RowDone | ShardOutcome]:
+        """Import every shard of ``work``; steps of progress, and an outcome for each shard.
+
+        Raises OutputError or StoreError where the store takes no more.
+        """
+        with scratch_folder(self.storage) as scratch, ThreadPoolExecutor(1) as hasher:
+            for item in work:
+                if isinstance(item, ShardOutcome):
+                    yield item
+                else:
+                    yield from self._shard(*item, scratch, hasher)
+
+    def _shard(
+        self, shard: InputShard, old: Older, scratch: Path, hasher: ThreadPoolExecutor
+    ) -> Iterator[RowDone | ShardOutcome]:
+        start, rows, states = time.perf_counter(), Rows(shard, scratch), list[SourceState]()
+        index, ended, keys = 0, False, set[str]()
+        try:
+            for item in chain.from_iterable(self._read(file, hasher) for file in shard.files):
+                if isinstance(item, SourceState):
+                    states.append(item)
+                    continue
+                if isinstance(item, _Adopted):
+                    self.ignored.update(item.found.ignored)
+                    if item.latent is None:
+                        self.ignored["flipped copy"] += 1
+                        continue
+                row = rows.add(index, self._row(item, keys))
+                index += 1
+                yield RowDone(0, row if isinstance(row, Failure) else None)
+            ended = True
+        finally:
+            if not ended:
+                rows.discard()
+        made = rows.commit(self.storage, self.settings, states, old)
+        seconds = round(time.perf_counter() - start, 3)
+        yield ShardOutcome(
+            *(shard.name, "done", made.rows, made.failures, 0, made.size, shard.size, seconds)
+        )
+
+    def _read(
+        self, file: SourceFile, hasher: ThreadPoolExecutor
+    ) -> Iterator[SourceState | _Adopted | Failure]:
+        """Every latent in a file, or why there is none; and its state, if it could be read."""
+        try:
+            foreign = open_foreign(file.root, file.entry.name)
+        except (LatentFileError, MemoryError) as error:
+            yield Failure(file.key, "read", _reason(file, error))
+            return
+        with _digest(foreign.content, hasher) as digest:
+            try:
+                yield from self._latents(file, foreign)
+            except (LatentFileError, MemoryError) as error:
+                yield Failure(file.key, "read", _reason(file, error))
+                if FILE_BYTES.excess(len(foreign.content)):
+                    return  # a hole of a terabyte would take an hour, and be the same next time
+            yield SourceState(file.key, file.entry.size, file.entry.version, digest())
+
+    def _latents(self, file: SourceFile, foreign: Foreign) -> Iterator[_Adopted | Failure]:
+        count = 0
+        for found in self.form.find(foreign):
+            count += 1
+            try:
+                latent = None if found.is_copy else self.adopt(found)
+            except (LatentFileError, MemoryError) as error:
+                yield self._failure(file, found, error)
+                continue
+            is_map = isinstance(foreign.content, memoryview) and not self.form.stacked
+            if is_map and latent is not None:  # or each row would hold on to a map
+                latent = replace(latent, values=latent.values.copy())
+            other = name_by_file(foreign, self.form, count)
+            yield _Adopted(file, found, latent, other)
+        if not count:
+            yield Failure(file.key, "read", _reason(file, "no latent in it"))
+
+    def _failure(self, file: SourceFile, found: Found, error: Exception) -> Failure:
+        """Of one latent; in a file of many the reason says of which."""
+        told = f"{found.name}: {error}" if self.form.stacked and str(error) else error
+        return Failure(found.name, "read", _reason(file, told))
+
+    def _row(self, item: _Adopted | Failure, keys: set[str]) -> LatentFile | Failure:
+        if isinstance(item, Failure):
+            return item
+        assert item.latent is not None
+        try:
+            return self._keyed(item.latent, (item.found.name, item.other), keys)
+        except LatentFileError as error:
+            return self._failure(item.file, item.found, error)
+
+    def _keyed(self, latent: LatentFile, names: tuple[str, ...], keys: set[str]) -> LatentFile:
+        """The latent with a key that no other of the shard has. Raises LatentFileError."""
+        _same(latent.space, self.settings.space)
+        if latent.dtype != self.settings.stored_dtype:
+            raise LatentFileError(
+                f"values are {latent.dtype.name}, the store's are {self.settings.stored_dtype.name}: "
+                "say --store to have all in one dtype"
+            )
+        (record,) = latent.records
+        wanted = (record.key or names[0], *names)
+        key = next((name for name in wanted if name not in keys), None)
+        if key is None:
+            raise LatentFileError(f"another latent has the key {wanted[0]!r}")
+        keys.add(key)
+        records = (replace(record, key=key),)
+        return replace(latent, space=self.settings.space, records=records)
+
+
+@dataclass(frozen=True)
+class _Adopted:
+    """A latent in a file; None where it is the flipped copy of another."""
+
+    file: SourceFile
+    found: Found
+    latent: LatentFile | None
+    other: str  # what to call it where its name is taken
+
+
+@contextmanager
+def _digest(content: bytes | memoryview, hasher: ThreadPoolExecutor) -> Iterator[Callable[[], str]]:
+    """A call for the sha256: of a large file, taken while its latents are read, or given up."""
+    given_up = threading.Event()
+
+    def take() -> str:
+        digest = hashlib.sha256()
+        for start in range(0, len(content), _PIECE):
+            if given_up.is_set():
+                break
+            digest.update(content[start : start + _PIECE])
+        return digest.hexdigest()
+
+    if len(content) <= MOST_READ:
+        yield take
+        return
+    try:
+        yield hasher.submit(take).result
+    finally:
+        given_up.set()
+
+
+def _reason(file: SourceFile, error: Exception | str) -> str:
+    return f"{file.key}: {error or 'not enough memory'}"
+
+
+def _same(space: Space, expected: Space) -> None:
+    if not space.is_same(expected):
+        raise LatentFileError(
+            f"latent of model {space.model!r} ({space.weights_sha256[:12]}, {space.irreps}), but the "
+            f"store holds those of {expected.model!r} ({expected.weights_sha256[:12]}, {expected.irreps})"
+        )

@@ -1,0 +1,103 @@
+"""What an export leaves out: the fields of docs/format.md that a format's own readers do not find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from auravae_cli.exchange.formats.base import Format, label_of
+from auravae_cli.latents.latent_file import LatentFile, Record
+from auravae_cli.symmetry.geometry import Padding
+
+_OF_THE_SPACE = ("model", "weights_sha256", "downsampling_factor", "representation", "clamp")
+_ALWAYS = (*_OF_THE_SPACE, "tool_version", "image_size")
+_WHERE_SET: dict[str, Callable[[Record], bool]] = {
+    "padding": lambda record: record.padding != Padding(),
+    "orientation": lambda record: bool(record.orientation.axes),
+    "source": lambda record: record.source is not None,
+    "source_sha256": lambda record: record.source_sha256 is not None,
+    "exif_orientation": lambda record: record.exif_orientation != 1,
+    "preparation": lambda record: bool(record.preparation),
+    "key": lambda record: record.key is not None,
+    "source_size": lambda record: record.source_size is not None,
+    "source_box": lambda record: record.source_box is not None,
+}
+
+
+@dataclass
+class Losses:
+    """What was known, over a run, of the latents that were exported."""
+
+    form: Format
+    rows: int = 0
+    unlabelled: int = 0
+    shapes: set[tuple[int, ...]] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+    dtypes: set[str] = field(default_factory=set)
+
+    def add(self, latents: LatentFile) -> None:
+        """Take note of a latent, or of a stack."""
+        rows = len(latents.records)
+        self.rows += rows
+        self.dtypes.add(latents.dtype.name)
+        self.shapes.add(latents.values.shape[-3:])
+        for name, is_set in _WHERE_SET.items():
+            if name not in self.known and any(map(is_set, latents.records)):
+                self.known.add(name)
+        for record in latents.records:
+            self.known.update(record.annotations)
+            self.unlabelled += label_of(record) is None
+
+    @property
+    def not_kept(self) -> list[str]:
+        """The known fields that the format's readers do not find."""
+        known = [*_ALWAYS, *self.known] if self.rows else []
+        return sorted(name for name in known if name not in self.form.keeps)
+
+    @property
+    def widened(self) -> dict[str, str]:
+        """What each dtype became, where the format has it not."""
+        return {name: "float32" for name in sorted(self.dtypes) if name not in self.form.dtypes}
+
+    def to_json(self, flipped: bool) -> dict[str, Any]:
+        """The summary of a run, for machines."""
+        return {
+            "format": self.form.name,
+            "rules": self.form.rules,
+            "latents": self.rows,
+            "flipped_copy": self.form.flipped if flipped and self.form.flipped else None,
+            "not_kept": self.not_kept,
+            "travels_in": self.form.note or None,
+            "stored_as": self.widened,
+            "notices": self.notices(),
+        }
+
+    def lines(self, flipped: bool) -> list[str]:
+        """The same, for people."""
+        lines = []
+        if self.not_kept and self.form.note:
+            lines.append(
+                f"{', '.join(self.not_kept)}: not for readers of {self.form.name}, but `auravae import` "
+                f"finds them in {self.form.note}"
+            )
+        elif self.not_kept:
+            lines.append(f"lost, since {self.form.name} has no place: {', '.join(self.not_kept)}")
+        if self.widened:
+            lines.append(f"{', '.join(self.widened)} became float32, exactly")
+        if flipped and self.form.flipped:
+            lines.append(f"flipped by the group action: {self.form.flipped}")
+        return lines + self.notices()
+
+    def notices(self) -> list[str]:
+        """What the user of the files should know."""
+        notices = [self.form.advice] if self.form.advice and self.rows else []
+        if "label" in self.form.keeps and self.form.needs_flipped and self.unlabelled:
+            notices.append(f"{self.unlabelled} of {self.rows} have no label: 0 stands in its place")
+        elif self.form.index and self.unlabelled:
+            notices.append(f"{self.unlabelled} of {self.rows} have no label, so none are written")
+        if self.form.stacked and self.form.needs_flipped and len(self.shapes) > 1:
+            notices.append(
+                f"{len(self.shapes)} shapes: its batches take one; encode with --buckets or --center-crop"
+            )
+        return notices

@@ -1,0 +1,348 @@
+"""A folder of whole files, here or on a remote store: one interface for both.
+
+Local folders need the standard library alone; anything with a scheme (``s3://bucket/folder``) goes
+through fsspec, with requests that fail repeated after a growing pause.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import mmap
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from auravae_cli.errors import OutputError, StoreError
+from auravae_cli.files.atomic import create, publish, settle
+from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.mapping import open_regular, read_within
+from auravae_cli.files.places import below, fault_of
+from auravae_cli.files.spelling import tells_apart
+from auravae_cli.files.typed import shown
+from auravae_cli.files.walk import files_below
+
+ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between them
+_NOT_WORTH_REPEATING = (PermissionError, IsADirectoryError, NotADirectoryError)
+_NO_ACCESS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")  # botocore's
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a storage: its name below the root, its bytes, and what changes when it changes.
+
+    ``version`` is cheap to ask for (a time of modification, an ETag), or empty where unknown.
+    """
+
+    name: str
+    size: int
+    version: str
+
+
+class Storage(Protocol):
+    """A folder of files. Methods raise StoreError, or FileNotFoundError for files not there."""
+
+    root: str
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file below the root but hidden ones, in the order of names."""
+
+    def read(self, name: str) -> bytes:
+        """A file's content. Raises FileNotFoundError where it does not exist.
+
+        And StoreError where it is too large for the memory: `map` is for such files.
+        """
+
+    def open(self, name: str) -> io.BufferedReader:
+        """A file for reading from start to end."""
+
+    def map(self, name: str) -> memoryview:
+        """A file's content, memory-mapped; it stays readable when the file is replaced."""
+
+    def publish(self, finished: Path, name: str) -> None:
+        """Move a finished file of the same file system to its place: whole, or not at all.
+
+        Raises OutputError or StoreError where it cannot be written.
+        """
+
+    def create(self, finished: Path, name: str) -> bool:
+        """`publish` where there is no such file: whether it was put there.
+
+        Of several that do so at once, one does it; but see `atomic.create`, and a remote store that
+        knows no conditional writes.
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+    def check(self, name: str) -> None:
+        """Raise StoreError where a file of this name cannot lie in the folder."""
+
+    def tells_apart(self) -> bool:
+        """Whether names that differ in case, or in how accents are written, are two files."""
+
+
+def open_storage(location: str) -> Storage:
+    """The storage at a path or a URL."""
+    if is_remote(location):
+        return RemoteStorage(location)
+    return LocalStorage(Path(location.removeprefix("file://")))
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is a URL that is no local path."""
+    return "://" in location and not location.startswith("file://")
+
+
+class LocalStorage:
+    """A folder on this machine, or mounted on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.root = path, str(path)
+
+    def entries(self) -> Iterator[Entry]:
+        def entry(name: str, item: os.DirEntry[str]) -> Entry:
+            status = item.stat()
+            return Entry(name, status.st_size, str(status.st_mtime_ns))
+
+        def refused(name: str, error: OSError) -> Entry:
+            reason = error.strerror or error
+            place = f"{self.root}/{name}".rstrip("/")
+            raise StoreError(f"{place}: cannot be listed: {reason}") from error
+
+        yield from sorted(files_below(str(self.path), entry, refused), key=lambda entry: entry.name)
+
+    def read(self, name: str) -> bytes:
+        with self.open(name) as file, _told(name):
+            return read_within(file, FILE_BYTES, StoreError)
+
+    def open(self, name: str) -> io.BufferedReader:
+        path = self._place(name, to_write=False)
+        with _told(path):
+            return open_regular(path)
+
+    def map(self, name: str) -> memoryview:
+        with self.open(name) as file, _told(name):
+            return _mapped(file)
+
+    def publish(self, finished: Path, name: str) -> None:
+        publish(finished, self._place(name))
+
+    def create(self, finished: Path, name: str) -> bool:
+        return create(finished, self._place(name))
+
+    def remove(self, name: str) -> None:
+        path = self._place(name)
+        with _told(path):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                settle(path.parent)
+
+    def check(self, name: str) -> None:
+        _check(name, self.root)
+        self._place(name)
+
+    def tells_apart(self) -> bool:
+        return tells_apart(self.path)
+
+    def _place(self, name: str, *, to_write: bool = True) -> Path:
+        try:
+            return below(self.path, name, to_write=to_write)
+        except OutputError as error:
+            raise StoreError(str(error)) from error
+
+
+class RemoteStorage:
+    """A prefix of an object store, or whatever else fsspec has a file system for."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.root = url.rstrip("/")
+        try:
+            self._files, self._prefix = fsspec.core.url_to_fs(self.root)
+        except (ImportError, ValueError) as error:
+            scheme = url.partition("://")[0]
+            extra = "pip install 'auravae[s3]'" if scheme == "s3" else str(error)
+            raise StoreError(f"{url}: no way to reach {scheme}:// is installed: {extra}") from error
+
+    def entries(self) -> Iterator[Entry]:
+        def find(path: str) -> dict[str, dict[str, Any]]:
+            self._files.invalidate_cache()
+            found: dict[str, dict[str, Any]] = self._files.find(path, detail=True)
+            return found
+
+        try:
+            found = self._repeated(find, "")
+        except FileNotFoundError:
+            return
+        for path in sorted(found):
+            name = path[len(self._prefix) :].lstrip("/")
+            # Some clients mark folders by empty objects: "train/" is no file.
+            if not any(part.startswith(".") or not part for part in name.split("/")):
+                size = int(found[path].get("size") or 0)
+                yield Entry(name, size, _remote_version(found[path]))
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self._repeated(self._files.cat_file, name)
+        return content
+
+    def open(self, name: str) -> io.BufferedReader:
+        return io.BufferedReader(_RepeatedReads(self, name), 1 << 20)
+
+    def map(self, name: str) -> memoryview:
+        with tempfile.TemporaryFile() as file:
+            with self.open(name) as source:
+                shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            return _mapped(file)
+
+    def publish(self, finished: Path, name: str) -> None:
+        # A single PUT, or a multipart upload that is completed in the end: never half a file.
+        self._put(lambda path: self._files.put_file(str(finished), path), name)
+        finished.unlink()
+
+    def create(self, finished: Path, name: str) -> bool:
+        content = finished.read_bytes()
+        is_there = self._put(lambda path: _pipe_new(self._files, path, content), name)
+        finished.unlink()
+        return is_there
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._repeated(self._files.rm_file, name)
+
+    def check(self, name: str) -> None:
+        _check(name, self.root)
+
+    def tells_apart(self) -> bool:
+        return True  # object stores do
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes ``start`` to ``stop`` of a file, fewer at its end."""
+        content: bytes = self._repeated(
+            lambda path: self._files.cat_file(path, start=start, end=stop), name
+        )
+        return content
+
+    def size(self, name: str) -> int:
+        """A file's bytes."""
+        return int(self._repeated(lambda path: self._files.info(path)["size"], name))
+
+    def _put(self, request: Callable[[str], Result], name: str) -> Result:
+        try:
+            return self._repeated(request, name)
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.root}/{name}: no such bucket or folder: {error}") from error
+
+    def _repeated(self, request: Callable[[str], Result], name: str) -> Result:
+        """What a request gives for the path of a file, or of the folder itself where it is empty."""
+        if reason := name and fault_of(name, on_windows=False):
+            raise StoreError(f"{shown(name)} {reason}: no file of {self.root} can have this name")
+        path = f"{self._prefix}/{name}" if name else self._prefix
+        for attempt in range(ATTEMPTS):
+            try:
+                return request(path)
+            except FileNotFoundError:
+                raise
+            except Exception as error:  # clients of stores raise errors of many libraries
+                if isinstance(error, _NOT_WORTH_REPEATING) or type(error).__name__ in _NO_ACCESS:
+                    raise StoreError(f"{self.root}/{name}: {error}") from error
+                if attempt == ATTEMPTS - 1:
+                    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                    raise StoreError(
+                        f"{self.root}/{name}: failed {ATTEMPTS} times, the last time with: {reason}"
+                    ) from error
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
+            time.sleep(pause * random.uniform(0.5, 1))  # spreads workers that failed together
+        raise AssertionError("unreachable")
+
+
+class _RepeatedReads(io.RawIOBase):
+    """A remote file read by ranges, each of which is asked for again where it fails."""
+
+    BLOCK = 8 << 20
+
+    def __init__(self, storage: RemoteStorage, name: str) -> None:
+        self._storage, self._name = storage, name
+        self._size = storage.size(name)
+        self._position, self._block, self._start = 0, b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._position >= self._size:
+            return 0
+        if not self._start <= self._position < self._start + len(self._block):
+            self._start = self._position
+            stop = min(self._size, self._start + self.BLOCK)
+            self._block = self._storage.read_range(self._name, self._start, stop)
+            if not self._block:
+                raise StoreError(f"{self._storage.root}/{self._name}: ends before its own size")
+        offset = self._position - self._start
+        part = self._block[offset : offset + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+
+def _pipe_new(files: Any, path: str, content: bytes) -> bool:
+    """Write a file unless one is there; whether it was written."""
+    try:
+        files.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        # s3fs tells a refused condition of servers other than AWS, and conditions that a server
+        # does not know, by these.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        files.invalidate_cache()
+        if files.exists(path):
+            return False
+        if error.errno == errno.EINVAL:
+            raise
+        files.pipe_file(path, content)
+    return True
+
+
+def _mapped(file: Any) -> memoryview:
+    if os.fstat(file.fileno()).st_size == 0:
+        return memoryview(b"")
+    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _check(name: str, root: str) -> None:
+    reason = fault_of(name)
+    if not reason and any(part.startswith(".") for part in name.split("/")):
+        reason = "is hidden, and so would not be found again"
+    if reason:
+        raise StoreError(f"{shown(name)} {reason}: no file of {root} can have this name: rename it")
+
+
+def _remote_version(info: dict[str, Any]) -> str:
+    for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    return ""
+
+
+@contextmanager
+def _told(place: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{place}: {error.strerror or error}") from error

@@ -1,0 +1,318 @@
+"""How fast a model is on this machine, beside what the machine can do at best.
+
+Times are medians over repeats after a warm-up. Operations are nominal: as if convolutions were done
+directly, so that Winograd's method, which does fewer, may come to more than the measured peak.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from auravae_cli.forecast.run_setting import Setting, find_setting
+from auravae_cli.machine.meter import Meter
+from auravae_cli.machine.speeds import processor, torch_version
+from auravae_cli.model.codec import Codec, load_codec
+from auravae_cli.model.planning.layer_costs import nominal_flops
+from auravae_cli.model.spec.config import IMAGE_CHANNELS
+from auravae_cli.symmetry.action import act_into
+from auravae_cli.symmetry.group import H
+from auravae_cli.version import __version__
+
+OPERATIONS = ("encode", "decode", "flip", "startup")
+PARTS = {"encode": "encoder", "decode": "decoder"}
+MATRIX_SIDE = {"cpu": 2048, "gpu": 8192}
+COPIED_BYTES = {"cpu": 1 << 28, "gpu": 1 << 31}
+PEAK_REPEATS = 5
+FLIP_SECONDS = 0.02  # of repeated flips that one measurement takes at least
+COMMANDS = {
+    "import torch": ("-c", "import torch"),
+    "auravae --help": ("-m", "auravae_cli", "--help"),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured. ``sizes`` are (height, width) in pixels."""
+
+    model: str
+    sizes: tuple[tuple[int, int], ...]
+    operations: tuple[str, ...] = OPERATIONS
+    batch_size: int = 1
+    repeats: int = 5
+    device: str = "auto"
+    dtype: str = "auto"
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One operation: seconds of each repeat, and what was done in each.
+
+    ``flops`` and ``moved`` (bytes read and written) are None where they say nothing; ``memory`` is
+    the peak beside the weights.
+    """
+
+    operation: str
+    seconds: tuple[float, ...]
+    size: tuple[int, int] | None = None
+    batch_size: int = 1
+    flops: int | None = None
+    moved: int | None = None
+    memory: int | None = None
+
+    @property
+    def median(self) -> float:
+        """The median of the seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Between which the middle half of the seconds lies."""
+        if len(self.seconds) == 1:
+            return self.seconds[0], self.seconds[0]
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return low, high
+
+    def to_json(self, peaks: Peaks) -> dict[str, Any]:
+        """The numbers, and their share of the machine's peaks."""
+        low, high = self.quartiles
+        content: dict[str, Any] = {
+            "operation": self.operation,
+            "size": None if self.size is None else list(self.size),
+            "batch_size": self.batch_size,
+            "median_seconds": self.median,
+            "quartiles_seconds": [low, high],
+            "seconds": list(self.seconds),
+            "peak_memory_bytes": self.memory,
+        }
+        if self.size is not None:
+            content["pictures_per_second"] = self.batch_size / self.median
+        if self.flops is not None:
+            speed = self.flops / self.median / 1e9
+            content |= {"nominal_flops": self.flops, "gflops": speed}
+            content["share_of_peak"] = speed / peaks.gflops
+        if self.moved is not None:
+            speed = self.moved / self.median / 1e9
+            content |= {"bytes_moved": self.moved, "gbytes": speed}
+            content["share_of_peak"] = speed / peaks.gbytes
+        return content
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The best of several runs of a large matrix product and a large copy.
+
+    ``gflops`` is in the format that the model computes in; a copy reads and writes every byte, and
+    both count in ``gbytes``; ``host_gbytes`` is that of the CPU's memory.
+    """
+
+    gflops: float
+    gflops_float32: float
+    gbytes: float
+    host_gbytes: float
+
+
+def measure(request: Request, tell: Callable[[str], None]) -> Iterator[Measurement | Peaks]:
+    """The machine's peaks first, then every measurement. ``tell`` hears what comes next."""
+    parts = tuple(PARTS[op] for op in request.operations if op in PARTS)
+    setting = find_setting(
+        request.model, parts or ("encoder",), request.device, request.dtype, request.memory
+    )
+    tell("the machine's own peaks")
+    yield measure_peaks(setting.device, setting.dtype)
+    for operation in request.operations:
+        if operation == "startup":
+            yield from _startup(request.repeats, tell)
+            continue
+        for size in request.sizes:
+            tell(f"{operation} {size[1]} x {size[0]}")
+            if operation == "flip":
+                yield _flip(size, request, setting)
+            else:
+                yield _run(operation, size, request, setting)
+
+
+def machine_facts(setting: Setting) -> dict[str, Any]:
+    """What numbers of a benchmark depend on."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "auravae": __version__,
+        "python": platform.python_version(),
+        "torch": torch_version().removeprefix("torch "),
+        "numpy": np.__version__,
+        "system": platform.platform(),
+        "cpu": processor(),
+        "threads": torch.get_num_threads(),
+        "device": setting.device,
+        "dtype": setting.dtype,
+        "model": setting.model,
+        "weights_sha256": setting.weights_sha256,
+    }
+    if setting.device.startswith("cuda"):
+        facts["gpu"] = torch.cuda.get_device_name(setting.device)
+        facts["cuda"] = torch.version.cuda
+        facts["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        facts["tf32"] = torch.backends.cudnn.allow_tf32
+    return facts
+
+
+def measure_peaks(device: str, dtype: str) -> Peaks:
+    """The speed of a large matrix product and of a large copy, with torch's threads."""
+    import torch
+
+    kind = "cpu" if device == "cpu" else "gpu"
+    side, number = MATRIX_SIDE[kind], getattr(torch, dtype)
+
+    def product(number: Any) -> float:
+        a, b = (torch.rand(side, side, device=device).to(number) for _ in range(2))
+        out = torch.empty_like(a)
+        return 2 * side**3 / 1e9 / _fastest(lambda: torch.mm(a, b, out=out), device)
+
+    def copy(device: str) -> float:
+        count = COPIED_BYTES["cpu" if device == "cpu" else "gpu"]
+        source = torch.ones(count, dtype=torch.uint8, device=device)
+        target = torch.empty_like(source)
+        return 2 * count / 1e9 / _fastest(lambda: target.copy_(source), device)
+
+    with torch.inference_mode():
+        single = product(torch.float32)
+        own = single if number == torch.float32 else product(number)
+        host = copy("cpu")
+        return Peaks(own, single, host if device == "cpu" else copy(device), host)
+
+
+def _fastest(work: Callable[[], Any], device: str) -> float:
+    return min(_seconds(work, device) for _ in range(1 + PEAK_REPEATS))
+
+
+def _seconds(work: Callable[[], Any], device: str) -> float:
+    if device == "cpu":
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+    import torch
+
+    synchronize = torch.cuda.synchronize if device.startswith("cuda") else torch.mps.synchronize
+    synchronize()
+    started = time.perf_counter()
+    work()
+    synchronize()
+    return time.perf_counter() - started
+
+
+def _run(operation: str, size: tuple[int, int], request: Request, setting: Setting) -> Measurement:
+    """Encode or decode random values that lie on the device already."""
+    work = _prepared(operation, size, request, setting.device)
+    if setting.device.startswith("cuda"):
+        with Meter(setting.device) as meter:
+            work()
+        memory = meter.memory
+    else:
+        memory = _in_own_process(operation, size, request, setting.device)
+        work()
+    seconds = tuple(_seconds(work, setting.device) for _ in range(request.repeats))
+    return Measurement(
+        operation,
+        seconds,
+        size,
+        request.batch_size,
+        _flops(operation, size, request.batch_size, setting),
+        None,
+        memory,
+    )
+
+
+def _prepared(
+    operation: str, size: tuple[int, int], request: Request, device: str
+) -> Callable[[], Any]:
+    """A loaded model's run on a batch at hand."""
+    codec = load_codec(
+        request.model,
+        parts=(PARTS[operation],),
+        device=device,
+        dtype=request.dtype,
+        memory=request.memory,
+    )
+    values: Any = _values(operation, size, request.batch_size, codec)
+    if device != "cpu":
+        import torch
+
+        values = torch.from_numpy(values).to(device)
+    function = codec.encode if operation == "encode" else codec.decode
+    return lambda: function(values)
+
+
+def _values(operation: str, size: tuple[int, int], batch: int, codec: Codec) -> np.ndarray:
+    """Random pictures in [-1, 1], or latents as large as those of photographs."""
+    random, factor = np.random.default_rng(0), codec.space.downsampling_factor
+    if operation == "encode":
+        return random.uniform(-1, 1, (batch, IMAGE_CHANNELS, *size)).astype(np.float32)
+    shape = (batch, codec.space.irreps.dim, *(side // factor for side in size))
+    return random.standard_normal(shape, np.float32)
+
+
+def _in_own_process(
+    operation: str, size: tuple[int, int], request: Request, device: str
+) -> int | None:
+    """The peak memory of a first run: what earlier runs left behind would hide a part of it."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(_memory, operation, size, request, device).result()
+
+
+def _memory(operation: str, size: tuple[int, int], request: Request, device: str) -> int | None:
+    _prepared(operation, (8, 8), replace(request, batch_size=1), device)()  # libraries are loaded
+    work = _prepared(operation, size, request, device)
+    with Meter(device, interval=0.002) as meter:
+        work()
+    return meter.memory
+
+
+def _flops(operation: str, size: tuple[int, int], batch: int, setting: Setting) -> int | None:
+    if setting.architecture is None:
+        return None
+    return batch * nominal_flops(setting.architecture, PARTS[operation], *size)
+
+
+def _flip(size: tuple[int, int], request: Request, setting: Setting) -> Measurement:
+    """The action of h on float16 latents, from memory to memory."""
+    codec = load_codec(request.model, parts=("encoder",), device="cpu")
+    factor, irreps = codec.space.downsampling_factor, codec.space.irreps
+    shape = (request.batch_size, irreps.dim, *(side // factor for side in size))
+    source = np.random.default_rng(0).standard_normal(shape).astype(np.float16)
+    target = np.empty_like(source)
+
+    def flip(number: int) -> float:
+        started = time.perf_counter()
+        for _ in range(number):
+            act_into(target, H, source, irreps)
+        return time.perf_counter() - started
+
+    number = max(1, round(FLIP_SECONDS / max(flip(3) / 3, 1e-9)))
+    seconds = tuple(flip(number) / number for _ in range(request.repeats))
+    return Measurement("flip", seconds, size, request.batch_size, moved=2 * source.nbytes)
+
+
+def _startup(repeats: int, tell: Callable[[str], None]) -> Iterator[Measurement]:
+    """Fresh processes, the first of each not counted."""
+    for name, arguments in COMMANDS.items():
+        tell(name)
+        command = [sys.executable, *arguments]
+
+        def run(command: list[str] = command) -> None:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+        run()
+        yield Measurement(name, tuple(_seconds(run, "cpu") for _ in range(repeats)))

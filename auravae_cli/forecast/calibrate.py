@@ -1,0 +1,56 @@
+"""How fast a model runs on this machine, where no earlier run has told: a small picture is tried."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from auravae_cli.forecast.run_setting import Setting
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.images.write import picture_bytes
+from auravae_cli.latents.dtypes import FLOAT16
+from auravae_cli.machine.meter import Meter
+from auravae_cli.machine.speeds import Speeds, speed_key
+from auravae_cli.model.codec import Codec, load_codec
+from auravae_cli.operations.decode import DecodeOptions
+from auravae_cli.operations.encode import EncodeOptions
+from auravae_cli.operations.roundtrip import roundtrip
+from auravae_cli.operations.timed_batches import Parts, operations_of, roundtrip_parts
+
+SIDES = (64, 256, 512)
+ENOUGH_SECONDS = 0.3  # a run that takes as long tells enough
+REPEATS = 2  # after one to warm up; the fastest counts
+
+
+def calibrate(
+    command: str, parts: Parts, setting: Setting, model: str, memory: int | None, speeds: Speeds
+) -> None:
+    """Measure a command on larger and larger pictures until one takes long enough to tell."""
+    codec = load_codec(model, device=setting.device, dtype=setting.dtype, memory=memory)
+    if command == "roundtrip":
+        parts = roundtrip_parts(0)
+    key = speed_key(command, setting.weights_sha256, setting.device, setting.dtype)
+    for side in SIDES:
+        seconds = min(_measure(command, codec, side) for _ in range(1 + REPEATS))
+        plans = [setting.plan(part, 1, side, side) for part, _ in parts]
+        speeds.record(key, operations_of(plans, parts, 1), seconds)
+        if seconds >= ENOUGH_SECONDS:
+            break
+    speeds.save()
+
+
+def _measure(command: str, codec: Codec, side: int) -> float:
+    """The seconds of a command on a smooth picture with some noise, as photographs are."""
+    random = np.random.default_rng(0)
+    ramp = np.linspace(0, 200, side)
+    pixels = (ramp[:, None, None] / 2 + ramp[None, :, None] / 2).repeat(3, 2)
+    picture = (pixels + random.normal(0, 8, pixels.shape)).clip(0, 255).astype(np.uint8)
+    latent = codec.encode_image(picture) if command == "decode" else None
+    with Meter(codec.device) as meter:
+        if command == "encode":
+            codec.encode_image(picture).to_bytes()
+        elif latent is not None:
+            picture_bytes(codec.decode_latent(latent), ".png", quality=95, provenance={})
+        else:
+            options = EncodeOptions(Preparation(), FLOAT16, side * side, False)
+            roundtrip(picture, codec, options, DecodeOptions())
+    return meter.seconds

@@ -1,0 +1,215 @@
+"""What a command would do, without doing it: sizes from headers, the rest by arithmetic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
+from auravae_cli.files.limits import FILE_BYTES, Limit
+from auravae_cli.files.mapping import BytesFile, read_or_map
+from auravae_cli.files.places import below
+from auravae_cli.files.storage import is_remote
+from auravae_cli.files.tars import DAMAGES, read_members
+from auravae_cli.forecast.run_setting import Setting
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.images.read import read_size
+from auravae_cli.machine.speeds import Speeds, speed_key
+from auravae_cli.operations.batches import Outcome
+from auravae_cli.operations.decode import read_latent
+from auravae_cli.operations.outputs import Job, is_pipe, stands
+from auravae_cli.operations.sources import SourceFile, is_picture, is_tar
+from auravae_cli.operations.timed_batches import Parts, numbers, operations_of
+from auravae_cli.symmetry.geometry import padding_for
+
+PLANNED, UNKNOWN = "planned", "unknown"
+EXISTS = "exists: skipped if it is the result of this input with these settings, else refused"
+_STREAM = "a stream's size is not known before it is read"
+_REMOTE = "not on this machine: its sizes are not looked up"
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """Foretells what ``command`` takes: parts of models, ``times`` times each, on each picture.
+
+    ``calibrate`` is called where the speed of a setting is not known, and measures it.
+    """
+
+    command: str
+    parts: Parts
+    speeds: Speeds
+    calibrate: Callable[[Setting], None]
+    batch_size: int | None = None
+
+    def foretell(self, setting: Setting, number: int, size: tuple[int, int]) -> dict[str, Any]:
+        """The facts of ``number`` pictures of a padded (height, width). Raises ComputeError."""
+        batch = min(number, self.batch_size or setting.batch_size)
+        plans = [setting.plan(part, batch, *size) for part, _ in self.parts]
+        seconds = self.seconds(setting, operations_of(plans, self.parts, 1))
+        return {
+            "model": setting.model,
+            "padded_size": list(size),
+            "tiles": max(plan.tiles for plan in plans),
+            "predicted": numbers(seconds, 1, max(plan.memory for plan in plans)),
+        }
+
+    def seconds(self, setting: Setting, operations: int) -> float | None:
+        """What so many operations take on this machine."""
+        key = speed_key(self.command, setting.weights_sha256, setting.device, setting.dtype)
+        found = self.speeds.seconds(key, operations)
+        if found is None:
+            self.calibrate(setting)
+            found = self.speeds.seconds(key, operations)
+        return found
+
+
+def forecast_pictures(
+    jobs: Iterable[Job],
+    forecaster: Forecaster,
+    setting: Setting,
+    preparation: Preparation,
+    max_pixels: int,
+    *,
+    keeps: bool,
+) -> Iterator[Outcome]:
+    """An outcome for each picture; ``keeps`` says that outputs that exist are not replaced."""
+
+    def size_of(job: Job) -> tuple[int, int]:
+        assert job.source.path is not None
+        return padded_size(job.source.path, setting, preparation, max_pixels)
+
+    return _forecast(jobs, forecaster, lambda job: (setting, size_of(job)), keeps)
+
+
+def forecast_latents(
+    jobs: Iterable[Job],
+    forecaster: Forecaster,
+    setting_of: Callable[[str], Setting],
+    *,
+    keeps: bool,
+) -> Iterator[Outcome]:
+    """An outcome for each latent; ``setting_of`` gives the setting for the model that it names."""
+
+    def look(job: Job) -> tuple[Setting, tuple[int, int]]:
+        latent, _ = read_latent(job.source)
+        setting = setting_of(latent.space.model)
+        if latent.is_shard:
+            raise LatentFileError("a shard of latents: expected a single one")
+        factor = setting.downsampling_factor
+        height, width = latent.values.shape[-2:]
+        return setting, (factor * height, factor * width)
+
+    return _forecast(jobs, forecaster, look, keeps)
+
+
+def forecast_store(
+    files: Iterable[SourceFile],
+    forecaster: Forecaster,
+    setting: Setting,
+    preparation: Preparation,
+    max_pixels: int,
+) -> Iterator[Outcome]:
+    """An outcome for each picture file, and for each tar with the sums of what it holds."""
+    for file in files:
+        if not (is_tar(file.key) or is_picture(file.key)):
+            continue  # a caption
+        if is_remote(file.root):
+            yield Outcome(f"{file.root}/{file.entry.name}", UNKNOWN, None, _REMOTE)
+            continue
+        path = below(Path(file.root), file.entry.name, to_write=False)
+        try:
+            sizes, failed = _sizes(path, setting, preparation, max_pixels)
+            yield Outcome(str(path), PLANNED, details=_sum(sizes, failed, forecaster, setting))
+        except (AuraVaeError, OSError, *DAMAGES) as error:
+            yield Outcome(str(path), "failed", None, str(error))
+
+
+def padded_size(
+    source: Path | BinaryIO, setting: Setting, preparation: Preparation, max_pixels: int
+) -> tuple[int, int]:
+    """The (height, width) that the encoder gets, by a picture's header. Raises InputImageError."""
+    size = preparation.size(*read_size(source, max_pixels=max_pixels))
+    return padding_for(*size, setting.downsampling_factor).padded(*size)
+
+
+def _forecast(
+    jobs: Iterable[Job],
+    forecaster: Forecaster,
+    look: Callable[[Job], tuple[Setting, tuple[int, int]]],
+    keeps: bool,
+) -> Iterator[Outcome]:
+    """Look at all sizes first: how many are alike says how many run together."""
+    found: list[tuple[Job, tuple[Setting, tuple[int, int]] | Outcome]] = []
+    for job in jobs:
+        name = None if job.output is None else str(job.output)
+        if job.source.path is None or is_pipe(job.source.path):
+            found.append((job, Outcome(job.source.name, UNKNOWN, name, _STREAM)))
+        elif keeps and job.output is not None and stands(job.output):
+            found.append((job, Outcome(job.source.name, "skipped", name, EXISTS)))
+        else:
+            try:
+                found.append((job, look(job)))
+            except AuraVaeError as error:
+                found.append((job, Outcome(job.source.name, "failed", name, str(error))))
+    alike = Counter(looked for _, looked in found if not isinstance(looked, Outcome))
+    for job, looked in found:
+        if isinstance(looked, Outcome):
+            yield looked
+            continue
+        name = None if job.output is None else str(job.output)
+        try:
+            details = forecaster.foretell(looked[0], alike[looked], looked[1])
+            yield Outcome(job.source.name, PLANNED, name, details=details)
+        except AuraVaeError as error:
+            details = {"model": looked[0].model, "padded_size": list(looked[1])}
+            yield Outcome(job.source.name, "failed", name, str(error), details=details)
+
+
+def _sizes(
+    path: Path, setting: Setting, preparation: Preparation, max_pixels: int
+) -> tuple[Counter[tuple[int, int]], int]:
+    """How many pictures of each padded size a file holds, and how many that cannot be read."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    if not is_tar(path.name):
+        sizes[padded_size(path, setting, preparation, max_pixels)] += 1
+        return sizes, 0
+    failed = 0
+    with path.open("rb") as file:  # mapped: of each picture no more is read than its header
+        for _, content in read_members(read_or_map(file), _limit_of):
+            try:
+                if isinstance(content, str):
+                    raise InputImageError(content)
+                found: Any = BytesFile(content)
+                sizes[padded_size(found, setting, preparation, max_pixels)] += 1
+            except AuraVaeError:
+                failed += 1
+    return sizes, failed
+
+
+def _limit_of(name: str) -> Limit | None:
+    return FILE_BYTES if is_picture(name) else None
+
+
+def _sum(
+    sizes: Counter[tuple[int, int]], failed: int, forecaster: Forecaster, setting: Setting
+) -> dict[str, Any]:
+    """The facts of all pictures of a file together."""
+    each = [(n, forecaster.foretell(setting, n, size)) for size, n in sizes.items()]
+    seconds = [
+        n * facts["predicted"]["seconds"] for n, facts in each if facts["predicted"]["seconds"]
+    ]
+    largest = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+    return {
+        "model": setting.model,
+        "pictures": sum(sizes.values()),
+        "unreadable": failed,
+        "padded_size": list(largest),
+        "tiles": max((facts["tiles"] for _, facts in each), default=1),
+        "predicted": {
+            "seconds": round(sum(seconds), 4) if seconds else None,
+            "memory": max((facts["predicted"]["memory"] for _, facts in each), default=0),
+        },
+    }

@@ -1,0 +1,155 @@
+"""How a model would run on this machine, without its weights and, on a CPU, without torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from auravae_cli.errors import ComputeError
+from auravae_cli.machine.speeds import threads
+from auravae_cli.model.cpu import native
+from auravae_cli.model.latent_space import weights_sha256
+from auravae_cli.model.planning.layer_costs import Arithmetic
+from auravae_cli.model.planning.run_plan import (
+    Plan,
+    Unaffordable,
+    affordable_bytes,
+    plan_linear,
+    plan_run,
+    refusal,
+)
+from auravae_cli.model.spec.card import read_card
+from auravae_cli.model.spec.config import Architecture, LatentSpace, ModelConfig, canonical_name
+from auravae_cli.model.spec.registry import find_weights
+
+ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # what CUDA and ROCm need
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model, a device and a number format. ``architecture`` is None for the linear model."""
+
+    model: str
+    weights_sha256: str
+    architecture: Architecture | None
+    device: str
+    dtype: str
+    arithmetic: Arithmetic
+    budget: int | None
+    repeats: int = 1  # how often each picture is run, mirrored
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Pixels per latent cell, along each axis."""
+        if self.architecture is None:
+            return LatentSpace.downsampling_factor
+        return self.architecture.downsampling_factor
+
+    @property
+    def batch_size(self) -> int:
+        """As `Codec.batch_size`."""
+        return 1 if self.device == "cpu" else 8
+
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
+        """The plan of as many of ``batch`` pictures as fit together. Raises ComputeError."""
+        plan = self._plan(part, batch, height, width)
+        return replace(plan, flops=self.repeats * plan.flops)
+
+    def _plan(self, part: str, batch: int, height: int, width: int) -> Plan:
+        if self.architecture is None:
+            return plan_linear(part, LatentSpace.channels, (batch, height, width))
+        while True:
+            size = (batch, height, width)
+            found = plan_run(self.architecture, part, size, self.arithmetic, self.budget)
+            if not isinstance(found, Unaffordable):
+                return found
+            if batch == 1:
+                raise ComputeError(refusal(found, height, width, self.budget))
+            batch -= batch // 2
+
+
+def find_setting(
+    model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None
+) -> Setting:
+    """What `load_codec` would load. Raises WeightsError or DeviceError."""
+    path, config = find_weights(model)
+    digest, name = weights_sha256(path, config), config.name if config else path.stem
+    card = None if config else read_card(path)
+    if (config or card) is not None and (config or card).kind == "linear":  # type: ignore[union-attr]
+        return Setting(name, digest, None, "cpu", "float32", Arithmetic(), None)
+    architecture = _architecture(path, config, parts)
+    chosen = "cpu" if device == "auto" and not may_have_gpu() else device
+    if chosen != "cpu":
+        return _with_torch(name, digest, architecture, chosen, dtype, memory)
+    number = "float32" if dtype == "auto" else dtype
+    is_float = number == "float32"
+    arithmetic = Arithmetic(
+        ITEM_SIZES[number],
+        winograd=is_float and may_have_nnpack(),
+        threads=threads(),
+        native=is_float and native.kernels() is not None,
+    )
+    return Setting(name, digest, architecture, "cpu", number, arithmetic, affordable_bytes(memory))
+
+
+def _with_torch(
+    name: str, digest: str, architecture: Architecture, device: str, dtype: str, memory: int | None
+) -> Setting:
+    """The same where torch has to say which device there is."""
+    from auravae_cli.model.engine import engine_for
+    from auravae_cli.model.loaded_network import DTYPES, Network, arithmetic_of, find_device
+
+    chosen = find_device(device)
+    number = dtype if dtype != "auto" else "bfloat16" if chosen.type == "cuda" else "float32"
+    kind = DTYPES[number]
+    arithmetic = arithmetic_of(chosen, kind, engine_for(chosen, kind))
+    budget = Network({}, architecture, chosen, kind, memory).budget()
+    return Setting(name, digest, architecture, str(chosen), number, arithmetic, budget)
+
+
+def _architecture(path: Path, config: ModelConfig | None, parts: tuple[str, ...]) -> Architecture:
+    """From the config, from the names and shapes of a plain safetensors file, else by loading it."""
+    if config is not None and config.architecture is not None:
+        return config.architecture
+    card = read_card(path)
+    if not (card and card.is_tied):
+        try:
+            with safe_open(path, framework="np") as file:
+                shapes = {
+                    canonical_name(name): tuple(file.get_slice(name).get_shape())
+                    for name in file.keys()  # noqa: SIM118 - no dict
+                }
+            found = Architecture.from_shapes(shapes)
+            if found is not None:
+                return found
+        except (OSError, SafetensorError):
+            pass
+    from auravae_cli.model.loaded_network import load_network
+
+    return load_network(path, parts, "cpu", "float32")[1]
+
+
+def may_have_gpu() -> bool:
+    """Whether torch has to be asked for one: False where the system has none that it could use."""
+    if sys.platform == "darwin":
+        return False  # `auto` takes CUDA or the CPU
+    return sys.platform != "linux" or any(os.path.exists(path) for path in _GPUS)  # noqa: PTH110
+
+
+def may_have_nnpack() -> bool:
+    """Whether NNPACK, if torch has it, likes this processor."""
+    if sys.platform == "win32":
+        return False
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return True
+    return " avx2" in flags

@@ -1,0 +1,1 @@
+"""Pictures: read, prepare, write, compare."""

@@ -1,0 +1,221 @@
+"""From a picture to what the encoder takes: crop, resize and padding, on request and on record.
+
+Every step but a crop by coordinates commutes with flips, exactly: it is done to the one picture
+that stands for all four mirror images of a picture, and turned back. So an odd pixel of padding,
+or of a centred crop, lies on the mirrored side of the mirrored picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from auravae_cli.errors import InputImageError
+from auravae_cli.images.read import LoadedImage, Pixels, to_unit
+from auravae_cli.machine.memory import shortage
+from auravae_cli.symmetry.action import act_on_pixels
+from auravae_cli.symmetry.geometry import Box, Buckets, Padding, padding_for
+from auravae_cli.symmetry.group import GROUP, GroupElement
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to an upright picture before it is encoded, in this order.
+
+    ``crop`` cuts out (x, y, width, height); ``resize`` brings the short side to so many pixels
+    (Lanczos); ``center_crop`` keeps (height, width) of the middle; ``buckets``, in place of both,
+    brings the picture to the bucket nearest to its aspect ratio and cuts what stands over on two
+    opposite sides; ``pad`` says what fills the sides up to multiples of the downsampling factor:
+    ``edge`` or ``reflect``.
+    """
+
+    crop: tuple[int, int, int, int] | None = None
+    resize: int | None = None
+    center_crop: tuple[int, int] | None = None
+    pad: Literal["edge", "reflect"] = "edge"
+    background: str = "white"
+    buckets: Buckets | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in a latent's header: what was asked for, without what was not."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+            if value is not None
+        }
+
+    def frame(self, pixels: Pixels) -> Pixels:
+        """The picture that is to be encoded, [H, W, 3]: cropped and resized, not yet padded."""
+        return self._frame(pixels)[0]
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) of what `frame` gives, from an upright picture's. Raises InputImageError."""
+        if self.crop is not None:
+            left, top, crop_width, crop_height = self.crop
+            _check_cut((height, width), top, left, crop_height, crop_width)
+            height, width = crop_height, crop_width
+        if self.buckets is not None:
+            height, width = self.buckets.nearest(height, width)
+        if self.resize is not None:
+            height, width = _resized(height, width, self.resize)
+        if self.center_crop is not None:
+            rows, columns = self.center_crop
+            _check_cut((height, width), (height - rows) // 2, (width - columns) // 2, rows, columns)
+            height, width = rows, columns
+        return height, width
+
+    def apply(self, loaded: LoadedImage, multiple: int) -> PreparedImage:
+        """Frame a picture and pad its sides to multiples of ``multiple``. Raises InputImageError."""
+        pixels, g, box = self._frame(loaded.pixels)
+        padding = padding_for(pixels.shape[0], pixels.shape[1], multiple).act(g)
+        padded = _pad(pixels, padding, self.pad)
+        return PreparedImage(loaded, pixels, padded, padding, box, self)
+
+    def _frame(self, pixels: Pixels) -> tuple[Pixels, GroupElement, Box]:
+        """The framed picture, the element that `representative` gives, and what part it shows."""
+        left, top = 0, 0
+        if self.crop is not None:
+            left, top, width, height = self.crop
+            pixels = _cut(pixels, top, left, height, width)
+        height, width = pixels.shape[:2]
+        g = representative(pixels)
+        framed, box = act_on_pixels(g, pixels), Box(0, 0, width, height)
+        if self.buckets is not None:
+            size = self.buckets.nearest(height, width)
+            box = _cover(height, width, size)
+            framed = _resample(framed, size, box)
+        if self.resize is not None:
+            framed = _resample(framed, _resized(height, width, self.resize), box)
+        if self.center_crop is not None:
+            framed, box = _cut_center(framed, box, *self.center_crop)
+        return act_on_pixels(g, framed), g, box.act(g, height, width).moved(left, top)
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A picture on its way to the encoder.
+
+    ``pixels`` is what a decoded latent is to be compared with, [H, W, 3]; ``padded`` what the
+    encoder takes, float32 [3, H', W'] in [-1, 1]; ``box`` the part of the upright source that it
+    shows.
+    """
+
+    loaded: LoadedImage
+    pixels: Pixels
+    padded: NDArray[np.float32]
+    padding: Padding
+    box: Box
+    preparation: Preparation
+
+
+def representative(pixels: Pixels) -> GroupElement:
+    """The element that turns [H, W, 3] into the picture that stands for all its mirror images.
+
+    That is the one whose first column, and first row, is brighter than its last; where they are as
+    bright, the next ones decide, and where all are, the pixels themselves. So
+    ``representative(g x) @ g == representative(x)``, but for a picture that is a mirror image of
+    itself.
+    """
+    across, down = _darker_first(pixels.swapaxes(0, 1)), _darker_first(pixels)
+    candidates = [g for g in GROUP if across in (None, g.horizontal) and down in (None, g.vertical)]
+    if len(candidates) == 1:
+        return candidates[0]
+    return min(candidates, key=lambda g: _Rows(act_on_pixels(g, pixels)))
+
+
+class _Rows:
+    """A picture in the order of its bytes, of which no more are looked at than it takes."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+
+    def __lt__(self, other: _Rows) -> bool:
+        for mine, its in zip(self.pixels, other.pixels, strict=True):
+            here, there = bytes(mine.tobytes()), bytes(its.tobytes())
+            if here != there:
+                return here < there
+        return False
+
+
+def _darker_first(lines: Pixels) -> bool | None:
+    """Whether the first line is darker than the last, or the next ones are; None where none is."""
+    for first, last in zip(lines[: len(lines) // 2], lines[::-1], strict=False):
+        if difference := int(first.sum(dtype=np.int64)) - int(last.sum(dtype=np.int64)):
+            return difference < 0
+    return None
+
+
+def _pad(pixels: Pixels, padding: Padding, mode: str) -> NDArray[np.float32]:
+    """[H, W, 3] => float32 [3, H', W'] in [-1, 1]."""
+    height, width = pixels.shape[:2]
+    if mode == "reflect":
+        sides = ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right))
+        return np.pad(to_unit(pixels), sides, mode="reflect")
+    padded = np.empty((3, *padding.padded(height, width)), np.float32)
+    rows, columns = padding.inner(height, width)
+    to_unit(pixels, padded[:, rows, columns])
+    padded[:, rows, : columns.start] = padded[:, rows, columns.start, None]
+    padded[:, rows, columns.stop :] = padded[:, rows, columns.stop - 1, None]
+    padded[:, : rows.start] = padded[:, rows.start, None]
+    padded[:, rows.stop :] = padded[:, rows.stop - 1, None]
+    return padded
+
+
+def _cut(pixels: Pixels, top: int, left: int, height: int, width: int) -> Pixels:
+    _check_cut((pixels.shape[0], pixels.shape[1]), top, left, height, width)
+    return pixels[top : top + height, left : left + width]
+
+
+def _check_cut(size: tuple[int, int], top: int, left: int, height: int, width: int) -> None:
+    if min(top, left) < 0 or top + height > size[0] or left + width > size[1]:
+        raise InputImageError(
+            f"a crop of {width} x {height} at ({left}, {top}) does not lie in the picture of "
+            f"{size[1]} x {size[0]}"
+        )
+
+
+def _resized(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """The (height, width) of which the shorter is ``short_side``.
+
+    Raises InputImageError where the memory does not hold that: a line of pixels becomes a wide one.
+    """
+    factor = short_side / min(height, width)
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    if reason := shortage(*size):
+        raise InputImageError(f"resized: {reason}")
+    return size
+
+
+def _cut_center(pixels: Pixels, box: Box, height: int, width: int) -> tuple[Pixels, Box]:
+    rows, columns = pixels.shape[:2]
+    top, left = (rows - height) // 2, (columns - width) // 2
+    x, y = (box.right - box.left) / columns, (box.bottom - box.top) / rows
+    part = Box(
+        box.left + left * x,
+        box.top + top * y,
+        box.left + (left + width) * x,
+        box.top + (top + height) * y,
+    )
+    return _cut(pixels, top, left, height, width), part
+
+
+def _cover(height: int, width: int, size: tuple[int, int]) -> Box:
+    """The largest part in the middle of a picture that has the shape of ``size``."""
+    scale = max(size[0] / height, size[1] / width)
+    x, y = (width - size[1] / scale) / 2, (height - size[0] / scale) / 2
+    return Box(max(0, x), max(0, y), min(width, width - x), min(height, height - y))
+
+
+def _resample(pixels: Pixels, size: tuple[int, int], box: Box) -> Pixels:
+    """Lanczos; 16-bit pictures, which Pillow has not, per channel in floating point."""
+    arguments = (size[1], size[0]), Image.Resampling.LANCZOS, box.as_tuple()
+    if pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(*arguments))
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
+    resized = np.stack([np.asarray(Image.fromarray(p).resize(*arguments)) for p in planes], -1)
+    rounded: Pixels = np.clip(np.rint(resized), 0, 65535).astype(pixels.dtype)
+    return rounded

@@ -1,0 +1,1 @@
+"""One latent, or a shard of them: numbers, record, file, checks, statistics."""

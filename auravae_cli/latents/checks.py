@@ -1,0 +1,94 @@
+"""What can be wrong with a file of latents that could be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auravae_cli.latents.dtypes import Array, StoredDtype
+from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.store.format import Output, Settings, output_name, part_of
+from auravae_cli.store.headers import blocks
+
+
+def disagreements(
+    shard: str, output: Output, settings: Settings, latents: LatentFile
+) -> Iterator[str]:
+    """Whether a header says what the settings and the manifest say."""
+    for what, found, expected in (
+        ("shape", list(latents.values.shape), list(output.shape)),
+        ("name", output.name, output_name(shard, latents.values.shape[-2:], part_of(output.name))),
+        ("dtype", latents.dtype.name, settings.stored_dtype.name),
+        ("latent space", latents.space, settings.space),
+    ):
+        if found != expected:
+            yield f"its {what} is {found}, expected {expected}"
+
+
+def rows_beyond(latents: LatentFile) -> NDArray[np.bool_]:
+    """For each latent, whether it has values that are not finite or beyond the clamp."""
+    values = latents.values if latents.is_shard else latents.values[None]
+    beyond = np.zeros(len(values), bool)
+    limit = _limit(latents)
+    for start, block in blocks(values) if values.size else ():
+        if _largest(block) > limit:
+            beyond[start : start + len(block)] = (_magnitudes(block) > limit).any(axis=(1, 2, 3))
+    return beyond
+
+
+def bad_values(latents: LatentFile) -> Iterator[str]:
+    """Whether all values, of a latent or of a shard, are finite and within the clamp, by their bits.
+
+    Without the sign, floats of any IEEE format are ordered as the integers of the same bits.
+    """
+    if not latents.values.size:
+        return
+    clamp, limit = latents.space.clamp, _limit(latents)
+    beyond = not_finite = 0
+    first = None
+    for start, block in blocks(latents.values if latents.is_shard else latents.values[None]):
+        if _largest(block) <= limit:
+            continue
+        bits = _magnitudes(block)
+        infinity = _magnitudes(latents.dtype.from_float32(np.array([np.inf], np.float32)))
+        rows = (bits > limit).any(axis=(1, 2, 3))
+        first = start + int(rows.argmax()) if first is None else first
+        not_finite += int((bits >= infinity).sum())
+        beyond += int((bits > limit).sum())
+    beyond -= not_finite
+    if first is not None:
+        key = latents.records[first].key
+        place = f", the first in row {first}" + (f", key {key!r}" if key else "")
+        yield (
+            f"{not_finite} values are NaN or infinite and {beyond} beyond the clamp of {clamp:g}"
+            + (place if latents.is_shard else "")
+        )
+
+
+def _limit(latents: LatentFile) -> Any:
+    return _bits_of_limit(latents.dtype, latents.space.clamp)
+
+
+@lru_cache
+def _bits_of_limit(dtype: StoredDtype, clamp: float) -> Any:
+    """The bits of the clamp, or of the largest number where the clamp is beyond it."""
+    ends = np.array([clamp, np.inf], np.float32)
+    limit, infinity = _magnitudes(dtype.from_float32(ends))
+    return min(limit, infinity - 1)
+
+
+def _largest(values: Array) -> int:
+    """The largest of `_magnitudes`: of the negative, by their bits, and of the others."""
+    size = values.dtype.itemsize
+    negative = int(values.view(f"u{size}").max()) - (1 << (8 * size - 1))
+    return max(negative, int(values.view(f"i{size}").max()))
+
+
+def _magnitudes(values: Array) -> Array:
+    bits = np.dtype(f"u{values.dtype.itemsize}")
+    magnitudes: Array = values.view(bits) & bits.type((1 << (8 * bits.itemsize - 1)) - 1)
+    return magnitudes

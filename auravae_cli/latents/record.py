@@ -1,0 +1,168 @@
+"""What is known of one stored latent, and how it stands in JSON. Needs no numpy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from auravae_cli.files.canonical_json import check_depth
+from auravae_cli.files.typed import Faults, Natural, Positive, reader, table
+from auravae_cli.symmetry.geometry import Box, Padding
+from auravae_cli.symmetry.group import E, GroupElement
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one stored latent.
+
+    ``image_size`` is the picture's (height, width) before padding; ``orientation`` the group
+    element by which the latent differs from its source picture; ``preparation`` what was done to
+    the picture beyond turning it upright (see `auravae_cli.images.prepare.Preparation`).
+
+    In a data set also: ``key`` names the sample, ``annotations`` are what stood beside the picture
+    (``caption``, ``label``, ``metadata``), ``source_size`` is the upright source's (height, width),
+    and ``source_box`` the part of it that the latent shows. Neither box nor size turn with a flip:
+    they speak of the source.
+    """
+
+    image_size: tuple[int, int]
+    padding: Padding
+    orientation: GroupElement = E
+    source: str | None = None
+    source_sha256: str | None = None
+    exif_orientation: int = 1
+    preparation: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    source_size: tuple[int, int] | None = None
+    source_box: Box | None = None
+    annotations: dict[str, Any] = field(default_factory=dict)
+
+
+def act_on_records(g: GroupElement, records: tuple[Record, ...]) -> tuple[Record, ...]:
+    """The records of latents after ``g``: padding and orientation follow."""
+    moved = {  # few, since the rows of a shard mostly agree, and have one object each afterwards
+        (padding, orientation): {"padding": padding.act(g), "orientation": g @ orientation}
+        for padding, orientation in {(record.padding, record.orientation) for record in records}
+    }
+    return tuple(Record(**(vars(r) | moved[r.padding, r.orientation])) for r in records)
+
+
+def record_to_json(record: Record) -> dict[str, Any]:
+    """A record's fields as JSON types, as they stand in a header; none that says nothing."""
+    return {
+        name: _to_json(name, value)
+        for name in _KINDS
+        if (value := getattr(record, name)) or name in _REQUIRED
+    }
+
+
+def records_to_json(records: tuple[Record, ...]) -> dict[str, Any]:
+    """The fields of a shard: those that all rows share, and ``rows`` with each row's own."""
+    columns = {name: [getattr(record, name) for record in records] for name in _KINDS}
+    columns = {n: column for n, column in columns.items() if n in _REQUIRED or any(column)}
+    shared = {n: column[0] for n, column in columns.items() if _all_alike(column)}
+    content = {name: _to_json(name, value) for name, value in shared.items()}
+    own = {
+        name: [_to_json(name, value) for value in column]
+        for name, column in columns.items()
+        if name not in shared
+    }
+    rows = [dict(zip(own, values, strict=True)) for values in zip(*own.values(), strict=True)]
+    return content | {"rows": rows or [{}] * len(records)}
+
+
+def records_from_json(content: dict[str, Any], shard: bool) -> tuple[Record, ...]:
+    """The inverse of both. Raises Faults."""
+    shared = _read_shared(content)
+    records = []
+    for number, row in enumerate(_read_rows(content)["rows"] if shard else [{}]):
+        try:
+            own = _read_row(row)
+            if missing := _REQUIRED - shared.keys() - own.keys():
+                raise Faults([f": missing {', '.join(sorted(missing))}"])
+            if twice := shared.keys() & own.keys():
+                raise Faults([f": {', '.join(sorted(twice))}: said of all rows already"])
+        except Faults as error:
+            raise Faults(error.within(f"rows[{number}]") if shard else error.found) from None
+        records.append(Record(**shared, **own))
+    return tuple(records)
+
+
+def _all_alike(column: list[Any]) -> bool:
+    """Whether there is one value for all; for tables as JSON, where 1 is neither 1.0 nor true."""
+    if not column or column.count(column[0]) < len(column):
+        return False
+    tables = {id(value): value for value in column if isinstance(value, dict)}.values()
+    return len({json.dumps(table, sort_keys=True) for table in tables}) <= 1
+
+
+_read_sides = reader(tuple[float, float, float, float])
+_read_padded_sides = table(dict.fromkeys(("left", "right", "top", "bottom"), Natural))
+
+
+def _read_padding(value: Any) -> Padding:
+    return Padding(**_read_padded_sides(value))
+
+
+def _read_box(value: Any) -> Box | None:
+    if value is None:
+        return None
+    left, top, right, bottom = _read_sides(value)
+    if not (left < right and top < bottom):
+        raise Faults([f": expected a box [left, top, right, bottom], found {value}"])
+    return Box(left, top, right, bottom)
+
+
+def _read_table(value: Any) -> dict[str, Any]:
+    """A table of anything, but not nested without end."""
+    content: dict[str, Any] = reader(dict[str, Any])(value)
+    try:
+        check_depth(content)
+    except ValueError as error:
+        raise Faults([f": {error}"]) from None
+    return content
+
+
+def _read_annotations(value: Any) -> dict[str, Any]:
+    annotations = _read_table(value)
+    _check_annotations(annotations)
+    return annotations  # with all else that stands there
+
+
+_check_annotations = table(
+    {"caption": str, "label": int}, optional=("caption", "label"), others=True
+)
+
+_KINDS: dict[str, Any] = {
+    "image_size": tuple[Positive, Positive],
+    "padding": _read_padding,
+    "orientation": GroupElement,
+    "source": str | None,
+    "source_sha256": str | None,
+    "exif_orientation": int,
+    "preparation": _read_table,
+    "key": str | None,
+    "source_size": tuple[Positive, Positive] | None,
+    "source_box": _read_box,
+    "annotations": _read_annotations,
+}
+_LATER = {"key", "source_size", "source_box", "annotations"}  # absent where they say nothing
+_REQUIRED = _KINDS.keys() - _LATER
+_read_shared = table(_KINDS, optional=_KINDS, others=True)
+_read_row = table(_KINDS, optional=_KINDS)
+_read_rows = table({"rows": tuple[dict[str, Any], ...]}, others=True)
+_TO_JSON: dict[str, Callable[[Any], Any]] = {
+    "image_size": list,
+    "padding": lambda padding: dict(vars(padding)),
+    "orientation": str,
+    "preparation": _read_table,
+    "annotations": _read_table,
+    "source_size": lambda size: size and list(size),
+    "source_box": lambda box: box and [float(side) for side in box.as_tuple()],
+}
+
+
+def _to_json(name: str, value: Any) -> Any:
+    return _TO_JSON[name](value) if name in _TO_JSON else value

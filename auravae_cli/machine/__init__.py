@@ -1,0 +1,1 @@
+"""What this computer can do and did: memory, meters, speeds, threads."""

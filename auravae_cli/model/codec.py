@@ -1,0 +1,311 @@
+"""The codec: pixels <-> latents, for arrays, tensors, Pillow images and files.
+
+::
+
+    picture --prepare--> [3, H', W'] --encode--> raw latent --clamp--> latent [C, h, w]
+    latent --decode--> [3, H', W'] --crop--> [3, H, W] --clip, round--> picture
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from auravae_cli.defaults import DEFAULT_MODEL
+from auravae_cli.errors import ComputeError, InputImageError, LatentFileError, WeightsError
+from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.mapping import read_file
+from auravae_cli.images.prepare import Preparation, PreparedImage
+from auravae_cli.images.read import LoadedImage, Pixels, from_pillow, from_unit, read_image
+from auravae_cli.latents import safetensors_file
+from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
+from auravae_cli.latents.latent_file import LatentFile, Record, Space, read_latents
+from auravae_cli.model.latent_space import (
+    checkpoint_space,
+    require_architecture,
+    space_of,
+    weights_sha256,
+)
+from auravae_cli.model.linear import LinearAutoencoder
+from auravae_cli.model.planning.run_plan import Plan
+from auravae_cli.model.spec.card import read_card
+from auravae_cli.model.spec.config import LatentSpace, ModelConfig
+from auravae_cli.model.spec.registry import find_weights
+from auravae_cli.model.symmetrized import Symmetrized
+from auravae_cli.version import __version__
+
+PARTS = ("encoder", "decoder")
+
+
+class Autoencoder(Protocol):
+    """What a codec runs: a network or the linear model. Arrays in, arrays out; likewise tensors."""
+
+    def encode(self, images: Any) -> Any: ...
+
+    def decode(self, latents: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A loaded model with its latent space.
+
+    ``device`` is where it runs, in ``compute_dtype``; ``batch_size`` how many pictures of one size it runs best at once
+    (one on a CPU, where larger batches gain nothing and would change the last bits). ``engine`` is
+    ``channels-last`` where the network runs prepared for a GPU, ``native`` where it runs by kernels in C on
+    a CPU, ``plain`` where all is left to torch.
+    """
+
+    space: Space
+    autoencoder: Autoencoder
+    device: str = "cpu"
+    batch_size: int = 1
+    compute_dtype: str = "float32"
+    engine: str = "plain"
+
+    def encode(self, images: Any) -> Any:
+        """Pixels => latents.
+
+        Args:
+            images: numpy array or torch tensor [B, 3, H, W], float, in [-1, 1]; H and W multiples
+                of ``space.downsampling_factor``.
+
+        Returns:
+            [B, C, H/f, W/f], float32, clamped to +-``space.clamp``; of the same kind, on the same
+            device. Deterministic: this model family has no posterior to sample from.
+
+        Raises:
+            ValueError: another shape.
+            ComputeError: out of memory even for one picture, or NaN or infinity came out.
+        """
+        factor = self.space.downsampling_factor
+        if (
+            len(images.shape) != 4
+            or images.shape[1] != 3
+            or any(s % factor or not s for s in images.shape[2:])
+        ):
+            raise ValueError(
+                f"expected [B, 3, H, W] in multiples of {factor}, found {tuple(images.shape)}"
+            )
+        raw = self.autoencoder.encode(images)
+        if not (abs(raw) < math.inf).all():  # the clamp would make infinity look like a latent
+            raise ComputeError("the encoder gave NaN or infinite values; try --dtype float32")
+        return raw.clip(-self.space.clamp, self.space.clamp)
+
+    def decode(self, latents: Any) -> Any:
+        """Latents [B, C, h, w] => pixels [B, 3, f*h, f*w], float32, about [-1, 1], not clipped.
+
+        Raises:
+            ValueError: another shape. ComputeError: out of memory even for one latent.
+        """
+        channels = self.space.irreps.dim
+        if len(latents.shape) != 4 or latents.shape[1] != channels or 0 in latents.shape[2:]:
+            raise ValueError(f"expected [B, {channels}, h, w], found {tuple(latents.shape)}")
+        return self.autoencoder.decode(latents)
+
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan | None:
+        """How so many pictures of a padded size run, and what that takes; None where it cannot be told.
+
+        Raises:
+            ComputeError: the ``encoder`` or ``decoder`` does not fit the memory with one of them.
+        """
+        plan = getattr(self.autoencoder, "plan", None)
+        return None if plan is None else plan(part, batch, height, width)
+
+    def encode_image(
+        self,
+        image: Image.Image | Pixels | LoadedImage | Path | str,
+        preparation: Preparation = Preparation(),
+        dtype: StoredDtype = FLOAT16,
+    ) -> LatentFile:
+        """A picture of any size => a latent with its header.
+
+        Args:
+            image: a path, a Pillow image, uint8 or uint16 [H, W, 3], or what `read_image` gives.
+            preparation: crop, resize and padding; the default keeps every pixel.
+            dtype: how the latent is stored.
+
+        Raises:
+            InputImageError: no such picture. ComputeError: see `encode`.
+        """
+        loaded = load_image(image, preparation.background)
+        prepared = preparation.apply(loaded, self.space.downsampling_factor)
+        source = str(image) if isinstance(image, (str, Path)) else None
+        return self.store(self.encode(prepared.padded[None])[0], prepared, dtype, source)
+
+    def store(
+        self,
+        latent: NDArray[np.float32],
+        image: PreparedImage,
+        dtype: StoredDtype,
+        source: str | None,
+        key: str | None = None,
+        annotations: dict[str, Any] | None = None,
+    ) -> LatentFile:
+        """Round a latent to its storage type and put its header together."""
+        height, width = image.loaded.pixels.shape[:2]
+        whole = image.pixels.shape[:2] == (height, width)
+        record = Record(
+            image_size=(image.pixels.shape[0], image.pixels.shape[1]),
+            padding=image.padding,
+            source=source,
+            source_sha256=image.loaded.sha256,
+            exif_orientation=image.loaded.exif_orientation,
+            preparation=image.preparation.to_json(),
+            key=key,
+            source_size=None if whole else (height, width),
+            source_box=None if whole else image.box,
+            annotations=annotations or {},
+        )
+        stored = dtype.from_float32(latent)
+        return LatentFile(stored, dtype, self.space, (record,), __version__)
+
+    def decode_latents(
+        self, latents: Sequence[LatentFile], *, noise: float = 0, seed: int = 0, bits: int = 8
+    ) -> list[Pixels]:
+        """Stored latents of one shape => pictures [H, W, 3] of their exact sizes.
+
+        Args:
+            latents: single latents of this model (``require_space`` checks it, this does not).
+            noise: each value is multiplied by 1 + noise * n, n standard normal; from ``seed``.
+            bits: 8 for uint8, 16 for uint16.
+
+        Raises:
+            LatentFileError: a value is not finite. ComputeError: see `decode`, or NaN came out.
+        """
+        batch = np.stack([latent.to_float32() for latent in latents])
+        images = self.decode_finite(add_noise(batch, noise, seed))
+        pictures = []
+        for latent, image in zip(latents, images, strict=True):
+            record = latent.records[0]
+            pictures.append(from_unit(image[:, *record.padding.inner(*record.image_size)], bits))
+        return pictures
+
+    def decode_finite(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Like `decode`; also raises ComputeError where NaN or infinity comes out."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
+            images: NDArray[np.float32] = self.decode(latents)
+        if not np.isfinite(images).all():
+            raise ComputeError("the decoder gave NaN or infinite values; try --dtype float32")
+        return images
+
+    def symmetrized(self) -> Codec:
+        """The same model averaged over the group: exactly equivariant, at four times the cost."""
+        if self.space.is_symmetrized:
+            return self
+        space = replace(self.space, is_symmetrized=True)
+        autoencoder = Symmetrized(self.autoencoder, space.irreps)
+        return replace(self, space=space, autoencoder=autoencoder)
+
+    def decode_latent(self, latent: LatentFile | Path | str, **options: Any) -> Pixels:
+        """One stored latent => a picture; options as for `decode_latents`. Raises LatentFileError."""
+        stored = latent if isinstance(latent, LatentFile) else read_latents(Path(latent))
+        if stored.is_shard:
+            raise LatentFileError("a shard of latents: expected a single one")
+        stored.require_space(self.space)
+        return self.decode_latents([stored], **options)[0]
+
+
+def add_noise(latents: NDArray[np.float32], noise: float, seed: int) -> NDArray[np.float32]:
+    """Latents [B, C, h, w], each value multiplied by 1 + ``noise`` * n, n standard normal.
+
+    The same draw for every latent, whatever else is in the batch.
+    """
+    if not noise:
+        return latents
+    draw = np.random.default_rng(seed).standard_normal(latents.shape[1:], np.float32)
+    with np.errstate(over="ignore"):
+        noisy: NDArray[np.float32] = latents * (1 + np.float32(noise) * draw)
+    return noisy
+
+
+def load_image(
+    image: Image.Image | Pixels | LoadedImage | Path | str, background: str
+) -> LoadedImage:
+    """Any form of picture as a `LoadedImage`. Raises InputImageError."""
+    if isinstance(image, LoadedImage):
+        return image
+    if isinstance(image, (str, Path)):
+        content = read_file(Path(image), FILE_BYTES, InputImageError)
+        return read_image(content, background=background)
+    if isinstance(image, Image.Image):
+        return from_pillow(image, background=background)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+        raise InputImageError(
+            f"expected uint8 or uint16 [H, W, 3], found {image.dtype} {image.shape}"
+        )
+    return LoadedImage(image, hashlib.sha256(image.tobytes()).hexdigest(), 1, ())
+
+
+def load_codec(
+    model: str = DEFAULT_MODEL,
+    *,
+    parts: tuple[str, ...] = PARTS,
+    device: str = "auto",
+    dtype: str = "auto",
+    memory: int | None = None,
+    symmetrize: bool = False,
+) -> Codec:
+    """Load a model.
+
+    Args:
+        model: a name (``auravae models list``) or the path of a checkpoint.
+        parts: ``("encoder",)`` or ``("decoder",)`` load that half alone.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``: what the network computes in.
+        memory: bytes that a network's features may take, in each thread that runs it; larger
+            pictures run in strips, with the same result. None: most of what is free.
+        symmetrize: average over the group (see `symmetrized`).
+
+    Raises:
+        WeightsError: no such model, or damaged weights. DeviceError: no such device.
+    """
+    codec = _load(model, parts, device, dtype, memory)
+    return codec.symmetrized() if symmetrize else codec
+
+
+def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None) -> Codec:
+    path, config = find_weights(model)
+    digest = weights_sha256(path, config)
+    name = config.name if config else path.stem
+    card = read_card(path)
+    origin = config or card
+    if origin is not None and origin.kind == "linear":
+        linear = _load_linear(path, config)
+        return Codec(space_of(name, digest, config.space if config else LatentSpace()), linear)
+    from auravae_cli.model.loaded_network import load_network
+
+    network, architecture = load_network(path, parts, device, dtype, memory)
+    require_architecture(path, config, architecture)
+    space = config.space if config else checkpoint_space(path, architecture, card)
+    on_gpu = network.device.type != "cpu"
+    computes_in = str(network.dtype).removeprefix("torch.")
+    return Codec(
+        space_of(name, digest, space),
+        network,
+        str(network.device),
+        8 if on_gpu else 1,
+        computes_in,
+        network.engine,
+    )
+
+
+def _load_linear(path: Path, config: ModelConfig | None) -> LinearAutoencoder:
+    irreps = (config.space if config else LatentSpace()).irreps
+    try:
+        tensors, _ = safetensors_file.parse(path.read_bytes())
+        basis, mean, scale = (tensors[name].values for name in ("basis", "mean", "scale"))
+    except (OSError, LatentFileError, KeyError) as error:
+        raise WeightsError(f"{path}: no linear model ({error})") from error
+    if (basis.shape, mean.shape, scale.shape) != ((irreps.dim, 3, 4, 4), (3, 4, 4), (irreps.dim,)):
+        raise WeightsError(
+            f"{path}: the linear model's tensors do not have the shapes for {irreps}"
+        )
+    return LinearAutoencoder(basis, mean, scale, irreps)

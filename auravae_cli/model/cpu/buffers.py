@@ -1,0 +1,91 @@
+"""Memory for feature maps, used again and again.
+
+The first touch of new pages costs a third of the time of the convolution that fills them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from auravae_cli.model.cpu.lazy_maps import Rows
+
+MOST_KEPT = 1 << 31  # bytes that stay ready for the next run
+
+
+class Buffers:
+    """Memory that no map of a run uses at the moment."""
+
+    def __init__(self) -> None:
+        self._spare: list[Tensor] = []
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that lie ready."""
+        return sum(spare.nbytes for spare in self._spare)
+
+    def take(self, like: Rows, limit: int) -> Tensor:
+        """Memory for such a map, not cleared: a spare piece of up to twice its size, else new.
+
+        ``limit`` is what this and the spare memory may take together, in bytes.
+        """
+        count = math.prod(like.shape)
+        fitting = [
+            spare
+            for spare in self._spare
+            if (spare.dtype, spare.device) == (like.dtype, like.device)
+            and count <= len(spare) <= 2 * count
+        ]
+        if self.nbytes + (0 if fitting else count * like.dtype.itemsize) > limit:
+            self.clear()
+            fitting = []
+        if not fitting:
+            return like.empty(like.shape)
+        best = min(fitting, key=len)
+        self._spare = [spare for spare in self._spare if spare is not best]
+        return best[:count].view(like.shape)
+
+    def clear(self) -> None:
+        """Give all spare memory back."""
+        self._spare.clear()
+
+    def give(self, values: Tensor) -> None:
+        """Memory whose features nobody needs any more."""
+        flat = torch.empty(0, dtype=values.dtype, device=values.device)
+        self._spare.append(flat.set_(values.untyped_storage()))
+
+
+class Supply:
+    """Buffers for one run after the other; runs side by side, in several threads, have their own.
+
+    What is left of one run stays ready for the next. Needs no lock, which a fork could copy held:
+    a deque gives and takes in one step.
+    """
+
+    def __init__(self) -> None:
+        self._ready: deque[Buffers] = deque(maxlen=1)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that lie ready."""
+        return sum(buffers.nbytes for buffers in tuple(self._ready))
+
+    @contextmanager
+    def lent(self) -> Iterator[Buffers]:
+        """Buffers that nobody else has meanwhile."""
+        try:
+            buffers = self._ready.pop()
+        except IndexError:  # none yet, or another run has them
+            buffers = Buffers()
+        yield buffers  # after an error nothing of them is used again
+        if buffers.nbytes <= MOST_KEPT:
+            self._ready.append(buffers)
+
+    def clear(self) -> None:
+        """Give all that lies ready back."""
+        self._ready.clear()

@@ -1,0 +1,170 @@
+"""Feature maps that are computed row by row, as they are asked for.
+
+A convolution needs a row more on each side, a norm the statistics of the whole picture, attention
+the whole picture: everything else follows from rows alone. So strips of rows can be computed side by
+side, and a map that does not fit into memory can be computed again when it is asked for again. This
+is exact, and no tiles are blended. What our own kernels compute is computed in whole tiles, whichever
+rows are asked for: a tile of other rows would round in other ways. So strips change no bit of it. What
+it takes to compute rows stands in `rowcosts`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from auravae_cli.model.cpu.block_norms import Affine, Blocks, Statistics
+from auravae_cli.model.cpu.strip_threads import run_all
+from auravae_cli.model.network.layers import silu
+from auravae_cli.model.planning.strip_plan import Pass, cuts
+
+Shape = tuple[int, int, int, int]
+
+
+class Rows:
+    """A feature map [B, C, H, W].
+
+    ``unit`` is how many rows are always computed together, counted from the top.
+    """
+
+    unit = 1
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
+        self.shape, self.dtype, self.device = shape, dtype, device
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the whole map."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def like(
+        self, channels: int | None = None, height: int | None = None, width: int | None = None
+    ) -> tuple[Shape, torch.dtype, torch.device]:
+        """The shape, with what differs, the number format and the device of a map made from this."""
+        batch, *sizes = self.shape
+        c, h, w = (new or old for new, old in zip((channels, height, width), sizes, strict=True))
+        return (batch, c, h, w), self.dtype, self.device
+
+    def fill(self, out: Tensor, start: int) -> None:
+        """Write the rows from ``start`` on into ``out`` [B, C, n, W]: whole units."""
+        raise NotImplementedError
+
+    def write(self, out: Tensor, start: int) -> None:
+        """The same for any rows."""
+        stop = start + out.shape[2]
+        if self.in_units(start, stop) == (start, stop):
+            self.fill(out, start)
+        else:
+            out.copy_(self.rows(start, stop))
+
+    def in_units(self, start: int, stop: int) -> tuple[int, int]:
+        """The rows of the units that some rows lie in."""
+        return start // self.unit * self.unit, min(self.shape[2], -(-stop // self.unit) * self.unit)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop`` of it, [B, C, stop - start, W], not to be overwritten."""
+        batch, channels, _, width = self.shape
+        first, last = self.in_units(start, stop)
+        out = self.empty((batch, channels, last - first, width))
+        self.fill(out, first)
+        return out[:, :, start - first : stop - first]
+
+    def window(self, start: int, stop: int, right: int = 0) -> Tensor:
+        """The same, contiguous, zeros for rows outside the picture, and ``right`` columns of zeros."""
+        batch, channels, height, width = self.shape
+        first, last = max(0, start), min(height, stop)
+        out = self.empty((batch, channels, stop - start, width + right))
+        out[:, :, : first - start] = 0
+        out[:, :, last - start :] = 0
+        out[..., width:] = 0
+        self.write(out[:, :, first - start : last - start, :width], first)
+        return out
+
+    def empty(self, shape: Shape) -> Tensor:
+        """Memory for features like these."""
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+
+class Kept(Rows):
+    """A feature map in memory, with the statistics of its blocks where they are known."""
+
+    def __init__(self, values: Tensor, statistics: Statistics | None = None) -> None:
+        batch, channels, height, width = values.shape
+        super().__init__((batch, channels, height, width), values.dtype, values.device)
+        self.values, self.statistics = values, statistics
+
+    def fill(self, out: Tensor, start: int) -> None:
+        out.copy_(self.rows(start, start + out.shape[2]))
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        return self.values[:, :, start:stop]
+
+
+class Activated(Rows):
+    """A group norm, whose statistics are known, and SiLU."""
+
+    def __init__(self, source: Rows, affine: Affine) -> None:
+        super().__init__(*source.like())
+        self.source, self.affine = source, affine
+
+    def fill(self, out: Tensor, start: int) -> None:
+        silu(self.affine.into(out, self.source.rows(start, start + out.shape[2])))
+
+
+class Slab(Rows):
+    """Some rows of a map, in memory."""
+
+    def __init__(self, source: Rows, start: int, stop: int) -> None:
+        super().__init__(*source.like())
+        self._values, self._start = source.rows(start, stop), start
+
+    def fill(self, out: Tensor, start: int) -> None:
+        out.copy_(self.rows(start, start + out.shape[2]))
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        return self._values[:, :, start - self._start : stop - self._start]
+
+
+def keep(source: Rows, how: Pass, groups: int | None = None, values: Tensor | None = None) -> Kept:
+    """The whole feature map.
+
+    Args:
+        how: in which strips.
+        groups: those of the norm that follows, if one does; its statistics are taken on the way.
+        values: where to write it, of its shape; may be the memory of a map of which each row of
+            ``source`` needs the same row alone.
+    """
+    out = source.empty(source.shape) if values is None else values
+    blocks = None if groups is None else Blocks(source.shape, groups)
+
+    def compute(start: int, stop: int) -> None:
+        source.fill(out[:, :, start:stop], start)
+        if blocks is not None:
+            blocks.add(out[:, :, start:stop], start)
+
+    _in_strips(source, how, compute)
+    return Kept(out, None if blocks is None else blocks.merged())
+
+
+def statistics(source: Rows, groups: int, how: Pass) -> Statistics:
+    """The means and deviations of the groups of channels over the whole map."""
+    blocks = Blocks(source.shape, groups)
+    _in_strips(source, how, lambda start, stop: blocks.add(source.rows(start, stop), start))
+    return blocks.merged()
+
+
+def _in_strips(source: Rows, how: Pass, compute: Callable[[int, int], None]) -> None:
+    """Call ``compute(start, stop)`` for all strips, side by side where there are threads for them."""
+    places = pairwise(cuts(source.shape[2], how.strips))
+    run_all([partial(compute, *place) for place in places], how.threads)
+
+
+def strips(height: int, strip: int) -> Iterator[tuple[int, int]]:
+    """The first and last row of every strip."""
+    for start in range(0, height, strip):
+        yield start, min(height, start + strip)

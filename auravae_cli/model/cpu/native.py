@@ -1,0 +1,139 @@
+"""The CPU's kernels in C, native.c: see `compiled` for how they come to be there.
+
+No torch is needed here, so that a plan can tell whether they will be there. Where there is no
+compiler, or what it builds is wrong, there are no kernels, and others do the work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from auravae_cli.errors import OutputError
+from auravae_cli.model.cpu.compiled import library
+from auravae_cli.model.planning.layer_costs import POINTS
+
+SOURCE = Path(__file__).with_suffix(".c")
+VARIABLE = "AURAVAE_ENGINE"
+# The points of F(6, 3) down and F(4, 3) across, with factors that make native.c's numbers simple.
+_DOWN = {1.0: -2 / 9, -1.0: -2 / 9, 2.0: 1 / 90, -2.0: 1 / 90, 0.5: 32 / 45, -0.5: 32 / 45}
+_ACROSS = {1.0: -1 / 6, -1.0: -1 / 6, 2.0: 1 / 24, -2.0: 1 / 24}
+TOLERANCE = 1e-4
+
+
+class Job(ctypes.Structure):
+    """As in native.c: addresses, strides in numbers, sizes."""
+
+    _fields_ = tuple(
+        (name, kind)
+        for kind, names in (
+            (ctypes.c_void_p, "x weights bias scale shift residual out memory"),
+            (ctypes.c_int64, "memory_size x_channel residual_channel out_channel"),
+            (ctypes.c_int32, "channels height width channels_out start rows doubled"),
+        )
+        for name in names.split()
+    )
+
+
+class Kernels:
+    """The functions of native.c; each runs in the thread that calls it, without Python's lock."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.channels_out: int = library.channels_out_at_once()
+        self.convolve, self.halve, self.mix = library.convolve, library.halve, library.mix
+        self.measure = library.measure
+        for function in (self.convolve, self.halve, self.mix):
+            function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(Job)]
+        address, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+        self.measure.restype = None
+        self.measure.argtypes = [address, size, number, size, size, address, address, size]
+
+
+def are_turned_off() -> bool:
+    """Whether the environment wants none of our own kernels, here or on a GPU."""
+    return os.environ.get(VARIABLE) == "plain"
+
+
+def kernels() -> Kernels | None:
+    """Those for this processor, or None."""
+    found = _found()
+    return found if isinstance(found, Kernels) else None
+
+
+def trouble() -> str | None:
+    """Why there are no kernels; None where there are some, or none are wanted."""
+    found = _found()
+    return found if isinstance(found, str) else None
+
+
+@cache
+def _found() -> Kernels | str | None:
+    if are_turned_off():
+        return None
+    try:
+        found = Kernels(library(SOURCE))
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or b"").decode(errors="replace").splitlines()
+        return f"{error.cmd[0]} could not build them ({lines[0] if lines else error})"
+    except (OSError, subprocess.SubprocessError, OutputError) as error:
+        return str(error)
+    return found if are_right(found) else "those that were built give wrong numbers"
+
+
+def transform(weights: np.ndarray, channels_out: int) -> np.ndarray:
+    """3x3 kernels [O, I, 3, 3] => [ceil(O / channels_out), POINTS, I, channels_out] float32."""
+    outputs, inputs = weights.shape[:2]
+    both = np.kron(_at_points(1, _DOWN), _at_points(1 / 4, _ACROSS))
+    each = weights.reshape(outputs * inputs, 9).astype(np.float64) @ both.T
+    return in_groups(each.reshape(outputs, inputs, POINTS), channels_out)
+
+
+def _at_points(at_zero: float, factors: Mapping[float, float]) -> np.ndarray:
+    """[points, 3]: what gives a polynomial's values at 0, at the others, and at infinity."""
+    others = ([f, f * x, f * x * x] for x, f in factors.items())
+    return np.array([[at_zero, 0, 0], *others, [0, 0, 1]])
+
+
+def in_groups(weights: np.ndarray, channels_out: int) -> np.ndarray:
+    """[O, depth, points] => [ceil(O / channels_out), points, depth, channels_out] float32."""
+    outputs, depth, points = weights.shape
+    groups = -(-outputs // channels_out)
+    padded = np.zeros((groups * channels_out, depth, points), np.float32)
+    padded[:outputs] = weights
+    parted = padded.reshape(groups, channels_out, depth, points)
+    return np.ascontiguousarray(parted.transpose(0, 3, 2, 1))
+
+
+def are_right(found: Kernels) -> bool:
+    """Whether convolutions of a small map come out as they do by definition."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((3, 14, 22)).astype(np.float32)
+    weights = generator.standard_normal((5, 3, 3, 3)).astype(np.float32)
+    bias = generator.standard_normal(5).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    same = np.einsum("ihwyx,oiyx->ohw", windows, weights) + bias[:, None, None]
+    halved = np.einsum("ihwyx,oiyx->ohw", windows[:, 1::2, 1::2], weights) + bias[:, None, None]
+    flat = in_groups(weights.reshape(5, 27, 1), found.channels_out)
+    mixed = np.einsum("ihw,oi->ohw", x, weights[:, :, 0, 0]) + bias[:, None, None]
+    narrow = in_groups(weights[:, :, 0, :1], found.channels_out)
+    for function, ready, expected in (
+        (found.convolve, transform(weights, found.channels_out), same),
+        (found.halve, flat, halved),
+        (found.mix, narrow, mixed),
+    ):
+        out, memory = np.empty(expected.shape, np.float32), np.zeros(1 << 20, np.float32)
+        job = Job(x=x.ctypes.data, weights=ready.ctypes.data, bias=bias.ctypes.data)
+        job.out, job.memory, job.memory_size = out.ctypes.data, memory.ctypes.data, memory.size
+        job.x_channel, job.out_channel = x[0].size, out[0].size
+        job.channels, job.height, job.width = x.shape
+        job.channels_out, job.rows = out.shape[:2]
+        if function(job) or not np.abs(out - expected).max() < TOLERANCE:
+            return False
+    return True

@@ -1,0 +1,141 @@
+"""Convolutions of rows by the CPU's own kernels (see `native`), with what stands around them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from auravae_cli.model.cpu import native
+from auravae_cli.model.cpu.block_norms import Affine, lies_in_rows
+from auravae_cli.model.cpu.lazy_maps import Activated, Rows
+from auravae_cli.model.planning.layer_costs import POINTS, native_suits
+
+_here = threading.local()
+_ready: WeakKeyDictionary[nn.Conv2d, tuple[tuple[int, ...], Tensor]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One for which there is a kernel; ``weights`` are as `native.transform` gives them."""
+
+    kernels: native.Kernels
+    weights: Tensor
+    bias: Tensor
+
+    def same(self, out: Tensor, source: Rows, start: int, residual: Tensor | None = None) -> None:
+        """Rows of a convolution that keeps the size into ``out``, plus ``residual``, which may be it."""
+        stop = start + out.shape[2]
+        self._run(self.kernels.convolve, out, source, (start - 1, stop + 1), start, residual)
+
+    def doubled(self, out: Tensor, source: Rows, start: int) -> None:
+        """The same of ``source`` with every pixel four times."""
+        needed = (start - 1) // 2, (start + out.shape[2]) // 2 + 1
+        self._run(self.kernels.convolve, out, source, needed, start, doubled=True)
+
+    def halved(self, out: Tensor, source: Rows, start: int) -> None:
+        """Rows of a convolution of stride 2, with zeros beyond the right and the bottom."""
+        needed = 2 * start, 2 * (start + out.shape[2]) + 1
+        self._run(self.kernels.halve, out, source, needed, start)
+
+    def mixed(self, out: Tensor, source: Rows, start: int) -> None:
+        """Rows of a 1x1 convolution."""
+        self._run(self.kernels.mix, out, source, (start, start + out.shape[2]), start)
+
+    def _run(
+        self,
+        function: Callable[[native.Job], int],
+        out: Tensor,
+        source: Rows,
+        needed: tuple[int, int],
+        start: int,
+        residual: Tensor | None = None,
+        doubled: bool = False,
+    ) -> None:
+        affine: Affine | None = None
+        if isinstance(source, Activated):
+            affine, source = source.affine, source.source
+        first, last = max(0, needed[0]), min(source.shape[2], needed[1])
+        x, place = _in_rows(source.rows(first, last)), _in_rows(out)
+        residual = None if residual is None else _in_rows(residual)
+        # Counted in rows of the result.
+        first = 2 * first if doubled else first // 2 if function is self.kernels.halve else first
+        job = native.Job(
+            weights=self.weights.data_ptr(),
+            bias=self.bias.data_ptr(),
+            x_channel=x.stride(1),
+            residual_channel=0 if residual is None else residual.stride(1),
+            out_channel=place.stride(1),
+            channels=x.shape[1],
+            height=x.shape[2],
+            width=x.shape[3],
+            channels_out=out.shape[1],
+            start=start - first,
+            rows=out.shape[2],
+            doubled=doubled,
+        )
+        for index in range(len(x)):
+            job.x, job.out = x[index].data_ptr(), place[index].data_ptr()
+            if affine is not None:
+                job.scale = affine.scale[index].data_ptr()
+                job.shift = affine.shift[index].data_ptr()
+            if residual is not None:
+                job.residual = residual[index].data_ptr()
+            _call(function, job)
+        if place is not out:
+            out.copy_(place)
+
+
+def convolution(conv: nn.Conv2d, result: Rows) -> Convolution | None:
+    """What computes ``result`` with ``conv``; None where no kernel does."""
+    if (
+        (result.dtype, result.device.type) != (torch.float32, "cpu")
+        or conv.bias is None
+        or torch.is_grad_enabled()
+        or not native_suits(conv.in_channels, conv.out_channels, _points(conv))
+    ):
+        return None
+    kernels = native.kernels()
+    return None if kernels is None else Convolution(kernels, _weights(conv, kernels), conv.bias)
+
+
+def _weights(conv: nn.Conv2d, kernels: native.Kernels) -> Tensor:
+    """Made ready when they are first needed, and again when they have changed."""
+    given = conv.weight
+    version = 0 if given.is_inference() else given._version
+    state = (given.data_ptr(), version)
+    known = _ready.get(conv)
+    if known is None or known[0] != state:
+        array = given.detach().numpy()
+        if _points(conv) == POINTS:
+            made = native.transform(array, kernels.channels_out)
+        else:
+            made = native.in_groups(array.reshape(len(array), -1, 1), kernels.channels_out)
+        known = _ready[conv] = state, torch.from_numpy(made)
+    return known[1]
+
+
+def _points(conv: nn.Conv2d) -> int:
+    """How many numbers stand for a kernel: as they are, but for 3x3 of stride 1."""
+    size = conv.kernel_size[0] * conv.kernel_size[1]
+    return POINTS if size == 9 and conv.stride == (1, 1) else size
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    return x if lies_in_rows(x) else x.contiguous()
+
+
+def _call(function: Callable[[native.Job], int], job: native.Job) -> None:
+    """With memory that this thread keeps: first touches of new pages cost more than the work."""
+    while True:
+        memory: Tensor = getattr(_here, "memory", torch.empty(0))
+        job.memory, job.memory_size = memory.data_ptr(), len(memory)
+        missing = function(job)
+        if not missing:
+            return
+        _here.memory = None
+        _here.memory = torch.zeros(missing)

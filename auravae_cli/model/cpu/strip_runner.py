@@ -1,0 +1,179 @@
+"""The encoder and the decoder within a budget of memory: the same result as the plain run.
+
+What is kept in memory, and in which strips all is computed, says a plan (see `stripplan`), made
+before the run from the sizes alone. What is not kept is computed again as it is needed (see `rows`),
+and what is kept is freed as soon as nothing needs it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from auravae_cli.model.cpu.block_norms import Affine
+from auravae_cli.model.cpu.buffers import Buffers
+from auravae_cli.model.cpu.lazy_layers import (
+    Convolved,
+    Doubled,
+    Halved,
+    Residual,
+    first_half,
+)
+from auravae_cli.model.cpu.lazy_maps import Activated, Kept, Rows, keep, statistics, strips
+from auravae_cli.model.cpu.strip_threads import crew, run_all
+from auravae_cli.model.network.autoencoder import Decoder, Encoder, Level, Middle
+from auravae_cli.model.network.layers import HEAD_CHANNELS, NORM_GROUPS, AttentionBlock, ResnetBlock
+from auravae_cli.model.planning.strip_plan import Pass, StripPlan, attended_rows
+
+
+class Streamer:
+    """Runs layers over `Rows`, as a plan says."""
+
+    def __init__(self, plan: StripPlan, buffers: Buffers | None = None) -> None:
+        self._passes, self._room = iter(plan.passes), plan.room
+        self._buffers = buffers or Buffers()
+        self._kept: weakref.WeakSet[Kept] = weakref.WeakSet()
+        # The map so far lies here alone: a name in a caller's frame would hold on to older ones.
+        self._x: Rows
+
+    def encode(self, encoder: Encoder, images: Tensor) -> Tensor:
+        """[B, 3, H, W] => [B, C, H/f, W/f]."""
+        with crew():
+            self._x = Convolved(Kept(images), encoder.conv_in)
+            for level in encoder.down:
+                self._level(cast(Level, level))
+            self._middle(encoder.mid)
+            return self._last(encoder.norm_out, encoder.conv_out)
+
+    def decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
+        """[B, C, h, w] => [B, 3, f*h, f*w]."""
+        with crew():
+            self._x = Convolved(Kept(latents), decoder.conv_in)
+            self._middle(decoder.mid)
+            for level in reversed(decoder.up):
+                self._level(cast(Level, level))
+            return self._last(decoder.norm_out, decoder.conv_out)
+
+    def _level(self, level: Level) -> None:
+        """The blocks of one resolution, and the step to the next."""
+        for block in level.block:
+            self._block(cast(ResnetBlock, block))
+        if hasattr(level, "downsample"):
+            self._step(Halved(self._x, level.downsample.conv))
+        elif hasattr(level, "upsample"):
+            self._step(Doubled(self._x, level.upsample.conv))
+
+    def _step(self, result: Rows) -> None:
+        spent = self._x
+        self._x = self._affordable(result)
+        self._give_back(spent)
+
+    def _middle(self, middle: Middle) -> None:
+        """Block, attention, block."""
+        self._block(middle.block_1)
+        self._x = self._attention(middle.attn_1)
+        self._block(middle.block_2)
+
+    def _block(self, block: ResnetBlock) -> None:
+        """A residual block, which keeps what there is room for."""
+        self._x = self._affordable(self._x)
+        first = self._norm(self._x, block.norm1)
+        hidden = self._affordable(first_half(block, self._x, first))
+        result = Residual(self._x, hidden, block, (first, self._norm(hidden, block.norm2)))
+        if not (isinstance(self._x, Kept) and isinstance(hidden, Kept)):
+            self._x = self._affordable(result)
+            return
+        if result.shape == self._x.shape:  # written over its input
+            how = self._next()
+            self._x = self._remember(keep(result, how, NORM_GROUPS, values=self._x.values))
+        else:
+            self._step(result)
+        if isinstance(self._x, Kept):
+            self._buffers.give(hidden.values)
+
+    def _attention(self, block: AttentionBlock) -> Kept:
+        """Keys and values of the whole picture in memory, queries and results in strips."""
+        if not isinstance(self._x, Kept):
+            self._x = self._remember(keep(self._x, self._next(), NORM_GROUPS))
+        source = self._x
+        norm, how = self._norm(source, block.norm), self._next()
+        if self._live() + self._buffers.nbytes + 3 * source.values.nbytes > self._room:
+            self._buffers.clear()
+        batch, channels, height, width = source.shape
+        heads = channels // HEAD_CHANNELS
+        weights = [w.flatten(1).expand(batch, -1, -1) for w in block.qkv.weight.chunk(3)]
+        out = block.proj_out.weight.flatten(1).expand(batch, -1, -1)
+        shape = (batch, height * width, heads, HEAD_CHANNELS)
+        keys, values = (source.values.new_empty(shape).transpose(1, 2) for _ in range(2))
+        result = torch.empty_like(source.values)
+
+        def project(weight: Tensor, rows: tuple[int, int]) -> Tensor:
+            """[B, heads, cells, 64], each head's channels side by side, as the fast kernel needs."""
+            cells = norm(source.rows(*rows)).flatten(2).transpose(1, 2)
+            return (cells @ weight.transpose(1, 2)).unflatten(2, (heads, -1)).transpose(1, 2)
+
+        def look_up(start: int, stop: int) -> None:
+            cells = slice(start * width, stop * width)
+            keys[:, :, cells] = project(weights[1], (start, stop))
+            values[:, :, cells] = project(weights[2], (start, stop))
+
+        def attend(start: int, stop: int) -> None:
+            queries = project(weights[0], (start, stop))
+            attended = F.scaled_dot_product_attention(queries, keys, values)
+            changed = out @ attended.transpose(1, 2).flatten(2).transpose(1, 2)
+            rows = source.rows(start, stop)
+            torch.add(changed.view_as(rows), rows, out=result[:, :, start:stop])
+
+        at_once = attended_rows(height, width)
+        for step in (look_up, attend):
+            run_all([partial(step, *rows) for rows in strips(height, at_once)], how.threads)
+        return self._remember(Kept(result))
+
+    def _last(self, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
+        """Norm, SiLU, and the convolution that gives the result."""
+        activated = Activated(self._x, self._norm(self._x, norm))
+        result = keep(Convolved(activated, conv), self._next()).values
+        assert next(self._passes, 0) == 0  # the plan walked the same layers
+        if isinstance(self._x, Kept):
+            self._buffers.give(self._x.values)
+        return result
+
+    def _norm(self, source: Rows, norm: nn.GroupNorm) -> Affine:
+        """A norm over the whole map, ready to be applied to rows of it."""
+        known = source.statistics if isinstance(source, Kept) else None
+        return Affine(norm, known or statistics(source, norm.num_groups, self._next()))
+
+    def _affordable(self, x: Rows) -> Rows:
+        """The same map, in memory if the plan says so."""
+        if isinstance(x, Kept):
+            return x
+        how = next(self._passes)
+        if how is None:
+            return x
+        values = self._buffers.take(x, self._room - self._live())
+        return self._remember(keep(x, how, NORM_GROUPS, values))
+
+    def _give_back(self, spent: Rows) -> None:
+        """The memory of what has become the present map, if that is in memory itself."""
+        if isinstance(self._x, Kept) and isinstance(spent, Kept) and spent is not self._x:
+            self._buffers.give(spent.values)
+
+    def _next(self) -> Pass:
+        """The next pass, of what cannot be left out."""
+        how = next(self._passes)
+        assert how is not None
+        return how
+
+    def _live(self) -> int:
+        """The bytes of what is kept."""
+        storages = (kept.values.untyped_storage() for kept in self._kept)
+        return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
+
+    def _remember(self, kept: Kept) -> Kept:
+        self._kept.add(kept)
+        return kept

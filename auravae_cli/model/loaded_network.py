@@ -1,0 +1,305 @@
+"""A loaded network on its device: what turns arrays or tensors into latents and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from auravae_cli.errors import ComputeError, DeviceError
+from auravae_cli.machine.memory import return_what_is_freed
+from auravae_cli.model.cpu.buffers import Buffers, Supply
+from auravae_cli.model.cpu.nnpack import has_nnpack
+from auravae_cli.model.cpu.strip_runner import Streamer
+from auravae_cli.model.cpu.strip_threads import torch_threads
+from auravae_cli.model.engine import CHANNELS_LAST, NATIVE, PLAIN, engine_for, runners
+from auravae_cli.model.gpu import channels_last
+from auravae_cli.model.network.autoencoder import Decoder, Encoder
+from auravae_cli.model.network.weights import load_networks
+from auravae_cli.model.planning.layer_costs import Arithmetic
+from auravae_cli.model.planning.run_plan import (
+    ADVICE,
+    SHARE_OF_FREE,
+    Plan,
+    Unaffordable,
+    affordable_bytes,
+    ample_plan,
+    least_memory,
+    plan_run,
+    refusal,
+    sufficient,
+)
+from auravae_cli.model.spec.config import Architecture
+
+TIGHTER = 0.7  # of the memory of a plan that did not fit, for the next one
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Network:
+    """Encoder and decoder, or one of them, in a number format on a device.
+
+    On a CPU, and elsewhere where a picture's features do not fit into ``memory`` bytes, it runs in
+    strips of rows (see `streamed`): the same result up to rounding. Otherwise it runs through
+    ``runners``, where a GPU has them (see `engine`), or through the modules.
+
+    Accepts numpy arrays and tensors of any device, and gives back the same kind, in float32.
+    """
+
+    def __init__(
+        self,
+        parts: dict[str, nn.Module],
+        architecture: Architecture,
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: int | None = None,
+        runners: Mapping[str, channels_last.Runner] | None = None,
+    ) -> None:
+        self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
+        self.memory = memory
+        self._buffers = Supply()
+        self.runners = runners or {}
+        self.engine = CHANNELS_LAST if self.runners else PLAIN
+        if device.type == "cpu" and not self.runners:
+            self.engine = engine_for(device, dtype)
+        if memory is not None:
+            return_what_is_freed()
+
+    def encode(self, images: Any) -> Any:
+        """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
+        return self._run("encoder", images)
+
+    def decode(self, latents: Any) -> Any:
+        """[B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
+        return self._run("decoder", latents)
+
+    def _run(self, part: str, batch: Any) -> Any:
+        is_array = isinstance(batch, np.ndarray)
+        # A copy, since torch takes neither flipped views nor read-only maps of an array.
+        given = torch.from_numpy(batch.copy()) if is_array else batch
+        with torch.inference_mode():
+            result = run_halving(partial(self._forward, part), given, partial(self._tighter, part))
+        return result.cpu().numpy() if is_array else result.to(given.device)
+
+    def _forward(self, part: str, items: Tensor, budget: int | None = None) -> Tensor:
+        """Within ``budget`` bytes; None for what there is.
+
+        Raises ComputeError or OutOfMemoryError, see `_streamer`.
+        """
+        network, given = self.parts[part], items.to(self.device, self.dtype)
+        with self._buffers.lent() as buffers:
+            size = (len(items), *self._pixels(part, items))
+            streamer = self._streamer(part, size, budget, buffers)
+            if streamer is None:
+                result: Tensor = self.runners.get(part, network)(given)
+            elif part == "encoder":
+                result = streamer.encode(cast(Encoder, network), given)
+            else:
+                result = streamer.decode(cast(Decoder, network), given)
+        return result.float()
+
+    def _tighter(self, part: str, item: Tensor) -> Tensor | None:
+        """One item that did not fit, though it should have: in strips, of ever less memory.
+
+        Others may have taken what was free, or a limit may be set that no number tells. None where
+        not even the shortest strips fit.
+        """
+        for budget in self._budgets(part, *self._pixels(part, item)):
+            self._buffers.clear()
+            result = attempt(partial(self._forward, part, budget=budget), item)
+            if result is not None:
+                return result
+        return None
+
+    def _budgets(self, part: str, height: int, width: int) -> Iterator[int]:
+        """Ever less memory with which one picture still runs, below what its plan takes."""
+        plan = self._plan(1, height, width, part)
+        budget = plan.memory if isinstance(plan, Plan) else 0
+        while True:
+            last, budget = budget, int(TIGHTER * budget)
+            plan = self._plan(1, height, width, part, budget)
+            if isinstance(plan, Unaffordable):
+                budget = sufficient(plan.least)
+                if budget >= last:
+                    return
+            yield budget
+
+    def _pixels(self, part: str, items: Tensor) -> tuple[int, int]:
+        """The height and the width of the pictures in pixels."""
+        factor = 1 if part == "encoder" else self.architecture.downsampling_factor
+        return factor * items.shape[-2], factor * items.shape[-1]
+
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
+        """How pictures of ``height`` x ``width`` pixels run, together where they fit together.
+
+        Raises ComputeError where not even one of them fits.
+        """
+        while True:
+            plan = self._plan(batch, height, width, part)
+            if isinstance(plan, Plan):
+                return plan
+            if batch == 1:
+                raise ComputeError(refusal(plan, height, width, self.budget()))
+            batch -= batch // 2
+
+    def least_memory(self, height: int, width: int) -> int:
+        """The smallest ``memory`` with which both halves run a picture of so many pixels."""
+        found = [
+            plan_run(self.architecture, part, (1, height, width), self.arithmetic(), 0)
+            for part in ("encoder", "decoder")
+        ]
+        least = max(plan.least if isinstance(plan, Unaffordable) else plan.memory for plan in found)
+        return sufficient(least)
+
+    def _streamer(
+        self, part: str, size: tuple[int, int, int], budget: int | None, buffers: Buffers
+    ) -> Streamer | None:
+        """What runs pictures, ``size`` being (batch, height, width), in strips of maps in ``buffers``;
+        None where they are run plainly.
+
+        Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
+        together.
+        """
+        batch, height, width = size
+        given = self.budget(buffers.nbytes) if budget is None else budget
+        plan = self._plan(batch, height, width, part, given)
+        if isinstance(plan, Unaffordable) and batch > 1:
+            raise torch.OutOfMemoryError("more than fits at once")
+        if isinstance(plan, Unaffordable):
+            raise ComputeError(refusal(plan, height, width, given))
+        if plan.strips is None:
+            return None
+        if plan.tiles > 1:
+            return_what_is_freed()
+        if buffers.nbytes > plan.strips.room:  # what another size has left
+            buffers.clear()
+        return Streamer(plan.strips, buffers)
+
+    def _plan(
+        self, batch: int, height: int, width: int, part: str, budget: int | None = None
+    ) -> Plan | Unaffordable:
+        size = (max(1, batch), height, width)  # an empty batch runs, too
+        given = self.budget() if budget is None else budget
+        return plan_run(self.architecture, part, size, self.arithmetic(), given)
+
+    def arithmetic(self) -> Arithmetic:
+        """How this device computes in this format."""
+        return arithmetic_of(self.device, self.dtype, self.engine)
+
+    def needs(self, height: int, width: int) -> int:
+        """The bytes that a picture takes where memory is ample."""
+        size, how = (1, height, width), self.arithmetic()
+        return max(ample_plan(self.architecture, p, size, how).memory for p in self.parts)
+
+    def least(self, height: int, width: int) -> int:
+        """The bytes without which not even strips of it can be run, about."""
+        size, how = (1, height, width), self.arithmetic()
+        return max(least_memory(self.architecture, p, size, how) for p in self.parts)
+
+    def budget(self, held: int | None = None) -> int | None:
+        """The bytes that features of a run may take; None where the machine does not tell.
+
+        ``held`` bytes lie ready for it; None: what does here.
+        """
+        if self.memory is None and self.device.type == "cuda":
+            # What torch holds and does not use is free for it, too.
+            held = torch.cuda.memory_reserved(self.device)
+            held -= torch.cuda.memory_allocated(self.device)
+            return int((torch.cuda.mem_get_info(self.device)[0] + held) * SHARE_OF_FREE)
+        if self.memory is None and self.device.type != "cpu":
+            return None
+        return affordable_bytes(self.memory, self._buffers.nbytes if held is None else held)
+
+
+def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arithmetic:
+    """How a device computes in a format, where networks run the way of ``engine``."""
+    if engine == CHANNELS_LAST:
+        live = channels_last.LIVE_FEATURES
+        return Arithmetic(dtype.itemsize, winograd=False, is_plain=True, live_features=live)
+    if device.type != "cpu":
+        return Arithmetic(dtype.itemsize, winograd=False, is_plain=True)
+    return Arithmetic(
+        dtype.itemsize,
+        winograd=dtype == torch.float32 and has_nnpack(),
+        threads=torch_threads(),
+        native=engine == NATIVE,
+    )
+
+
+def run_halving(
+    function: Callable[[Tensor], Tensor],
+    batch: Tensor,
+    last_resort: Callable[[Tensor], Tensor | None] = lambda item: None,
+) -> Tensor:
+    """``function(batch)``; where memory runs out, in two halves, and so on down to single items.
+
+    One that does not fit is left to ``last_resort``; ComputeError where that gives None.
+    """
+    result = attempt(function, batch)
+    if result is None and len(batch) == 1:
+        result = last_resort(batch)
+    if result is not None:
+        return result
+    if len(batch) == 1:
+        size = " x ".join(map(str, batch.shape[-2:]))
+        raise ComputeError(f"not enough memory on the device for one item of {size}; {ADVICE}")
+    half = len(batch) // 2
+    parts = (run_halving(function, part, last_resort) for part in (batch[:half], batch[half:]))
+    return torch.cat(list(parts))
+
+
+def attempt(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | None:
+    """``function(batch)``; None where memory ran out, and what the failed run took is free again."""
+    try:
+        return function(batch)
+    except (RuntimeError, MemoryError) as error:
+        told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not told and "can't allocate memory" not in str(error):
+            raise
+    if torch.cuda.is_available():  # outside the handler: the error holds on to the run's tensors
+        torch.cuda.empty_cache()
+    return None
+
+
+def load_network(
+    path: Path, parts: tuple[str, ...], device: str, dtype: str, memory: int | None = None
+) -> tuple[Network, Architecture]:
+    """Load a checkpoint; ``device`` and ``dtype`` may be ``auto``.
+
+    ``memory`` is what features may take, in bytes; None for most of what is free.
+
+    Automatic is CUDA in bfloat16 where there is one, else the CPU in float32.
+    Raises WeightsError or DeviceError.
+    """
+    chosen = find_device(device)
+    if dtype not in ("auto", *DTYPES):
+        raise DeviceError(f"dtype {dtype!r}: expected auto or one of {', '.join(DTYPES)}")
+    if dtype == "auto":
+        dtype = "bfloat16" if chosen.type == "cuda" else "float32"
+    number = DTYPES[dtype]
+    prepares = engine_for(chosen, number) == CHANNELS_LAST
+    networks, architecture = load_networks(
+        path, parts, chosen, torch.float32 if prepares else number
+    )
+    factor = architecture.downsampling_factor
+    prepared = runners(networks, number, factor) if prepares else None
+    return Network(networks, architecture, chosen, number, memory, prepared), architecture
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name, or for ``auto`` CUDA where there is one. Raises DeviceError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(
+            f"device {name!r} is not to be had ({reason}); try --device cpu"
+        ) from error
+    return device

@@ -1,0 +1,1 @@
+"""The torch network: layers, halves, tied weights, checkpoints."""

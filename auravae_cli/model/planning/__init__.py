@@ -1,0 +1,1 @@
+"""Memory, strips and operations of a run, by arithmetic."""

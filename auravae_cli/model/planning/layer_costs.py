@@ -1,0 +1,164 @@
+"""What the network does, as numbers: its layers, their operations and their bytes. No torch.
+
+What a layer takes beside its input and output was measured on the CPU, with
+``python benchmarks/workspace.py``: measure again where layers change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from auravae_cli.model.spec.config import IMAGE_CHANNELS, Architecture
+
+PARTS = ("encoder", "decoder")
+
+TILE_ROWS = 6  # of the output, that are computed together: strips of whole tiles give the same bits
+LEAST_CHANNELS = 16  # in, and
+LEAST_SIDE = 8  # height and width, for which Winograd's transforms cost less than what they save
+TILE_NUMBERS = 64  # what NNPACK makes of a tile, for every channel in and out, and of each kernel
+KERNEL_CHANNELS = 140  # in, at once, whose kernels NNPACK holds transformed
+
+# Our own kernels, native.c: the columns of a tile, the numbers that it is made into, the bytes of a
+# layer's weights, made ready, above which others compute it, and two sizes that stand there, too.
+TILE_COLUMNS, POINTS = 4, 8 * 6
+NATIVE_WEIGHTS = 12 << 20
+NATIVE_FEATURES, NATIVE_CHANNELS_OUT = 786432, 8
+
+CONV, BLOCK, ATTENTION, DOWN, UP, OUT = "conv", "block", "attention", "down", "up", "out"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of the network, at 1 / ``scale`` of the picture's height and width.
+
+    ``kind`` is a 3x3 convolution, a residual block, attention, a step down or up (``scale`` is that
+    of its input), or the norm, SiLU and convolution in the end.
+    """
+
+    kind: str
+    channels_in: int
+    channels_out: int
+    scale: int
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a device computes: the bytes of a number, by which methods, in how many threads.
+
+    ``native``: by our own kernels where those suit; ``winograd``: elsewhere by NNPACK where it does.
+    ``is_plain`` says that layers run on the whole picture where that fits, as on GPUs;
+    ``live_features`` how many maps of the first width are in memory at once then, where that is known.
+    """
+
+    itemsize: int = 4
+    winograd: bool = True
+    threads: int = 1
+    is_plain: bool = False
+    live_features: int | None = None
+    native: bool = False
+
+    def is_native(self, channels_in: int, channels_out: int, points: int = POINTS) -> bool:
+        """Whether one of our own kernels computes a convolution; ``points`` as in `native_suits`."""
+        return self.native and native_suits(channels_in, channels_out, points)
+
+    def is_winograd(self, channels_in: int, height: int, width: int) -> bool:
+        """Whether NNPACK computes a 3x3 convolution of so many rows and columns, as `winograd` has it."""
+        return self.winograd and channels_in >= LEAST_CHANNELS and min(height, width) >= LEAST_SIDE
+
+    def workspace(self, channels_in: int, channels_out: int, height: int, width: int) -> int:
+        """What NNPACK takes for tiles and kernels, and keeps from then on, in each thread."""
+        tiles = -(-height // TILE_ROWS) * -(-width // TILE_ROWS)
+        kernels = min(channels_in, KERNEL_CHANNELS) * channels_out
+        return TILE_NUMBERS * self.itemsize * (tiles * (channels_in + channels_out) + kernels)
+
+    def reordered(self, kernel: int, channels_in: int, channels_out: int, pixels: int) -> int:
+        """What any other convolution takes for weights, and input or output, in orders of its own."""
+        weights = kernel**2 * channels_in * channels_out
+        return self.itemsize * (weights + pixels * max(channels_in, channels_out))
+
+
+def layers(architecture: Architecture, part: str) -> Iterator[Layer]:
+    """The layers of the ``encoder`` or the ``decoder`` in their order."""
+    widths = architecture.widths
+    last, lowest = widths[-1], architecture.downsampling_factor
+    middle = [Layer(kind, last, last, lowest) for kind in (BLOCK, ATTENTION, BLOCK)]
+    if part == "encoder":
+        yield Layer(CONV, IMAGE_CHANNELS, architecture.ch, 1)
+        for level, (before, width) in enumerate(pairwise((architecture.ch, *widths))):
+            yield from _blocks(before, width, architecture.num_res_blocks, 2**level)
+            if level < len(widths) - 1:
+                yield Layer(DOWN, width, width, 2**level)
+        yield from middle
+        yield Layer(OUT, last, architecture.latent_channels, lowest)
+    else:
+        yield Layer(CONV, architecture.latent_channels, last, lowest)
+        yield from middle
+        for level in reversed(range(len(widths))):
+            before = widths[min(level + 1, len(widths) - 1)]
+            yield from _blocks(before, widths[level], architecture.num_res_blocks + 1, 2**level)
+            if level:
+                yield Layer(UP, widths[level], widths[level], 2**level)
+        yield Layer(OUT, widths[0], IMAGE_CHANNELS, 1)
+
+
+def _blocks(before: int, width: int, number: int, scale: int) -> Iterator[Layer]:
+    for channels in (before, *[width] * (number - 1)):
+        yield Layer(BLOCK, channels, width, scale)
+
+
+def native_suits(channels_in: int, channels_out: int, points: int = POINTS) -> bool:
+    """Whether a convolution's weights, kept a second time in our order, are worth their memory.
+
+    ``points`` is how many numbers stand for a kernel: 9 in the step down, 1 in a shortcut.
+    """
+    return 4 * points * channels_in * channels_out <= NATIVE_WEIGHTS
+
+
+def native_workspace(channels_in: int, rows: int, columns: int, points: int = POINTS) -> int:
+    """The bytes that a thread keeps to compute so many rows and columns, as ``block_of`` has them."""
+    is_winograd = points == POINTS
+    high, wide = (TILE_ROWS, TILE_COLUMNS) if is_winograd else (1, 1)
+    depth = channels_in if is_winograd else points * channels_in
+    times, scratch_rows = (POINTS, 2 * (TILE_ROWS + 2)) if is_winograd else (1, 1)
+    sizes = []
+    for lanes in (4, 8, 16):  # of a processor's vectors
+        group = 2 * lanes
+        most = NATIVE_FEATURES // (4 * times * depth) // group * group
+        most = max(group, min(8 * group, most))
+        across = min(most, -(-columns // wide))
+        length = -(-across // lanes) * lanes
+        tiles = across * (min(-(-rows // high), most // across) - 1) + length
+        tiles = -(-tiles // group) * group
+        scratch = scratch_rows * (4 * length + group) + group
+        sizes.append(4 * (times * (depth + NATIVE_CHANNELS_OUT) * tiles + scratch))
+    return max(sizes)
+
+
+def conv_flops(kernel: int, channels_in: int, channels_out: int, pixels: int) -> int:
+    """The multiplications and additions of a convolution, done directly."""
+    return 2 * kernel**2 * channels_in * channels_out * pixels
+
+
+def layer_flops(layer: Layer, height: int, width: int) -> int:
+    """The nominal operations of a layer, for a picture of ``height`` x ``width``."""
+    a, b = layer.channels_in, layer.channels_out
+    pixels = (height // layer.scale) * (width // layer.scale)
+    if layer.kind == BLOCK:
+        shortcut = conv_flops(1, a, b, pixels) if a != b else 0
+        return conv_flops(3, a, b, pixels) + conv_flops(3, b, b, pixels) + shortcut
+    if layer.kind == ATTENTION:
+        return attention_flops(a, pixels, pixels) + conv_flops(1, a, 4 * a, pixels)
+    pixels = {DOWN: pixels // 4, UP: 4 * pixels}.get(layer.kind, pixels)
+    return conv_flops(3, a, b, pixels)
+
+
+def attention_flops(channels: int, queries: int, keys: int) -> int:
+    """The operations of queries on keys, and of their weights on the values, over all heads."""
+    return 4 * channels * queries * keys
+
+
+def nominal_flops(architecture: Architecture, part: str, height: int, width: int) -> int:
+    """The multiplications and additions of a whole run, done directly and without strips."""
+    return sum(layer_flops(layer, height, width) for layer in layers(architecture, part))

@@ -1,0 +1,207 @@
+"""What a model is: its architecture, its latent space, and where its weights come from.
+
+Plain frozen data, read from the TOML files in ``configs/model`` and from the metadata of weight
+files. Needs neither torch nor the weights.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from auravae_cli.files.toml_config import read_config
+from auravae_cli.symmetry.group import Irreps
+
+IMAGE_CHANNELS = 3
+MAX_LEVELS = 16  # of resolution; more would leave no cell of any picture
+FOREIGN_PREFIXES = ("module.", "_orig_mod.", "vae.")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes that fix a network of the AuraEquiVAE family.
+
+    ``ch`` channels at full resolution, ``ch * ch_mult[i]`` at resolution 1 / 2**i, with
+    ``num_res_blocks`` residual blocks a level (one more in the decoder).
+    """
+
+    ch: int
+    ch_mult: tuple[int, ...]
+    num_res_blocks: int
+    latent_channels: int
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The number of channels at each level, from full resolution down."""
+        return tuple(self.ch * multiple for multiple in self.ch_mult)
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Pixels per latent cell, along each axis."""
+        return int(2 ** (len(self.ch_mult) - 1))
+
+    @property
+    def faults(self) -> list[str]:
+        """What makes this architecture impossible to build; empty where nothing does."""
+        faults = []
+        if not self.ch_mult or min(self.ch, self.num_res_blocks, self.latent_channels) < 1:
+            faults.append("ch, ch_mult, num_res_blocks and latent_channels must be positive")
+        elif len(self.ch_mult) > MAX_LEVELS:
+            faults.append(f"ch_mult: expected at most {MAX_LEVELS} levels")
+        elif any(width < 32 or width % 32 for width in (self.ch, *self.widths)):
+            faults.append(f"every width must be a multiple of 32 (norm groups): {self.widths}")
+        elif self.widths[-1] % 64:
+            faults.append(f"the last width must be a multiple of 64 (heads): {self.widths[-1]}")
+        return faults
+
+    @classmethod
+    def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Architecture | None:
+        """Read the sizes off a checkpoint's tensors, of both halves or of one; None if foreign."""
+        encoder = "encoder.conv_in.weight" in shapes
+        levels, blocks = ("encoder.down", 0) if encoder else ("decoder.up", 1)
+        pattern = re.compile(
+            rf"{re.escape(levels)}\.(\d{{1,2}})\.block\.(\d{{1,2}})\.conv1\.weight"
+        )
+        widths: dict[int, int] = {}
+        num_blocks = 0
+        for match in filter(None, map(pattern.fullmatch, shapes)):
+            widths[int(match[1])] = shapes[match[0]][0] if shapes[match[0]] else 0
+            num_blocks = max(num_blocks, int(match[2]) + 1)
+        try:
+            # A decoder does not depend on ch itself: any that divides all widths describes it.
+            ch = shapes["encoder.conv_in.weight"][0] if encoder else math.gcd(*widths.values())
+            latent = (
+                shapes["encoder.conv_out.weight"][0]
+                if encoder
+                else shapes["decoder.conv_in.weight"][1]
+            )
+            ch_mult = tuple(widths[level] // ch for level in range(len(widths)))
+        except (KeyError, IndexError, ZeroDivisionError):
+            return None
+        found = cls(ch, ch_mult, num_blocks - blocks, latent)
+        divides = found.widths == tuple(widths[level] for level in range(len(widths)))
+        return found if divides and not found.faults else None
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """What a latent of a model looks like, and how the group acts on it."""
+
+    channels: int = 16
+    downsampling_factor: int = 8
+    irreps: Irreps = Irreps.parse("12xee+2xoe+2xeo")
+    clamp: float = 8.0
+
+    @property
+    def faults(self) -> list[str]:
+        """What contradicts itself; empty where nothing does."""
+        if self.irreps.dim == self.channels:
+            return []
+        return [f"irreps: {self.irreps} does not add up to {self.channels} channels"]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How a model reconstructs the pictures called ``data``: means over whole pictures.
+
+    Deterministic latents stored as float16; ``auravae eval`` measures it.
+    """
+
+    data: str
+    psnr: float
+    ssim: float
+    lpips: float
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A linear map from a latent cell to the mean colour of the pixels that it stands for.
+
+    ``red``, ``green`` and ``blue`` hold a weight for each ``ee`` channel, in channel order, and
+    ``offset`` what is added, for colours in [-1, 1]. No other channel has a say, so a flip of the
+    latent is a flip of the preview. It holds for the weights of ``weights_sha256`` alone;
+    ``scripts/fit_preview.py`` makes it.
+    """
+
+    weights_sha256: str
+    offset: tuple[float, ...]
+    red: tuple[float, ...]
+    green: tuple[float, ...]
+    blue: tuple[float, ...]
+
+    @property
+    def faults(self) -> list[str]:
+        """What contradicts itself; empty where nothing does."""
+        faults = []
+        if len(self.offset) != 3:
+            faults.append(f"offset: expected 3 numbers, found {len(self.offset)}")
+        if not len(self.red) == len(self.green) == len(self.blue):
+            faults.append("red, green and blue: expected as many weights each")
+        return faults
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One known model: a file of ``configs/model``.
+
+    ``kind`` is ``network`` or ``linear``; ``weights`` names a file embedded in the package;
+    ``hub_repo`` and ``hub_file`` name one on the model hub. ``sha256`` lists the files that may go by
+    this name; where it is empty, whatever has the architecture's names and shapes does.
+    """
+
+    name: str
+    summary: str
+    kind: str
+    space: LatentSpace
+    architecture: Architecture | None = None
+    weights: str | None = None
+    hub_repo: str | None = None
+    hub_file: str | None = None
+    sha256: tuple[str, ...] = ()
+    source: str | None = None
+    quality: Quality | None = None
+    preview: Preview | None = None
+
+    @property
+    def faults(self) -> list[str]:
+        """What contradicts itself; empty where nothing does."""
+        faults = [
+            f"sha256: expected 64 hexadecimal digits, found {digest!r}"
+            for digest in self.sha256
+            if not re.fullmatch(r"[0-9a-f]{64}", digest)
+        ]
+        even = len(self.space.irreps.even_channels)
+        if self.preview is not None and (found := len(self.preview.red)) != even:
+            faults.append(
+                f"preview: expected {even} weights, one for each ee channel, found {found}"
+            )
+        return faults
+
+
+def canonical_name(name: str) -> str:
+    """A tensor's name without the prefixes that wrappers put before it."""
+    while prefix := next((p for p in FOREIGN_PREFIXES if name.startswith(p)), None):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def conventional_irreps(channels: int) -> Irreps:
+    """The reference's convention for any width: the last four channels are odd, h before v."""
+    if channels <= 4:
+        return Irreps(((channels, "ee"),))
+    return Irreps(((channels - 4, "ee"), (2, "oe"), (2, "eo")))
+
+
+def configs_path() -> Path:
+    """The folder of configs: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[2]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """Read a file of ``configs/model``. All its faults are reported in one `ConfigError`."""
+    return read_config(path, ModelConfig)

@@ -1,0 +1,92 @@
+"""The models by name, and where their weights lie. No torch, no network connection."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from auravae_cli.errors import MissingWeightsError, WeightsError
+from auravae_cli.model.spec.config import ModelConfig, configs_path, read_model_config
+
+WEIGHTS_PATH = Path(__file__).parents[2] / "weights"
+
+
+def known_models() -> dict[str, ModelConfig]:
+    """Every config of ``configs/model``, by name."""
+    paths = sorted((configs_path() / "model").glob("*.toml"))
+    return {config.name: config for config in map(read_model_config, paths)}
+
+
+def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
+    """The weights file of a model's name or of a path, and the config where the name is known.
+
+    Raises:
+        WeightsError: there is no such model, or its weights are not on this machine.
+    """
+    config = known_models().get(model)
+    if config is None:
+        if not Path(model).is_file():
+            raise WeightsError(
+                f"no model {model!r}: expected one of {', '.join(known_models())}, or the path of "
+                "a checkpoint"
+            )
+        return Path(model), None
+    path = local_weights(config)
+    if path is None:
+        advice = (
+            f"fetch them once with: auravae models pull {config.name}"
+            if config.hub_repo
+            else "pass the path of a checkpoint of this architecture"
+        )
+        raise MissingWeightsError(
+            f"the weights of model {model!r} are not on this machine; {advice}"
+        )
+    return path, config
+
+
+def local_weights(config: ModelConfig) -> Path | None:
+    """Where the weights lie: in the package, or in the hub's cache; None where they do not."""
+    if config.weights:
+        return WEIGHTS_PATH / config.weights
+    if config.hub_repo and config.hub_file:
+        return _in_hub_cache(config.hub_repo, config.hub_file)
+    return None
+
+
+def pull(config: ModelConfig) -> Path:
+    """Download a model's official file into the hub's cache, and give its path.
+
+    ``HF_TOKEN``, ``HF_HOME``, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` are honoured.
+    Raises WeightsError.
+    """
+    if not config.hub_repo or not config.hub_file:
+        raise WeightsError(f"model {config.name!r} is not on a hub: there is nothing to fetch")
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise WeightsError(
+            "fetching from the hub needs huggingface_hub: pip install 'auravae[hub]'"
+        ) from None
+    try:
+        return Path(hf_hub_download(config.hub_repo, config.hub_file))
+    except Exception as error:  # the hub's client raises errors of many libraries
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise WeightsError(
+            f"cannot fetch {config.hub_file} of {config.hub_repo}: {reason}; check the connection, "
+            "HF_TOKEN and HF_HUB_OFFLINE, or pass a file you have with --model PATH"
+        ) from error
+
+
+def _in_hub_cache(repo: str, file: str) -> Path | None:
+    """The newest cached version, by the layout of the hub's cache: no client is imported."""
+    home = os.environ.get("HF_HOME") or Path(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
+    )
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub"))
+    try:
+        cache = cache.expanduser()
+    except RuntimeError:  # no home, so no cache in it
+        return None
+    folder = cache / f"models--{repo.replace('/', '--')}" / "snapshots"
+    found = [path for path in folder.glob(f"*/{file}") if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -1,0 +1,184 @@
+"""Running many jobs: equal shapes together, one bad file alone in its failure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from auravae_cli.errors import AuraVaeError, ModelError, TooManyFailuresError
+from auravae_cli.machine.prefetch import DECODED_BYTES, default_workers, prefetch
+from auravae_cli.operations.outputs import Job
+
+Loaded = TypeVar("Loaded")
+Item = TypeVar("Item")
+_FEWEST_INPUTS = 100  # before a percentage of failures means anything
+PENDING_BATCHES = 4  # how many unfinished batches may wait for pictures of their shape
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input: ``done``, ``skipped`` (finished before) or ``failed``.
+
+    ``details`` are facts for people and machines: shapes, numbers, seconds.
+    """
+
+    source: str
+    status: str
+    output: str | None = None
+    reason: str | None = None
+    notices: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready(Generic[Loaded]):
+    """A job whose input is read; up to ``batch_size`` jobs of equal ``key`` run together.
+
+    ``size`` is the bytes that the content takes, where many may wait for others of their key.
+    """
+
+    job: Job
+    key: Hashable
+    content: Loaded
+    batch_size: int = 1
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """How many inputs may fail before a run gives up: a number, or a share of those tried."""
+
+    count: int | None = None
+    share: float | None = None
+
+    def check(self, tried: int, failed: int) -> None:
+        """Raise TooManyFailuresError where there are more."""
+        over = self.count is not None and failed > self.count
+        if self.share is not None and tried >= _FEWEST_INPUTS:
+            over |= failed > self.share * tried
+        if over:
+            raise TooManyFailuresError(
+                f"{failed} of {tried} inputs failed, more than --max-failures allows; what was "
+                "finished before stays"
+            )
+
+
+def failure(job: Job, error: Exception) -> Outcome:
+    """The outcome of a job that ended in an error."""
+    reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
+    return Outcome(job.source.name, "failed", _name(job), reason)
+
+
+def done(job: Job, notices: tuple[str, ...] = (), **details: Any) -> Outcome:
+    """The outcome of a job whose result is written."""
+    return Outcome(job.source.name, "done", _name(job), None, notices, details)
+
+
+def skipped(job: Job) -> Outcome:
+    """The outcome of a job whose result stands there already."""
+    return Outcome(job.source.name, "skipped", _name(job), "up to date")
+
+
+def run(
+    jobs: Iterable[Job],
+    load: Callable[[Job], Ready[Loaded] | Outcome],
+    finish: Callable[[list[Ready[Loaded]]], list[Outcome]],
+    cost: Callable[[Job], int] | None = None,
+) -> Iterator[Outcome]:
+    """Load every job and finish them in batches of equal key; an outcome for each, as it comes.
+
+    Where ``cost`` says how many bytes a job will take, jobs are loaded ahead by threads. An error of
+    the user's making fails its job alone. A ModelError ends everything.
+    """
+    guarded = partial(_guard, load=load)
+    loaded = (
+        map(guarded, jobs)
+        if cost is None
+        else prefetch(jobs, guarded, workers=default_workers(), cost=cost, budget=DECODED_BYTES)
+    )
+    for batch in group_equal(
+        loaded,
+        lambda item: None if isinstance(item, Outcome) else (item.key, item.batch_size),
+        lambda item: item.size if isinstance(item, Ready) else 0,
+        DECODED_BYTES,
+    ):
+        for item in batch:
+            if isinstance(item, Outcome):
+                yield item
+        ready = [item for item in batch if isinstance(item, Ready)]
+        if ready:
+            yield from _finish(ready, finish)
+
+
+def group_equal(
+    items: Iterable[Item],
+    group_of: Callable[[Item], tuple[Hashable, int] | None],
+    cost: Callable[[Item], int] = lambda item: 0,
+    budget: int = 0,
+) -> Iterator[list[Item]]:
+    """The items in batches of equal key, each as soon as it is full; the order fixes the batches.
+
+    ``group_of`` gives an item's key and the size of its batch; None sends it on by itself.
+    At most `PENDING_BATCHES` batches of items wait for others of their key, and no more of them
+    than cost ``budget``.
+    """
+    waiting: defaultdict[Hashable, list[Item]] = defaultdict(list)
+
+    def is_full(batch_size: int) -> bool:
+        items = [item for batch in waiting.values() for item in batch]
+        return len(items) >= PENDING_BATCHES * batch_size or sum(map(cost, items)) > budget > 0
+
+    for item in items:
+        group = group_of(item)
+        if group is None:
+            yield [item]
+            continue
+        key, batch_size = group
+        waiting[key].append(item)
+        if len(waiting[key]) >= batch_size:
+            yield waiting.pop(key)
+        while waiting and is_full(batch_size):
+            largest = max(
+                waiting, key=lambda key: (sum(map(cost, waiting[key])), len(waiting[key]))
+            )
+            yield waiting.pop(largest)
+    yield from waiting.values()
+
+
+def limited(outcomes: Iterable[Outcome], limit: FailureLimit) -> Iterator[Outcome]:
+    """The outcomes; TooManyFailuresError after one that is a failure too many."""
+    failed = 0
+    for tried, outcome in enumerate(outcomes, 1):
+        yield outcome
+        failed += outcome.status == "failed"
+        limit.check(tried, failed)
+
+
+def _guard(job: Job, load: Callable[[Job], Ready[Loaded] | Outcome]) -> Ready[Loaded] | Outcome:
+    try:
+        return load(job)
+    except ModelError:
+        raise
+    except (AuraVaeError, MemoryError) as error:
+        return failure(job, error)
+
+
+def _finish(
+    batch: list[Ready[Loaded]], finish: Callable[[list[Ready[Loaded]]], list[Outcome]]
+) -> list[Outcome]:
+    """Finish a batch; where that fails, each job by itself, so that only the culprit fails."""
+    try:
+        return finish(batch)
+    except ModelError:
+        raise
+    except (AuraVaeError, MemoryError) as error:
+        if len(batch) == 1:
+            return [failure(batch[0].job, error)]
+        return [outcome for ready in batch for outcome in _finish([ready], finish)]
+
+
+def _name(job: Job) -> str | None:
+    return None if job.output is None else str(job.output)

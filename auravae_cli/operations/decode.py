@@ -1,0 +1,182 @@
+"""Latent files => pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from auravae_cli.errors import (
+    LatentFileError,
+    LatentMismatchError,
+    MissingWeightsError,
+    OutputError,
+)
+from auravae_cli.images.write import picture_bytes, read_provenance
+from auravae_cli.latents.latent_file import LatentFile, parse_latents
+from auravae_cli.model.codec import Codec
+from auravae_cli.model.spec.registry import known_models
+from auravae_cli.operations.batches import Outcome, Ready, done, run, skipped
+from auravae_cli.operations.inputs import Source
+from auravae_cli.operations.latent_rows import StoreRow, open_latents
+from auravae_cli.operations.outputs import Job, is_taken, refuse_to_replace, write_result
+from auravae_cli.operations.timed_batches import DECODE_PARTS, Stopwatch
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How latents are decoded and pictures written."""
+
+    suffix: str = ".png"
+    bits: int = 8
+    quality: int = 95
+    noise: float = 0.0
+    seed: int = 0
+    any_model: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ReadLatent:
+    """A latent on its way, and what its picture will say of its origin."""
+
+    latent: LatentFile
+    codec: Codec
+    suffix: str
+    provenance: dict[str, Any]
+
+
+def decode_files(
+    jobs: Iterable[Job],
+    codec_of: Callable[[LatentFile], Codec],
+    options: DecodeOptions,
+    batch_size: int | None = None,
+) -> Iterator[Outcome]:
+    """Decode every latent by the codec that ``codec_of`` gives for it; an outcome for each."""
+
+    watch = Stopwatch("decode", DECODE_PARTS)
+
+    def load(job: Job) -> Ready[ReadLatent] | Outcome:
+        latent, data = read_latent(job.source)
+        codec = codec_of(latent)
+        check_space(latent, codec, options.any_model)
+        suffix = options.suffix if job.output is None else job.output.suffix.lower()
+        provenance = provenance_of(data, codec, options, suffix)
+        if job.output is not None and is_taken(job.output):
+            if not options.overwrite and read_provenance(job.output) == provenance:
+                return skipped(job)
+            refuse_to_replace(job.output, options.overwrite)
+            refuse_source(job.output, latent)
+        content = ReadLatent(latent, codec, suffix, provenance)
+        key = (codec.space, latent.values.shape)
+        return Ready(job, key, content, batch_size or codec.batch_size)
+
+    def finish(batch: list[Ready[ReadLatent]]) -> list[Outcome]:
+        codec = batch[0].content.codec
+
+        def work() -> list[Outcome]:
+            pictures = codec.decode_latents(
+                [ready.content.latent for ready in batch],
+                noise=options.noise,
+                seed=options.seed,
+                bits=options.bits,
+            )
+            return [store(ready, pixels) for ready, pixels in zip(batch, pictures, strict=True)]
+
+        factor = codec.space.downsampling_factor
+        height, width = (factor * side for side in batch[0].content.latent.values.shape[-2:])
+        return watch.run(codec, (len(batch), height, width), work)
+
+    def store(ready: Ready[ReadLatent], pixels: Any) -> Outcome:
+        job = ready.job
+        content = picture_bytes(
+            pixels,
+            ready.content.suffix,
+            quality=options.quality,
+            provenance=ready.content.provenance,
+        )
+        write_result(job.output, content)
+        orientation = str(ready.content.latent.records[0].orientation)
+        return done(
+            job, image_size=list(pixels.shape[:2]), orientation=orientation, bytes=len(content)
+        )
+
+    return watch.over(run(jobs, load, finish))
+
+
+def read_latent(source: Source) -> tuple[LatentFile, bytes]:
+    """A latent, and the bytes of a file that holds it alone. Raises LatentFileError, StoreError."""
+    if isinstance(source, StoreRow):
+        latent = source.read()
+        return latent, latent.to_bytes()
+    if source.path is not None and source.row is not None:
+        latent = open_latents(source.path).row(source.row)
+        return latent, latent.to_bytes()
+    data = source.read_bytes(LatentFileError)
+    latent = parse_latents(data)
+    if latent.is_shard:
+        raise LatentFileError("a shard of latents in a stream: name its file, and a folder with -o")
+    return latent, data
+
+
+class CodecByModel:
+    """The codec of each latent's own model, loaded when the first latent of it comes."""
+
+    def __init__(self, load: Callable[[str], Codec]) -> None:
+        self._load, self._codecs = load, dict[str, Codec]()
+
+    def __call__(self, latent: LatentFile) -> Codec:
+        """The codec; LatentMismatchError where the latent's model is not on this machine."""
+        name = latent.space.model
+        if name not in self._codecs:
+            if name not in known_models():  # a checkpoint by path: its name alone does not find it
+                raise LatentMismatchError(
+                    f"latent of model {name!r} (weights {latent.space.weights_sha256[:12]}), which is "
+                    "none of the known ones; name its checkpoint with --model PATH"
+                )
+            try:
+                self._codecs[name] = self._load(name)
+            except MissingWeightsError as error:  # this latent fails, others may not
+                raise LatentMismatchError(f"latent of model {name!r}: {error}") from error
+        return self._codecs[name]
+
+
+def check_space(latent: LatentFile, codec: Codec, any_model: bool) -> None:
+    """Refuse a latent of another model, unless any will do, and one that cannot be decoded."""
+    if not any_model:
+        latent.require_space(codec.space)
+    if latent.values.shape[-3] != codec.space.irreps.dim:
+        raise LatentFileError(
+            f"{latent.values.shape[-3]} channels: model {codec.space.model!r} takes {codec.space.irreps.dim}"
+        )
+    if latent.space.downsampling_factor != codec.space.downsampling_factor:
+        raise LatentFileError(
+            f"downsampling factor {latent.space.downsampling_factor}: model {codec.space.model!r} "
+            f"has {codec.space.downsampling_factor}"
+        )
+
+
+def provenance_of(data: bytes, codec: Codec, options: DecodeOptions, suffix: str) -> dict[str, Any]:
+    """What fixes the decoded picture: the latent, the weights and the settings."""
+    return {
+        "latent_sha256": hashlib.sha256(data).hexdigest(),
+        "weights_sha256": codec.space.weights_sha256,
+        "model": codec.space.model,
+        "bits": options.bits,
+        "quality": options.quality if suffix in (".jpg", ".jpeg", ".webp") else None,
+        "noise": [options.noise, options.seed] if options.noise else None,
+        **({"symmetrized": True} if codec.space.is_symmetrized else {}),
+    }
+
+
+def refuse_source(output: Path, latent: LatentFile) -> None:
+    """Raise OutputError where ``output`` is the very picture that the latent was made from."""
+    try:
+        with output.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return
+    if digest == latent.records[0].source_sha256:
+        raise OutputError(f"{output} is the source picture of this latent: it is never overwritten")

@@ -1,0 +1,188 @@
+"""One input shard => one shard of a store. Deterministic and idempotent: any process may do it.
+
+::
+
+    samples --read ahead--> bytes --threads--> prepared pictures --model--> latents --> rows
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from auravae_cli.errors import AuraVaeError, ModelError
+from auravae_cli.images.prepare import Preparation, PreparedImage
+from auravae_cli.images.read import count_pixels, read_image
+from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.machine.memory import BYTES_PER_PIXEL
+from auravae_cli.machine.prefetch import (
+    DECODED_BYTES,
+    default_workers,
+    prefetch,
+    read_ahead,
+)
+from auravae_cli.model.codec import Codec
+from auravae_cli.operations.batches import group_equal
+from auravae_cli.operations.samples import Sample, ShardReader
+from auravae_cli.store.format import Failure, Settings
+from auravae_cli.store.shard_writer import OldRows, Rows
+
+READ_AHEAD_BYTES = 64 << 20  # of picture files
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """How an input shard is read and encoded, as far as the result does not depend on it.
+
+    ``max_pixels`` decides what fails; ``batch_size`` may change last bits on a GPU.
+    """
+
+    preparation: Preparation
+    max_pixels: int
+    batch_size: int | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class RowDone:
+    """A sample has its latent (or failed): a step of progress. ``size`` is its file's bytes."""
+
+    size: int
+    failure: Failure | None
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    index: int
+    size: int
+    sample: Sample
+    image: PreparedImage
+
+    @classmethod
+    def of(cls, index: int, sample: Sample, image: PreparedImage) -> _Prepared:
+        """What is still needed of a sample: not its file, and of its pixels the padded ones alone."""
+        source, framed = (
+            np.broadcast_to(pixels.dtype.type(0), pixels.shape)  # takes no memory
+            for pixels in (image.loaded.pixels, image.pixels)
+        )
+        slim = replace(image, loaded=replace(image.loaded, pixels=source), pixels=framed)
+        return cls(index, len(sample.content), replace(sample, content=b""), slim)
+
+
+@dataclass(frozen=True)
+class _Settled:
+    index: int
+    size: int
+    item: LatentFile | Failure
+    reused: bool = False
+
+
+def encode_rows(
+    rows: Rows,
+    reader: ShardReader,
+    codec: Codec,
+    settings: Settings,
+    options: ShardOptions,
+    old: OldRows,
+) -> Iterator[RowDone]:
+    """Encode every sample that ``reader`` gives into ``rows``; a step of progress for each.
+
+    Raises:
+        ModelError: the model cannot run. OutputError: the disk takes no more.
+        StoreError: the source cannot be read any more.
+    """
+    space = codec.space
+
+    def load(numbered: tuple[int, Sample | Failure]) -> _Prepared | _Settled:
+        index, sample = numbered
+        if isinstance(sample, Failure):
+            return _Settled(index, 0, sample)
+        digest = hashlib.sha256(sample.content).hexdigest() if len(old) else ""
+        latent = old.find(sample.key, digest, sample.source) if len(old) else None
+        if latent is not None:
+            record = replace(latent.records[0], annotations=sample.annotations)
+            return _Settled(
+                index, len(sample.content), replace(latent, records=(record,)), reused=True
+            )
+        try:
+            picture = read_image(
+                sample.content,
+                background=options.preparation.background,
+                max_pixels=options.max_pixels,
+            )
+            image = options.preparation.apply(picture, space.downsampling_factor)
+            return _Prepared.of(index, sample, image)
+        except (AuraVaeError, MemoryError) as error:
+            return _Settled(index, len(sample.content), _failure(sample, "decode", error))
+
+    batch_size = options.batch_size or codec.batch_size
+    samples = enumerate(read_ahead(reader, _file_size, READ_AHEAD_BYTES))
+    loaded = prefetch(
+        samples,
+        load,
+        workers=options.workers or default_workers(),
+        cost=_decoded_size,
+        budget=DECODED_BYTES,
+    )
+    for batch in group_equal(
+        loaded,
+        lambda item: (item.image.padded.shape, batch_size) if isinstance(item, _Prepared) else None,
+        lambda item: item.image.padded.nbytes if isinstance(item, _Prepared) else 0,
+        DECODED_BYTES,
+    ):
+        prepared = [item for item in batch if isinstance(item, _Prepared)]
+        settled = [item for item in batch if isinstance(item, _Settled)]
+        for item in settled + (_encode(prepared, codec, settings) if prepared else []):
+            kept = rows.add(item.index, item.item)
+            failure = kept if isinstance(kept, Failure) else None
+            yield RowDone(item.size, failure, item.reused)
+
+
+def _encode(batch: list[_Prepared], codec: Codec, settings: Settings) -> list[_Settled]:
+    """Encode pictures of one shape; where that fails, each by itself."""
+    try:
+        images = [item.image.padded for item in batch]
+        latents = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
+    except ModelError:
+        raise
+    except (AuraVaeError, MemoryError) as error:
+        if len(batch) > 1:
+            return [settled for item in batch for settled in _encode([item], codec, settings)]
+        (item,) = batch
+        failure = _failure(item.sample, "encode", error)
+        return [_Settled(item.index, item.size, failure)]
+    return [
+        _Settled(
+            item.index,
+            item.size,
+            codec.store(
+                z,
+                item.image,
+                settings.stored_dtype,
+                item.sample.source,
+                item.sample.key,
+                item.sample.annotations,
+            ),
+        )
+        for item, z in zip(batch, latents, strict=True)
+    ]
+
+
+def _failure(sample: Sample, stage: str, error: Exception) -> Failure:
+    reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
+    return Failure(sample.key, stage, f"{sample.source}: {reason}")
+
+
+def _file_size(item: Sample | Failure) -> int:
+    return len(item.content) if isinstance(item, Sample) else 0
+
+
+def _decoded_size(numbered: tuple[int, Sample | Failure]) -> int:
+    sample = numbered[1]
+    if isinstance(sample, Failure):
+        return 0
+    return len(sample.content) + BYTES_PER_PIXEL * count_pixels(sample.content)

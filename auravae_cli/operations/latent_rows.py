@@ -1,0 +1,139 @@
+"""Latents to be decoded, one by one: the rows of shards, and of stores here or on a remote store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError
+from auravae_cli.files.places import below, safe_name
+from auravae_cli.files.storage import Storage
+from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents, read_latents
+from auravae_cli.operations.inputs import Source
+from auravae_cli.store.format import read_manifest, require_settings, shards_of
+from auravae_cli.store.headers import read_header
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreRow(Source):
+    """A row of a store's file; where there is none to be had, ``fault`` says why.
+
+    ``path`` is where results beside it would go: it cannot be opened where the store is remote.
+    """
+
+    storage: Storage
+    file: str
+    fault: str = ""
+
+    @property
+    def name(self) -> str:
+        """Where it lies, with the number of the row."""
+        place = f"{self.storage.root}/{self.file}" if self.file else self.storage.root
+        return place if self.row is None else f"{place}[{self.row}]"
+
+    @property
+    def folder(self) -> Path:
+        """The store."""
+        return Path(self.storage.root)
+
+    def read(self) -> LatentFile:
+        """The latent. Raises LatentFileError or StoreError."""
+        if self.row is None:
+            raise LatentFileError(self.fault)
+        latents = _open_stored(self.storage, self.file)  # type: ignore[arg-type] # all hash as objects
+        return latents.row(self.row)
+
+
+def expand_shard(source: Source) -> list[Source]:
+    """The rows of a shard, named after their pictures; any other input as it is."""
+    if source.path is None:
+        return [source]
+    try:
+        latents = open_latents(source.path)
+    except LatentFileError:
+        return [source]  # reading it gives the error
+    if not latents.is_shard:
+        return [source]
+    folder = source.relative.parent
+    return [
+        Source(source.path, folder / _row_name(record, f"{row:06d}"), row)
+        for row, record in enumerate(latents.records)
+    ]
+
+
+def expand_store(storage: Storage) -> list[StoreRow]:
+    """The rows of a store's finished shards, named after their pictures; faults in their places.
+
+    Where two shards have a picture of one name, every shard gets a folder of its own.
+    """
+    try:
+        require_settings(storage)
+        entries = list(storage.entries())
+    except StoreError as error:
+        return [_fault(storage, "", str(error))]
+    sizes = {entry.name: entry.size for entry in entries}
+    owners: dict[Path, str] = {}
+    rows = [(shard, row) for shard in shards_of(entries) for row in _rows(storage, shard, sizes)]
+    if all(owners.setdefault(row.relative.with_suffix(""), shard) == shard for shard, row in rows):
+        return [row for _, row in rows]
+    return [replace(row, relative=Path(shard) / row.relative) for shard, row in rows]
+
+
+def _rows(storage: Storage, shard: str, sizes: dict[str, int]) -> Iterator[StoreRow]:
+    """The rows of one shard; ``sizes`` has the bytes of all files that are there."""
+    try:
+        manifest = read_manifest(storage, shard)
+    except StoreError as error:
+        yield _fault(storage, shard, str(error))
+        return
+    for file in [output.name for output in manifest.outputs] if manifest else ():
+        if file not in sizes:
+            yield _fault(storage, file, "missing, though its manifest names it: copy it again")
+            continue
+        try:
+            records = read_header(storage, file, sizes[file]).records
+        except AuraVaeError as error:
+            yield _fault(storage, file, str(error))
+            continue
+        stem = file.removesuffix(".safetensors")
+        path = below(Path(storage.root), file, to_write=False)
+        for row, record in enumerate(records):
+            name = _row_name(record, f"{stem}/{row:06d}")
+            yield StoreRow(path, name, row, storage=storage, file=file)
+
+
+def _fault(storage: Storage, file: str, reason: str) -> StoreRow:
+    name = Path(file or "store")
+    return StoreRow(Path(storage.root, name), name, storage=storage, file=file, fault=reason)
+
+
+def _row_name(record: Record, otherwise: str) -> Path:
+    """A relative path, whatever the names were, with a suffix for the picture's to replace.
+
+    It is the source's, else the key (whose dots begin no suffix), else ``otherwise``.
+    """
+    return Path(safe_name(record.source or f"{record.key or otherwise}.safetensors"))
+
+
+def open_latents(path: Path) -> LatentFile:
+    """A file of latents, which stays open until the next one is. Raises LatentFileError."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return read_latents(path)  # says why it cannot be read
+    return _open_version(path, status.st_ino, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)  # the rows of a shard come one after the other
+def _open_version(path: Path, *version: int) -> LatentFile:
+    return read_latents(path)
+
+
+@lru_cache(maxsize=1)  # likewise, and a remote file is fetched once
+def _open_stored(storage: Storage, file: str) -> LatentFile:
+    try:
+        return parse_latents(storage.map(file))
+    except FileNotFoundError as error:
+        raise LatentFileError("removed since it was looked at") from error

@@ -1,0 +1,197 @@
+"""Where results go, and what may be written there.
+
+Beside its input, a result carries a tag (``photo.decoded.png``); in a folder of its own, or under
+a name of its own, it does not.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from auravae_cli.errors import OutputError
+from auravae_cli.files.atomic import write_atomically
+from auravae_cli.files.places import below
+from auravae_cli.files.spelling import lookalikes, tells_apart
+from auravae_cli.files.storage import is_remote
+from auravae_cli.operations.inputs import STREAM, Source
+from auravae_cli.operations.suffixes import LATENTS, PICTURES
+
+
+@dataclass(frozen=True)
+class Job:
+    """An input and where its result goes: a file, or standard output (None)."""
+
+    source: Source
+    output: Path | None
+
+
+def plan(
+    sources: list[Source], output: str | None, suffix: str, tag: str, suffixes: frozenset[str]
+) -> tuple[list[Job], list[tuple[Source, OutputError]]]:
+    """A place for every result, and the inputs that have none, with the reason.
+
+    Some would lead out of the folder named; others collide, also by a spelling that the place takes
+    for the same.
+
+    Args:
+        sources: the inputs.
+        output: what the user named: ``-``, a name that ends in one of ``suffixes`` (a file), any
+            other name (a folder), or nothing (beside the inputs; standard input to output).
+        suffix: of the results, where the user did not name a file.
+        tag: of results beside their inputs, such as ``.decoded``.
+
+    Raises:
+        ValueError: several inputs for one output, a file of a kind that is not written here, or a
+            remote place.
+    """
+    folder = None
+    if output is not None and is_remote(output):
+        raise ValueError(f"{output}: only stores are written to remote places, not single files")
+    if output is not None and output != STREAM:
+        path = Path(output)
+        if path.suffix.lower() in (LATENTS | PICTURES) - suffixes and not stands(path):
+            raise ValueError(
+                f"{output}: expected a folder, or a file that ends in {' '.join(sorted(suffixes))}"
+            )
+        if path.suffix.lower() in suffixes and not os.path.isdir(path):  # noqa: PTH112 - never raises
+            if len(sources) > 1:
+                raise ValueError(
+                    f"{len(sources)} inputs cannot all be written to the file {output}"
+                )
+            return [Job(source, path) for source in sources], []
+        folder = path
+    elif output == STREAM and len(sources) > 1:
+        raise ValueError(f"{len(sources)} inputs cannot all be written to standard output")
+
+    jobs, refused = list[Job](), list[tuple[Source, OutputError]]()
+    for source in sources:
+        try:
+            jobs.append(Job(source, _place(source, output, folder, suffix, tag)))
+        except OutputError as error:
+            refused.append((source, error))
+    collisions = _collisions(job.output for job in jobs if job.output is not None)
+    refused += [(job.source, collisions[job.output]) for job in jobs if job.output in collisions]
+    return [job for job in jobs if job.output not in collisions], refused
+
+
+def _place(
+    source: Source, output: str | None, folder: Path | None, suffix: str, tag: str
+) -> Path | None:
+    name = source.relative
+    if folder is not None:
+        return below(folder, name.with_name(name.stem + suffix))
+    if output == STREAM or source.path is None:
+        return None
+    if source.row is not None:  # a folder for each shard
+        shard = source.path.relative_to(source.folder)
+        return below(source.folder, shard.with_suffix(tag) / name.with_suffix(suffix))
+    return below(source.folder, name.with_name(name.stem + tag + suffix))
+
+
+def _collisions(outputs: Iterable[Path]) -> dict[Path | None, OutputError]:
+    """Why some places cannot be had: several results would go there."""
+    uses = Counter(outputs)
+    found: dict[Path | None, OutputError] = {
+        output: OutputError(f"{output} would be the result of {number} inputs; name them apart")
+        for output, number in uses.items()
+        if number > 1
+    }
+    places, tells = {str(output): output for output in uses}, cache(tells_apart)
+    for alike in lookalikes(places):
+        if not tells(places[alike[0]].parent):
+            reason = f"{' and '.join(alike)} are one file there, however spelled; name them apart"
+            found |= {places[name]: OutputError(reason) for name in alike}
+    return found
+
+
+def stands(path: Path) -> bool:
+    """Whether something stands there. Where that cannot be told (a name too long, a folder that
+    may not be entered), nothing does: writing there gives the error.
+    """
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of these
+
+
+def is_taken(output: Path) -> bool:
+    """Whether a file stands where a result is to go.
+
+    Raises OutputError where something else does, which is neither read nor replaced.
+    """
+    if is_pipe(output):
+        kind = "a folder" if os.path.isdir(output) else "no file, but a pipe or device"  # noqa: PTH112 - as above
+        raise OutputError(f"{output} is {kind}: expected a file's name")
+    return stands(output)
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether something stands there that is no file: reading it may wait, and uses it up."""
+    return stands(path) and not os.path.isfile(path)  # noqa: PTH113 - as above
+
+
+def give_up_stdout() -> None:
+    """After a failed write: what is buffered still would fail once more as the program ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_to_stdout(chunks: Iterable[bytes | memoryview]) -> None:
+    """Write data to standard output, all of it. Raises OutputError where it does not take it."""
+    try:
+        sys.stdout.buffer.writelines(chunks)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # the reader went away: `main` knows what to do
+        raise
+    except OSError as error:
+        give_up_stdout()
+        reason = error.strerror or error
+        raise OutputError(f"cannot write to standard output: {reason}") from error
+
+
+def write_result(output: Path | None, content: bytes) -> None:
+    """Write a whole result to its place, or to standard output. Raises OutputError."""
+    if output is None:
+        write_to_stdout([content])
+    else:
+        write_atomically(output, content)
+
+
+def refuse_to_replace(output: Path, overwrite: bool) -> None:
+    """Raise OutputError where a file stands already and may not be replaced."""
+    if is_taken(output) and not overwrite:
+        raise OutputError(
+            f"{output} exists already and is not the result of this input with these settings; "
+            "kept it (replace it with --overwrite)"
+        )
+
+
+def refuse_to_replace_input(output: Path, data: bytes) -> None:
+    """Raise OutputError where ``output`` is the very picture, of these bytes, that is the input."""
+    if holds(output, [data]):
+        raise OutputError(f"{output} is the picture itself: it is never overwritten")
+
+
+def refuse_itself(output: Path, source: Path) -> None:
+    """Raise OutputError where both are one file."""
+    try:
+        same = output.samefile(source)
+    except OSError:
+        return
+    if same:
+        raise OutputError(f"{output} is the input itself: it is never overwritten")
+
+
+def holds(path: Path, pieces: Iterable[bytes | memoryview]) -> bool:
+    """Whether a file has these very bytes."""
+    try:
+        with path.open("rb") as file:
+            for piece in pieces:
+                content = memoryview(piece).cast("B")
+                if file.read(len(content)) != content:
+                    return False
+            return not file.read(1)
+    except OSError:
+        return False

@@ -1,0 +1,176 @@
+"""From what the user names to files: pictures, what stands beside them, and tars."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TypeAlias
+
+from auravae_cli.errors import InputImageError
+from auravae_cli.files.patterns import matches, split_pattern
+from auravae_cli.files.storage import Entry, is_remote, open_storage
+from auravae_cli.operations.outputs import stands
+from auravae_cli.operations.suffixes import PICTURES
+
+TARS = (".tar", ".tar.gz", ".tgz")
+COMPANIONS = (".txt", ".caption", ".json", ".cls")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to read: the root of its storage, and what the storage says of it.
+
+    ``key`` names it within the data set.
+    """
+
+    root: str
+    entry: Entry
+    key: str
+
+
+Listings: TypeAlias = dict[str, dict[str, SourceFile]]  # folder => key => file
+
+
+def find_files(arguments: Iterable[str]) -> list[SourceFile]:
+    """The pictures, their companions, and the tars that the arguments name, each once, by key.
+
+    An argument is a file, a folder (all that lies below it), a pattern, or a URL of any of these;
+    ``{00000..00099}`` and ``{a,b}`` are expanded as a shell does.
+
+    Raises:
+        InputImageError: nothing is there, or two files have one key.
+    """
+    names = [name for argument in arguments for name in _expand_braces(argument)]
+    listings: Listings = {}
+    several = sum(_stands_for_many(name) for name in names) > 1
+    by_key: dict[str, SourceFile] = {}
+    for name in names:
+        files = list(_find(name, listings))
+        if not files:
+            raise InputImageError(f"{name}: no pictures and no tars there")
+        folder = f"{_folder_name(files[0].root)}/" if several and _stands_for_many(name) else ""
+        for file in files:
+            key = folder + file.key
+            other = by_key.setdefault(key, replace(file, key=key) if folder else file)
+            if _place(other) != _place(file):
+                raise InputImageError(
+                    f"{_place(other)} and {_place(file)} would both be {key!r} in the store; "
+                    "name the folder above them"
+                )
+    pictured = {stem(key) for key in by_key if is_picture(key)}
+    return [by_key[key] for key in sorted(by_key) if is_tar(key) or stem(key) in pictured]
+
+
+def is_tar(name: str) -> bool:
+    """Whether a name is that of a tar."""
+    return name.lower().endswith(TARS)
+
+
+def is_picture(key: str) -> bool:
+    """Whether a name is that of a picture."""
+    return Path(key).suffix.lower() in PICTURES
+
+
+def stem(key: str) -> str:
+    """A file's key without its suffix: what a picture and its companions share."""
+    return key.rpartition(".")[0]
+
+
+def _find(name: str, listings: Listings) -> Iterator[SourceFile]:
+    """The files that one name stands for; ``listings`` remembers folders that were listed."""
+    parts = name.rstrip("/").split("/")
+    if _is_pattern(name):
+        root, pattern = split_pattern(name)
+        listing = _below(root, listings)
+        for key in listing:
+            if not _is_companion(key) and matches(key.split("/"), pattern):
+                yield from _with_companions(key, listing)
+    elif _stands_for_many(name):
+        yield from _below(name, listings).values()
+    elif is_remote(name):
+        yield from _with_companions(parts[-1], _below("/".join(parts[:-1]), listings))
+    elif is_wanted(name):
+        yield from _with_companions(parts[-1], _beside(Path(name)))
+
+
+def _is_pattern(name: str) -> bool:
+    return glob.has_magic(name) and (is_remote(name) or not stands(Path(name)))
+
+
+def _stands_for_many(name: str) -> bool:
+    """Whether a name is that of a folder or a pattern: however many files there are now."""
+    if _is_pattern(name):
+        return True
+    return not is_wanted(name) if is_remote(name) else os.path.isdir(name)  # noqa: PTH112 - never raises
+
+
+def _with_companions(key: str, listing: Mapping[str, SourceFile]) -> Iterator[SourceFile]:
+    """A file, and a picture's companions, out of a folder's files; none where it is not there."""
+    kinds = COMPANIONS if is_picture(key) else ()
+    names = [key, *(stem(key) + kind for kind in kinds)]
+    if key in listing:
+        yield from (listing[name] for name in names if name in listing)
+
+
+def _beside(path: Path) -> dict[str, SourceFile]:
+    found = {}
+    for file in (path, *(path.with_suffix(kind) for kind in COMPANIONS)):
+        if os.path.isfile(file):  # noqa: PTH113 - never raises
+            status = file.stat()
+            entry = Entry(file.name, status.st_size, str(status.st_mtime_ns))
+            found[file.name] = SourceFile(str(path.parent), entry, file.name)
+    return found
+
+
+def _below(root: str, listings: Listings) -> dict[str, SourceFile]:
+    if root not in listings:
+        listings[root] = {
+            entry.name: SourceFile(root, entry, entry.name)
+            for entry in open_storage(root).entries()
+            if is_wanted(entry.name)
+        }
+    return listings[root]
+
+
+def _is_companion(key: str) -> bool:
+    return Path(key).suffix.lower() in COMPANIONS
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a name is that of anything that a shard is made from."""
+    return is_tar(name) or is_picture(name) or _is_companion(name)
+
+
+def _folder_name(root: str) -> str:
+    """The last part of a root's name; that of ``.`` and ``..``, too, which is no name."""
+    return root.rstrip("/").rpartition("/")[2] if is_remote(root) else Path(root).resolve().name
+
+
+def _place(file: SourceFile) -> str:
+    """Where a file lies, whichever way it was named."""
+    if is_remote(file.root):
+        return f"{file.root.rstrip('/')}/{file.entry.name}"
+    return os.path.abspath(os.path.join(file.root, file.entry.name))  # noqa: PTH100, PTH118 - keeps links
+
+
+def _expand_braces(text: str) -> list[str]:
+    """``a{00..02}.tar`` and ``a{x,y}.tar`` as a shell expands them; other braces stay."""
+    if not is_remote(text) and stands(Path(text)):
+        return [text]
+    pieces: list[list[str]] = []
+    for part in re.split(r"(\{\d+\.\.\d+\}|\{[^{}]*,[^{}]*\})", text):
+        numbers = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
+        if numbers:
+            first, last = numbers[1], numbers[2]
+            width = len(first) if first.startswith("0") or len(first) == len(last) else 0
+            pieces.append([f"{n:0{width}d}" for n in range(int(first), int(last) + 1)])
+        elif part.startswith("{") and "," in part:
+            pieces.append(part[1:-1].split(","))
+        else:
+            pieces.append([part])
+    return ["".join(choice) for choice in product(*pieces)]

@@ -1,0 +1,82 @@
+"""Predicted against measured: every batch of a real run is held against what was foretold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from auravae_cli.errors import AuraVaeError
+from auravae_cli.machine.meter import Meter
+from auravae_cli.machine.speeds import Speeds, speed_key
+from auravae_cli.model.codec import Codec
+from auravae_cli.model.planning.run_plan import Plan
+from auravae_cli.operations.batches import Outcome
+
+Parts = tuple[tuple[str, int], ...]  # of a network, and how often each runs on a picture
+
+ENCODE_PARTS: Parts = (("encoder", 1),)
+DECODE_PARTS: Parts = (("decoder", 1),)
+
+
+def roundtrip_parts(flips: int) -> Parts:
+    """Every flipped latent is decoded as well."""
+    return ("encoder", 1), ("decoder", 1 + flips)
+
+
+@dataclass
+class Stopwatch:
+    """Measures batches of a ``command`` that runs ``parts`` of a model ``times`` times each.
+
+    Seconds are those from the prepared input to the written result; memory is that beside the
+    weights, at its highest.
+    """
+
+    command: str
+    parts: Parts
+    speeds: Speeds = field(default_factory=Speeds)
+
+    def over(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """The outcomes of all batches; what was measured is saved once, however they end."""
+        try:
+            yield from outcomes
+        finally:
+            self.speeds.save()
+
+    def run(
+        self, codec: Codec, size: tuple[int, int, int], work: Callable[[], Sequence[Outcome]]
+    ) -> list[Outcome]:
+        """``work()`` on a batch of (number, height, width) padded pixels, its outcomes told of it."""
+        plans: list[Plan] = []
+        with suppress(AuraVaeError):  # the run itself will say so
+            plans = [p for part, _ in self.parts if (p := codec.plan(part, *size)) is not None]
+        key = speed_key(self.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
+        operations = operations_of(plans, self.parts, size[0])
+        predicted = self.speeds.seconds(key, operations)
+        with Meter(codec.device) as meter:
+            outcomes = work()
+        if plans and all(outcome.status == "done" for outcome in outcomes):
+            self.speeds.record(key, operations, meter.seconds)
+        facts: dict[str, Any] = {
+            "tiles": max((plan.tiles for plan in plans), default=1),
+            "predicted": numbers(predicted, size[0], max((p.memory for p in plans), default=None)),
+            "measured": numbers(meter.seconds, size[0], meter.memory),
+        }
+        return [replace(outcome, details=outcome.details | facts) for outcome in outcomes]
+
+
+def operations_of(plans: Sequence[Plan], parts: Parts, number: int) -> int:
+    """The operations on ``number`` pictures; plans may be for fewer, where not all fit together."""
+    return sum(
+        plan.flops // plan.batch * number * times
+        for plan, (_, times) in zip(plans, parts, strict=False)
+    )
+
+
+def numbers(
+    seconds: float | None, number: int, memory: int | None
+) -> dict[str, float | int | None]:
+    """As they stand in JSON: the seconds of each of ``number`` pictures, the bytes of all."""
+    each = None if seconds is None else round(seconds / number, 4)
+    return {"seconds": each, "memory": memory}

@@ -1,0 +1,138 @@
+"""Folders that are watched: pictures that appear there are encoded as soon as they are complete.
+
+By polling, so that network folders and every system behave alike, and nothing has to be installed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from auravae_cli.errors import OutputError
+from auravae_cli.files.spelling import fold, tells_apart
+from auravae_cli.operations.batches import Outcome, failure
+from auravae_cli.operations.inputs import Source, collect
+from auravae_cli.operations.outputs import Job, stands
+
+SETTLED = 3.0  # seconds without a change, after which a file is complete at first sight
+
+State = bytes  # of a file: its size, its time of modification, and its number
+
+
+@dataclass
+class Watcher:
+    """What is known of some folders: which files were seen, and in which state.
+
+    A file is complete if two looks found it in the same state, or if it has not changed for a while.
+    It is given out once for every state, so a picture that is replaced comes again. Of files that are
+    gone nothing is kept, of others little: they may lie there by the million.
+    """
+
+    folders: list[str]
+    suffixes: frozenset[str]
+    result_tags: frozenset[str]
+    _growing: dict[str, State] = field(default_factory=dict)
+    _given: dict[str, State] = field(default_factory=dict)
+
+    def look(self) -> list[Source]:
+        """The complete files that are new or changed since they were last given out, in order."""
+        states = self._states()
+        if states is None:
+            return []
+        now = time.time()
+        complete, growing, given = [], {}, {}
+        for source, time_ns, state in states:
+            name = str(source.path)
+            settled = now - time_ns / 1e9 > SETTLED or self._growing.get(name) == state
+            known = self._given.get(name)
+            if known != state and settled:
+                complete.append(source)
+            elif known != state:
+                growing[name] = state
+            if settled:
+                given[name] = state
+            elif known is not None:
+                given[name] = known
+        self._growing, self._given = growing, given
+        return complete
+
+    def knows(self, path: str) -> bool:
+        """Whether a file was given out and still lies there, as far as can be told."""
+        return path in self._given
+
+    def _states(self) -> list[tuple[Source, int, State]] | None:
+        """Every picture, when it was changed, and its state; None where a folder cannot be read,
+        perhaps for a moment.
+        """
+        if not self._are_there():
+            return None
+        try:
+            sources = collect(self.folders, self.suffixes, self.result_tags)
+        except OSError:  # a folder went away while it was read
+            return None
+        states = []
+        for source in sources:
+            assert source.path is not None
+            try:
+                found = source.path.stat()
+            except OSError:
+                continue
+            numbers = found.st_size, found.st_mtime_ns, found.st_ino
+            states.append((source, found.st_mtime_ns, b"%d %d %d" % numbers))
+        # One that went away meanwhile would look empty, and its files new when it comes back.
+        return states if self._are_there() else None
+
+    def _are_there(self) -> bool:
+        return all(os.path.isdir(folder) for folder in self.folders)  # noqa: PTH112 - never raises
+
+
+def watch(
+    watcher: Watcher,
+    place: Callable[[Source], Job],
+    encode: Callable[[list[Job]], Iterator[Outcome]],
+    stop: threading.Event,
+    interval: float,
+) -> Iterator[Outcome]:
+    """Encode what is there and what appears, until ``stop`` is set; an outcome for each file.
+
+    What is under way then is finished; what waits behind it is left for the next time. A file that
+    is deleted before it is read has no outcome. ``interval`` is in seconds; looks that take longer
+    are as far apart as they take.
+    """
+    owners: dict[str, str] = {}  # result => picture
+    tells = lru_cache(tells_apart)
+    while not stop.is_set():
+        started = time.monotonic()
+        jobs = []
+        complete = watcher.look()
+        owners = {output: owner for output, owner in owners.items() if watcher.knows(owner)}
+        for source in complete:
+            try:
+                job = place(source)
+            except OutputError as error:  # beside it, but behind a link that leads elsewhere
+                yield failure(Job(source, None), error)
+                continue
+            output, picture = str(job.output), str(source.path)
+            key = output if job.output is None or tells(job.output.parent) else fold(output)
+            owner = owners.setdefault(key, picture)
+            if owner != picture and stands(Path(owner)):
+                yield failure(job, OutputError(f"{output} is the result of {owner}; rename one"))
+            else:
+                owners[key] = picture
+                jobs.append(job)
+        took = time.monotonic() - started
+        paths = {job.source.name: job.source.path for job in jobs}
+        outcomes = encode(jobs) if jobs else iter(())
+        for outcome in outcomes:
+            path = paths[outcome.source]
+            if outcome.status != "failed" or (path is not None and stands(path)):
+                yield outcome
+            if stop.is_set():
+                break
+        if not jobs:
+            stop.wait(max(interval, took))

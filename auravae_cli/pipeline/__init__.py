@@ -1,1 +1,0 @@
-"""Many files: what is read, where results go, and what became of each. No printing here."""

@@ -1,0 +1,1 @@
+"""Many latents in shards: format, write, read, verify, flip."""

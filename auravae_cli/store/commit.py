@@ -1,0 +1,135 @@
+"""A store as it is filled: its settings first, then shard after shard, each with its manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from auravae_cli.errors import OutputError, StoreError
+from auravae_cli.files.canonical_json import canonical
+from auravae_cli.files.scratch import publish_bytes, scratch_folder, write_small
+from auravae_cli.files.spelling import lookalikes
+from auravae_cli.files.storage import Storage
+from auravae_cli.store.format import (
+    SETTINGS_FILE,
+    Failure,
+    Manifest,
+    Settings,
+    failures_name,
+    manifest_name,
+    read_settings,
+    require_settings,
+)
+
+
+@dataclass(frozen=True)
+class Older:
+    """What a store has of a shard: its manifest, if it is sound, and the names of its files."""
+
+    manifest: Manifest | None = None
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """What became of one shard: ``done``, ``skipped`` (finished before) or ``failed``.
+
+    ``reused`` of its rows were taken over from an older version; ``size`` is the bytes of its
+    latents, ``source_size`` those of its source.
+    """
+
+    shard: str
+    status: str
+    rows: int = 0
+    failures: int = 0
+    reused: int = 0
+    size: int = 0
+    source_size: int = 0
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+def prepare_store(storage: Storage, settings: Settings) -> None:
+    """Make the store, or see that it has these very settings.
+
+    Raises:
+        StoreError: it was made by another model or with other settings. OutputError.
+    """
+    found = read_settings(storage)
+    if found is None:
+        with scratch_folder(storage) as scratch:
+            content = canonical(settings.to_json())
+            storage.create(write_small(scratch, SETTINGS_FILE, content), SETTINGS_FILE)
+        found = require_settings(storage)  # another run may have been first
+    if found != settings:
+        old, new = found.to_json(), settings.to_json()
+        differences = "; ".join(
+            f"{name} {_brief(old.get(name, False))}, now {_brief(new.get(name, False))}"
+            for name in sorted(old | new)
+            if old.get(name) != new.get(name)
+        )
+        raise StoreError(
+            f"{storage.root} holds latents of other settings ({differences}): they are never mixed. "
+            "Name another store, or encode with the same settings"
+        )
+
+
+def refuse_lookalikes(shards: Iterable[str | None], storage: Storage) -> None:
+    """Raise StoreError where the storage would take the names of two shards for one.
+
+    They would replace each other's files, in every run.
+    """
+    alike = lookalikes(shard for shard in shards if shard is not None)
+    if alike and not storage.tells_apart():
+        raise StoreError(
+            f"shards {' and '.join(map(repr, alike[0]))} are one in {storage.root}, which does not tell "
+            "such names apart: rename one of their sources, or name another place"
+        )
+
+
+def write_hashed(path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
+    """Write a scratch file; its bytes and its sha256. Raises OutputError."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+                size += memoryview(chunk).nbytes
+    except OSError as error:
+        raise OutputError(f"cannot write {path.parent}: {error.strerror or error}") from error
+    return size, digest.hexdigest()
+
+
+def commit_shard(
+    storage: Storage,
+    scratch: Path,
+    manifest: Manifest,
+    finished: Mapping[str, Path],
+    failures: Sequence[Failure],
+    old: Older,
+) -> None:
+    """Put a shard in its place. Raises OutputError or StoreError.
+
+    ``finished`` maps the names of the manifest's outputs to scratch files. An older manifest goes
+    first: a crash between then costs the shard, never its truth. So do files of older versions,
+    finished or not, that this one has not.
+    """
+    name, ledger = manifest_name(manifest.shard), failures_name(manifest.shard)
+    kept = {*finished, *([ledger] if failures else [])}
+    for older in sorted(old.files, key=lambda file: file != name):
+        if older not in kept:
+            storage.remove(older)
+    for output in manifest.outputs:
+        storage.publish(finished[output.name], output.name)
+    if failures:
+        content = b"".join(canonical(vars(failure)) for failure in failures)
+        publish_bytes(storage, scratch, ledger, content)
+    publish_bytes(storage, scratch, name, manifest.to_bytes())
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."

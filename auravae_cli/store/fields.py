@@ -1,0 +1,66 @@
+"""What the records of a store say, for a row at a time: keys, captions, labels, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from auravae_cli.errors import StoreError
+from auravae_cli.files.lru import Recent
+from auravae_cli.latents.record import Record
+from auravae_cli.store.reader import LatentStore
+
+CACHED_FACTS = 1 << 22  # values of fields that a process remembers
+
+FIELDS: dict[str, Callable[[Record], Any]] = {
+    "key": lambda record: record.key,
+    "caption": lambda record: record.annotations.get("caption"),
+    "label": lambda record: record.annotations.get("label"),
+    "metadata": lambda record: record.annotations.get("metadata"),
+    "image_size": lambda record: record.image_size,
+    "padding": lambda record: record.padding,
+    "orientation": lambda record: record.orientation,
+    "source": lambda record: record.source,
+    "source_sha256": lambda record: record.source_sha256,
+    "source_size": lambda record: record.source_size,
+    "source_box": lambda record: record.source_box and record.source_box.as_tuple(),
+}
+
+
+class Facts:
+    """What records say in some ``fields``; ``missing`` stands in where a record says nothing.
+
+    A file's header is parsed whole at the first question about one of its rows, and its fields are
+    remembered, up to `CACHED_FACTS` values. Raises ValueError where a field is unknown.
+    """
+
+    def __init__(
+        self, store: LatentStore, fields: Iterable[str], missing: Mapping[str, Any]
+    ) -> None:
+        self.fields, self._store, self._missing = tuple(fields), store, dict(missing)
+        for field in (*self.fields, *self._missing):
+            if field not in FIELDS:
+                raise ValueError(f"unknown field {field!r}: expected some of {', '.join(FIELDS)}")
+        budget = CACHED_FACTS // max(1, len(self.fields))
+        self._columns: Recent[list[tuple[Any, ...]]] = Recent(self._read, budget, len)
+
+    def of(self, number: int, row: int) -> dict[str, Any]:
+        """The fields of a row of a part. Raises StoreError where a record lacks one."""
+        facts = dict(zip(self.fields, self._columns(number)[row], strict=True))
+        if None in facts.values():
+            self._complete(facts, number, row)
+        return facts
+
+    def _read(self, number: int) -> list[tuple[Any, ...]]:
+        getters = [FIELDS[field] for field in self.fields]
+        return [tuple([get(r) for get in getters]) for r in self._store.records(number)]
+
+    def _complete(self, facts: dict[str, Any], number: int, row: int) -> None:
+        for field in [field for field, value in facts.items() if value is None]:
+            if field not in self._missing:
+                place = f"{self._store.root}/{self._store.parts[number].name}, row {row}"
+                raise StoreError(
+                    f"{place}: its record has no {field}: ask for other fields, or say what "
+                    f"stands in its place, as in missing={{{field!r}: ...}}"
+                )
+            facts[field] = self._missing[field]

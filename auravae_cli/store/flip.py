@@ -1,0 +1,162 @@
+"""A store of latents => a store of the same latents, flipped. No model, no torch.
+
+::
+
+    store.json --> the same settings, flipped
+    a shard's files --check, act--> files --commit--> shard, manifest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from auravae_cli.errors import LatentFileError, StoreError
+from auravae_cli.files.scratch import publish_bytes, scratch_folder
+from auravae_cli.files.storage import Entry, Storage
+from auravae_cli.latents.latent_file import flipped_chunks, parse_latents
+from auravae_cli.store.certificate import CERTIFICATE_FILE
+from auravae_cli.store.commit import (
+    Older,
+    ShardOutcome,
+    commit_shard,
+    prepare_store,
+    refuse_lookalikes,
+    write_hashed,
+)
+from auravae_cli.store.format import (
+    Manifest,
+    Output,
+    Settings,
+    has_all,
+    names_by_shard,
+    read_failures,
+    read_manifest,
+    require_settings,
+    shards_of,
+)
+from auravae_cli.symmetry.group import GroupElement
+
+FLIPPED = "flipped"  # in a store's preparation: the element by which all its latents were flipped
+
+
+def flipped_settings(settings: Settings, g: GroupElement) -> Settings:
+    """The settings of the flipped store: a second flip takes back what a first one says.
+
+    So `encode` goes on with neither of two stores that differ by a flip as with the other.
+    """
+    preparation = dict(settings.preparation)
+    by = g @ GroupElement.parse(preparation.pop(FLIPPED, "e"))
+    if by.axes:
+        preparation[FLIPPED] = str(by)
+    return replace(settings, preparation=preparation)
+
+
+@dataclass(frozen=True)
+class StoreFlipper:
+    """How the shards of ``source`` become those of ``target``, by ``g``."""
+
+    source: Storage
+    target: Storage
+    g: GroupElement
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Those of the source. Raises StoreError where it is no store."""
+        return require_settings(self.source)
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The files of the source. Raises StoreError."""
+        return list(self.source.entries())
+
+    @property
+    def size(self) -> int:
+        """The bytes of the latents."""
+        return sum(e.size for e in self.entries if e.name.endswith(".safetensors"))
+
+    def run(self) -> Iterator[ShardOutcome]:
+        """Flip every finished shard that is not flipped yet; an outcome for each.
+
+        Raises OutputError or StoreError where the target takes no more, or is another store.
+        """
+        settings, shards = flipped_settings(self.settings, self.g), shards_of(self.entries)
+        sizes = {entry.name: entry.size for entry in self.target.entries()}
+        files = names_by_shard(sizes)
+        refuse_lookalikes([*shards, *files], self.target)
+        prepare_store(self.target, settings)
+        with scratch_folder(self.target) as scratch:
+            for shard in shards:
+                started = time.perf_counter()
+                try:
+                    manifest = self._manifest(shard)
+                    self.target.check(shard)
+                    if self._is_done(manifest, settings, sizes):
+                        yield _outcome(manifest, "skipped")
+                        continue
+                    finished = {
+                        output.name: scratch / str(number)
+                        for number, output in enumerate(manifest.outputs)
+                    }
+                    outputs = tuple(self._flip(o, finished[o.name]) for o in manifest.outputs)
+                    failures = read_failures(self.source, shard)
+                except (StoreError, LatentFileError) as error:
+                    yield ShardOutcome(shard, "failed", reason=str(error))
+                    continue
+                made = replace(manifest, settings_sha256=settings.sha256, outputs=outputs)
+                old = Older(None, tuple(files.get(shard, ())))
+                commit_shard(self.target, scratch, made, finished, failures, old)
+                yield _outcome(made, "done", round(time.perf_counter() - started, 3))
+            self._copy_certificate(scratch)
+
+    def _manifest(self, shard: str) -> Manifest:
+        manifest = read_manifest(self.source, shard)
+        if manifest is None:
+            raise StoreError("removed while it was looked at")
+        if manifest.shard != shard:
+            raise StoreError(f"its manifest is that of shard {manifest.shard!r}, renamed")
+        if manifest.settings_sha256 != self.settings.sha256:
+            raise StoreError("made with other settings than store.json has: encode it again")
+        return manifest
+
+    def _is_done(self, manifest: Manifest, settings: Settings, sizes: dict[str, int]) -> bool:
+        """Whether the target has this shard: of the same sources, with the same rows."""
+        found = None
+        with suppress(StoreError):  # damaged: it is made again
+            found = read_manifest(self.target, manifest.shard)
+        return (
+            found is not None
+            and has_all(found, settings, sizes)
+            and (found.sources, found.failures) == (manifest.sources, manifest.failures)
+            and [(o.name, o.shape) for o in found.outputs]
+            == [(o.name, o.shape) for o in manifest.outputs]
+        )
+
+    def _flip(self, output: Output, path: Path) -> Output:
+        """A file of latents, flipped: never a damaged one, which would look sound afterwards."""
+        try:
+            content = self.source.map(output.name)
+        except FileNotFoundError as error:
+            raise StoreError(f"{output.name}: missing, though its manifest names it") from error
+        if hashlib.sha256(content).hexdigest() != output.sha256:
+            raise StoreError(f"{output.name}: not what its manifest says: see `auravae verify`")
+        size, sha256 = write_hashed(path, flipped_chunks(parse_latents(content), self.g))
+        return replace(output, size=size, sha256=sha256)
+
+    def _copy_certificate(self, scratch: Path) -> None:
+        """It speaks of the model, which is the same."""
+        with suppress(FileNotFoundError):
+            content = self.source.read(CERTIFICATE_FILE)
+            publish_bytes(self.target, scratch, CERTIFICATE_FILE, content)
+
+
+def _outcome(manifest: Manifest, status: str, seconds: float = 0.0) -> ShardOutcome:
+    size = manifest.size
+    return ShardOutcome(
+        manifest.shard, status, manifest.rows, size=size, source_size=size, seconds=seconds
+    )

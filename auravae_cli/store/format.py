@@ -1,0 +1,337 @@
+"""A store of latents: what makes it one, and what each of its shards says of itself.
+
+::
+
+    STORE/store.json                the settings, which every shard shares
+    STORE/00000.32x48.safetensors   the latents of input shard 00000 that have 32 x 48 cells;
+                                    more of them in 00000.32x48.1.safetensors, where it is full
+    STORE/00000.failures.jsonl      what failed in it, if anything did: one JSON object a line
+    STORE/00000.manifest.json       its manifest, written last: only now the shard is done
+
+All JSON is canonical, and no file depends on when or where it was written, so equal sources and
+settings give equal stores. Needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from auravae_cli.errors import StoreError
+from auravae_cli.files.canonical_json import canonical, read_json
+from auravae_cli.files.places import fault_of
+from auravae_cli.files.storage import Entry, Storage
+from auravae_cli.files.typed import Faults, Natural, Positive, read_as, shown, table
+from auravae_cli.latents.dtypes import StoredDtype
+from auravae_cli.latents.latent_file import Space, space_from_json, space_to_json
+
+FORMAT_VERSION = 1
+SETTINGS_FILE = "store.json"
+SHOWN_MISSING = 10  # of shards; the others are counted
+MANIFEST, LEDGER = ".manifest.json", ".failures.jsonl"
+_LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in bytes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all latents of a store have in common.
+
+    ``preparation`` is `Preparation.to_json`; ``compute_dtype`` what the network computed in;
+    ``num_file_shards`` into how many shards loose files were dealt (which tars are not).
+    """
+
+    space: Space
+    stored_dtype: StoredDtype
+    compute_dtype: str
+    preparation: dict[str, Any]
+    num_file_shards: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in ``store.json``."""
+        return {
+            "format": "auravae-store",
+            "format_version": FORMAT_VERSION,
+            **space_to_json(self.space),
+            "stored_dtype": self.stored_dtype.name,
+            "compute_dtype": self.compute_dtype,
+            "preparation": self.preparation,
+            "num_file_shards": self.num_file_shards,
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Of the canonical JSON: what manifests refer to."""
+        return hashlib.sha256(canonical(self.to_json())).hexdigest()
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """A file that a shard was made from: its name, its content, and its version when it was read."""
+
+    name: str
+    size: Natural
+    version: str
+    sha256: str
+
+    def is_still(self, entry: Entry) -> bool:
+        """Whether ``entry`` is surely this file: nothing that is cheap to ask for has changed."""
+        return bool(self.version) and (self.size, self.version) == (entry.size, entry.version)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file of latents: ``shape`` is [N, C, h, w]."""
+
+    name: str
+    size: Natural
+    sha256: str
+    shape: tuple[Positive, Positive, Positive, Positive]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one finished shard holds, and what it was made from."""
+
+    shard: str
+    settings_sha256: str
+    sources: tuple[SourceState, ...]
+    outputs: tuple[Output, ...]
+    failures: Natural
+
+    @property
+    def faults(self) -> list[str]:
+        """What it says that cannot be: names of files that are none of this shard's, or of no store."""
+        fault = fault_of(self.shard)
+        return [f"shard: {self.shard!r} {fault}"] * bool(fault) + [
+            f"outputs: {output.name!r} is no file of shard {self.shard!r}"
+            for output in self.outputs
+            if output.name != output_name(self.shard, output.shape[-2:], part_of(output.name))
+        ]
+
+    @property
+    def rows(self) -> int:
+        """The number of its latents."""
+        return sum(output.shape[0] for output in self.outputs)
+
+    @property
+    def size(self) -> int:
+        """The bytes of its latents' files."""
+        return sum(output.size for output in self.outputs)
+
+    def to_bytes(self) -> bytes:
+        """The manifest's file."""
+        return canonical(
+            {"format": "auravae-shard", "format_version": FORMAT_VERSION, "rows": self.rows}
+            | asdict(self)
+        )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that gave no latent: ``stage`` is where, ``reason`` why.
+
+    Stages: ``archive`` (the tar itself), ``read``, ``decode`` (and preparation), ``encode``.
+    """
+
+    key: str | None
+    stage: str
+    reason: str
+
+
+def manifest_name(shard: str) -> str:
+    """The file whose being there says that the shard is done."""
+    return f"{shard}{MANIFEST}"
+
+
+def failures_name(shard: str) -> str:
+    """The shard's error ledger."""
+    return f"{shard}{LEDGER}"
+
+
+def output_name(shard: str, cells: tuple[int, ...], part: int = 0) -> str:
+    """The file of a shard's latents of (h, w) cells; one of several, where one cannot hold all."""
+    number = f".{part}" if part else ""
+    return f"{shard}.{cells[0]}x{cells[1]}{number}.safetensors"
+
+
+def require_short(shard: str) -> None:
+    """Raise StoreError where file systems take no names as long as those of this shard's files."""
+    longest = max(shard.split("/"), key=len)
+    size = len(longest.encode(errors="surrogateescape"))
+    if size > _LONGEST_NAME:
+        raise StoreError(
+            f"{longest[:40]}...: a name of {size} bytes: with what its files add to it, names may have "
+            f"{_LONGEST_NAME}; rename it"
+        )
+
+
+def part_of(name: str) -> int:
+    """The number of such a file; 0 of the first.
+
+    >>> part_of("00000.32x48.safetensors"), part_of("00000.32x48.12.safetensors")
+    (0, 12)
+    """
+    match = re.search(r"\.\d+x\d+\.([1-9]\d{0,8})\.safetensors$", name)
+    return int(match[1]) if match else 0
+
+
+def shard_of(name: str) -> str | None:
+    """The shard that a store's file belongs to, by the file's name; None where it is no shard's.
+
+    >>> shard_of("a/00000.32x48.safetensors"), shard_of("a/00000.32x48.1.safetensors")
+    ('a/00000', 'a/00000')
+    >>> shard_of("store.json")
+    """
+    match = re.fullmatch(
+        rf"(?s)(.+?)({re.escape(MANIFEST)}|{re.escape(LEDGER)}|\.\d+x\d+(\.\d+)?\.safetensors)",
+        name,
+    )
+    return match and match[1]
+
+
+def read_settings(storage: Storage) -> Settings | None:
+    """The settings of a store; None where there is no store. Raises StoreError."""
+    try:
+        content = read_json(storage.read(SETTINGS_FILE))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(f"{storage.root}/{SETTINGS_FILE}: damaged: {error}") from error
+    try:
+        require_format(content, "auravae-store", FORMAT_VERSION)
+        found = _read_settings(content)
+        return Settings(space_from_json(content), **found)
+    except ValueError as error:
+        raise StoreError(
+            f"{storage.root}/{SETTINGS_FILE}: no store that this auravae reads: {error}"
+        ) from error
+
+
+def require_format(content: Any, name: str, version: int) -> None:
+    """Raise Faults unless a file's JSON says that it is of this format and version."""
+    found = _read_format(content)
+    if (found["format"], found["format_version"]) != (name, version):
+        raise Faults(
+            [
+                f"format: found {shown(found['format'])}, version {found['format_version']}: this "
+                f"auravae reads {name}, version {version}"
+            ]
+        )
+
+
+_read_format = table({"format": str, "format_version": int}, others=True)
+_read_settings = table(
+    {
+        "stored_dtype": StoredDtype,
+        "compute_dtype": str,
+        "preparation": dict[str, Any],
+        "num_file_shards": Positive,
+    },
+    others=True,
+)
+
+
+def has_all(manifest: Manifest, settings: Settings, sizes: Mapping[str, int]) -> bool:
+    """Whether a store of these settings has all of a shard's files, by their names and ``sizes``."""
+    return (
+        manifest.settings_sha256 == settings.sha256
+        and all(sizes.get(output.name) == output.size for output in manifest.outputs)
+        and (failures_name(manifest.shard) in sizes) == (manifest.failures > 0)
+    )
+
+
+def names_by_shard(names: Iterable[str]) -> Mapping[str | None, list[str]]:
+    """A store's files, by the shard that each belongs to."""
+    shards: defaultdict[str | None, list[str]] = defaultdict(list)
+    for name in names:
+        shards[shard_of(name)].append(name)
+    return shards
+
+
+def require_settings(storage: Storage) -> Settings:
+    """The settings of a store. Raises StoreError where there is none."""
+    settings = read_settings(storage)
+    if settings is None:
+        raise StoreError(
+            f"{storage.root}: not a store: no store.json is there; a store is what "
+            "`auravae encode` makes of a data set"
+        )
+    return settings
+
+
+def read_manifest(storage: Storage, shard: str) -> Manifest | None:
+    """The manifest of a shard; None where it is not done. Raises StoreError."""
+    name = manifest_name(shard)
+    try:
+        content = read_json(storage.read(name))
+        require_format(content, "auravae-shard", FORMAT_VERSION)
+        counts = ("format", "format_version", "rows")
+        return read_as(Manifest, {n: value for n, value in content.items() if n not in counts})
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(
+            f"{storage.root}/{name}: damaged manifest ({error}); remove it to have the shard made again"
+        ) from error
+
+
+def read_failures(storage: Storage, shard: str) -> list[Failure]:
+    """The error ledger of a shard; empty where nothing failed. Raises StoreError."""
+    name = failures_name(shard)
+    try:
+        lines = storage.read(name).splitlines()
+    except FileNotFoundError:
+        return []
+    failures = []
+    for number, line in enumerate(lines, 1):
+        try:
+            failures.append(read_as(Failure, read_json(line)))
+        except ValueError as error:
+            raise StoreError(
+                f"{storage.root}/{name}: damaged ledger: line {number}: {error}"
+            ) from error
+    return failures
+
+
+def file_shard(index: int) -> str:
+    """The name of a shard of loose files."""
+    return f"files-{index:05d}"
+
+
+def missing_shards(settings: Settings, shards: Collection[str]) -> tuple[int, list[str]]:
+    """How many shards of loose files a store lacks, and the names of the first `SHOWN_MISSING`.
+
+    There are all of them, even those that no file falls to, or none. Tars are not counted
+    anywhere: a store cannot tell how many it was made from.
+    """
+    number, finished = settings.num_file_shards, set(shards)
+    found = sum(1 for shard in finished if _is_file_shard(shard, number))
+    if found == number or (found == 0 and number == 1):
+        return 0, []
+    names = (name for index in range(number) if (name := file_shard(index)) not in finished)
+    return number - found, list(islice(names, SHOWN_MISSING))
+
+
+def _is_file_shard(shard: str, number: int) -> bool:
+    match = re.fullmatch(r"files-(\d{5,18})", shard)
+    return match is not None and int(match[1]) < number and file_shard(int(match[1])) == shard
+
+
+def shards_of(entries: list[Entry]) -> list[str]:
+    """The finished shards, by the names of a store's files."""
+    return sorted(
+        entry.name.removesuffix(MANIFEST) for entry in entries if entry.name.endswith(MANIFEST)
+    )
+
+
+def iterate_manifests(storage: Storage) -> Iterator[Manifest]:
+    """The manifests of all finished shards, in order. Raises StoreError."""
+    for shard in shards_of(list(storage.entries())):
+        manifest = read_manifest(storage, shard)
+        if manifest is not None:
+            yield manifest

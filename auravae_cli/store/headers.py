@@ -1,0 +1,40 @@
+"""A store's files of latents, wherever they lie: whole, or their header alone."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterator
+
+from auravae_cli.errors import LatentFileError
+from auravae_cli.files.storage import Storage
+from auravae_cli.latents import safetensors_file
+from auravae_cli.latents.dtypes import Array
+from auravae_cli.latents.latent_file import LatentFile, parse_latents
+
+_BLOCK_BYTES = 4 << 20
+
+
+def read_header(storage: Storage, name: str, size: int) -> LatentFile:
+    """A file of latents of ``size`` bytes with its true header, and zeros for values.
+
+    A remote file is read no further than that. Raises FileNotFoundError, StoreError or
+    LatentFileError.
+    """
+    with storage.open(name) as source, tempfile.TemporaryFile() as sparse:
+        start = source.read(8)
+        length = int.from_bytes(start, "little")
+        if size < 8 or length > min(size, safetensors_file.MAX_HEADER_BYTES):
+            raise LatentFileError(f"not a safetensors file: it starts with {start!r}")
+        sparse.write(start + source.read(length))
+        sparse.truncate(size)  # the rest is a hole, which takes no disk and no memory
+        sparse.flush()
+        view = mmap.mmap(sparse.fileno(), 0, access=mmap.ACCESS_READ)
+        return parse_latents(memoryview(view))
+
+
+def blocks(values: Array) -> Iterator[tuple[int, Array]]:
+    """Some rows of [N, C, h, w] at a time, a few megabytes, each with the number of its first."""
+    at_once = max(1, _BLOCK_BYTES // max(1, values[:1].nbytes))
+    for start in range(0, len(values), at_once):
+        yield start, values[start : start + at_once]

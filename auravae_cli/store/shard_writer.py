@@ -1,0 +1,249 @@
+"""The rows of one shard under way: spooled as they come, to disk if they are many; committed in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from io import FileIO
+from itertools import chain
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from auravae_cli.errors import AuraVaeError, LatentFileError, OutputError
+from auravae_cli.files.storage import Storage
+from auravae_cli.latents import safetensors_file
+from auravae_cli.latents.dtypes import Array
+from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
+from auravae_cli.operations.input_shards import InputShard
+from auravae_cli.store.commit import Older, commit_shard, write_hashed
+from auravae_cli.store.format import Failure, Manifest, Output, Settings, SourceState, output_name
+from auravae_cli.version import __version__
+
+_BLOCK_BYTES = 1 << 20
+Shape: TypeAlias = tuple[int, int, int, int]  # [N, C, h, w]
+_LONGEST_ESCAPE = 16  # bytes of a header for a character: a pair of words, in JSON in JSON
+_WAITING_BYTES = 128 << 20  # of a shard's rows that are kept in memory
+
+
+class Spool:
+    """Latents of one shape, in whatever order they come: in memory, then in a scratch file."""
+
+    def __init__(self, path: Path, first: LatentFile) -> None:
+        self._path, self._first = path, first
+        self._waiting: list[Array] = []
+        self._indices: list[int] = []
+        self._records: list[Record] = []
+
+    def add(self, index: int, latent: LatentFile) -> None:
+        """Keep a single latent; ``index`` is its sample's place in the input shard."""
+        self._waiting.append(latent.values)
+        self._indices.append(index)
+        self._records.append(latent.records[0])
+
+    def write(self) -> None:
+        """Put on the disk what waits in memory."""
+        with self._path.open("ab") as file:  # not kept open: there may be a thousand shapes
+            file.writelines(np.ascontiguousarray(values).data for values in self._waiting)
+        self._waiting.clear()
+
+    def finish(self, place: Callable[[int], Path]) -> Iterator[tuple[Path, int, str, Shape]]:
+        """Write the shard's files, rows in the order of the input: the path, bytes, sha256, shape of each.
+
+        It is one file, unless its header would be longer than any reader takes; ``place`` is where
+        each part of it goes.
+        """
+        order = np.argsort(self._indices, kind="stable").tolist()
+        channels, height, width = self._first.values.shape
+        values = self._all((len(order), channels, height, width))
+        start = 0
+        for number, (rows, header) in enumerate(
+            _headers(self._first, tuple(self._records[i] for i in order))
+        ):
+            part, start = order[start : start + rows], start + rows
+            path = place(number)
+            size, digest = write_hashed(path, chain([header], _blocks(values, part)))
+            yield path, size, digest, (rows, channels, height, width)
+        del values
+        self._waiting.clear()
+        self.discard()
+
+    def _all(self, shape: tuple[int, ...]) -> Sequence[Array] | Array:
+        """The values of each row, as they came."""
+        if not self._path.exists():
+            return self._waiting
+        self.write()
+        return np.memmap(self._path, self._first.values.dtype, "r", 0, shape)
+
+    def discard(self) -> None:
+        """Give the spool up."""
+        self._path.unlink(missing_ok=True)
+
+
+class Rows:
+    """What a shard has so far: latents by shape, and failures. To be committed or discarded."""
+
+    def __init__(self, shard: InputShard, scratch: Path) -> None:
+        self.shard, self._scratch = shard, scratch
+        self._spools: dict[tuple[int, ...], Spool] = {}
+        self._failures: list[tuple[int, Failure]] = []
+        self._waiting = 0
+
+    def add(self, index: int, item: LatentFile | Failure) -> LatentFile | Failure:
+        """Keep the outcome of a sample: what is kept is a failure where no header could hold its record.
+
+        Raises OutputError where the disk takes no more.
+        """
+        if isinstance(item, LatentFile):
+            item = _writable(item)
+        if isinstance(item, Failure):
+            self._failures.append((index, item))
+            return item
+        try:
+            shape = item.values.shape
+            if shape not in self._spools:
+                path = self._scratch / f"spool-{id(self)}-{len(self._spools)}"
+                self._spools[shape] = Spool(path, item)
+            self._spools[shape].add(index, item)
+            self._waiting += item.values.nbytes
+            if self._waiting > _WAITING_BYTES:
+                for spool in self._spools.values():
+                    spool.write()
+                self._waiting = 0
+        except OSError as error:
+            raise OutputError(f"cannot write {self._scratch}: {error.strerror}") from error
+        return item
+
+    def commit(
+        self,
+        storage: Storage,
+        settings: Settings,
+        states: list[SourceState],
+        old: Older,
+    ) -> Manifest:
+        """Put the shard in its place, the manifest last. Raises OutputError or StoreError."""
+        try:
+            finished, outputs = dict[str, Path](), list[Output]()
+            for number, (shape, spool) in enumerate(self._spools.items()):
+                files = spool.finish(partial(self._output, number))
+                for part, (path, size, sha256, stacked) in enumerate(files):
+                    name = output_name(self.shard.name, shape[-2:], part)
+                    finished[name] = path
+                    outputs.append(Output(name, size, sha256, stacked))
+        except OSError as error:
+            raise OutputError(f"cannot write {self._scratch}: {error.strerror}") from error
+        manifest = Manifest(
+            self.shard.name,
+            settings.sha256,
+            tuple(states),
+            tuple(sorted(outputs, key=lambda o: output_name(self.shard.name, o.shape[-2:]))),
+            len(self._failures),
+        )
+        failures = [failure for _, failure in sorted(self._failures, key=lambda item: item[0])]
+        commit_shard(storage, self._scratch, manifest, finished, failures, old)
+        return manifest
+
+    def _output(self, number: int, part: int) -> Path:
+        return self._scratch / f"output-{id(self)}-{number}-{part}"
+
+    def discard(self) -> None:
+        """Give the shard up; what is published stays."""
+        for spool in self._spools.values():
+            with suppress(OSError):
+                spool.discard()
+
+
+class OldRows:
+    """The rows of a shard's committed version, so that none is encoded twice.
+
+    They are copied to one scratch file, since maps of a thousand shapes would be as many open files.
+    """
+
+    def __init__(
+        self, storage: Storage, manifest: Manifest | None, settings: Settings, scratch: Path
+    ) -> None:
+        self._path = scratch / "old-rows"
+        self._rows: dict[tuple[str | None, str | None], tuple[LatentFile, int]] = {}
+        if manifest is None or manifest.settings_sha256 != settings.sha256:
+            return
+        try:
+            with self._path.open("wb", buffering=0) as file:
+                for output in manifest.outputs:
+                    with suppress(AuraVaeError, OSError):  # damaged: its rows are made again
+                        content = storage.map(output.name)
+                        if hashlib.sha256(content).hexdigest() == output.sha256:
+                            self._keep(parse_latents(content), file)
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror}") from error
+
+    def _keep(self, latents: LatentFile, file: FileIO) -> None:
+        for row, record in enumerate(latents.records):
+            latent, start = latents.row(row), file.tell()
+            if file.write(latent.values.tobytes()) == latent.values.nbytes:
+                nothing = np.broadcast_to(latent.values.dtype.type(0), latent.values.shape)
+                self._rows[record.key, record.source_sha256] = (
+                    replace(latent, values=nothing, tool_version=__version__),
+                    start,
+                )
+
+    def find(self, key: str, source_sha256: str, source: str) -> LatentFile | None:
+        """The latent of this very picture, if it stands there. Raises OutputError."""
+        latent, start = self._rows.get((key, source_sha256), (None, 0))
+        if latent is None or latent.records[0].source != source:
+            return None
+        try:
+            flat = np.fromfile(self._path, latent.values.dtype, latent.values.size, offset=start)
+        except OSError as error:
+            raise OutputError(f"cannot read {self._path}: {error.strerror}") from error
+        return replace(latent, values=flat.reshape(latent.values.shape))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _writable(latent: LatentFile) -> LatentFile | Failure:
+    """The latent, or why no file can hold it: its record alone would be too long a header."""
+    (record,) = latent.records
+    text = f"{record.annotations}{record.preparation}"
+    if len(text) * _LONGEST_ESCAPE < _most_of_a_header():
+        return latent
+    reason = ""
+    try:
+        if len(latent.header()) > _most_of_a_header():
+            reason = f"its captions and metadata are too long: {len(text)} characters"
+    except (LatentFileError, ValueError) as error:
+        reason = str(error)
+    return Failure(record.key, "encode", f"{record.source}: {reason}") if reason else latent
+
+
+def _headers(first: LatentFile, records: tuple[Record, ...]) -> Iterator[tuple[int, bytes]]:
+    """Headers that together hold all records, each with the number of its own: one, or those of halves."""
+    nothing = np.broadcast_to(first.values.dtype.type(0), (len(records), *first.values.shape))
+    stacked, header = replace(first, values=nothing, records=records), b""
+    with suppress(*[LatentFileError] * (len(records) > 1)):  # too long
+        header = stacked.header()
+    if 0 < len(header) <= _most_of_a_header() or len(records) == 1:
+        yield len(records), header
+        return
+    half = len(records) // 2
+    yield from _headers(first, records[:half])
+    yield from _headers(first, records[half:])
+
+
+def _most_of_a_header() -> int:
+    """With room for what a flip adds: a few bytes a row."""
+    return safetensors_file.MAX_HEADER_BYTES // 64 * 63
+
+
+def _blocks(values: Sequence[Array] | Array, order: list[int]) -> Iterator[bytes | memoryview]:
+    """The values in this order; a block is valid until the next one is asked for."""
+    first = values[0]
+    at_once = min(max(1, _BLOCK_BYTES // max(1, first.nbytes)), len(order))
+    block = np.empty((at_once, *first.shape), first.dtype)
+    for start in range(0, len(order), at_once):
+        rows = [values[i] for i in order[start : start + at_once]]
+        yield np.stack(rows, out=block[: len(rows)]).data

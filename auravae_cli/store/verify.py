@@ -1,0 +1,254 @@
+"""Is a store what it says? Every file against its manifest, every latent against the settings.
+
+::
+
+    listing --shards--> manifests --outputs--> sizes, sha256, headers, values
+       |                    |--> ledgers           |--> keys, sources: repeated?
+       '--> files that nothing names
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from auravae_cli.errors import AuraVaeError, StoreError
+from auravae_cli.files.canonical_json import canonical
+from auravae_cli.files.storage import Storage
+from auravae_cli.latents.checks import bad_values, disagreements
+from auravae_cli.latents.latent_file import parse_latents
+from auravae_cli.store.certificate import CERTIFICATE_FILE, mismatch, read_certificate
+from auravae_cli.store.duplicates import Repeats
+from auravae_cli.store.format import (
+    SETTINGS_FILE,
+    Manifest,
+    Output,
+    Settings,
+    failures_name,
+    manifest_name,
+    missing_shards,
+    read_failures,
+    read_manifest,
+    read_settings,
+    shards_of,
+)
+from auravae_cli.store.headers import read_header
+
+SHOWN_REPEATS = 10  # of keys; the others are counted
+_SHARD_SUFFIXES = (".safetensors", ".failures.jsonl")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a file of a store (or all of it): a ``fault``, or a ``note``, which is none."""
+
+    kind: str
+    file: str
+    text: str
+
+
+@dataclass
+class Seen:
+    """What a check has come across so far."""
+
+    shards: int = 0
+    rows: int = 0
+    failures: int = 0
+    bytes: int = 0
+    named: set[str] = field(default_factory=lambda: {SETTINGS_FILE})
+    keys: Repeats = field(default_factory=Repeats)
+    sources: Repeats = field(default_factory=Repeats)
+    files: list[Output] = field(default_factory=list)  # whose rows were added to both, in order
+    firsts: list[int] = field(default_factory=list)  # the number of each file's first row there
+
+
+def verify_store(storage: Storage, seen: Seen, *, quick: bool = False) -> Iterator[Finding]:
+    """What is wrong with a store or worth knowing, as it is found; ``seen`` keeps count.
+
+    ``quick`` reads no values, and so cannot tell changed ones. Memory: 32 bytes a row, as much
+    again while they are compared, and a few megabytes. Raises StoreError where the storage cannot
+    be listed.
+    """
+    try:
+        settings = read_settings(storage)
+    except StoreError as error:
+        yield _fault(storage, SETTINGS_FILE, error)
+        return
+    if settings is None:
+        yield _fault(storage, SETTINGS_FILE, "missing: this is no store, or it lost its settings")
+        return
+    if storage.read(SETTINGS_FILE) != canonical(settings.to_json()):
+        yield _fault(storage, SETTINGS_FILE, "not as it was written: changed by hand?")
+    entries = list(storage.entries())
+    sizes = {entry.name: entry.size for entry in entries}
+    shards = shards_of(entries)
+    yield from _missing(settings, shards)
+    for shard in shards:
+        yield from _shard(storage, shard, settings, sizes, seen, quick)
+    if CERTIFICATE_FILE in sizes:
+        yield from _certificate(storage, settings, seen)
+    yield from _repeated(storage, seen)
+    yield from (_leftover(name) for name in sizes if name not in seen.named)
+
+
+def _missing(settings: Settings, shards: list[str]) -> Iterator[Finding]:
+    """Whether there are as many shards as the settings say."""
+    advice = "copy the store again, or run encode again"
+    number, names = missing_shards(settings, shards)
+    if number:
+        more = f" and {number - len(names)} more" if number > len(names) else ""
+        text = (
+            f"{number} of {settings.num_file_shards} shards of loose files are not there: "
+            f"{', '.join(names)}{more}; {advice}"
+        )
+        yield Finding("fault", "", text)
+    elif not shards:
+        yield Finding("fault", "", f"no shard is finished; {advice}")
+
+
+def _shard(
+    storage: Storage,
+    shard: str,
+    settings: Settings,
+    sizes: dict[str, int],
+    seen: Seen,
+    quick: bool,
+) -> Iterator[Finding]:
+    name = manifest_name(shard)
+    seen.named.add(name)
+    try:
+        manifest = read_manifest(storage, shard)
+    except StoreError as error:
+        yield _fault(storage, name, error)
+        return
+    if manifest is None:
+        yield _fault(storage, name, "removed while it was looked at")
+        return
+    if manifest.shard != shard:
+        yield _fault(storage, name, f"it is the manifest of shard {manifest.shard!r}, renamed")
+    elif storage.read(name) != manifest.to_bytes():
+        yield _fault(storage, name, "not as it was written: its counts or fields contradict")
+    if manifest.settings_sha256 != settings.sha256:
+        yield _fault(storage, name, "made with other settings than store.json's: encode it again")
+    seen.shards += 1
+    yield from _ledger(storage, shard, manifest, sizes, seen)
+    for output in manifest.outputs:
+        seen.named.add(output.name)
+        faults = list(_output(storage, shard, output, settings, sizes, seen, quick))
+        yield from (_fault(storage, output.name, fault) for fault in faults)
+
+
+def _certificate(storage: Storage, settings: Settings, seen: Seen) -> Iterator[Finding]:
+    seen.named.add(CERTIFICATE_FILE)
+    try:
+        certificate = read_certificate(storage)
+    except StoreError as error:
+        yield _fault(storage, CERTIFICATE_FILE, error)
+        return
+    reason = certificate and mismatch(certificate.space, settings.space)
+    if reason:
+        yield _fault(storage, CERTIFICATE_FILE, reason)
+
+
+def _ledger(
+    storage: Storage, shard: str, manifest: Manifest, sizes: dict[str, int], seen: Seen
+) -> Iterator[Finding]:
+    name = failures_name(shard)
+    if name in sizes:
+        seen.named.add(name)
+    try:
+        found = len(read_failures(storage, shard))
+    except StoreError as error:
+        yield _fault(storage, name, error)
+        return
+    seen.failures += found
+    if found != manifest.failures:
+        text = f"{found} failures, but the manifest says {manifest.failures}"
+        yield _fault(storage, name, text)
+
+
+def _output(
+    storage: Storage,
+    shard: str,
+    output: Output,
+    settings: Settings,
+    sizes: dict[str, int],
+    seen: Seen,
+    quick: bool,
+) -> Iterator[str | AuraVaeError]:
+    found = sizes.get(output.name)
+    if found is None:
+        yield "missing, though its manifest names it: copy it again"
+        return
+    seen.bytes += found
+    if found != output.size:
+        yield f"{found} bytes, but its manifest says {output.size}: cut off, or changed"
+        return
+    try:
+        if quick:
+            latents = read_header(storage, output.name, found)
+        else:
+            content = storage.map(output.name)
+            if hashlib.sha256(content).hexdigest() != output.sha256:
+                yield "its sha256 is not the manifest's: damaged, or changed"
+            latents = parse_latents(content)
+    except FileNotFoundError:
+        yield "removed while it was looked at"
+        return
+    except AuraVaeError as error:
+        yield error
+        return
+    yield from disagreements(shard, output, settings, latents)
+    if not quick:
+        yield from bad_values(latents)
+    seen.files.append(output)
+    seen.firsts.append(seen.rows)
+    seen.rows += len(latents.records)
+    seen.keys.add(record.key for record in latents.records)
+    seen.sources.add(record.source_sha256 for record in latents.records)
+
+
+def _repeated(storage: Storage, seen: Seen) -> Iterator[Finding]:
+    """Faults for keys that rows share; a note for pictures."""
+    keys = list(seen.keys.groups())
+    for rows in keys[:SHOWN_REPEATS]:
+        (first, row), *others = (_place(seen, number) for number in rows)
+        key = _key(storage, first, row)
+        places = ", ".join(f"row {r} of {output.name}" for output, r in others[:SHOWN_REPEATS])
+        yield _fault(storage, first.name, f"row {row} has the key {key!r}, and so has {places}")
+    if len(keys) > SHOWN_REPEATS:
+        text = f"{len(keys) - SHOWN_REPEATS} more keys occur more than once"
+        yield Finding("fault", "", text)
+    if sources := list(seen.sources.groups()):
+        (first, row), *_ = (_place(seen, number) for number in sources[0])
+        text = (
+            f"{len(sources)} pictures occur more than once, {sum(map(len, sources))} times in all; "
+            f"the first is row {row} of {first.name}"
+        )
+        yield Finding("note", "", text)
+
+
+def _key(storage: Storage, file: Output, row: int) -> str | None:
+    try:
+        return read_header(storage, file.name, file.size).records[row].key
+    except (FileNotFoundError, AuraVaeError):  # it was there a moment ago
+        return None
+
+
+def _place(seen: Seen, number: int) -> tuple[Output, int]:
+    """The file and the row in it of a row of the store."""
+    file = bisect_right(seen.firsts, number) - 1
+    return seen.files[file], number - seen.firsts[file]
+
+
+def _leftover(name: str) -> Finding:
+    if name.endswith(_SHARD_SUFFIXES):
+        text = "no manifest names it: its shard is not finished; run encode again, or remove it"
+        return Finding("fault", name, text)
+    return Finding("note", name, "no file of the store")
+
+
+def _fault(storage: Storage, file: str, reason: str | AuraVaeError) -> Finding:
+    return Finding("fault", file, str(reason).removeprefix(f"{storage.root}/{file}: "))

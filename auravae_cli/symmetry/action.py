@@ -1,0 +1,76 @@
+"""The group action on latents, without the model.
+
+``g`` acts on the base space (it reverses spatial axes) and on the fibre (it negates the channels
+that are odd under it). Together that is a signed permutation: exact in every float format,
+bfloat16 as raw 16-bit words included, because values only move and sign bits only flip.
+
+Source: the AuraEquiVAE model card (``g_global`` is the base space, ``g_local`` the fibre).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+
+from auravae_cli.latents.dtypes import Array
+from auravae_cli.symmetry.group import GroupElement, Irreps
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", bound=Any)
+
+
+def act(g: GroupElement, latent: ArrayOrTensor, irreps: Irreps) -> ArrayOrTensor:
+    """``g`` applied to a latent; a new array or tensor of the same type.
+
+    Args:
+        g: the group element.
+        latent: [..., C, h, w]: a numpy array (float16, float32, or bfloat16 as uint16 words), or
+            a torch tensor of any float type on any device.
+        irreps: the fibre representation, with ``irreps.dim == C``.
+
+    Raises:
+        ValueError: the latent does not have ``irreps.dim`` channels.
+    """
+    if latent.ndim < 3 or latent.shape[-3] != irreps.dim:
+        raise ValueError(
+            f"expected a latent [..., {irreps.dim}, h, w] for {irreps}, found shape {tuple(latent.shape)}"
+        )
+    if isinstance(latent, np.ndarray):
+        out: Any = np.empty(latent.shape, latent.dtype)
+        act_into(out, g, latent, irreps)
+        return out  # type: ignore[no-any-return]
+    flipped: ArrayOrTensor = latent.flip(g.axes)  # a copy even where g is the identity
+    for channel in irreps.odd_channels(g):
+        flipped[..., channel, :, :].neg_()
+    return flipped
+
+
+def act_into(out: Array, g: GroupElement, latent: Array, irreps: Irreps) -> None:
+    """Like `act` for numpy arrays, written into ``out``, which must not overlap ``latent``."""
+    word = np.dtype(f"u{latent.dtype.itemsize}")
+    sign_bit = word.type(1 << (8 * word.itemsize - 1))
+    source, target = act_on_base(g, latent.view(word)), out.view(word)
+    signs, start = irreps.signs(g), 0
+    for stop in range(1, len(signs) + 1):  # runs of equal sign move in one call
+        if stop == len(signs) or signs[stop] != signs[start]:
+            run = (..., slice(start, stop), slice(None), slice(None))
+            if signs[start] < 0:
+                np.bitwise_xor(source[run], sign_bit, out=target[run])
+            else:
+                np.copyto(target[run], source[run])
+            start = stop
+
+
+def act_on_base(g: GroupElement, array: Array) -> Array:
+    """``g`` on the base space alone: a view with the spatial axes reversed, for [..., H, W].
+
+    This is the whole action on pixels, whose channels are all even.
+    """
+    rows = slice(None, None, -1 if g.vertical else 1)
+    columns = slice(None, None, -1 if g.horizontal else 1)
+    return array[..., rows, columns]
+
+
+def act_on_pixels(g: GroupElement, pixels: Array) -> Array:
+    """``g`` on a picture [H, W, 3]: a view."""
+    return act_on_base(g, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)

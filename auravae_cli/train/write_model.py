@@ -1,0 +1,97 @@
+"""From a trained state to a weights file: averaged weights, a latent of unit deviation, a card."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from auravae_cli.files.atomic import write_atomically
+from auravae_cli.files.canonical_json import write_json
+from auravae_cli.model.network.tied import representatives
+from auravae_cli.model.spec.card import KEY
+from auravae_cli.train.recipe import Recipe
+from auravae_cli.train.trainable import TrainedAutoencoder
+from auravae_cli.version import __version__
+
+DEAD = 1e-4  # a channel that hardly varies stays as it is
+
+
+@torch.inference_mode()
+def latent_deviation(
+    autoencoder: TrainedAutoencoder, images: Tensor, batch_size: int = 8
+) -> Tensor:
+    """The standard deviation of every latent channel over pictures and their flips: [C]."""
+    latents = [autoencoder.encoder(part).float() for part in images.split(batch_size)]
+    whole = torch.cat([latent.transpose(0, 1).flatten(1) for latent in latents], 1)
+    even = list(autoencoder.irreps.even_channels)
+    mean = torch.zeros_like(whole[:, 0])  # an odd channel's mean over an orbit is zero
+    mean[even] = whole[even].mean(1)
+    deviation = (whole - mean[:, None]).square().mean(1).sqrt()
+    return torch.where(deviation > DEAD, deviation, 1.0)
+
+
+def unit_deviation(state: dict[str, Tensor], deviation: Tensor) -> dict[str, Tensor]:
+    """Weights whose latent is that of ``state``, each channel divided by its deviation.
+
+    The decoder's first convolution takes the factor back, so reconstructions do not change.
+    """
+    scaled = dict(state)
+    for name in ("encoder.conv_out.weight", "encoder.conv_out.bias"):
+        shape = (-1, *[1] * (state[name].ndim - 1))
+        scaled[name] = state[name] / deviation.view(shape)
+    name = "decoder.conv_in.weight"
+    scaled[name] = state[name] * deviation[:, None, None]
+    return scaled
+
+
+def model_card(recipe: Recipe, num_steps: int, validation: dict[str, Any]) -> dict[str, Any]:
+    """What a weights file says about its origin."""
+    content = recipe.to_json()
+    # Where the pictures lay is of no use to others, and may be private: their names say enough.
+    content["data"]["sources"] = [Path(source).name for source in recipe.data.sources]
+    if recipe.start not in ("random", "linear"):
+        content["start"] = Path(recipe.start).name
+    content["lpips_weights"] = recipe.lpips_weights and Path(recipe.lpips_weights).name
+    return {
+        "recipe": content,
+        "steps": num_steps,
+        "validation": validation,
+        "version": __version__,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that runs; None in an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_weights(
+    path: Path, state: dict[str, Tensor], recipe: Recipe, card: dict[str, Any]
+) -> None:
+    """Write weights with their card; exactly equivariant ones by representatives. Raises OutputError."""
+    is_tied = recipe.equivariance == "exact"
+    irreps = recipe.space.irreps
+    stored = representatives(state, irreps) if is_tied else state
+    facts = {
+        "kind": "network",
+        "format": 1,
+        "tied": is_tied,
+        "irreps": str(irreps),
+        "clamp": recipe.space.clamp,
+        **card,
+    }
+    tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in stored.items()}
+    write_atomically(path, save(tensors, {KEY: write_json(facts, sort_keys=True)}))
