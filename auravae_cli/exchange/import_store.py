@@ -63,7 +63,7 @@ class StoreImporter:
     def _shard(
         self, shard: InputShard, old: Older, scratch: Path, hasher: ThreadPoolExecutor
     ) -> Iterator[RowDone | ShardOutcome]:
-        start, rows, states = time.perf_counter(), Rows(shard, scratch), list[SourceState]()
+        start, rows, states = time.perf_counter(), Rows(shard.name, scratch), list[SourceState]()
         index, ended, keys = 0, False, set[str]()
         try:
             for item in chain.from_iterable(self._read(file, hasher) for file in shard.files):

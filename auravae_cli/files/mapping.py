@@ -9,11 +9,15 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.files.limits import Limit
 
+if TYPE_CHECKING:
+    import numpy as np
+
+Buffer: TypeAlias = "bytes | memoryview | np.memmap[Any, Any]"
 # POSIX: a pipe opens without a writer. Windows: bytes are bytes.
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 MOST_READ = 1 << 20  # bytes of a file that is read; of larger ones only what is asked for

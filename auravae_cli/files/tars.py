@@ -20,8 +20,7 @@ from tarfile import (  # type: ignore[attr-defined]
 from typing import Any, Protocol, Self, cast
 
 from auravae_cli.files.limits import TAR_HEADER_BYTES, Limit
-from auravae_cli.files.mapping import BytesFile
-from auravae_cli.latents.safetensors_file import Buffer
+from auravae_cli.files.mapping import Buffer, BytesFile
 
 # What reading a damaged tar raises: the module lets errors of its own helpers through.
 DAMAGES = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError)

@@ -1,4 +1,4 @@
-"""What can be wrong with a file of latents that could be read."""
+"""Values that no latent may have: not finite, or beyond the clamp."""
 
 from __future__ import annotations
 
@@ -9,24 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auravae_cli.latents.blocks import blocks
 from auravae_cli.latents.dtypes import Array, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile
-from auravae_cli.store.format import Output, Settings, output_name, part_of
-from auravae_cli.store.headers import blocks
-
-
-def disagreements(
-    shard: str, output: Output, settings: Settings, latents: LatentFile
-) -> Iterator[str]:
-    """Whether a header says what the settings and the manifest say."""
-    for what, found, expected in (
-        ("shape", list(latents.values.shape), list(output.shape)),
-        ("name", output.name, output_name(shard, latents.values.shape[-2:], part_of(output.name))),
-        ("dtype", latents.dtype.name, settings.stored_dtype.name),
-        ("latent space", latents.space, settings.space),
-    ):
-        if found != expected:
-            yield f"its {what} is {found}, expected {expected}"
 
 
 def rows_beyond(latents: LatentFile) -> NDArray[np.bool_]:

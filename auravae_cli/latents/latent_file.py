@@ -19,7 +19,7 @@ from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatc
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.canonical_json import compact, read_json
 from auravae_cli.files.limits import CHANNELS, FILE_BYTES
-from auravae_cli.files.mapping import read_or_map
+from auravae_cli.files.mapping import Buffer, read_or_map
 from auravae_cli.files.typed import Faults, Positive, reader, shown, table
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import Array, StoredDtype
@@ -30,7 +30,6 @@ from auravae_cli.latents.record import (
     records_from_json,
     records_to_json,
 )
-from auravae_cli.latents.safetensors_file import Buffer
 from auravae_cli.symmetry.action import act, act_into
 from auravae_cli.symmetry.group import GroupElement, Irreps
 

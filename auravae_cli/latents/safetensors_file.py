@@ -17,9 +17,8 @@ import numpy as np
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.files.canonical_json import read_json, write_json
+from auravae_cli.files.mapping import Buffer
 from auravae_cli.latents.dtypes import FLOAT16, FLOAT32, STORED_DTYPES, Array, StoredDtype
-
-Buffer = bytes | memoryview | np.memmap[Any, Any]
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _DTYPE_OF_CODE = {dtype.code: dtype for dtype in STORED_DTYPES.values()}

@@ -133,7 +133,7 @@ def encode_shard(
     Rows of an older version are taken over where they are the same.
     """
     start = time.perf_counter()
-    rows, reader = Rows(shard, scratch), ShardReader(shard)
+    rows, reader = Rows(shard.name, scratch), ShardReader(shard)
     reused, ended = 0, False
     try:
         old_rows = OldRows(storage, old.manifest, settings, scratch)
@@ -182,12 +182,12 @@ def _commit(
 ) -> ShardOutcome:
     made = rows.commit(storage, settings, reader.states, old)
     return ShardOutcome(
-        rows.shard.name,
+        reader.shard.name,
         "done",
         made.rows,
         made.failures,
         reused,
         made.size,
-        rows.shard.size,
+        reader.shard.size,
         round(time.perf_counter() - start, 3),
     )

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterator
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.files.storage import Storage
 from auravae_cli.latents import safetensors_file
-from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
-
-_BLOCK_BYTES = 4 << 20
 
 
 def read_header(storage: Storage, name: str, size: int) -> LatentFile:
@@ -31,10 +27,3 @@ def read_header(storage: Storage, name: str, size: int) -> LatentFile:
         sparse.flush()
         view = mmap.mmap(sparse.fileno(), 0, access=mmap.ACCESS_READ)
         return parse_latents(memoryview(view))
-
-
-def blocks(values: Array) -> Iterator[tuple[int, Array]]:
-    """Some rows of [N, C, h, w] at a time, a few megabytes, each with the number of its first."""
-    at_once = max(1, _BLOCK_BYTES // max(1, values[:1].nbytes))
-    for start in range(0, len(values), at_once):
-        yield start, values[start : start + at_once]

@@ -19,7 +19,6 @@ from auravae_cli.files.storage import Storage
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
-from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.store.commit import Older, commit_shard, write_hashed
 from auravae_cli.store.format import Failure, Manifest, Output, Settings, SourceState, output_name
 from auravae_cli.version import __version__
@@ -87,8 +86,8 @@ class Spool:
 class Rows:
     """What a shard has so far: latents by shape, and failures. To be committed or discarded."""
 
-    def __init__(self, shard: InputShard, scratch: Path) -> None:
-        self.shard, self._scratch = shard, scratch
+    def __init__(self, name: str, scratch: Path) -> None:
+        self.name, self._scratch = name, scratch
         self._spools: dict[tuple[int, ...], Spool] = {}
         self._failures: list[tuple[int, Failure]] = []
         self._waiting = 0
@@ -131,16 +130,16 @@ class Rows:
             for number, (shape, spool) in enumerate(self._spools.items()):
                 files = spool.finish(partial(self._output, number))
                 for part, (path, size, sha256, stacked) in enumerate(files):
-                    name = output_name(self.shard.name, shape[-2:], part)
+                    name = output_name(self.name, shape[-2:], part)
                     finished[name] = path
                     outputs.append(Output(name, size, sha256, stacked))
         except OSError as error:
             raise OutputError(f"cannot write {self._scratch}: {error.strerror}") from error
         manifest = Manifest(
-            self.shard.name,
+            self.name,
             settings.sha256,
             tuple(states),
-            tuple(sorted(outputs, key=lambda o: output_name(self.shard.name, o.shape[-2:]))),
+            tuple(sorted(outputs, key=lambda o: output_name(self.name, o.shape[-2:]))),
             len(self._failures),
         )
         failures = [failure for _, failure in sorted(self._failures, key=lambda item: item[0])]

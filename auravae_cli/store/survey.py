@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from auravae_cli.errors import LatentFileError, StoreError
 from auravae_cli.files.storage import Storage
+from auravae_cli.latents.blocks import blocks
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.latents.statistics import ChannelStatistics
 from auravae_cli.store.certificate import mismatch, read_certificate
 from auravae_cli.store.format import Settings, iterate_manifests, missing_shards, require_settings
-from auravae_cli.store.headers import blocks
 
 
 @dataclass

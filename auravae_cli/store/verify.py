@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from auravae_cli.errors import AuraVaeError, StoreError
 from auravae_cli.files.canonical_json import canonical
 from auravae_cli.files.storage import Storage
-from auravae_cli.latents.checks import bad_values, disagreements
-from auravae_cli.latents.latent_file import parse_latents
+from auravae_cli.latents.checks import bad_values
+from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.store.certificate import CERTIFICATE_FILE, mismatch, read_certificate
 from auravae_cli.store.duplicates import Repeats
 from auravae_cli.store.format import (
@@ -29,6 +29,8 @@ from auravae_cli.store.format import (
     failures_name,
     manifest_name,
     missing_shards,
+    output_name,
+    part_of,
     read_failures,
     read_manifest,
     read_settings,
@@ -252,3 +254,17 @@ def _leftover(name: str) -> Finding:
 
 def _fault(storage: Storage, file: str, reason: str | AuraVaeError) -> Finding:
     return Finding("fault", file, str(reason).removeprefix(f"{storage.root}/{file}: "))
+
+
+def disagreements(
+    shard: str, output: Output, settings: Settings, latents: LatentFile
+) -> Iterator[str]:
+    """Whether a header says what the settings and the manifest say."""
+    for what, found, expected in (
+        ("shape", list(latents.values.shape), list(output.shape)),
+        ("name", output.name, output_name(shard, latents.values.shape[-2:], part_of(output.name))),
+        ("dtype", latents.dtype.name, settings.stored_dtype.name),
+        ("latent space", latents.space, settings.space),
+    ):
+        if found != expected:
+            yield f"its {what} is {found}, expected {expected}"

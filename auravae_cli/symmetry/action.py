@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from auravae_cli.latents.dtypes import Array
 from auravae_cli.symmetry.group import GroupElement, Irreps
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", bound=Any)
@@ -45,7 +45,7 @@ def act(g: GroupElement, latent: ArrayOrTensor, irreps: Irreps) -> ArrayOrTensor
     return flipped
 
 
-def act_into(out: Array, g: GroupElement, latent: Array, irreps: Irreps) -> None:
+def act_into(out: NDArray[Any], g: GroupElement, latent: NDArray[Any], irreps: Irreps) -> None:
     """Like `act` for numpy arrays, written into ``out``, which must not overlap ``latent``."""
     word = np.dtype(f"u{latent.dtype.itemsize}")
     sign_bit = word.type(1 << (8 * word.itemsize - 1))
@@ -61,7 +61,7 @@ def act_into(out: Array, g: GroupElement, latent: Array, irreps: Irreps) -> None
             start = stop
 
 
-def act_on_base(g: GroupElement, array: Array) -> Array:
+def act_on_base(g: GroupElement, array: NDArray[Any]) -> NDArray[Any]:
     """``g`` on the base space alone: a view with the spatial axes reversed, for [..., H, W].
 
     This is the whole action on pixels, whose channels are all even.
@@ -71,6 +71,6 @@ def act_on_base(g: GroupElement, array: Array) -> Array:
     return array[..., rows, columns]
 
 
-def act_on_pixels(g: GroupElement, pixels: Array) -> Array:
+def act_on_pixels(g: GroupElement, pixels: NDArray[Any]) -> NDArray[Any]:
     """``g`` on a picture [H, W, 3]: a view."""
     return act_on_base(g, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)

@@ -66,8 +66,8 @@ def decode(
     has the exact size of the one that was encoded. The source picture itself is never
     overwritten. Where two shards of a store have a picture of one name, each shard gets a folder.
     """
+    from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.cli.shared.jobs import plan_jobs
     from auravae_cli.cli.shared.sizes import read_size
     from auravae_cli.images.write import WRITABLE
     from auravae_cli.model.codec import load_codec

@@ -58,9 +58,9 @@ def encode(
     --watch keeps the model loaded and encodes what is in the folders named, and what appears there,
     as soon as it is complete; SIGINT and SIGTERM end it, with exit code 0.
     """
+    from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.cli.shared.jobs import plan_jobs, read_limit
-    from auravae_cli.cli.shared.parsing import read_preparation
+    from auravae_cli.cli.shared.parsing import read_limit, read_preparation
     from auravae_cli.cli.shared.sizes import read_size
     from auravae_cli.latents.dtypes import STORED_DTYPES
 

@@ -30,9 +30,9 @@ def flip(
     Reverses an axis and negates the channels that are odd under it. Works on latent files, on shards
     and on whole stores; the same flip twice gives back the same bytes.
     """
+    from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter
     from auravae_cli.cli.reports.store_info import is_store
-    from auravae_cli.cli.shared.jobs import plan_jobs
     from auravae_cli.operations.flip import flip_files
     from auravae_cli.operations.suffixes import FLIP_TAGS, LATENTS
     from auravae_cli.symmetry.group import GroupElement

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auravae_cli.cli.reports.values import rounded, show_fact
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.terminal.lines import say, tell_json
 
@@ -102,26 +102,3 @@ def describe(latents: LatentFile) -> dict[str, Any]:
         "mean_per_channel": rounded(np.where(is_whole, statistics.mean, np.nan)),
         "deviation_per_channel": rounded(np.where(is_whole, statistics.deviation, np.nan)),
     }
-
-
-def rounded(values: Any) -> list[float | None]:
-    """Numbers for JSON, to four digits; None where there is none."""
-    return [round(float(value), 4) + 0.0 if math.isfinite(value) else None for value in values]
-
-
-def show_fact(name: str, value: Any) -> str:
-    """A fact for people; pictures are as wide and high as they say it, not [height, width]."""
-    if name in ("image_size", "source_size") and value:
-        return f"{show(value[::-1])} pixels"
-    return show(value)
-
-
-def show(value: Any) -> str:
-    """A value for people."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {show(item)}" for name, item in value.items())
-    if isinstance(value, list):
-        return " ".join(map(show, value)) if len(value) > 4 else " x ".join(map(show, value))
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "unknown" if value is None else str(value)

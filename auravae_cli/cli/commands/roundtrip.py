@@ -56,8 +56,8 @@ def roundtrip(
 
     With --flip it also writes photo.sheet.png: original, reconstruction, difference, each flip.
     """
+    from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.cli.shared.jobs import plan_jobs
     from auravae_cli.cli.shared.parsing import read_preparation
     from auravae_cli.cli.shared.sizes import read_size
     from auravae_cli.images.write import WRITABLE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from auravae_cli.cli.shared import options as opt
-from auravae_cli.cli.shared.options import Protocol
+from auravae_cli.cli.terminal.protocol import Protocol
 from auravae_cli.defaults import MAX_PIXELS
 
 if TYPE_CHECKING:

@@ -65,8 +65,8 @@ def histogram(counts: list[int]) -> str:
 
 
 def _print_tables(location: str, info: StoreInfo, statistics: ChannelStatistics | None) -> None:
-    from auravae_cli.cli.commands.info import show
     from auravae_cli.cli.reports.outcomes import print_table
+    from auravae_cli.cli.reports.values import show
 
     print_table(location, ["", ""], [[name, show(value)] for name, value in facts(info).items()])
     shapes = [
@@ -105,7 +105,7 @@ def _shapes(info: StoreInfo) -> list[dict[str, Any]]:
 
 
 def _values(statistics: ChannelStatistics) -> dict[str, Any]:
-    from auravae_cli.cli.commands.info import rounded
+    from auravae_cli.cli.reports.values import rounded
 
     return {
         "not_finite": statistics.not_finite,

@@ -67,17 +67,6 @@ class Pad(str, Enum):
     reflect = "reflect"
 
 
-class Protocol(str, Enum):
-    """How pictures are drawn; all but kitty and sixel are characters."""
-
-    auto = "auto"
-    kitty = "kitty"
-    sixel = "sixel"
-    blocks = "blocks"
-    blocks256 = "blocks256"
-    ascii = "ascii"
-
-
 Pictures = Annotated[
     Optional[list[str]],
     typer.Argument(

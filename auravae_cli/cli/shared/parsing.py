@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import typer
 from PIL import ImageColor
 
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.symmetry.geometry import Buckets
+
+if TYPE_CHECKING:
+    from auravae_cli.operations.batches import FailureLimit
 
 
 def read_preparation(
@@ -73,3 +77,19 @@ def _numbers(text: str | None, pattern: str, form: str, option: str) -> tuple[in
     if match is None:
         raise typer.BadParameter(f"{text!r}: expected {form}", param_hint=option)
     return tuple(map(int, match.groups()))
+
+
+def read_limit(text: str | None) -> FailureLimit:
+    """``--max-failures`` as a `FailureLimit`; typer.BadParameter where it is malformed."""
+    from auravae_cli.operations.batches import FailureLimit
+
+    if text is None:
+        return FailureLimit()
+    if re.fullmatch(r"\d+", text):
+        return FailureLimit(count=int(text))
+    if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
+        return FailureLimit(share=float(text[:-1]) / 100)
+    raise typer.BadParameter(
+        f"{text!r}: expected a number such as 10, or a share such as 1%",
+        param_hint="--max-failures",
+    )

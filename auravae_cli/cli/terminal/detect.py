@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from auravae_cli.cli.shared.options import Protocol
+from auravae_cli.cli.terminal.protocol import Protocol
 
 ANSWER_SECONDS = 0.5  # terminals answer at once, and this one may be far away
 _CELL = (20, 10)  # pixels of a character where the terminal does not say

@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 from PIL import Image
 
-from auravae_cli.cli.shared.options import Protocol
+from auravae_cli.cli.terminal.protocol import Protocol
 from auravae_cli.images.read import Pixels, to_8_bit
 
 SHADES = " .:-=+*#%@"

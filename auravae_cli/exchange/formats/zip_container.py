@@ -19,9 +19,8 @@ import numpy as np
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.files.limits import FILE_BYTES
-from auravae_cli.files.mapping import BytesFile
+from auravae_cli.files.mapping import Buffer, BytesFile
 from auravae_cli.latents.dtypes import Array
-from auravae_cli.latents.safetensors_file import Buffer
 
 _DATE, _TIME = (1 << 5) | 1, 0  # 1980-01-01, the first that a zip can say
 _LIMIT = 0xFFFFFFFF

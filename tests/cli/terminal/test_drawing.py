@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from auravae_cli.cli.shared.options import Protocol
 from auravae_cli.cli.terminal.detect import best_protocol
 from auravae_cli.cli.terminal.drawing import (
     characters,
@@ -20,6 +19,7 @@ from auravae_cli.cli.terminal.drawing import (
     side_by_side,
     sixel,
 )
+from auravae_cli.cli.terminal.protocol import Protocol
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable
 
@@ -10,7 +9,7 @@ import typer
 
 from auravae_cli.cli.reports.outcomes import Reporter
 from auravae_cli.errors import AuraVaeError
-from auravae_cli.operations.batches import FailureLimit, Outcome
+from auravae_cli.operations.batches import Outcome
 from auravae_cli.operations.inputs import STREAM, Source, collect
 from auravae_cli.operations.outputs import Job, plan
 
@@ -55,17 +54,3 @@ def plan_jobs(
     for source, collision in colliding:
         reporter.report(Outcome(source.name, "failed", None, str(collision)))
     return jobs
-
-
-def read_limit(text: str | None) -> FailureLimit:
-    """``--max-failures`` as a `FailureLimit`; typer.BadParameter where it is malformed."""
-    if text is None:
-        return FailureLimit()
-    if re.fullmatch(r"\d+", text):
-        return FailureLimit(count=int(text))
-    if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
-        return FailureLimit(share=float(text[:-1]) / 100)
-    raise typer.BadParameter(
-        f"{text!r}: expected a number such as 10, or a share such as 1%",
-        param_hint="--max-failures",
-    )

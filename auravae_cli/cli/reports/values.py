@@ -1,0 +1,29 @@
+"""Facts as people and as JSON read them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def rounded(values: Any) -> list[float | None]:
+    """Numbers for JSON, to four digits; None where there is none."""
+    return [round(float(value), 4) + 0.0 if math.isfinite(value) else None for value in values]
+
+
+def show_fact(name: str, value: Any) -> str:
+    """A fact for people; pictures are as wide and high as they say it, not [height, width]."""
+    if name in ("image_size", "source_size") and value:
+        return f"{show(value[::-1])} pixels"
+    return show(value)
+
+
+def show(value: Any) -> str:
+    """A value for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {show(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return " ".join(map(show, value)) if len(value) > 4 else " x ".join(map(show, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "unknown" if value is None else str(value)
