@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from PIL import Image
 
+from auravae_cli import load_codec
 from auravae_cli.cli.app import app
+from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.formats.base import Choices, Foreign
 from auravae_cli.model.spec.config import read_model_config
 from auravae_cli.model.spec.registry import WEIGHTS_PATH, known_models
 from scripts.make_cli_docs import cli_reference
+from tests.test_rooms import ROOMS
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -147,3 +152,46 @@ def test_samples_have_an_author_and_a_licence(row):
     (column,) = (i for i, title in enumerate(header) if title.startswith(row))
     assert rows
     assert all(cells[column].strip() for cells in rows)
+
+
+def test_the_architecture_names_every_room_and_no_other():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("| room |")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE)
+    rooms = [name.rstrip("/") for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    package = REPOSITORY / "auravae_cli"
+    folders = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*")
+        if any(path.glob("*.py"))
+    }
+    assert set(rooms) == folders | {"errors", "version", "defaults"}
+    assert [room.replace("/", ".") for room in rooms] == [r for r in ROOMS if "__" not in r]
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_paths_in_pages_for_contributors_are_there(page):
+    text = (REPOSITORY / page).read_text(encoding="utf-8").partition("## A format in one file")[0]
+    names = re.findall(r"`((?:auravae_cli|tests|scripts|benchmarks|configs)?[\w/]*/[\w/.]+)`", text)
+    assert names
+    for name in names:
+        if "NAME" in name:
+            continue
+        places = [REPOSITORY / name, REPOSITORY / "auravae_cli" / name]
+        assert any(place.exists() or place.with_suffix(".py").exists() for place in places), name
+
+
+def test_the_format_of_the_architecture_page_works(tmp_path):
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    namespace: dict[str, object] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], namespace)
+    form = namespace["FORMAT"]
+    latent = load_codec("linear").encode_image(
+        np.arange(16 * 24 * 3, dtype=np.uint8).reshape(16, 24, 3)
+    )
+    (exported,) = form.write(latent, ["a"], 0, Choices())
+    content = b"".join(exported.pieces())
+    (found,) = form.read(Foreign(content, str(tmp_path), exported.name))
+    assert np.array_equal(found.values, latent.values.astype(np.float32))
+    with pytest.raises(LatentFileError, match="no latent as text"):
+        list(form.read(Foreign(b"1 2\nx", "", "a.txt")))
