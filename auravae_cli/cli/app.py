@@ -128,7 +128,7 @@ def main() -> None:
         _say(error)
         sys.exit(1)
     except MemoryError:
-        print("error: not enough memory; what was finished stays: run it again", file=sys.stderr)
+        say("error: not enough memory; what was finished stays: run it again")
         sys.exit(1)
     except _Terminated:
         say("terminated")

@@ -173,7 +173,7 @@ def test_tiling_is_exact(tiny, monkeypatch, memory):
     monkeypatch.setattr("auravae_cli.adapters.diffusers_vae.TILING_MEMORY", 1)
     tiny.enable_tiling(memory)
     budget = tiny._plan((320, 240)).memory
-    assert budget == memory if memory else budget < 24_000_000  # a feature map is 9.8 MB
+    assert budget == memory if memory else budget < 30_000_000  # three maps of 9.8 MB
     torch.testing.assert_close(tiny.encode(images).latent_dist.mode(), z, rtol=0, atol=5e-4)
     torch.testing.assert_close(tiny.decode(z).sample, plain, rtol=0, atol=5e-4)
     tiny.disable_tiling()

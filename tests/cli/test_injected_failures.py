@@ -29,11 +29,11 @@ IMPORT = ["import", "in", "--from", "npz", "-o", "out/x"]
 COMMITS = [
     f"auravae_cli.{name}"
     for name in (
-        "atomic",
+        "files.atomic",
         "files.leftovers",
-        "pipeline.commit",
-        "pipeline.rows",
-        "pipeline.scratch",
+        "files.scratch",
+        "store.commit",
+        "store.shard_writer",
     )
 ]
 STORE = ["--layout", "shards", "--shard-size", "2"]

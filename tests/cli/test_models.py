@@ -90,8 +90,8 @@ def test_wrong_usage(auravae, arguments):
 AS_AURA = """
 import sys
 from pathlib import Path
-from auravae_cli import models
-models.configs_path = lambda: Path("configs")
+from auravae_cli.model.spec import registry
+registry.configs_path = lambda: Path("configs")
 from auravae_cli.cli.app import main
 main()
 """

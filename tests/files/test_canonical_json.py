@@ -52,7 +52,7 @@ ALLOWED = {
     "files/canonical_json.py",
     "exchange/formats/aitoolkit.py",
     "exchange/formats/edm2.py",
-    "record.py",
+    "latents/record.py",
 }
 
 

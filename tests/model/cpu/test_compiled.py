@@ -81,7 +81,7 @@ def test_a_damaged_one_is_built_again(fresh, builds, damage):
     genuine = library.read_bytes()
     library.unlink()  # this process has loaded it
     library.write_bytes(DAMAGES[damage](genuine))
-    code = "from auravae_cli.model import native; print(native.kernels() is not None)"
+    code = "from auravae_cli.model.cpu import native; print(native.kernels() is not None)"
     for _ in range(2):
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         assert found.stdout.strip() == b"True"

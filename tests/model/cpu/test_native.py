@@ -274,6 +274,6 @@ def test_they_can_be_turned_off(monkeypatch):
 
 
 def test_no_torch_is_needed_to_know():
-    code = "import sys; from auravae_cli.model import native; native.kernels(); print('torch' in sys.modules)"
+    code = "import sys; from auravae_cli.model.cpu import native; native.kernels(); print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
