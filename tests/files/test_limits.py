@@ -92,3 +92,19 @@ def test_the_tests_that_the_documentation_names_are_there():
     named = re.findall(r"`(test_\w+)`", text)
     assert named
     assert [name for name in named if f"def {name}(" not in tests] == []
+
+
+def test_what_stops_a_threat_is_there():
+    root = Path(__file__).parents[2]
+    text = (root / "SECURITY.md").read_text(encoding="utf-8").partition("## Threats")[2]
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
+    names = [name for row in rows[2:] for name in re.findall(r"`([\w.]+\.[\w.]+)`", row[2])]
+    assert len(names) > 30
+    for name in names:
+        parts = name.split(".")
+        path = root / "auravae_cli"
+        while parts and (path / parts[0]).is_dir():
+            path /= parts.pop(0)
+        source = (path / f"{parts.pop(0)}.py").read_text(encoding="utf-8")
+        for part in parts:
+            assert re.search(rf"^ *(def|class) {part}\b|^{part} = ", source, re.MULTILINE), name
