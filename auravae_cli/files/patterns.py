@@ -1,9 +1,13 @@
-"""Patterns of names: ``photos/*/[ab]*.png``, and ``**`` for any folders, or none."""
+"""Patterns of names: ``photos/*/[ab]*.png``, ``**`` for any folders or none, and a shell's braces."""
 
 from __future__ import annotations
 
 import glob
+import os
+import re
 from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import Path
 
 
 def split_pattern(pattern: str) -> tuple[str, list[str]]:
@@ -28,3 +32,30 @@ def matches(name: list[str], pattern: list[str]) -> bool:
     if pattern[0] == "**":
         return any(matches(name[n:], pattern[1:]) for n in range(len(name) + 1))
     return bool(name) and fnmatchcase(name[0], pattern[0]) and matches(name[1:], pattern[1:])
+
+
+def expand_braces(text: str) -> list[str]:
+    """``a{00..02}.tar`` and ``a{x,y}.tar`` as a shell expands them; other braces stay.
+
+    >>> expand_braces("a{08..10}.{tar,txt}")[:3], expand_braces("{a}")
+    (['a08.tar', 'a08.txt', 'a09.tar'], ['{a}'])
+    """
+    pieces: list[list[str]] = []
+    for part in re.split(r"(\{\d+\.\.\d+\}|\{[^{}]*,[^{}]*\})", text):
+        numbers = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
+        if numbers:
+            first, last = numbers[1], numbers[2]
+            width = len(first) if first.startswith("0") or len(first) == len(last) else 0
+            pieces.append([f"{n:0{width}d}" for n in range(int(first), int(last) + 1)])
+        elif part.startswith("{") and "," in part:
+            pieces.append(part[1:-1].split(","))
+        else:
+            pieces.append([part])
+    return ["".join(choice) for choice in product(*pieces)]
+
+
+def stands(path: Path | str) -> bool:
+    """Whether something stands there. Where that cannot be told (a name too long, a folder that
+    may not be entered), nothing does: writing there gives the error.
+    """
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of these

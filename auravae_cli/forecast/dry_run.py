@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
 from auravae_cli.files.limits import FILE_BYTES, Limit
 from auravae_cli.files.mapping import BytesFile, read_or_map
+from auravae_cli.files.patterns import stands
 from auravae_cli.files.places import below
 from auravae_cli.files.storage import is_remote
 from auravae_cli.files.tars import DAMAGES, read_members
@@ -20,7 +21,7 @@ from auravae_cli.images.read import read_size
 from auravae_cli.machine.speeds import Speeds, speed_key
 from auravae_cli.operations.batches import Outcome
 from auravae_cli.operations.decode import read_latent
-from auravae_cli.operations.outputs import Job, is_pipe, stands
+from auravae_cli.operations.outputs import Job, is_pipe
 from auravae_cli.operations.sources import SourceFile, is_picture, is_tar
 from auravae_cli.operations.timed_batches import Parts, numbers, operations_of
 from auravae_cli.symmetry.geometry import padding_for

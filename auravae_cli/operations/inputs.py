@@ -12,8 +12,10 @@ from pathlib import Path
 from auravae_cli.errors import AuraVaeError, InputImageError
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import read_file, read_within
-from auravae_cli.files.patterns import matches, split_pattern
+from auravae_cli.files.patterns import expand_braces, matches, split_pattern, stands
+from auravae_cli.files.storage import is_remote
 from auravae_cli.files.walk import files_below
+from auravae_cli.operations.results import results
 
 STREAM = "-"
 
@@ -59,16 +61,22 @@ def collect(
     """The inputs that the arguments name, each file once, in order.
 
     A folder stands for the files below it with one of ``suffixes``, but for hidden ones and for
-    results of earlier runs, whose stems end in one of ``result_tags``; a pattern
-    that the shell left alone for the files that it matches; ``-`` for standard input. Any other
-    name, and a folder below that cannot be listed, stands for itself: reading it gives the error.
+    `results` of earlier runs with one of ``result_tags``; a pattern, and braces, that the shell left
+    alone for what it would make of them; ``-`` for standard input. Any other name, and a folder
+    below that cannot be listed, stands for itself: reading it gives the error.
     """
     known = frozenset(suffixes)
     found: dict[str | None, Source] = {}
-    for argument in arguments:
-        for source in _expand(argument, known, result_tags):
+    names = [name for argument in arguments for name in named(argument)]
+    for name in names:
+        for source in _expand(name, known, result_tags):
             found.setdefault(os.path.abspath(source.path) if source.path else None, source)  # noqa: PTH100 - keeps links
     return list(found.values())
+
+
+def named(argument: str) -> list[str]:
+    """The names that an argument spells with braces; itself where something has that very name."""
+    return [argument] if not is_remote(argument) and stands(argument) else expand_braces(argument)
 
 
 def read_list(name: str) -> list[str]:
@@ -93,8 +101,11 @@ def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]
         return [Source(None, Path("stdin"))]
     if os.path.isdir(path):  # noqa: PTH112 - never raises, as Path.is_dir does for a name too long
         found = files_below(str(path), lambda name, _: (name, True), lambda name, _: (name, False))
+        ours = results((name for name, is_file in found if is_file), result_tags)
         names = [
-            name for name, is_file in found if not is_file or _is_input(name, suffixes, result_tags)
+            name
+            for name, is_file in found
+            if not is_file or (name not in ours and _has_suffix(name, suffixes))
         ]
         return [
             Source(path / name, Path(name or path.resolve().name))
@@ -116,8 +127,5 @@ def _matching(pattern: str) -> list[str]:
     return [f"{root}/{name}" for name in names if name and matches(name.split("/"), parts)]
 
 
-def _is_input(name: str, suffixes: frozenset[str], result_tags: frozenset[str]) -> bool:
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - and no Path for each
-    return suffix.lower() in suffixes and not (
-        result_tags and os.path.splitext(stem)[1] in result_tags  # noqa: PTH122
-    )
+def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122 - and no Path for each

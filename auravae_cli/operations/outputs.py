@@ -16,6 +16,7 @@ from pathlib import Path
 
 from auravae_cli.errors import OutputError
 from auravae_cli.files.atomic import write_atomically
+from auravae_cli.files.patterns import stands
 from auravae_cli.files.places import below
 from auravae_cli.files.spelling import lookalikes, tells_apart
 from auravae_cli.files.storage import is_remote
@@ -108,13 +109,6 @@ def _collisions(outputs: Iterable[Path]) -> dict[Path | None, OutputError]:
             reason = f"{' and '.join(alike)} are one file there, however spelled; name them apart"
             found |= {places[name]: OutputError(reason) for name in alike}
     return found
-
-
-def stands(path: Path) -> bool:
-    """Whether something stands there. Where that cannot be told (a name too long, a folder that
-    may not be entered), nothing does: writing there gives the error.
-    """
-    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of these
 
 
 def is_taken(output: Path) -> bool:

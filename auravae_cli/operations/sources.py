@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import TypeAlias
 
 from auravae_cli.errors import InputImageError
-from auravae_cli.files.patterns import matches, split_pattern
+from auravae_cli.files.patterns import matches, split_pattern, stands
 from auravae_cli.files.storage import Entry, is_remote, open_storage
-from auravae_cli.operations.outputs import stands
-from auravae_cli.operations.suffixes import PICTURES
+from auravae_cli.operations.inputs import named
+from auravae_cli.operations.results import results
+from auravae_cli.operations.suffixes import PICTURE_TAGS, PICTURES
 
 TARS = (".tar", ".tar.gz", ".tgz")
 COMPANIONS = (".txt", ".caption", ".json", ".cls")
@@ -45,7 +44,7 @@ def find_files(arguments: Iterable[str]) -> list[SourceFile]:
     Raises:
         InputImageError: nothing is there, or two files have one key.
     """
-    names = [name for argument in arguments for name in _expand_braces(argument)]
+    names = [name for argument in arguments for name in named(argument)]
     listings: Listings = {}
     several = sum(_stands_for_many(name) for name in names) > 1
     by_key: dict[str, SourceFile] = {}
@@ -129,10 +128,12 @@ def _beside(path: Path) -> dict[str, SourceFile]:
 
 def _below(root: str, listings: Listings) -> dict[str, SourceFile]:
     if root not in listings:
+        entries = list(open_storage(root).entries())
+        ours = results((entry.name for entry in entries), PICTURE_TAGS)
         listings[root] = {
             entry.name: SourceFile(root, entry, entry.name)
-            for entry in open_storage(root).entries()
-            if is_wanted(entry.name)
+            for entry in entries
+            if is_wanted(entry.name) and entry.name not in ours
         }
     return listings[root]
 
@@ -156,21 +157,3 @@ def _place(file: SourceFile) -> str:
     if is_remote(file.root):
         return f"{file.root.rstrip('/')}/{file.entry.name}"
     return os.path.abspath(os.path.join(file.root, file.entry.name))  # noqa: PTH100, PTH118 - keeps links
-
-
-def _expand_braces(text: str) -> list[str]:
-    """``a{00..02}.tar`` and ``a{x,y}.tar`` as a shell expands them; other braces stay."""
-    if not is_remote(text) and stands(Path(text)):
-        return [text]
-    pieces: list[list[str]] = []
-    for part in re.split(r"(\{\d+\.\.\d+\}|\{[^{}]*,[^{}]*\})", text):
-        numbers = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
-        if numbers:
-            first, last = numbers[1], numbers[2]
-            width = len(first) if first.startswith("0") or len(first) == len(last) else 0
-            pieces.append([f"{n:0{width}d}" for n in range(int(first), int(last) + 1)])
-        elif part.startswith("{") and "," in part:
-            pieces.append(part[1:-1].split(","))
-        else:
-            pieces.append([part])
-    return ["".join(choice) for choice in product(*pieces)]

@@ -14,10 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from auravae_cli.errors import OutputError
+from auravae_cli.files.patterns import stands
 from auravae_cli.files.spelling import fold, tells_apart
 from auravae_cli.operations.batches import Outcome, failure
 from auravae_cli.operations.inputs import Source, collect
-from auravae_cli.operations.outputs import Job, stands
+from auravae_cli.operations.outputs import Job
 
 SETTLED = 3.0  # seconds without a change, after which a file is complete at first sight
 

@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 
 def test_results_in_a_folder_are_no_inputs(auravae, work, picture, tree):
     picture("a.png")
@@ -21,6 +23,44 @@ def test_results_in_a_folder_are_no_inputs(auravae, work, picture, tree):
     for command in commands[:1] + commands[2:]:
         assert auravae(*command).code == 0
     assert set(tree(work)) == once
+
+
+@pytest.mark.parametrize("command", ["files", "shards", "eval"])
+def test_every_command_takes_the_pictures_alone(auravae, work, picture, tree, command):
+    picture("p/a.png", 32, 32, 1)
+    picture("p/sub/b.png", 32, 32, 2)
+    for made in (("roundtrip", "p", "--flip", "h"), ("encode", "p"), ("decode", "p")):
+        assert auravae(*made).code == 0
+    taken = {
+        "files": ("encode", "p", "-o", "out", "--json"),
+        "shards": ("encode", "p", "-o", "out", "--layout", "shards", "--json"),
+        "eval": ("eval", "p", "-m", "linear", "-o", "out", "--lpips", "none", "--json"),
+    }
+    result = auravae(*taken[command])
+    assert result.code == 0
+    if command == "files":
+        assert sorted(row["source"] for row in result.rows) == ["p/a.png", "p/sub/b.png"]
+    elif command == "shards":
+        assert sum(row["rows"] for row in result.rows if "rows" in row) == 2
+    else:
+        assert [row["kind"] for row in result.rows].count("picture") == 2
+
+
+def test_a_name_like_a_result_is_a_picture_where_nothing_made_it(auravae, work, picture):
+    for name in ("hero.sheet", "photo.decoded", "v2.roundtrip", "plain"):
+        picture(f"p/{name}.png")
+    assert len(auravae("encode", "p", "-o", "out", "--json").rows) == 4
+    rows = auravae("encode", "p", "-o", "store", "--layout", "shards", "--json").rows
+    assert sum(row.get("rows") or 0 for row in rows) == 4
+
+
+def test_braces_that_the_shell_left_alone(auravae, work, picture):
+    for name in ("a1", "a2", "a3", "{a1,a2}"):
+        picture(f"{name}.png")
+    rows = auravae("encode", "a{2..3}.png", "-o", "out", "--json").rows
+    assert [row["source"] for row in rows] == ["a2.png", "a3.png"]
+    rows = auravae("encode", "{a1,a2}.png", "-o", "out", "--json").rows
+    assert [row["source"] for row in rows] == ["{a1,a2}.png"]
 
 
 def test_a_result_that_is_named_is_an_input(auravae, work, picture):
