@@ -43,7 +43,7 @@ stands here.
 | variable | meaning |
 |---|---|
 | `AURAVAE_MODEL` | the model where `--model` names none |
-| `AURAVAE_ENGINE` | `plain` turns off what makes networks faster: what they are prepared with on a GPU, and the kernels in C on a CPU |
+| `AURAVAE_KERNELS` | `plain` turns off what makes networks faster: what they are prepared with on a GPU, and the kernels in C on a CPU |
 | `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` | where weights from the hub lie, and how they are fetched |
 
 ## Completion

@@ -32,6 +32,7 @@ from auravae_cli.cli.commands.roundtrip import roundtrip
 from auravae_cli.cli.commands.show import show
 from auravae_cli.cli.commands.train import train
 from auravae_cli.cli.commands.verify import verify
+from auravae_cli.cli.shared.renamed import take_new_variables, with_new_names
 from auravae_cli.cli.terminal.lines import inert, say, tell
 from auravae_cli.errors import AuraVaeError, ConfigError, ModelError
 from auravae_cli.files.limits import check_environment
@@ -41,9 +42,9 @@ from auravae_cli.version import __version__
 class _Inert(TyperGroup):
     """The group of commands; what is wrong with the usage is told in inert text."""
 
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
+    def make_context(self, info_name: Any, args: Any, *others: Any, **options: Any) -> Any:
         with _inert_errors():
-            return super().make_context(*arguments, **options)
+            return super().make_context(info_name, with_new_names(args), *others, **options)
 
     def invoke(self, ctx: Any) -> Any:
         with _inert_errors():
@@ -93,6 +94,7 @@ def _root(
         ),
     ] = False,
 ) -> None:
+    take_new_variables()
     try:
         check_environment()
     except ConfigError as error:

@@ -143,7 +143,7 @@ class StoreImporter:
         if latent.dtype != self.settings.stored_dtype:
             raise LatentFileError(
                 f"values are {latent.dtype.name}, the store's are {self.settings.stored_dtype.name}: "
-                "say --store to have all in one dtype"
+                "say --latent-dtype to have all in one dtype"
             )
         (record,) = latent.records
         wanted = (record.key or names[0], *names)

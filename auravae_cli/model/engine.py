@@ -21,7 +21,7 @@ def engine_for(device: torch.device, dtype: torch.dtype) -> str:
     """``channels-last`` on a GPU on which the Triton kernels work, ``native`` on a CPU in float32 for
     which the C kernels could be built; else ``plain``.
 
-    ``AURAVAE_ENGINE=plain`` in the environment says so, too.
+    ``AURAVAE_KERNELS=plain`` in the environment says so, too.
     """
     if device.type == "cpu" and dtype == torch.float32:
         return NATIVE if native.kernels() is not None else PLAIN

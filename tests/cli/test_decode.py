@@ -48,7 +48,7 @@ def test_formats(auravae, latent, suffix, kind, loss):
 def test_16_bits_keep_more_than_8(auravae, work, samples, name):
     source = read_image((samples / name).read_bytes()).pixels
     assert source.dtype == np.uint16
-    auravae("encode", samples / name, "-o", "z.safetensors", "--store", "float32")
+    auravae("encode", samples / name, "-o", "z.safetensors", "--latent-dtype", "float32")
     assert auravae("decode", "z.safetensors", "--bits", "16", "-o", "deep.png").code == 0
     assert auravae("decode", "z.safetensors", "-o", "flat.png").code == 0
     deep, flat = (read_image(Path(f"{n}.png").read_bytes()).pixels for n in ("deep", "flat"))
@@ -318,7 +318,7 @@ def test_what_a_store_lacks_is_named_and_the_rest_decoded(auravae, store, latent
 
 def test_a_store_in_a_list(auravae, store):
     store()
-    result = auravae("decode", "--from", "-", "-o", "out", stdin=b"store\n")
+    result = auravae("decode", "--files-from", "-", "-o", "out", stdin=b"store\n")
     assert (result.code, decoded()) == (0, ["0.png", "1.png", "2.png", "3.png"])
 
 

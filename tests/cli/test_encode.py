@@ -70,7 +70,7 @@ def test_an_opaque_picture_has_no_notice(auravae, work, samples):
 @pytest.mark.parametrize("store", ["float16", "bfloat16", "float32"])
 def test_stored_dtypes(auravae, work, picture, pixels, store):
     picture("a.png")
-    assert auravae("encode", "a.png", "--store", store).code == 0
+    assert auravae("encode", "a.png", "--latent-dtype", store).code == 0
     assert auravae("info", "a.safetensors", "--json").row["dtype"] == store
     assert auravae("decode", "a.safetensors").code == 0
     codec = load_codec("linear")
@@ -135,7 +135,7 @@ def test_pad_modes_differ_only_in_the_padding(auravae, work, picture):
         ("--resize", "3000000000"),
         ("--resize", "many"),
         ("--pad", "zero"),
-        ("--store", "float8"),
+        ("--latent-dtype", "float8"),
         ("--background", "no-colour"),
         ("--batch-size", "0"),
         ("--max-pixels", "0"),

@@ -190,7 +190,7 @@ def test_a_thousand_shapes_need_no_thousand_open_files(encode, work):
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        (["--store=float32"], "stored_dtype"),
+        (["--latent-dtype=float32"], "stored_dtype"),
         (["--resize=16"], "preparation"),
         (["--pad=reflect"], "preparation"),
         (["--model=mine.safetensors"], "model"),
@@ -417,7 +417,7 @@ STORE_ONLY = [
     ["--shard-size", "1000"],
     ["--workers", "2"],
     ["--retry-failures"],
-    ["--engine", "ray"],
+    ["--runner", "ray"],
     ["--address", "auto"],
 ]
 
@@ -434,7 +434,7 @@ def test_options_of_stores_are_refused_for_loose_latents(auravae, work, option):
 
 @pytest.mark.parametrize(
     ("option", "needed"),
-    [(["--address", "auto"], "--engine ray"), (["--interval", "1"], "--watch")],
+    [(["--address", "auto"], "--runner ray"), (["--interval", "1"], "--watch")],
 )
 def test_options_that_need_another_one_name_it(auravae, work, option, needed):
     write_folder(work / "photos", pictures(1))

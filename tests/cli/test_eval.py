@@ -121,7 +121,12 @@ def test_only_what_is_new_is_measured(auravae, photos, picture, count_measures):
     assert summary_of(result)["data"]["pictures"] == 6
     names = {row["picture"] for row in result.rows if row["kind"] == "picture"}
     assert {"renamed.png", "0.png", "new.png"} < names
-    changes = (["--noise", "0.4"], ["--seed", "3"], ["--store", "float32"], ["--resize", "20"])
+    changes = (
+        ["--noise", "0.4"],
+        ["--seed", "3"],
+        ["--latent-dtype", "float32"],
+        ["--resize", "20"],
+    )
     for options in changes:
         count_measures.clear()
         auravae("eval", photos, "-o", "out", "--flips", "0", "--sweeps", "0", *options)
@@ -205,7 +210,8 @@ def test_a_tar_gives_what_its_folder_gives(auravae, photos):
     assert json.dumps(packed).replace("photos/", "") == json.dumps(folder)
     Path("list.txt").write_text("photos/0.png\nphotos/1.png\n")
     assert (
-        summary_of(auravae("eval", "--from", "list.txt", "--json", *FAST))["data"]["pictures"] == 2
+        summary_of(auravae("eval", "--files-from", "list.txt", "--json", *FAST))["data"]["pictures"]
+        == 2
     )
 
 

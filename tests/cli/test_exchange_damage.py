@@ -205,7 +205,7 @@ def test_a_bad_sample_of_a_tar_costs_itself(auravae, work, suffix, content, layo
 
 
 @pytest.mark.parametrize(
-    "options", [("--store", "float16"), ("--store", "float16", "--retry-failures")]
+    "options", [("--latent-dtype", "float16"), ("--latent-dtype", "float16", "--retry-failures")]
 )
 def test_failures_of_a_store_can_be_tried_again_as_the_reason_says(auravae, work, options):
     Path("in").mkdir()
@@ -214,7 +214,7 @@ def test_failures_of_a_store_can_be_tried_again_as_the_reason_says(auravae, work
     command = ("import", "in", "--from", "npy", "-o", "st", "--layout", "shards", *ASSUMED)
     first = auravae(*command)
     assert first.code == 1
-    assert "--store" in first.err
+    assert "--latent-dtype" in first.err
     assert "--retry-failures tries them again" in first.err
     again = auravae(*command, *options)
     assert again.code == (0 if "--retry-failures" in options else 1)

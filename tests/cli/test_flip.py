@@ -17,7 +17,7 @@ OPTIONS = {"h": ["-H"], "v": ["-V"], "hv": ["--horizontal", "--vertical"]}
 @pytest.mark.parametrize("store", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("g", OPTIONS)
 def test_the_decoded_flip_is_the_flipped_picture(auravae, work, samples, pixels, store, g):
-    auravae("encode", samples / "coffee.jpg", "-o", "z.safetensors", "--store", store)
+    auravae("encode", samples / "coffee.jpg", "-o", "z.safetensors", "--latent-dtype", store)
     assert auravae("flip", "z.safetensors", *OPTIONS[g]).code == 0
     assert auravae("decode", "z.safetensors", f"z.{g}.safetensors").code == 0
     axes = [axis for axis, letter in ((0, "v"), (1, "h")) if letter in g]
@@ -30,7 +30,7 @@ def test_the_decoded_flip_is_the_flipped_picture(auravae, work, samples, pixels,
 @pytest.mark.parametrize("g", OPTIONS)
 def test_two_equal_flips_give_the_first_file(auravae, work, picture, store, g):
     picture("a.png")  # 21 x 30: padding on all four sides, unequal
-    auravae("encode", "a.png", "--store", store)
+    auravae("encode", "a.png", "--latent-dtype", store)
     auravae("flip", "a.safetensors", *OPTIONS[g])
     auravae("flip", f"a.{g}.safetensors", *OPTIONS[g])
     assert Path(f"a.{g}.{g}.safetensors").read_bytes() == Path("a.safetensors").read_bytes()

@@ -251,7 +251,7 @@ def test_entries_of_lists_lead_nowhere_else(auravae, place):
         "in/sub/../sub/a.png\nin/sub/../../in/sub/b.png\n../x.png\nnothing/..\n"
     )
     before = everything(place)
-    result = auravae("encode", "--from", "list", "-o", "deep/out", "--json")
+    result = auravae("encode", "--files-from", "list", "-o", "deep/out", "--json")
     assert result.code == 1
     assert sorted(row["status"] for row in result.rows) == ["done", "done", "failed", "failed"]
     assert sorted(everything(Path("deep/out"))) == ["a.safetensors", "b.safetensors"]

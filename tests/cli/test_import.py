@@ -158,8 +158,8 @@ def test_a_store_has_one_dtype(auravae, work):
     arguments = ["import", "in", "--from", "npy", "--assume-model", "linear", "--layout", "shards"]
     result = auravae(*arguments, "-o", "s")
     assert result.code == 1
-    assert "--store" in result.message
-    assert auravae(*arguments, "-o", "t", "--store", "bfloat16").code == 0
+    assert "--latent-dtype" in result.message
+    assert auravae(*arguments, "-o", "t", "--latent-dtype", "bfloat16").code == 0
     assert read_latents(next(Path("t").glob("*.safetensors"))).dtype.name == "bfloat16"
 
 
@@ -214,7 +214,7 @@ def test_files_that_stand_there_are_kept(auravae, work, latents):
 def test_the_input_is_never_replaced(auravae, work, latents):
     before = files_of("lat")
     arguments = ["import", "lat", "--from", "safetensors", "-o", "lat", "--overwrite"]
-    result = auravae(*arguments, "--store", "float32")
+    result = auravae(*arguments, "--latent-dtype", "float32")
     assert result.code == 1
     assert "is the input itself" in result.message
     assert files_of("lat") == before

@@ -101,7 +101,7 @@ def test_lists_and_duplicates(auravae, work, picture):
     for name in ("a", "b", "c"):
         picture(f"{name}.png")
     Path("list.txt").write_text("b.png\n\n  c.png  \r\na.png\n./b.png\n")
-    result = auravae("encode", "a.png", "--from", "list.txt", "--json")
+    result = auravae("encode", "a.png", "--files-from", "list.txt", "--json")
     assert result.code == 0
     assert [row["source"] for row in result.rows] == ["a.png", "b.png", "c.png"]
 
@@ -109,7 +109,7 @@ def test_lists_and_duplicates(auravae, work, picture):
 def test_a_list_from_standard_input(auravae, work, picture):
     picture("a.png")
     picture("in/b.png")
-    result = auravae("encode", "--from", "-", "--json", stdin=b"a.png\nin\n")
+    result = auravae("encode", "--files-from", "-", "--json", stdin=b"a.png\nin\n")
     assert [row["source"] for row in result.rows] == ["a.png", "in/b.png"]
     assert {row["status"] for row in result.rows} == {"done"}
 
@@ -118,13 +118,15 @@ def test_a_list_from_standard_input(auravae, work, picture):
 def test_a_list_that_is_none(auravae, work, picture, content):
     picture("a.png")
     Path("list.txt").write_bytes(content)
-    result = auravae("encode", "--from", "list.txt")
+    result = auravae("encode", "--files-from", "list.txt")
     assert result.code == 2
     assert "list.txt" in result.message
 
 
 @pytest.mark.parametrize("command", [["encode"], ["decode"], ["flip", "-H"], ["roundtrip"]])
-@pytest.mark.parametrize("inputs", [[], ["empty"], ["--from", "empty.txt"], ["--from", "none"]])
+@pytest.mark.parametrize(
+    "inputs", [[], ["empty"], ["--files-from", "empty.txt"], ["--files-from", "none"]]
+)
 def test_no_inputs_is_wrong_usage(auravae, work, command, inputs):
     Path("empty").mkdir()
     Path("empty.txt").write_text("\n")
@@ -178,7 +180,7 @@ def test_skipping_looks_at_content_not_names(auravae, pair):
 
 CHANGES = {
     "source": (["encode", "a.png"], []),
-    "store": (["encode", "a.png"], ["--store", "float32"]),
+    "store": (["encode", "a.png"], ["--latent-dtype", "float32"]),
     "pad": (["encode", "a.png"], ["--pad", "reflect"]),
     "crop": (["encode", "a.png"], ["--crop", "0,0,16,16"]),
     "background": (["encode", "a.png"], ["--background", "black"]),

@@ -157,7 +157,7 @@ def test_an_interrupt_while_busy(interruptible, work, program, samples):
     for number in range(3000):
         Path(f"in/{number:04}.jpg").symlink_to(samples / "astronaut.jpg")
     process = subprocess.Popen(
-        [*command, "encode", "in", "-o", "out", "--store", "float32"],
+        [*command, "encode", "in", "-o", "out", "--latent-dtype", "float32"],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -108,7 +108,7 @@ def rows(result: Ended) -> list[dict[str, Any]]:
 
 
 def test_a_cluster_of_its_own(auravae, data, tree):
-    result = auravae(data, "encode", "pictures", "-o", "own", *STORE, "--engine", "ray", "--json")
+    result = auravae(data, "encode", "pictures", "-o", "own", *STORE, "--runner", "ray", "--json")
     assert (result.returncode, result.stderr) == (0, "")
     assert {row["status"] for row in rows(result)} == {"done"}
     assert sum(row["rows"] for row in rows(result)) == 160
@@ -116,7 +116,7 @@ def test_a_cluster_of_its_own(auravae, data, tree):
 
 
 def test_an_existing_cluster_and_a_second_run(auravae, data, address, tree):
-    command = ("encode", "pictures", "-o", "there", *STORE, "--engine", "ray", "--address", address)
+    command = ("encode", "pictures", "-o", "there", *STORE, "--runner", "ray", "--address", address)
     first = auravae(data, *command, "--quiet")
     assert (first.returncode, first.stdout, first.stderr) == (0, "", "")
     assert tree(data / "there") == tree(data / "local")
@@ -127,7 +127,7 @@ def test_an_existing_cluster_and_a_second_run(auravae, data, address, tree):
 
 def test_a_worker_is_killed_within_a_shard(start, data, address, tree):
     store = data / "killed"
-    command = ("encode", "pictures", "-o", store, *STORE, "--engine", "ray", "--address", address)
+    command = ("encode", "pictures", "-o", store, *STORE, "--runner", "ray", "--address", address)
     process = start(data, *command, "--json")
     kill_a_worker_of(store)
     result = finish(process)
@@ -138,7 +138,7 @@ def test_a_worker_is_killed_within_a_shard(start, data, address, tree):
 
 def test_damaged_pictures(auravae, data, address, tree):
     names = ("damaged.png", "pictures/00?.png", *STORE)
-    ray = ("--engine", "ray", "--address", address)
+    ray = ("--runner", "ray", "--address", address)
     result = auravae(data, "encode", *names, "-o", "some", *ray)
     assert result.returncode == 1
     assert "1 input without a latent" in result.stderr
@@ -154,7 +154,7 @@ def test_errors_of_workers_are_told_as_themselves(auravae, data, address):
     (data / "broken.safetensors").write_bytes(b"none")
     names = ("pictures", "-o", "none", "--layout", "shards", "-m", "broken.safetensors")
     local = auravae(data, "encode", *names)
-    there = auravae(data, "encode", *names, "--engine", "ray", "--address", address)
+    there = auravae(data, "encode", *names, "--runner", "ray", "--address", address)
     assert there.returncode == local.returncode == 3
     assert there.stderr.split(": ", 2)[2] == local.stderr.split(": ", 2)[2]
     assert not (data / "none").exists()
@@ -163,7 +163,7 @@ def test_errors_of_workers_are_told_as_themselves(auravae, data, address):
 def test_workers_keep_to_the_memory_asked_for(auravae, data, address):
     command = ("encode", "pictures/000.png", "-m", "small", "--memory", "1M", "--layout", "shards")
     result = auravae(
-        data, *command, "-o", "little", "--engine", "ray", "--address", address, "--json"
+        data, *command, "-o", "little", "--runner", "ray", "--address", address, "--json"
     )
     assert result.returncode == 1
     assert "and 1 MiB may be used" in result.stdout + result.stderr + ledger(data / "little")
@@ -183,7 +183,7 @@ def ledger(store: Path) -> str:
     ],
 )
 def test_what_cannot_start(auravae, data, options, reason):
-    ray = ("--layout", "shards", "--engine", "ray")
+    ray = ("--layout", "shards", "--runner", "ray")
     result = auravae(data, "encode", "pictures", "-o", "none", *ray, *options)
     assert result.returncode == 3
     assert result.stderr.startswith(f"error: {reason}")
@@ -194,12 +194,12 @@ def test_without_ray(program, data, tmp_path):
     (tmp_path / "ray.py").write_text("raise ImportError('no ray')\n")
     command, environment = program
     path = {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
-    options = ("encode", "pictures", "-o", "none", *STORE, "--engine", "ray")
+    options = ("encode", "pictures", "-o", "none", *STORE, "--runner", "ray")
     result = subprocess.run(
         [*command, *options], env=environment | path, cwd=data, capture_output=True, check=False
     )
     assert result.returncode == 3
-    assert result.stderr == b"error: --engine ray needs Ray: pip install 'auravae[ray]'\n"
+    assert result.stderr == b"error: --runner ray needs Ray: pip install 'auravae[ray]'\n"
 
 
 def kill_a_worker_of(store: Path) -> None:

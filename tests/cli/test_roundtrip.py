@@ -36,8 +36,8 @@ def test_every_sample_has_a_floor(samples):
 
 
 def test_it_equals_encode_then_decode(auravae, work, samples, pixels):
-    auravae("roundtrip", samples / "coffee.jpg", "-o", "out.png", "--store", "bfloat16")
-    auravae("encode", samples / "coffee.jpg", "-o", "z.safetensors", "--store", "bfloat16")
+    auravae("roundtrip", samples / "coffee.jpg", "-o", "out.png", "--latent-dtype", "bfloat16")
+    auravae("encode", samples / "coffee.jpg", "-o", "z.safetensors", "--latent-dtype", "bfloat16")
     auravae("decode", "z.safetensors")
     assert np.array_equal(pixels("out.png"), pixels("z.decoded.png"))
 

@@ -42,7 +42,7 @@ def failures(shard):
 
 def test_rows_hold_what_the_single_files_give(auravae, work):
     write_folder(work / "photos", pictures(5) | {"sub/x.jpg": picture(9, file_format="JPEG")})
-    options = ["--resize", "20", "--store", "float32", "--pad", "reflect"]
+    options = ["--resize", "20", "--latent-dtype", "float32", "--pad", "reflect"]
     assert auravae("encode", "photos", *SHARDS, *options).code == 0
     found = rows(Path("store"))
     assert len(found) == 6
@@ -65,7 +65,7 @@ def test_tars_in_a_list_are_a_data_set(auravae, work, listed):
         write_tar(work / f"{name}.tar", {f"{name}.png": picture(1)})
     Path("list.txt").write_text("a.tar\nb.tar\n")
     stdin = Path("list.txt").read_bytes()
-    result = auravae("encode", "--from", listed, "-o", "store", "--json", stdin=stdin)
+    result = auravae("encode", "--files-from", listed, "-o", "store", "--json", stdin=stdin)
     assert result.code == 0, result.err
     assert sorted(rows(Path("store"))) == ["a", "b"]
 
@@ -193,11 +193,11 @@ def test_lists(work, auravae, keys):
     write_folder(work / "p", pictures(3))
     write_tar(work / "t.tar", {"in.png": picture(7)})
     Path("list.txt").write_text("p/000.png\n\n  p/002.png  \nt.tar\n")
-    assert keys("--from", "list.txt") == ["000", "002", "in"]
+    assert keys("--files-from", "list.txt") == ["000", "002", "in"]
     Path("missing.txt").write_text("p/000.png\np/nothing.png\n")
-    assert auravae("encode", "--from", "missing.txt", *SHARDS).code == 2
+    assert auravae("encode", "--files-from", "missing.txt", *SHARDS).code == 2
     by_pipe = auravae(
-        "encode", "--from", "-", "--layout", "shards", "-o", "piped", stdin=b"p/000.png\n"
+        "encode", "--files-from", "-", "--layout", "shards", "-o", "piped", stdin=b"p/000.png\n"
     )
     assert by_pipe.code == 0
     assert list(rows(work / "piped")) == ["000"]

@@ -220,7 +220,7 @@ def test_people_get_lines_at_once(program, work, picture):
         ([".", "-o", "-"], "expected a folder"),
         ([".", "--layout", "shards", "-o", "store"], "no store"),
         ([".", "--num-shards", "2"], "no store, list, dry run or part"),
-        ([".", "--from", "list.txt"], "no store, list, dry run or part"),
+        ([".", "--files-from", "list.txt"], "no store, list, dry run or part"),
     ],
 )
 def test_what_cannot_be_watched_is_wrong_usage(auravae, work, picture, arguments, message):

@@ -41,7 +41,7 @@ def encode(
     retry_failures: opt.RetryFailures = False,
     shard_index: opt.ShardIndex = None,
     num_shards: opt.NumShards = None,
-    engine: opt.EngineOption = opt.Engine.local,
+    runner: opt.RunnerOption = opt.Runner.local,
     address: opt.Address = None,
     dry_run: opt.DryRunOption = False,
     as_json: opt.AsJson = False,
@@ -80,8 +80,8 @@ def encode(
     job, num_jobs = _part_of_the_work(shard_index, num_shards)
     names = opt.read_names(photos, listed)  # what they look like decides the layout
     if _wants_store(names, output, layout):
-        if address is not None and engine is not opt.Engine.ray:
-            raise typer.BadParameter("of a Ray cluster: add --engine ray", param_hint="--address")
+        if address is not None and runner is not opt.Runner.ray:
+            raise typer.BadParameter("of a Ray cluster: add --runner ray", param_hint="--address")
         from auravae_cli.cli.commands.encode_store import StoreRequest, encode_to_store
         from auravae_cli.operations.encode_shard import ShardOptions
 
@@ -101,7 +101,7 @@ def encode(
             retry_failures=retry_failures,
             shard_index=job,
             num_shards=num_jobs,
-            on_ray=engine is opt.Engine.ray,
+            on_ray=runner is opt.Runner.ray,
             address=address,
             dry_run=dry_run,
         )
@@ -112,7 +112,7 @@ def encode(
             "--shard-size": shard_size is not None,
             "--workers": workers is not None,
             "--retry-failures": retry_failures,
-            "--engine": engine is opt.Engine.ray,
+            "--runner": runner is opt.Runner.ray,
             "--address": address is not None,
         }
     )

@@ -50,7 +50,7 @@ def import_(
     ] = opt.Layout.auto,
     store: Annotated[
         Optional[opt.StoredDtypeName],
-        typer.Option("--store", help="How latents are stored. Default: as they come."),
+        typer.Option("--latent-dtype", help="How latents are stored. Default: as they come."),
     ] = None,
     shard_size: Annotated[
         int, typer.Option(min=1, help="Files of one latent that go into a shard, about.")

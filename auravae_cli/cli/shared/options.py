@@ -36,7 +36,7 @@ class Layout(str, Enum):
     shards = "shards"
 
 
-class Engine(str, Enum):
+class Runner(str, Enum):
     """What runs the shards of a store."""
 
     local = "local"
@@ -93,7 +93,7 @@ Output = Annotated[
 From = Annotated[
     Optional[str],
     typer.Option(
-        "--from", metavar="LIST", help="Also take the inputs listed in this file, one a line."
+        "--files-from", metavar="LIST", help="Also take the inputs listed in this file, one a line."
     ),
 ]
 Model = Annotated[
@@ -133,7 +133,7 @@ Symmetrize = Annotated[
         "times the time.",
     ),
 ]
-Store = Annotated[StoredDtypeName, typer.Option("--store", help="How latents are stored.")]
+Store = Annotated[StoredDtypeName, typer.Option("--latent-dtype", help="How latents are stored.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 DryRunOption = Annotated[
     bool,
@@ -257,9 +257,9 @@ NumShards = Annotated[
         rich_help_panel=_DATA_SETS,
     ),
 ]
-EngineOption = Annotated[
-    Engine,
-    typer.Option("--engine", help="This process, or a Ray cluster.", rich_help_panel=_DATA_SETS),
+RunnerOption = Annotated[
+    Runner,
+    typer.Option("--runner", help="This process, or a Ray cluster.", rich_help_panel=_DATA_SETS),
 ]
 Address = Annotated[
     Optional[str],

@@ -20,7 +20,7 @@ from auravae_cli.model.cpu.compiled import library
 from auravae_cli.model.planning.layer_costs import POINTS
 
 SOURCE = Path(__file__).with_suffix(".c")
-VARIABLE = "AURAVAE_ENGINE"
+VARIABLE = "AURAVAE_KERNELS"
 # The points of F(6, 3) down and F(4, 3) across, with factors that make native.c's numbers simple.
 _DOWN = {1.0: -2 / 9, -1.0: -2 / 9, 2.0: 1 / 90, -2.0: 1 / 90, 0.5: 32 / 45, -0.5: 32 / 45}
 _ACROSS = {1.0: -1 / 6, -1.0: -1 / 6, 2.0: 1 / 24, -2.0: 1 / 24}

@@ -199,7 +199,7 @@ def test_the_environment_can_say_plain(monkeypatch):
     monkeypatch.setattr(engine, "kernels_work", lambda *_: True)
     device = torch.device("cuda")
     assert engine.engine_for(device, torch.bfloat16) == "channels-last"
-    monkeypatch.setenv("AURAVAE_ENGINE", "plain")
+    monkeypatch.setenv("AURAVAE_KERNELS", "plain")
     assert engine.engine_for(device, torch.bfloat16) == "plain"
 
 

@@ -1,0 +1,35 @@
+"""Options and variables under their names of before: still taken in this version, with a notice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from auravae_cli.cli.terminal.lines import say
+
+OPTIONS = {"--store": "--latent-dtype", "--engine": "--runner", "--from": "--files-from"}
+STILL_THERE = {"import": frozenset(("--from",))}  # where the word has its other meaning
+VARIABLES = {"AURAVAE_ENGINE": "AURAVAE_KERNELS"}
+
+
+def with_new_names(arguments: Sequence[str]) -> list[str]:
+    """A command line whose options have their names of today. What was renamed is told."""
+    command = next((a for a in arguments if not a.startswith("-")), "")
+    kept = STILL_THERE.get(command, frozenset())
+    result = list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        name, equals, value = argument.partition("=")
+        if name in OPTIONS and name not in kept:
+            say(f"note: {name} is {OPTIONS[name]} now; the old name goes with the next version")
+            result[place] = OPTIONS[name] + equals + value
+    return result
+
+
+def take_new_variables() -> None:
+    """Set the variables of today from those of before, where only these are there."""
+    for old, new in VARIABLES.items():
+        if old in os.environ and new not in os.environ:
+            say(f"note: {old} is {new} now; the old name goes with the next version")
+            os.environ[new] = os.environ[old]
