@@ -111,7 +111,7 @@ def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]
             Source(path / name, Path(name or path.resolve().name))
             for name in sorted(names, key=lambda name: name.split("/"))
         ]
-    if glob.has_magic(argument) and not os.path.exists(path):  # noqa: PTH110 - likewise
+    if glob.has_magic(argument) and not stands(path):
         found_paths = [Path(match) for match in sorted(_matching(argument))]
         if found_paths:
             return [Source(match, Path(match.name)) for match in found_paths if match.is_file()]

@@ -31,7 +31,7 @@ from auravae_cli.train.loop import State, StepRecord, initial_state, to_unit_bat
 from auravae_cli.train.pictures import Pictures, make_batch, read_pictures
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe, Stage
-from auravae_cli.train.status import LOG_NAME
+from auravae_cli.train.status import LOG_NAME, Validation
 from auravae_cli.train.trainable import TrainedAutoencoder
 from auravae_cli.train.write_model import (
     latent_deviation,
@@ -56,15 +56,6 @@ class Opening:
     num_validation: int
     unreadable: tuple[str, ...]
     stages: tuple[tuple[int, int, int], ...]  # steps, crop size and batch size of each
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How the averaged weights do on the held-out pictures: means over pictures."""
-
-    step: int
-    psnr: float
-    ssim: float
 
 
 def run_training(

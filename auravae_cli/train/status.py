@@ -17,8 +17,8 @@ RECENT = 20  # records that the speed is taken from
 
 
 @dataclass(frozen=True)
-class Held:
-    """A validation: the step, and the mean PSNR in dB and SSIM of the held-out pictures."""
+class Validation:
+    """How the averaged weights do on the held-out pictures: means over pictures, PSNR in dB."""
 
     step: int
     psnr: float
@@ -38,7 +38,7 @@ class Status:
     num_pixels: int
     pixels_per_second: float | None
     seconds_left: float | None
-    validations: tuple[Held, ...]
+    validations: tuple[Validation, ...]
 
 
 def read_status(folder: Path) -> Status:
@@ -60,7 +60,7 @@ def read_status(folder: Path) -> Status:
             Stage(int(n), int(side), int(size)) for n, side, size in openings[-1]["stages"]
         )
         records = [(int(row["step"]), float(row["seconds"])) for row in rows if "seconds" in row]
-        held = tuple(Held(**row["validation"]) for row in rows if "validation" in row)
+        held = tuple(Validation(**row["validation"]) for row in rows if "validation" in row)
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: no log of a run of this version ({error})") from error
     step = max([0, *(step + 1 for step, _ in records), *(v.step for v in held)])
@@ -71,7 +71,7 @@ def status_of(
     step: int,
     stages: Sequence[Stage],
     records: Sequence[tuple[int, float]],
-    held: tuple[Held, ...] = (),
+    held: tuple[Validation, ...] = (),
 ) -> Status:
     """The status after ``step`` steps; ``records`` are pairs of a step and its seconds."""
     done, whole = pixels_until(step, stages), pixels_until(sum(s.steps for s in stages), stages)

@@ -12,6 +12,7 @@ from PIL import Image
 from auravae_cli.images.read import read_image
 from auravae_cli.model.spec.config import Architecture, LatentSpace
 from auravae_cli.symmetry.group import Irreps
+from auravae_cli.train import kernels
 from auravae_cli.train.checkpoint import write_checkpoint
 from auravae_cli.train.loop import initial_state, train
 from auravae_cli.train.pictures import read_pictures
@@ -20,6 +21,13 @@ from auravae_cli.train.recipe import Data, LossWeights, Optimizer, Recipe, Stage
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def found():
+    """The kernels, where this processor has what they need."""
+    kernels.find.cache_clear()
+    return kernels.find() or pytest.skip("no AVX-512 BF16, or no compiler")
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,10 @@ import torch
 
 from auravae_cli.model.spec.config import Architecture, LatentSpace
 from auravae_cli.symmetry.group import Irreps
-from auravae_cli.train import kernels
 from auravae_cli.train.fast_network import FastAutoencoder
 from auravae_cli.train.trainable import Window, build
 
 BFLOAT16 = torch.autocast("cpu", torch.bfloat16)
-
-
-@pytest.fixture(scope="module")
-def found():
-    """The kernels, where this processor has what they need."""
-    kernels.find.cache_clear()
-    return kernels.find() or pytest.skip("no AVX-512 BF16, or no compiler")
 
 
 @pytest.fixture(scope="module")

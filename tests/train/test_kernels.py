@@ -11,13 +11,6 @@ from auravae_cli.train import kernels
 ROUNDING = 4e-3  # of bfloat16, relative to all that is compared
 
 
-@pytest.fixture(scope="module")
-def found():
-    """The kernels, where this processor has what they need."""
-    kernels.find.cache_clear()
-    return kernels.find() or pytest.skip("no AVX-512 BF16, or no compiler")
-
-
 @pytest.fixture(params=[1, 2])
 def threads(request):
     """With one thread, and with two."""

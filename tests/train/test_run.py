@@ -22,7 +22,8 @@ from auravae_cli.train.loop import StepRecord, initial_state
 from auravae_cli.train.pictures import make_batch, read_pictures
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Data, LossWeights, Stage
-from auravae_cli.train.run import Opening, Validation, run_training
+from auravae_cli.train.run import Opening, run_training
+from auravae_cli.train.status import Validation
 from auravae_cli.train.write_model import model_card, unit_deviation, write_weights
 
 CPU = torch.device("cpu")

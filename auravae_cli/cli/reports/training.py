@@ -14,8 +14,8 @@ from auravae_cli.cli.terminal.lines import progress, say, tell, tell_json
 from auravae_cli.train.loop import StepRecord
 from auravae_cli.train.processes import joined
 from auravae_cli.train.recipe import Recipe
-from auravae_cli.train.run import Opening, Validation, run_training
-from auravae_cli.train.status import RECENT, Status, read_status, status_of
+from auravae_cli.train.run import Opening, run_training
+from auravae_cli.train.status import RECENT, Status, Validation, read_status, status_of
 
 VALIDATIONS_SHOWN = 10
 COLUMNS = (None, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
