@@ -30,7 +30,7 @@ from auravae_cli.operations.encode_store import LocalEngine, find_work
 from auravae_cli.operations.input_shards import InputShard, make_shards
 from auravae_cli.operations.sources import find_files
 from auravae_cli.store.commit import prepare_store
-from auravae_cli.store.format import Settings
+from auravae_cli.store.format import StoreSettings
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def encode_twice(
 def fill(codec: Codec, shards: list[InputShard], preparation: Preparation, path: Path) -> int:
     """Encode into a store; its bytes."""
     options = ShardOptions(preparation, MAX_PIXELS)
-    settings = Settings(codec.space, FLOAT16, codec.compute_dtype, preparation.to_json(), 1)
+    settings = StoreSettings(codec.space, FLOAT16, codec.compute_dtype, preparation.to_json(), 1)
     storage = open_storage(str(path))
     prepare_store(storage, settings)
     work = find_work(shards, storage, settings, retry_failures=False)

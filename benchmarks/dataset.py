@@ -28,7 +28,7 @@ from auravae_cli.operations.encode_store import LocalEngine, find_work
 from auravae_cli.operations.input_shards import InputShard, make_shards
 from auravae_cli.operations.sources import find_files
 from auravae_cli.store.commit import prepare_store
-from auravae_cli.store.format import Settings
+from auravae_cli.store.format import StoreSettings
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def time_model(codec: Codec, tensors: list[np.ndarray]) -> float:
 def time_pipeline(codec: Codec, shards: list[InputShard]) -> float:
     """Seconds from files to a store."""
     options = ShardOptions(Preparation(), MAX_PIXELS)
-    settings = Settings(
+    settings = StoreSettings(
         codec.space, FLOAT16, codec.compute_dtype, options.preparation.to_json(), len(shards)
     )
     with tempfile.TemporaryDirectory() as folder:

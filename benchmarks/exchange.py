@@ -23,7 +23,7 @@ from pathlib import Path
 
 from reading import SPACE, make_files
 
-from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.export import Exporter
 from auravae_cli.exchange.exportable import store_parts
 from auravae_cli.exchange.formats.base import Choices, Format
@@ -31,7 +31,7 @@ from auravae_cli.exchange.import_files import Importer
 from auravae_cli.exchange.import_plan import deal, first_latent, settings_for
 from auravae_cli.exchange.import_store import StoreImporter
 from auravae_cli.exchange.registry import FORMATS
-from auravae_cli.exchange.unkept import Losses
+from auravae_cli.exchange.unkept import Unkept
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.storage import LocalStorage
 from auravae_cli.operations.encode_store import find_work
@@ -107,20 +107,20 @@ def size_of(files: list[Path]) -> int:
 def export(store: Path, out: Path, form: Format) -> None:
     """What `auravae export` runs."""
     choices = Choices(True, form.archs[0] if form.archs else "")
-    run = Exporter(form, out, choices).run(store_parts(LocalStorage(store)), Losses(form))
+    run = Exporter(form, out, choices).run(store_parts(LocalStorage(store)), Unkept(form))
     check(outcome.status for outcome in run)
 
 
 def import_files(out: Path, back: Path, form: Format) -> None:
     """What `auravae import --layout files` runs."""
     sources = collect([str(out)], form.suffixes)
-    run = Importer(form, Adoption(form.name, SPACE), back).run(sources)
+    run = Importer(form, LatentImporter(form.name, SPACE), back).run(sources)
     check(outcome.status for outcome in run if outcome.reason != "the flipped copy of another")
 
 
 def import_store(out: Path, store: Path, form: Format) -> None:
     """What `auravae import --layout shards` runs."""
-    sources, adopt = collect([str(out)], form.suffixes), Adoption(form.name, SPACE)
+    sources, adopt = collect([str(out)], form.suffixes), LatentImporter(form.name, SPACE)
     dealt = -(-len(sources) // 1000)
     storage = LocalStorage(store)
     settings = settings_for(first_latent(sources, form, adopt), form, dealt)

@@ -63,12 +63,12 @@ def read_store(inputs: Path, output: Path, file: Path) -> None:
     from auravae_cli.store.certificate import read_certificate
     from auravae_cli.store.reader import LatentStore
     from auravae_cli.store.survey import survey
-    from auravae_cli.store.verify import Seen, verify_store
+    from auravae_cli.store.verify import VerifyState, verify_store
 
     storage = LocalStorage(inputs / "store")
     for work in (
         lambda: survey(storage),
-        lambda: list(verify_store(storage, Seen())),
+        lambda: list(verify_store(storage, VerifyState())),
         lambda: read_certificate(storage),
         lambda: read_parts(LatentStore(inputs / "store")),
     ):
@@ -100,7 +100,7 @@ def read_latent(inputs: Path, output: Path, file: Path) -> None:
 
 def read_foreign(inputs: Path, output: Path, file: Path) -> None:
     """An import of the folder that the file lies in, as the format of that name."""
-    from auravae_cli.exchange.adopt import Adoption
+    from auravae_cli.exchange.adopt import LatentImporter
     from auravae_cli.exchange.import_files import Importer
     from auravae_cli.exchange.registry import FORMATS
     from auravae_cli.model.latent_space import read_space
@@ -108,7 +108,7 @@ def read_foreign(inputs: Path, output: Path, file: Path) -> None:
 
     root = next(path for path in file.parents if path.parent == inputs)
     form = FORMATS[root.name]
-    adopt = Adoption(form.name, read_space("linear"))
+    adopt = LatentImporter(form.name, read_space("linear"))
     paths = [file] if form.name != "edm2" else sorted(root.rglob("*.npy"))
     sources = [Source(path, path.relative_to(root)) for path in paths]
     ours(lambda: list(Importer(form, adopt, output).run(sources)))
@@ -135,13 +135,13 @@ def asdict_of(config: Any) -> None:
 def read_results(inputs: Path, output: Path, file: Path) -> None:
     """The lines of an evaluation, and what is made of them."""
     from auravae_cli.evaluation.results import Results
-    from auravae_cli.latents.sums import Moments
+    from auravae_cli.latents.sums import LatentSums
     from auravae_cli.model.latent_space import read_space
     from auravae_cli.store.certificate import make_certificate
 
     def work() -> None:
         for row in Results(file.parent)._rows.values():
-            Moments.from_text(row["moments"]).statistics()
+            LatentSums.from_text(row["moments"]).statistics()
             if row["flips"]:
                 rows = [{**row["flips"], "picture": row["picture"]}]
                 make_certificate(read_space("linear"), rows, {}, {}, "").to_bytes()

@@ -25,13 +25,13 @@ import torch
 from auravae_cli import GROUP, LatentDataset, read_latents, stack
 from auravae_cli.files.canonical_json import canonical
 from auravae_cli.latents.dtypes import FLOAT16
-from auravae_cli.latents.latent_file import LatentFile, Record, Space
-from auravae_cli.store.format import Manifest, Output, Settings, manifest_name
+from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record
+from auravae_cli.store.format import Manifest, Output, StoreSettings, manifest_name
 from auravae_cli.symmetry.geometry import Padding
 from auravae_cli.symmetry.group import Irreps
 
 SHARDS = 4
-SPACE = Space("none", "0" * 64, 8, Irreps.parse("12xee+2xoe+2xeo"), 8.0)
+SPACE = LatentSpace("none", "0" * 64, 8, Irreps.parse("12xee+2xoe+2xeo"), 8.0)
 
 
 def main() -> None:
@@ -91,7 +91,7 @@ def make_files(folder: Path, rows: int) -> None:
     store.mkdir()
     files.mkdir()
     random = np.random.default_rng(0)
-    settings = Settings(SPACE, FLOAT16, "float32", {})
+    settings = StoreSettings(SPACE, FLOAT16, "float32", {})
     (store / "store.json").write_bytes(canonical(settings.to_json()))
     for shard, numbers in enumerate(np.array_split(np.arange(rows), SHARDS)):
         latents = [latent(random, int(number)) for number in numbers]

@@ -36,7 +36,7 @@ def main() -> None:
     space = read_model_config(configs_path() / "model" / "linear.toml").space
     paths = sorted(p for p in arguments.photos.rglob("*") if p.suffix.lower() in PICTURES)
 
-    moments = {parity: Moments() for _, parity in space.irreps.terms}
+    moments = {parity: LatentSums() for _, parity in space.irreps.terms}
     for path in paths:
         for parity, moment in moments.items():
             moment.add(folded_blocks(path)[parity])
@@ -65,7 +65,7 @@ def main() -> None:
     )
 
 
-class Moments:
+class LatentSums:
     """The mean and the second moment of the folded blocks of one parity."""
 
     def __init__(self) -> None:

@@ -20,14 +20,14 @@ if not Path("/dev/nvidiactl").exists():
 
 from auravae_cli.files.canonical_json import canonical
 from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
-from auravae_cli.latents.latent_file import LatentFile, Record, Space, stack
+from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record, stack
 from auravae_cli.store.format import (
     SETTINGS_FILE,
     Failure,
     Manifest,
     Output,
-    Settings,
     SourceState,
+    StoreSettings,
     failures_name,
     manifest_name,
     output_name,
@@ -35,7 +35,7 @@ from auravae_cli.store.format import (
 from auravae_cli.symmetry.geometry import Box, Padding
 from auravae_cli.symmetry.group import Irreps
 
-SPACE = Space("toy", "f" * 64, 8, Irreps.parse("2xee+1xoe+1xeo"), 4.0)
+SPACE = LatentSpace("toy", "f" * 64, 8, Irreps.parse("2xee+1xoe+1xeo"), 4.0)
 SHARDS: Mapping[str, Any] = {
     "a": {(2, 3): 5, (3, 2): 2},
     "b": {},
@@ -65,7 +65,7 @@ def latent(name: str, number: int, cells: tuple[int, int], dtype: StoredDtype) -
 
 
 def write_shard(
-    folder: Path, name: str, latents: list[LatentFile], settings: Settings, failures: int = 0
+    folder: Path, name: str, latents: list[LatentFile], settings: StoreSettings, failures: int = 0
 ) -> None:
     """A finished shard, as the writer of stores leaves it."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        settings = Settings(SPACE, dtype, "float32", {"pad": "edge"}, num_file_shards)
+        settings = StoreSettings(SPACE, dtype, "float32", {"pad": "edge"}, num_file_shards)
         (folder / SETTINGS_FILE).write_bytes(canonical(settings.to_json()))
         for shard, shapes in shards.items():
             latents = [

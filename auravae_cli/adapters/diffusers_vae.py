@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.errors import ComputeError, WeightsError
-from auravae_cli.latents.latent_file import Space
+from auravae_cli.latents.latent_file import LatentSpace
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.loaded_network import Network
 from auravae_cli.model.network.autoencoder import Decoder, Encoder
@@ -125,10 +125,10 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
         return vae.eval()
 
     @property
-    def space(self) -> Space:
+    def space(self) -> LatentSpace:
         """The latent space, as latent files state it; that of the weights it was made from."""
         config, factor = self.config, self.architecture.downsampling_factor
-        return Space(config.name, config.weights_sha256, factor, self.irreps, config.clamp)
+        return LatentSpace(config.name, config.weights_sha256, factor, self.irreps, config.clamp)
 
     @apply_forward_hook
     def encode(self, x: Tensor, return_dict: bool = True) -> Any:

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, IterableDataset, default_collate, get_work
 
 from auravae_cli.datasets.hashed_random import draw
 from auravae_cli.latents.dtypes import BFLOAT16
-from auravae_cli.store.fields import Facts
+from auravae_cli.store.fields import FieldReader
 from auravae_cli.store.reader import Concatenation, LatentStore
 from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.geometry import Padding
@@ -54,7 +54,7 @@ class _Samples:
         self.store = store if isinstance(store, LatentStore) else LatentStore(store)
         self.flip, self.flips, self.seed, self.dtype = flip, tuple(flips), seed, dtype
         self._tells_flip = "flip" in fields
-        self._facts = Facts(self.store, [f for f in fields if f != "flip"], missing or {})
+        self._facts = FieldReader(self.store, [f for f in fields if f != "flip"], missing or {})
         # Shared, so that workers that outlive an epoch (persistent_workers) see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 

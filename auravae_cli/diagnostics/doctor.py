@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from auravae_cli.diagnostics.golden import TOLERANCES, Golden, read_golden
-from auravae_cli.diagnostics.weights_census import Census, count_weights
+from auravae_cli.diagnostics.weights_census import WeightsSummary, count_weights
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.evaluation.equivariance import ELEMENTS
 from auravae_cli.evaluation.measure import MeasureOptions, Subject, measure
@@ -184,7 +184,7 @@ def _weights(codec: Codec, golden: Golden) -> Check:
     return Check("weights", OK, f"sha256 {digest}, as released", facts=facts)
 
 
-def _tensors(census: Census, config: ModelConfig | None, codec: Codec) -> Check:
+def _tensors(census: WeightsSummary, config: ModelConfig | None, codec: Codec) -> Check:
     found = (
         f"{census.tensors} tensors, {census.parameters:,} parameters, {', '.join(census.dtypes)}"
         + ", expanded from orbit representatives" * census.is_tied

@@ -13,7 +13,7 @@ from auravae_cli.model.spec.card import read_card
 
 
 @dataclass(frozen=True)
-class Census:
+class WeightsSummary:
     """Both halves, as the network has them; ``not_finite`` names the first tensor with NaN."""
 
     tensors: int
@@ -23,7 +23,7 @@ class Census:
     not_finite: str | None
 
 
-def count_weights(path: Path) -> Census:
+def count_weights(path: Path) -> WeightsSummary:
     """Count the weights of a checkpoint of any kind. Raises WeightsError."""
     card = read_card(path)
     if card is not None and card.kind == "linear":
@@ -32,7 +32,7 @@ def count_weights(path: Path) -> Census:
 
     state = read_checkpoint(path)
     bad = (name for name, tensor in state.items() if not bool(tensor.isfinite().all()))
-    return Census(
+    return WeightsSummary(
         len(state),
         sum(tensor.numel() for tensor in state.values()),
         tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()})),
@@ -41,7 +41,7 @@ def count_weights(path: Path) -> Census:
     )
 
 
-def _count_linear(path: Path) -> Census:
+def _count_linear(path: Path) -> WeightsSummary:
     try:
         tensors, _ = safetensors_file.parse(path.read_bytes())
     except OSError as error:
@@ -49,7 +49,7 @@ def _count_linear(path: Path) -> Census:
     values = {name: tensor.values for name, tensor in tensors.items()}
     bad = (name for name, array in values.items() if not np.isfinite(array).all())
     dtypes = {tensor.dtype.name for tensor in tensors.values()}
-    return Census(
+    return WeightsSummary(
         len(values),
         sum(array.size for array in values.values()),
         tuple(sorted(dtypes)),

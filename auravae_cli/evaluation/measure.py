@@ -26,7 +26,7 @@ from auravae_cli.images.metrics import psnr, similarity
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.read import LoadedImage, Pixels, from_unit, to_8_bit
 from auravae_cli.latents.dtypes import BFLOAT16, FLOAT16, FLOAT32, STORED_DTYPES, StoredDtype
-from auravae_cli.latents.sums import Moments
+from auravae_cli.latents.sums import LatentSums
 from auravae_cli.model.codec import Codec, add_noise
 
 NOISE = (0.05, 0.1, 0.2, 0.3)
@@ -135,7 +135,7 @@ def _quality(codec: Codec, item: Encoded, seconds: dict[str, float]) -> Measured
         "noise": None,
         "storage": None,
         "flips": None,
-        "moments": Moments.of(item.latent, codec.space.clamp).to_text(),
+        "moments": LatentSums.of(item.latent, codec.space.clamp).to_text(),
         "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
     }
     return Measured(row, original, reconstruction)

@@ -23,7 +23,7 @@ from PIL import Image
 
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.evaluation.measure import MeasureOptions, Subject
-from auravae_cli.evaluation.run import Bad, Evaluation, Survey
+from auravae_cli.evaluation.run import Evaluation, PictureFailure, Survey
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.images.contact_sheet import difference
 from auravae_cli.images.read import Pixels, from_unit, to_8_bit
@@ -42,7 +42,7 @@ ORBIT = tuple(f"orbit-{g}.webp" for g in GROUP)
 ORBIT_DIFFERENCES = tuple(f"orbit-{g}-difference.webp" for g in GROUP[1:])
 FEATURED = (*PLAIN, LATENT, *ORBIT, *ORBIT_DIFFERENCES)
 
-Rows = Sequence[Mapping[str, Any]]
+ShardWriter = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Choice:
         return tuple(dict.fromkeys((*shown, self.featured)))
 
 
-def choose(rows: Rows, worst_flip: str | None, limit: int) -> Choice:
+def choose(rows: ShardWriter, worst_flip: str | None, limit: int) -> Choice:
     """All pictures, or of more than ``limit`` the worst half, and as many of the middle and best.
 
     Args:
@@ -131,7 +131,7 @@ def _is_sound(content: bytes, name: str) -> bool:
 
 def make_pictures(
     evaluation: Evaluation, survey: Survey, choice: Choice, album: Album
-) -> Iterator[Bad]:
+) -> Iterator[PictureFailure]:
     """Make what the album lacks; what fails. Raises ModelError, OutputError."""
     lacking = {
         name: labels
@@ -140,7 +140,7 @@ def make_pictures(
     }
     options = evaluation.options.measure
     for subject in evaluation.subjects(lacking) if lacking else ():
-        if isinstance(subject, Bad):
+        if isinstance(subject, PictureFailure):
             yield subject
             continue
         for label in lacking[subject.name]:
@@ -149,7 +149,7 @@ def make_pictures(
             try:
                 files = draw(evaluation.codecs[label], subject, options, is_featured)
             except (AuraVaeError, MemoryError) as error:
-                yield Bad(subject.name, label, str(error) or "not enough memory")
+                yield PictureFailure(subject.name, label, str(error) or "not enough memory")
                 continue
             for name, content in files.items():
                 album.add(key, name, content)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from auravae_cli.evaluation.measure import STORAGE_TYPES
 from auravae_cli.evaluation.rfid import features_of
 from auravae_cli.files.typed import Faults, Natural, Positive, or_none, reader, table
-from auravae_cli.latents.sums import Moments
+from auravae_cli.latents.sums import LatentSums
 from auravae_cli.store.certificate import ELEMENTS, ERRORS, PARTS
 
 METRICS = ("psnr", "ssim", "ms_ssim", "lpips")
@@ -23,7 +23,7 @@ def _square(value: Any) -> float:
 def _moments(value: Any) -> str:
     """The text of `Moments`, which is what a line keeps."""
     text: str = reader(str)(value)
-    Moments.from_text(text)
+    LatentSums.from_text(text)
     return text
 
 

@@ -51,7 +51,7 @@ class EvalOptions:
 
 
 @dataclass(frozen=True)
-class Bad:
+class PictureFailure:
     """A picture that could not be measured, by one model or (``model`` None) at all."""
 
     picture: str
@@ -64,7 +64,7 @@ class Survey:
     """What the sources hold: the sha256 of every picture by its name, and what is unreadable."""
 
     pictures: dict[str, str]
-    failures: tuple[Bad, ...]
+    failures: tuple[PictureFailure, ...]
 
     def chosen(self, number: int | None) -> frozenset[str]:
         """The sha256 of the pictures of a sample of so many (None: all)."""
@@ -84,7 +84,7 @@ class Evaluation:
     results: Results
     lpips: Perceptual | None = None
     inception: Extract | None = None
-    failures: list[Bad] = field(default_factory=list)
+    failures: list[PictureFailure] = field(default_factory=list)
 
     def survey(self) -> Survey:
         """Read all sources once, to know what there is. Raises StoreError."""
@@ -96,10 +96,10 @@ class Evaluation:
                     name = self._name(shard, item)
                     pictures[name] = hashlib.sha256(item.content).hexdigest()
                 else:
-                    failures.append(Bad(item.key or shard.name, None, item.reason))
+                    failures.append(PictureFailure(item.key or shard.name, None, item.reason))
         return Survey(pictures, tuple(failures))
 
-    def run(self, survey: Survey) -> Iterator[tuple[str, dict[str, Any]] | Bad]:
+    def run(self, survey: Survey) -> Iterator[tuple[str, dict[str, Any]] | PictureFailure]:
         """Measure what has no numbers yet; each row with its model's label, or what failed.
 
         Raises:
@@ -116,7 +116,7 @@ class Evaluation:
         for batch in self._batches(lacking, flips, sweeps):
             subjects = []
             for item in batch:
-                if isinstance(item, Bad):
+                if isinstance(item, PictureFailure):
                     yield self._fail(item)
                 else:
                     subjects.append(item)
@@ -145,7 +145,7 @@ class Evaluation:
                 rows.append({**row, **mine})
         return rows
 
-    def subjects(self, names: Collection[str]) -> Iterator[Subject | Bad]:
+    def subjects(self, names: Collection[str]) -> Iterator[Subject | PictureFailure]:
         """Some of the pictures once more, decoded, by their names."""
         nothing: frozenset[str] = frozenset()
         for batch in self._batches(names, nothing, nothing):
@@ -180,17 +180,17 @@ class Evaluation:
 
     def _batches(
         self, names: Collection[str], flips: frozenset[str], sweeps: frozenset[str]
-    ) -> Iterator[list[Subject | Bad]]:
+    ) -> Iterator[list[Subject | PictureFailure]]:
         """The pictures of these names, of equal sizes together."""
         limit, background = self.options.max_pixels, self.options.measure.preparation.background
 
-        def load(sample: tuple[str, Sample]) -> Subject | Bad:
+        def load(sample: tuple[str, Sample]) -> Subject | PictureFailure:
             name, content = sample[0], sample[1].content
             try:
                 image = read_image(content, background=background, max_pixels=limit)
                 return Subject(name, image, image.sha256 in flips, image.sha256 in sweeps)
             except (AuraVaeError, MemoryError) as error:
-                return Bad(name, None, _reason(error))
+                return PictureFailure(name, None, _reason(error))
 
         samples = (
             (name, item)
@@ -204,16 +204,18 @@ class Evaluation:
         batch_size = self.options.batch_size or max(c.batch_size for c in self.codecs.values())
         return group_equal(
             loaded,
-            lambda item: None if isinstance(item, Bad) else (item.image.pixels.shape, batch_size),
-            lambda item: 0 if isinstance(item, Bad) else item.image.pixels.nbytes,
+            lambda item: (
+                None if isinstance(item, PictureFailure) else (item.image.pixels.shape, batch_size)
+            ),
+            lambda item: 0 if isinstance(item, PictureFailure) else item.image.pixels.nbytes,
             DECODED_BYTES,
         )
 
     def _measure(
         self, lacking: Mapping[str, list[str]], subjects: list[Subject]
-    ) -> Iterator[tuple[str, dict[str, Any]] | Bad]:
+    ) -> Iterator[tuple[str, dict[str, Any]] | PictureFailure]:
         """The rows of some pictures of one size; where a batch fails, each by itself."""
-        measured: list[dict[str, Measured | Bad]] = [{} for _ in subjects]
+        measured: list[dict[str, Measured | PictureFailure]] = [{} for _ in subjects]
         for label in self.codecs:
             mine = [i for i, subject in enumerate(subjects) if label in lacking[subject.name]]
             found_by = self._try(label, [subjects[i] for i in mine])
@@ -222,14 +224,14 @@ class Evaluation:
         for subject, by_label in zip(subjects, measured, strict=True):
             self._compare([one for one in by_label.values() if isinstance(one, Measured)])
             for label, found in by_label.items():
-                if isinstance(found, Bad):
+                if isinstance(found, PictureFailure):
                     yield self._fail(found)
                     continue
                 row = {**found.row, "model": label}
                 self.results.add(self.identity(label, subject.image.sha256), row)
                 yield label, row
 
-    def _try(self, label: str, subjects: list[Subject]) -> list[Measured | Bad]:
+    def _try(self, label: str, subjects: list[Subject]) -> list[Measured | PictureFailure]:
         if not subjects:
             return []
         try:
@@ -238,7 +240,7 @@ class Evaluation:
             raise
         except (AuraVaeError, MemoryError) as error:
             if len(subjects) == 1:
-                return [Bad(subjects[0].name, label, _reason(error))]
+                return [PictureFailure(subjects[0].name, label, _reason(error))]
             return [found for subject in subjects for found in self._try(label, [subject])]
 
     def _compare(self, found: Sequence[Measured]) -> None:
@@ -255,7 +257,7 @@ class Evaluation:
             for one in found:
                 one.row["inception"] = [reference, self.inception(one.reconstruction)]
 
-    def _fail(self, bad: Bad) -> Bad:
+    def _fail(self, bad: PictureFailure) -> PictureFailure:
         self.failures.append(bad)
         return bad
 

@@ -14,7 +14,7 @@ from typing import Any
 from auravae_cli.evaluation.equivariance import BAND_CELLS
 from auravae_cli.evaluation.measure import INT8, STORAGE_TYPES, MeasureOptions
 from auravae_cli.latents.latent_file import space_to_json
-from auravae_cli.latents.sums import Moments
+from auravae_cli.latents.sums import LatentSums
 from auravae_cli.model.codec import Codec
 from auravae_cli.store.certificate import Certificate, make_certificate
 from auravae_cli.version import __version__
@@ -141,7 +141,7 @@ def _mean_and_least(values: list[float | None]) -> dict[str, float | None]:
 
 
 def _statistics(rows: Sequence[Row]) -> dict[str, Any]:
-    total = Moments.from_text(rows[0]["moments"])
+    total = LatentSums.from_text(rows[0]["moments"])
     for row in rows[1:]:
-        total = total + Moments.from_text(row["moments"])
+        total = total + LatentSums.from_text(row["moments"])
     return total.statistics()

@@ -9,13 +9,13 @@ from auravae_cli.exchange.formats.base import Found
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.latents.checks import bad_values
 from auravae_cli.latents.dtypes import STORED_DTYPES, StoredDtype
-from auravae_cli.latents.latent_file import LatentFile, Record, Space
+from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record
 from auravae_cli.symmetry.geometry import Padding
 from auravae_cli.version import __version__
 
 
 @dataclass(frozen=True)
-class Adoption:
+class LatentImporter:
     """How latents are taken over.
 
     ``assumed`` is the space of those that do not say theirs; ``stored_dtype`` what values are
@@ -23,7 +23,7 @@ class Adoption:
     """
 
     format_name: str
-    assumed: Space | None = None
+    assumed: LatentSpace | None = None
     stored_dtype: StoredDtype | None = None
 
     def __call__(self, found: Found) -> LatentFile:
@@ -57,7 +57,7 @@ class Adoption:
             found.values, found.dtype, space, (self._record(found, space),), __version__
         )
 
-    def _record(self, found: Found, space: Space) -> Record:
+    def _record(self, found: Found, space: LatentSpace) -> Record:
         factor, (_, height, width) = space.downsampling_factor, found.values.shape
         size = factor * height, factor * width
         facts = dict(found.facts)

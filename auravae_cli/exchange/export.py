@@ -3,7 +3,7 @@
 ::
 
     files, stores --parts--> latents --Format.write--> bytes --compare--> skipped, written, refused
-                                |--> Losses                        '--> the index, last
+                                |--> Unkept                        '--> the index, last
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auravae_cli.errors import AuraVaeError, LatentFileError, LatentMismatchError, OutputError
-from auravae_cli.exchange.exportable import Part, Unreadable, stacked
+from auravae_cli.exchange.exportable import ExportBatch, Unreadable, stacked
 from auravae_cli.exchange.formats.base import Choices, Exported, Format, Index, original_size
-from auravae_cli.exchange.unkept import Losses
+from auravae_cli.exchange.unkept import Unkept
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.places import below
-from auravae_cli.latents.latent_file import LatentFile, Space
+from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.operations.batches import Outcome
 from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
-from auravae_cli.operations.taken_names import Names
+from auravae_cli.operations.taken_names import TakenNames
 
 _WRITERS = 4  # threads, each of which mostly waits for the disk
 _READY_BYTES = 256 << 20  # of latents that wait to be written
@@ -39,7 +39,7 @@ class Exporter:
     overwrite: bool = False
     any_model: bool = False
 
-    def run(self, parts: Iterable[Part | Unreadable], losses: Losses) -> Iterator[Outcome]:
+    def run(self, parts: Iterable[ExportBatch | Unreadable], losses: Unkept) -> Iterator[Outcome]:
         """Export everything; an outcome for each file (or for each latent that has none).
 
         Raises nothing that a single latent or file is to blame for.
@@ -68,10 +68,10 @@ class Exporter:
                 index.close()
 
     def _numbered(
-        self, parts: Iterable[Part | Unreadable], losses: Losses
+        self, parts: Iterable[ExportBatch | Unreadable], losses: Unkept
     ) -> Iterator[_Numbered | Outcome]:
         """Parts as the format takes them, checked, with their numbers; outcomes for the others."""
-        check, names, number = _Checks(self.form, self.any_model), Names(self.folder), 0
+        check, names, number = _Checks(self.form, self.any_model), TakenNames(self.folder), 0
         for part in stacked(parts) if self.form.stacked else _singles(parts):
             if isinstance(part, Unreadable):
                 yield Outcome(part.source, "failed", None, part.reason)
@@ -134,7 +134,7 @@ class Exporter:
 
 @dataclass(frozen=True)
 class _Numbered:
-    part: Part
+    part: ExportBatch
     number: int
 
 
@@ -144,7 +144,7 @@ class _Checks:
 
     form: Format
     any_model: bool
-    space: Space | None = None
+    space: LatentSpace | None = None
     side: int | None = None
 
     def __call__(self, latents: LatentFile) -> None:
@@ -174,15 +174,15 @@ class _Checks:
             )
 
 
-def _singles(parts: Iterable[Part | Unreadable]) -> Iterator[Part | Unreadable]:
+def _singles(parts: Iterable[ExportBatch | Unreadable]) -> Iterator[ExportBatch | Unreadable]:
     for part in parts:
-        if isinstance(part, Part):
+        if isinstance(part, ExportBatch):
             yield from part.rows()
         else:
             yield part
 
 
-def _refuse_repeat(part: Part, names: Names, form: Format) -> None:
+def _refuse_repeat(part: ExportBatch, names: TakenNames, form: Format) -> None:
     """Raise LatentFileError for the second latent of a place: its file would replace the first one's."""
     name = part.names[0]
     place = form.folder(part.latents, name) + name

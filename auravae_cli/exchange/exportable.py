@@ -20,7 +20,7 @@ STACK_ROWS, STACK_BYTES = 1000, 256 << 20  # of single latents that go into one 
 
 
 @dataclass(frozen=True)
-class Part:
+class ExportBatch:
     """A file of latents that could be read: one, or a stack; ``names`` has a name for each.
 
     ``source`` is what to call it in messages.
@@ -30,13 +30,13 @@ class Part:
     latents: LatentFile
     names: Sequence[str]
 
-    def rows(self) -> Iterator[Part]:
+    def rows(self) -> Iterator[ExportBatch]:
         """Each latent by itself."""
         if not self.latents.is_shard:
             yield self
             return
         for row, name in enumerate(self.names):
-            yield Part(f"{self.source}[{row}]", self.latents.row(row), (name,))
+            yield ExportBatch(f"{self.source}[{row}]", self.latents.row(row), (name,))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Unreadable:
     reason: str
 
 
-def file_parts(sources: Iterable[Source]) -> Iterator[Part | Unreadable]:
+def file_parts(sources: Iterable[Source]) -> Iterator[ExportBatch | Unreadable]:
     """Latent files and shards, in order."""
     for source in sources:
         try:
@@ -66,10 +66,10 @@ def file_parts(sources: Iterable[Source]) -> Iterator[Part | Unreadable]:
             ]
         else:
             names = [safe_name(stem)]
-        yield from sound_rows(Part(source.name, latents, names))
+        yield from sound_rows(ExportBatch(source.name, latents, names))
 
 
-def store_parts(storage: Storage) -> Iterator[Part | Unreadable]:
+def store_parts(storage: Storage) -> Iterator[ExportBatch | Unreadable]:
     """The files of a store's finished shards, in order; the store itself where it is none."""
     try:
         require_settings(storage)
@@ -97,7 +97,7 @@ def store_parts(storage: Storage) -> Iterator[Part | Unreadable]:
             names = [
                 safe_name(name_of(r, f"{stem}/{n:06d}")) for n, r in enumerate(latents.records)
             ]
-            yield from sound_rows(Part(source, latents, names))
+            yield from sound_rows(ExportBatch(source, latents, names))
 
 
 def count_rows(storage: Storage) -> int:
@@ -116,7 +116,7 @@ def count_rows(storage: Storage) -> int:
     return total
 
 
-def sound_rows(part: Part) -> Iterator[Part | Unreadable]:
+def sound_rows(part: ExportBatch) -> Iterator[ExportBatch | Unreadable]:
     """The rows whose values are finite and within the clamp; the others are named."""
     latents = part.latents
     bad = rows_beyond(latents)
@@ -133,18 +133,18 @@ def sound_rows(part: Part) -> Iterator[Part | Unreadable]:
     if len(kept):
         records = tuple(latents.records[row] for row in kept)
         sound = replace(latents, values=latents.values[kept], records=records)
-        yield Part(part.source, sound, [part.names[int(row)] for row in kept])
+        yield ExportBatch(part.source, sound, [part.names[int(row)] for row in kept])
 
 
-def stacked(parts: Iterable[Part | Unreadable]) -> Iterator[Part | Unreadable]:
+def stacked(parts: Iterable[ExportBatch | Unreadable]) -> Iterator[ExportBatch | Unreadable]:
     """Shards as they are; single latents that follow each other and agree, as stacks of some."""
-    waiting: list[Part] = []
+    waiting: list[ExportBatch] = []
     for part in parts:
-        single = isinstance(part, Part) and not part.latents.is_shard
+        single = isinstance(part, ExportBatch) and not part.latents.is_shard
         if waiting and not (single and _goes_with(part, waiting)):
             yield _stack(waiting)
             waiting = []
-        if isinstance(part, Part) and single:
+        if isinstance(part, ExportBatch) and single:
             latents = replace(part.latents, values=part.latents.values.copy())  # and not its file
             waiting.append(replace(part, latents=latents))
         else:
@@ -153,8 +153,8 @@ def stacked(parts: Iterable[Part | Unreadable]) -> Iterator[Part | Unreadable]:
         yield _stack(waiting)
 
 
-def _goes_with(part: Part | Unreadable, waiting: list[Part]) -> bool:
-    assert isinstance(part, Part)
+def _goes_with(part: ExportBatch | Unreadable, waiting: list[ExportBatch]) -> bool:
+    assert isinstance(part, ExportBatch)
     one, first = part.latents, waiting[0].latents
     return (
         (one.values.shape, one.dtype, one.space) == (first.values.shape, first.dtype, first.space)
@@ -163,7 +163,9 @@ def _goes_with(part: Part | Unreadable, waiting: list[Part]) -> bool:
     )
 
 
-def _stack(parts: list[Part]) -> Part:
+def _stack(parts: list[ExportBatch]) -> ExportBatch:
     first, last = parts[0].source, parts[-1].source
     source = first if len(parts) == 1 else f"{first} ... {last}"
-    return Part(source, stack([part.latents for part in parts]), [part.names[0] for part in parts])
+    return ExportBatch(
+        source, stack([part.latents for part in parts]), [part.names[0] for part in parts]
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from auravae_cli.errors import AuraVaeError, LatentFileError
-from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Foreign, Format, Found
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.mapping import read_or_map
@@ -19,7 +19,7 @@ from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.operations.batches import Outcome
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
-from auravae_cli.operations.taken_names import Names
+from auravae_cli.operations.taken_names import TakenNames
 
 _WRITERS = 4  # threads, each of which mostly waits for the disk
 _READY_BYTES = 256 << 20  # of latents that wait to be written
@@ -30,7 +30,7 @@ class Importer:
     """How files are imported; afterwards ``ignored`` counts what was not taken."""
 
     form: Format
-    adopt: Adoption
+    adopt: LatentImporter
     folder: Path
     overwrite: bool = False
     ignored: Counter[str] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Importer:
 
     def _named(self, sources: Iterable[Source]) -> Iterator[_Taken | Outcome]:
         """Every latent with a name of its own."""
-        names = Names(self.folder)
+        names = TakenNames(self.folder)
         for source in sources:
             count = 0
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
-from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Format
 from auravae_cli.exchange.import_files import open_foreign, split
 from auravae_cli.files.storage import Entry
@@ -13,7 +13,7 @@ from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.operations.input_shards import InputShard, make_shards
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.sources import TARS, SourceFile
-from auravae_cli.store.format import Settings
+from auravae_cli.store.format import StoreSettings
 
 COMPUTED_ELSEWHERE = "imported"  # in the place of the number format that a network computed in
 
@@ -55,7 +55,7 @@ def _containers(form: Format) -> tuple[str, ...]:
     return TARS if ".tar" in form.suffixes else (".safetensors",)
 
 
-def first_latent(sources: Sequence[Source], form: Format, adopt: Adoption) -> LatentFile:
+def first_latent(sources: Sequence[Source], form: Format, adopt: LatentImporter) -> LatentFile:
     """The first latent that can be imported: it says what all of a store share.
 
     Raises LatentFileError where none can.
@@ -74,7 +74,9 @@ def first_latent(sources: Sequence[Source], form: Format, adopt: Adoption) -> La
     raise LatentFileError(f"none of {len(sources)} files can be imported; the last: {reason}")
 
 
-def settings_for(latent: LatentFile, form: Format, num_file_shards: int) -> Settings:
+def settings_for(latent: LatentFile, form: Format, num_file_shards: int) -> StoreSettings:
     """The settings of a store of imported latents."""
     preparation = {"imported_from": form.name}
-    return Settings(latent.space, latent.dtype, COMPUTED_ELSEWHERE, preparation, num_file_shards)
+    return StoreSettings(
+        latent.space, latent.dtype, COMPUTED_ELSEWHERE, preparation, num_file_shards
+    )

@@ -19,21 +19,21 @@ from itertools import chain
 from pathlib import Path
 
 from auravae_cli.errors import LatentFileError
-from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Foreign, Format, Found
 from auravae_cli.exchange.import_files import name_by_file, open_foreign
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import MOST_READ
 from auravae_cli.files.scratch import scratch_folder
 from auravae_cli.files.storage import Storage
-from auravae_cli.latents.latent_file import LatentFile, Space
+from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.operations.encode_shard import RowDone
 from auravae_cli.operations.encode_store import Work
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.sources import SourceFile
-from auravae_cli.store.commit import Older, ShardOutcome
-from auravae_cli.store.format import Failure, Settings, SourceState
-from auravae_cli.store.shard_writer import Rows
+from auravae_cli.store.commit import PreviousShard, ShardOutcome
+from auravae_cli.store.format import Failure, SourceState, StoreSettings
+from auravae_cli.store.shard_writer import ShardWriter
 
 _PIECE = 16 << 20  # bytes that are hashed at once
 
@@ -43,9 +43,9 @@ class StoreImporter:
     """How shards are imported; afterwards ``ignored`` counts what was not taken."""
 
     form: Format
-    adopt: Adoption
+    adopt: LatentImporter
     storage: Storage
-    settings: Settings
+    settings: StoreSettings
     ignored: Counter[str] = field(default_factory=Counter)
 
     def run(self, work: Iterable[Work]) -> Iterator[RowDone | ShardOutcome]:
@@ -61,9 +61,13 @@ class StoreImporter:
                     yield from self._shard(*item, scratch, hasher)
 
     def _shard(
-        self, shard: InputShard, old: Older, scratch: Path, hasher: ThreadPoolExecutor
+        self, shard: InputShard, old: PreviousShard, scratch: Path, hasher: ThreadPoolExecutor
     ) -> Iterator[RowDone | ShardOutcome]:
-        start, rows, states = time.perf_counter(), Rows(shard.name, scratch), list[SourceState]()
+        start, rows, states = (
+            time.perf_counter(),
+            ShardWriter(shard.name, scratch),
+            list[SourceState](),
+        )
         index, ended, keys = 0, False, set[str]()
         try:
             for item in chain.from_iterable(self._read(file, hasher) for file in shard.files):
@@ -191,7 +195,7 @@ def _reason(file: SourceFile, error: Exception | str) -> str:
     return f"{file.key}: {error or 'not enough memory'}"
 
 
-def _same(space: Space, expected: Space) -> None:
+def _same(space: LatentSpace, expected: LatentSpace) -> None:
     if not space.is_same(expected):
         raise LatentFileError(
             f"latent of model {space.model!r} ({space.weights_sha256[:12]}, {space.irreps}), but the "

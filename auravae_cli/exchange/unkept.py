@@ -26,7 +26,7 @@ _WHERE_SET: dict[str, Callable[[Record], bool]] = {
 
 
 @dataclass
-class Losses:
+class Unkept:
     """What was known, over a run, of the latents that were exported."""
 
     form: Format

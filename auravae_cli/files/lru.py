@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Value]):
+class LruCache(Generic[Value]):
     """Values by number, made when they are asked for; the latest stay, up to a total ``budget``.
 
     Any number of threads may ask: at worst two make the same value, and one of the two stays.

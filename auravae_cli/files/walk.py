@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeVar
 
-Taken = TypeVar("Taken")
+Entry = TypeVar("Entry")
 
 
 def files_below(
     folder: str,
-    take: Callable[[str, os.DirEntry[str]], Taken],
-    refused: Callable[[str, OSError], Taken],
-) -> list[Taken]:
+    take: Callable[[str, os.DirEntry[str]], Entry],
+    refused: Callable[[str, OSError], Entry],
+) -> list[Entry]:
     """What ``take`` makes of each regular file below a folder, but hidden ones, in any order.
 
     It gets the file's name below the folder, with ``/``, and its entry. ``refused`` gets the name of
@@ -27,7 +27,7 @@ def files_below(
     in a ring, every folder is walked once: by its own name, if it has one below the first.
     """
     for once in (False, True):
-        walk, taken = _Walk(os.path.realpath(folder), once), list[Taken]()
+        walk, taken = _Walk(os.path.realpath(folder), once), list[Entry]()
         for name, item in walk.items(folder):
             try:
                 if isinstance(item, OSError):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from auravae_cli.forecast.run_setting import Setting, find_setting
+from auravae_cli.forecast.run_setting import RunSetting, find_setting
 from auravae_cli.machine.meter import Meter
 from auravae_cli.machine.speeds import processor, torch_version
 from auravae_cli.model.codec import Codec, load_codec
@@ -143,7 +143,7 @@ def measure(request: Request, tell: Callable[[str], None]) -> Iterator[Measureme
                 yield _run(operation, size, request, setting)
 
 
-def machine_facts(setting: Setting) -> dict[str, Any]:
+def machine_facts(setting: RunSetting) -> dict[str, Any]:
     """What numbers of a benchmark depend on."""
     import torch
 
@@ -212,7 +212,9 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - started
 
 
-def _run(operation: str, size: tuple[int, int], request: Request, setting: Setting) -> Measurement:
+def _run(
+    operation: str, size: tuple[int, int], request: Request, setting: RunSetting
+) -> Measurement:
     """Encode or decode random values that lie on the device already."""
     work = _prepared(operation, size, request, setting.device)
     if setting.device.startswith("cuda"):
@@ -280,13 +282,13 @@ def _memory(operation: str, size: tuple[int, int], request: Request, device: str
     return meter.memory
 
 
-def _flops(operation: str, size: tuple[int, int], batch: int, setting: Setting) -> int | None:
+def _flops(operation: str, size: tuple[int, int], batch: int, setting: RunSetting) -> int | None:
     if setting.architecture is None:
         return None
     return batch * nominal_flops(setting.architecture, PARTS[operation], *size)
 
 
-def _flip(size: tuple[int, int], request: Request, setting: Setting) -> Measurement:
+def _flip(size: tuple[int, int], request: Request, setting: RunSetting) -> Measurement:
     """The action of h on float16 latents, from memory to memory."""
     codec = load_codec(request.model, parts=("encoder",), device="cpu")
     factor, irreps = codec.space.downsampling_factor, codec.space.irreps

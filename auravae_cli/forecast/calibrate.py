@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from auravae_cli.forecast.run_setting import Setting
+from auravae_cli.forecast.run_setting import RunSetting
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.write import picture_bytes
 from auravae_cli.latents.dtypes import FLOAT16
@@ -22,7 +22,7 @@ REPEATS = 2  # after one to warm up; the fastest counts
 
 
 def calibrate(
-    command: str, parts: Parts, setting: Setting, model: str, memory: int | None, speeds: Speeds
+    command: str, parts: Parts, setting: RunSetting, model: str, memory: int | None, speeds: Speeds
 ) -> None:
     """Measure a command on larger and larger pictures until one takes long enough to tell."""
     codec = load_codec(model, device=setting.device, dtype=setting.dtype, memory=memory)

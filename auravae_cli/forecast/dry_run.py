@@ -15,7 +15,7 @@ from auravae_cli.files.patterns import stands
 from auravae_cli.files.places import below
 from auravae_cli.files.storage import is_remote
 from auravae_cli.files.tars import DAMAGES, read_members
-from auravae_cli.forecast.run_setting import Setting
+from auravae_cli.forecast.run_setting import RunSetting
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.read import read_size
 from auravae_cli.machine.speeds import Speeds, speed_key
@@ -34,7 +34,7 @@ _REMOTE = "not on this machine: its sizes are not looked up"
 
 @dataclass(frozen=True)
 class Forecaster:
-    """Foretells what ``command`` takes: parts of models, ``times`` times each, on each picture.
+    """Predicts what ``command`` takes: parts of models, ``times`` times each, on each picture.
 
     ``calibrate`` is called where the speed of a setting is not known, and measures it.
     """
@@ -42,10 +42,10 @@ class Forecaster:
     command: str
     parts: Parts
     speeds: Speeds
-    calibrate: Callable[[Setting], None]
+    calibrate: Callable[[RunSetting], None]
     batch_size: int | None = None
 
-    def foretell(self, setting: Setting, number: int, size: tuple[int, int]) -> dict[str, Any]:
+    def predict(self, setting: RunSetting, number: int, size: tuple[int, int]) -> dict[str, Any]:
         """The facts of ``number`` pictures of a padded (height, width). Raises ComputeError."""
         batch = min(number, self.batch_size or setting.batch_size)
         plans = [setting.plan(part, batch, *size) for part, _ in self.parts]
@@ -57,7 +57,7 @@ class Forecaster:
             "predicted": numbers(seconds, 1, max(plan.memory for plan in plans)),
         }
 
-    def seconds(self, setting: Setting, operations: int) -> float | None:
+    def seconds(self, setting: RunSetting, operations: int) -> float | None:
         """What so many operations take on this machine."""
         key = speed_key(self.command, setting.weights_sha256, setting.device, setting.dtype)
         found = self.speeds.seconds(key, operations)
@@ -70,7 +70,7 @@ class Forecaster:
 def forecast_pictures(
     jobs: Iterable[Job],
     forecaster: Forecaster,
-    setting: Setting,
+    setting: RunSetting,
     preparation: Preparation,
     max_pixels: int,
     *,
@@ -88,13 +88,13 @@ def forecast_pictures(
 def forecast_latents(
     jobs: Iterable[Job],
     forecaster: Forecaster,
-    setting_of: Callable[[str], Setting],
+    setting_of: Callable[[str], RunSetting],
     *,
     keeps: bool,
 ) -> Iterator[Outcome]:
     """An outcome for each latent; ``setting_of`` gives the setting for the model that it names."""
 
-    def look(job: Job) -> tuple[Setting, tuple[int, int]]:
+    def look(job: Job) -> tuple[RunSetting, tuple[int, int]]:
         latent, _ = read_latent(job.source)
         setting = setting_of(latent.space.model)
         if latent.is_shard:
@@ -109,7 +109,7 @@ def forecast_latents(
 def forecast_store(
     files: Iterable[SourceFile],
     forecaster: Forecaster,
-    setting: Setting,
+    setting: RunSetting,
     preparation: Preparation,
     max_pixels: int,
 ) -> Iterator[Outcome]:
@@ -129,7 +129,7 @@ def forecast_store(
 
 
 def padded_size(
-    source: Path | BinaryIO, setting: Setting, preparation: Preparation, max_pixels: int
+    source: Path | BinaryIO, setting: RunSetting, preparation: Preparation, max_pixels: int
 ) -> tuple[int, int]:
     """The (height, width) that the encoder gets, by a picture's header. Raises InputImageError."""
     size = preparation.size(*read_size(source, max_pixels=max_pixels))
@@ -139,11 +139,11 @@ def padded_size(
 def _forecast(
     jobs: Iterable[Job],
     forecaster: Forecaster,
-    look: Callable[[Job], tuple[Setting, tuple[int, int]]],
+    look: Callable[[Job], tuple[RunSetting, tuple[int, int]]],
     keeps: bool,
 ) -> Iterator[Outcome]:
     """Look at all sizes first: how many are alike says how many run together."""
-    found: list[tuple[Job, tuple[Setting, tuple[int, int]] | Outcome]] = []
+    found: list[tuple[Job, tuple[RunSetting, tuple[int, int]] | Outcome]] = []
     for job in jobs:
         name = None if job.output is None else str(job.output)
         if job.source.path is None or is_pipe(job.source.path):
@@ -162,7 +162,7 @@ def _forecast(
             continue
         name = None if job.output is None else str(job.output)
         try:
-            details = forecaster.foretell(looked[0], alike[looked], looked[1])
+            details = forecaster.predict(looked[0], alike[looked], looked[1])
             yield Outcome(job.source.name, PLANNED, name, details=details)
         except AuraVaeError as error:
             details = {"model": looked[0].model, "padded_size": list(looked[1])}
@@ -170,7 +170,7 @@ def _forecast(
 
 
 def _sizes(
-    path: Path, setting: Setting, preparation: Preparation, max_pixels: int
+    path: Path, setting: RunSetting, preparation: Preparation, max_pixels: int
 ) -> tuple[Counter[tuple[int, int]], int]:
     """How many pictures of each padded size a file holds, and how many that cannot be read."""
     sizes: Counter[tuple[int, int]] = Counter()
@@ -195,10 +195,10 @@ def _limit_of(name: str) -> Limit | None:
 
 
 def _sum(
-    sizes: Counter[tuple[int, int]], failed: int, forecaster: Forecaster, setting: Setting
+    sizes: Counter[tuple[int, int]], failed: int, forecaster: Forecaster, setting: RunSetting
 ) -> dict[str, Any]:
     """The facts of all pictures of a file together."""
-    each = [(n, forecaster.foretell(setting, n, size)) for size, n in sizes.items()]
+    each = [(n, forecaster.predict(setting, n, size)) for size, n in sizes.items()]
     seconds = [
         n * facts["predicted"]["seconds"] for n, facts in each if facts["predicted"]["seconds"]
     ]

@@ -24,7 +24,7 @@ from auravae_cli.model.planning.run_plan import (
     refusal,
 )
 from auravae_cli.model.spec.card import read_card
-from auravae_cli.model.spec.config import Architecture, LatentSpace, ModelConfig, canonical_name
+from auravae_cli.model.spec.config import Architecture, ModelConfig, SpaceSpec, canonical_name
 from auravae_cli.model.spec.registry import find_weights
 
 ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -32,7 +32,7 @@ _GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # what CUDA 
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunSetting:
     """A model, a device and a number format. ``architecture`` is None for the linear model."""
 
     model: str
@@ -48,7 +48,7 @@ class Setting:
     def downsampling_factor(self) -> int:
         """Pixels per latent cell, along each axis."""
         if self.architecture is None:
-            return LatentSpace.downsampling_factor
+            return SpaceSpec.downsampling_factor
         return self.architecture.downsampling_factor
 
     @property
@@ -63,7 +63,7 @@ class Setting:
 
     def _plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         if self.architecture is None:
-            return plan_linear(part, LatentSpace.channels, (batch, height, width))
+            return plan_linear(part, SpaceSpec.channels, (batch, height, width))
         while True:
             size = (batch, height, width)
             found = plan_run(self.architecture, part, size, self.arithmetic, self.budget)
@@ -76,13 +76,13 @@ class Setting:
 
 def find_setting(
     model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None
-) -> Setting:
+) -> RunSetting:
     """What `load_codec` would load. Raises WeightsError or DeviceError."""
     path, config = find_weights(model)
     digest, name = weights_sha256(path, config), config.name if config else path.stem
     card = None if config else read_card(path)
     if (config or card) is not None and (config or card).kind == "linear":  # type: ignore[union-attr]
-        return Setting(name, digest, None, "cpu", "float32", Arithmetic(), None)
+        return RunSetting(name, digest, None, "cpu", "float32", Arithmetic(), None)
     architecture = _architecture(path, config, parts)
     chosen = "cpu" if device == "auto" and not may_have_gpu() else device
     if chosen != "cpu":
@@ -95,12 +95,14 @@ def find_setting(
         threads=threads(),
         native=is_float and native.kernels() is not None,
     )
-    return Setting(name, digest, architecture, "cpu", number, arithmetic, affordable_bytes(memory))
+    return RunSetting(
+        name, digest, architecture, "cpu", number, arithmetic, affordable_bytes(memory)
+    )
 
 
 def _with_torch(
     name: str, digest: str, architecture: Architecture, device: str, dtype: str, memory: int | None
-) -> Setting:
+) -> RunSetting:
     """The same where torch has to say which device there is."""
     from auravae_cli.model.engine import engine_for
     from auravae_cli.model.loaded_network import DTYPES, Network, arithmetic_of, find_device
@@ -110,7 +112,7 @@ def _with_torch(
     kind = DTYPES[number]
     arithmetic = arithmetic_of(chosen, kind, engine_for(chosen, kind))
     budget = Network({}, architecture, chosen, kind, memory).budget()
-    return Setting(name, digest, architecture, str(chosen), number, arithmetic, budget)
+    return RunSetting(name, digest, architecture, str(chosen), number, arithmetic, budget)
 
 
 def _architecture(path: Path, config: ModelConfig | None, parts: tuple[str, ...]) -> Architecture:

@@ -39,7 +39,7 @@ _BLOCK_BYTES = 1 << 20  # what is flipped at once stays in the cache
 
 
 @dataclass(frozen=True)
-class Space:
+class LatentSpace:
     """The latent space that a latent lies in: which weights made it, and how V4 acts on it.
 
     ``is_symmetrized`` says that the model was averaged over the group (see `symmetrized`).
@@ -52,7 +52,7 @@ class Space:
     clamp: float
     is_symmetrized: bool = False
 
-    def is_same(self, other: Space) -> bool:
+    def is_same(self, other: LatentSpace) -> bool:
         """Whether it is the same space, whatever its model is called."""
         return replace(self, model=other.model) == other
 
@@ -66,7 +66,7 @@ class LatentFile:
 
     values: Array
     dtype: StoredDtype
-    space: Space
+    space: LatentSpace
     records: tuple[Record, ...]
     tool_version: str
 
@@ -95,7 +95,7 @@ class LatentFile:
             )
         return values
 
-    def require_space(self, space: Space) -> None:
+    def require_space(self, space: LatentSpace) -> None:
         """Raise LatentMismatchError unless this latent lies in ``space``."""
         for name, found, expected in (
             ("weights", self.space.weights_sha256, space.weights_sha256),
@@ -215,7 +215,9 @@ def stack(latents: Sequence[LatentFile]) -> LatentFile:
     return replace(first, values=values, records=tuple(z.records[0] for z in latents))
 
 
-def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Record, ...], str]:
+def _read_header(
+    content: dict[str, Any], shard: bool
+) -> tuple[LatentSpace, tuple[Record, ...], str]:
     """The parts of a header's JSON. Raises Faults."""
     header = _read_versions(content)
     if header["format_version"] != FORMAT_VERSION:
@@ -226,7 +228,7 @@ def _read_header(content: dict[str, Any], shard: bool) -> tuple[Space, tuple[Rec
     return space_from_json(content), records_from_json(content, shard), header["tool_version"]
 
 
-def space_to_json(space: Space) -> dict[str, Any]:
+def space_to_json(space: LatentSpace) -> dict[str, Any]:
     """A space's fields as JSON types, as they stand in a header; ``symmetrized`` where it is true."""
     return ({"symmetrized": True} if space.is_symmetrized else {}) | {
         "model": space.model,
@@ -237,10 +239,10 @@ def space_to_json(space: Space) -> dict[str, Any]:
     }
 
 
-def space_from_json(content: Any) -> Space:
+def space_from_json(content: Any) -> LatentSpace:
     """The inverse; there may be other fields. Raises Faults."""
     found = _read_space(content)
-    return Space(
+    return LatentSpace(
         model=found["model"],
         weights_sha256=found["weights_sha256"],
         downsampling_factor=found["downsampling_factor"],
@@ -280,7 +282,11 @@ _read_space = table(
 
 
 def _check_shape(
-    shape: tuple[int, ...], itemsize: int, space: Space, records: tuple[Record, ...], shard: bool
+    shape: tuple[int, ...],
+    itemsize: int,
+    space: LatentSpace,
+    records: tuple[Record, ...],
+    shard: bool,
 ) -> None:
     """The tensor must be what the header says of it: channels, rows, and every picture's size."""
     *rows, channels, height, width = (0, 0, 0, *shape)[-4 if shard else -3 :]

@@ -21,7 +21,7 @@ _DIGITS = 12  # of sums as they stand in a results file: far beyond what any sta
 
 
 @dataclass(frozen=True)
-class Moments:
+class LatentSums:
     """Sums over the values of C channels: all arrays have C rows.
 
     ``powers`` [C, 4] are the sums of the first to the fourth power, ``products`` [C, C] those of
@@ -38,7 +38,7 @@ class Moments:
     maximum: Floats
 
     @classmethod
-    def of(cls, latent: NDArray[np.float32], clamp: float) -> Moments:
+    def of(cls, latent: NDArray[np.float32], clamp: float) -> LatentSums:
         """Those of one latent [C, h, w], all of whose values are finite."""
         values = latent.reshape(len(latent), -1).astype(np.float64)
         statistics = ChannelStatistics.empty(len(latent), clamp)
@@ -53,8 +53,8 @@ class Moments:
             statistics.maximum,
         )
 
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(
+    def __add__(self, other: LatentSums) -> LatentSums:
+        return LatentSums(
             self.number + other.number,
             self.powers + other.powers,
             self.products + other.products,
@@ -70,7 +70,7 @@ class Moments:
         return base64.b64encode(zlib.compress(canonical(content))).decode()
 
     @classmethod
-    def from_text(cls, text: str) -> Moments:
+    def from_text(cls, text: str) -> LatentSums:
         """The inverse. Raises ValueError."""
         try:
             content = zlib.decompressobj().decompress(base64.b64decode(text), _LONGEST)

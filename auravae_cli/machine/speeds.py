@@ -1,7 +1,7 @@
-"""How fast this machine was: rates of earlier runs, kept in the user's cache, and what they foretell.
+"""How fast this machine was: rates of earlier runs, kept in the user's cache, and what they predict.
 
 A rate belongs to a processor (or a GPU), its threads, torch's version, a model, a number format and a
-command. Seconds are foretold from the operations of a plan and the rate at the nearest number of
+command. Seconds are predicted from the operations of a plan and the rate at the nearest number of
 operations that was measured. The file may be removed at any time; where it cannot be written,
 nothing is remembered.
 """

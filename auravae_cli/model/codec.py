@@ -27,7 +27,7 @@ from auravae_cli.images.prepare import Preparation, PreparedImage
 from auravae_cli.images.read import LoadedImage, Pixels, from_pillow, from_unit, read_image
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
-from auravae_cli.latents.latent_file import LatentFile, Record, Space, read_latents
+from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record, read_latents
 from auravae_cli.model.latent_space import (
     checkpoint_space,
     require_architecture,
@@ -37,7 +37,7 @@ from auravae_cli.model.latent_space import (
 from auravae_cli.model.linear import LinearAutoencoder
 from auravae_cli.model.planning.run_plan import Plan
 from auravae_cli.model.spec.card import read_card
-from auravae_cli.model.spec.config import LatentSpace, ModelConfig
+from auravae_cli.model.spec.config import ModelConfig, SpaceSpec
 from auravae_cli.model.spec.registry import find_weights
 from auravae_cli.model.symmetrized import Symmetrized
 from auravae_cli.version import __version__
@@ -63,7 +63,7 @@ class Codec:
     a CPU, ``plain`` where all is left to torch.
     """
 
-    space: Space
+    space: LatentSpace
     autoencoder: Autoencoder
     device: str = "cpu"
     batch_size: int = 1
@@ -279,7 +279,7 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
     origin = config or card
     if origin is not None and origin.kind == "linear":
         linear = _load_linear(path, config)
-        return Codec(space_of(name, digest, config.space if config else LatentSpace()), linear)
+        return Codec(space_of(name, digest, config.space if config else SpaceSpec()), linear)
     from auravae_cli.model.loaded_network import load_network
 
     network, architecture = load_network(path, parts, device, dtype, memory)
@@ -298,7 +298,7 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
 
 
 def _load_linear(path: Path, config: ModelConfig | None) -> LinearAutoencoder:
-    irreps = (config.space if config else LatentSpace()).irreps
+    irreps = (config.space if config else SpaceSpec()).irreps
     try:
         tensors, _ = safetensors_file.parse(path.read_bytes())
         basis, mean, scale = (tensors[name].values for name in ("basis", "mean", "scale"))

@@ -6,18 +6,18 @@ import hashlib
 from pathlib import Path
 
 from auravae_cli.errors import WeightsError
-from auravae_cli.latents.latent_file import Space
+from auravae_cli.latents.latent_file import LatentSpace
 from auravae_cli.model.spec.card import Card, read_card
 from auravae_cli.model.spec.config import (
     Architecture,
-    LatentSpace,
     ModelConfig,
+    SpaceSpec,
     conventional_irreps,
 )
 from auravae_cli.model.spec.registry import find_weights
 
 
-def read_space(model: str) -> Space:
+def read_space(model: str) -> LatentSpace:
     """The space of a model's latents, by its name or its checkpoint's path.
 
     A known name costs the sha256 of its weights; only a network's path needs torch.
@@ -31,7 +31,7 @@ def read_space(model: str) -> Space:
         return space_of(config.name, digest, config.space)
     card = read_card(path)
     if card is not None and card.kind == "linear":
-        return space_of(path.stem, digest, LatentSpace())
+        return space_of(path.stem, digest, SpaceSpec())
     from auravae_cli.model.network.weights import read_checkpoint
 
     shapes = {name: tuple(tensor.shape) for name, tensor in read_checkpoint(path).items()}
@@ -73,7 +73,7 @@ def file_sha256(path: Path) -> str:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def checkpoint_space(path: Path, architecture: Architecture, card: Card | None) -> LatentSpace:
+def checkpoint_space(path: Path, architecture: Architecture, card: Card | None) -> SpaceSpec:
     """The latent space of a checkpoint: what its card says, else what the reference's has."""
     channels = architecture.latent_channels
     irreps = (card.irreps if card else None) or conventional_irreps(channels)
@@ -81,10 +81,10 @@ def checkpoint_space(path: Path, architecture: Architecture, card: Card | None) 
         raise WeightsError(
             f"{path}: its card says {irreps}, but its latent has {channels} channels"
         )
-    clamp = card.clamp if card and card.clamp else LatentSpace.clamp
-    return LatentSpace(channels, architecture.downsampling_factor, irreps, clamp)
+    clamp = card.clamp if card and card.clamp else SpaceSpec.clamp
+    return SpaceSpec(channels, architecture.downsampling_factor, irreps, clamp)
 
 
-def space_of(name: str, digest: str, space: LatentSpace) -> Space:
+def space_of(name: str, digest: str, space: SpaceSpec) -> LatentSpace:
     """A model's space with its name and the sha256 of its weights."""
-    return Space(name, digest, space.downsampling_factor, space.irreps, space.clamp)
+    return LatentSpace(name, digest, space.downsampling_factor, space.irreps, space.clamp)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auravae_cli.images.read import Pixels, from_unit
-from auravae_cli.latents.latent_file import LatentFile, Space
+from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.model.spec.config import Preview
 from auravae_cli.model.spec.registry import known_models
 from auravae_cli.symmetry.group import Irreps
@@ -22,14 +22,14 @@ NEGATIVE, ZERO, POSITIVE = (33, 102, 172), (242, 240, 235), (178, 24, 43)  # blu
 _SHOWN_SHARE = 0.995  # of the values lie within the range of the maps' colours
 
 
-def find_preview(space: Space) -> Preview | None:
+def find_preview(space: LatentSpace) -> Preview | None:
     """The fitted preview of a latent space; None where its weights have none."""
     previews = (config.preview for config in known_models().values())
     fits = (p for p in previews if p and p.weights_sha256 == space.weights_sha256)
     return next(fits, None)
 
 
-def latent_colours(latent: Floats, space: Space) -> tuple[Pixels, bool]:
+def latent_colours(latent: Floats, space: LatentSpace) -> tuple[Pixels, bool]:
     """A latent [C, h, w] as a picture [h, w, 3], and whether its colours are those of the pixels.
 
     They are where the weights have a fitted preview; else they are principal components.

@@ -27,8 +27,8 @@ from auravae_cli.machine.prefetch import (
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import group_equal
 from auravae_cli.operations.samples import Sample, ShardReader
-from auravae_cli.store.format import Failure, Settings
-from auravae_cli.store.shard_writer import OldRows, Rows
+from auravae_cli.store.format import Failure, StoreSettings
+from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
 
 READ_AHEAD_BYTES = 64 << 20  # of picture files
 
@@ -82,12 +82,12 @@ class _Settled:
 
 
 def encode_rows(
-    rows: Rows,
+    rows: ShardWriter,
     reader: ShardReader,
     codec: Codec,
-    settings: Settings,
+    settings: StoreSettings,
     options: ShardOptions,
-    old: OldRows,
+    old: PreviousRows,
 ) -> Iterator[RowDone]:
     """Encode every sample that ``reader`` gives into ``rows``; a step of progress for each.
 
@@ -142,7 +142,7 @@ def encode_rows(
             yield RowDone(item.size, failure, item.reused)
 
 
-def _encode(batch: list[_Prepared], codec: Codec, settings: Settings) -> list[_Settled]:
+def _encode(batch: list[_Prepared], codec: Codec, settings: StoreSettings) -> list[_Settled]:
     """Encode pictures of one shape; where that fails, each by itself."""
     try:
         images = [item.image.padded for item in batch]

@@ -18,23 +18,23 @@ from auravae_cli.operations.batches import FailureLimit
 from auravae_cli.operations.encode_shard import RowDone, ShardOptions, encode_rows
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.samples import ShardReader, is_done
-from auravae_cli.store.commit import Older, ShardOutcome, refuse_lookalikes
+from auravae_cli.store.commit import PreviousShard, ShardOutcome, refuse_lookalikes
 from auravae_cli.store.format import (
     Manifest,
-    Settings,
+    StoreSettings,
     has_all,
     manifest_name,
     names_by_shard,
     read_manifest,
     require_short,
 )
-from auravae_cli.store.shard_writer import OldRows, Rows
+from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
 
 _CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
 
 
 # A shard to be encoded, with what there is of an older version; or what became of a finished one.
-Work: TypeAlias = tuple[InputShard, Older] | ShardOutcome
+Work: TypeAlias = tuple[InputShard, PreviousShard] | ShardOutcome
 
 
 class LocalEngine:
@@ -54,7 +54,7 @@ class LocalEngine:
         self,
         work: Iterable[Work],
         storage: Storage,
-        settings: Settings,
+        settings: StoreSettings,
         options: ShardOptions,
         limit: FailureLimit,
     ) -> Iterator[RowDone | ShardOutcome]:
@@ -87,7 +87,7 @@ class LocalEngine:
 
 
 def find_work(
-    shards: Sequence[InputShard], storage: Storage, settings: Settings, *, retry_failures: bool
+    shards: Sequence[InputShard], storage: Storage, settings: StoreSettings, *, retry_failures: bool
 ) -> Iterator[Work]:
     """For each shard what it needs: its outcome where it is done, else itself with what there is.
 
@@ -116,14 +116,14 @@ def find_work(
                 shard.size,
             )
         else:
-            yield shard, Older(manifest, tuple(files.get(shard.name, ())))
+            yield shard, PreviousShard(manifest, tuple(files.get(shard.name, ())))
 
 
 def encode_shard(
     shard: InputShard,
-    old: Older,
+    old: PreviousShard,
     storage: Storage,
-    settings: Settings,
+    settings: StoreSettings,
     codec: Codec,
     options: ShardOptions,
     scratch: Path,
@@ -133,10 +133,10 @@ def encode_shard(
     Rows of an older version are taken over where they are the same.
     """
     start = time.perf_counter()
-    rows, reader = Rows(shard.name, scratch), ShardReader(shard)
+    rows, reader = ShardWriter(shard.name, scratch), ShardReader(shard)
     reused, ended = 0, False
     try:
-        old_rows = OldRows(storage, old.manifest, settings, scratch)
+        old_rows = PreviousRows(storage, old.manifest, settings, scratch)
         for step in encode_rows(rows, reader, codec, settings, options, old_rows):
             reused += step.reused
             yield step
@@ -151,7 +151,7 @@ def encode_shard(
 
 
 def _find_finished(
-    shard: InputShard, *, storage: Storage, settings: Settings, present: Mapping[str, int]
+    shard: InputShard, *, storage: Storage, settings: StoreSettings, present: Mapping[str, int]
 ) -> tuple[InputShard, Manifest | None, bool]:
     """The shard, its manifest if it has a sound one, and whether it is done.
 
@@ -172,11 +172,11 @@ def _find_finished(
 
 
 def _commit(
-    rows: Rows,
+    rows: ShardWriter,
     reader: ShardReader,
     storage: Storage,
-    settings: Settings,
-    old: Older,
+    settings: StoreSettings,
+    old: PreviousShard,
     reused: int,
     start: float,
 ) -> ShardOutcome:

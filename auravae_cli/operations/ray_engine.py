@@ -19,15 +19,15 @@ from typing import Any
 from auravae_cli.errors import AuraVaeError, DeviceError, ModelError
 from auravae_cli.files.scratch import scratch_folder
 from auravae_cli.files.storage import Storage, open_storage
-from auravae_cli.latents.latent_file import Space
+from auravae_cli.latents.latent_file import LatentSpace
 from auravae_cli.model.codec import Codec, load_codec
 from auravae_cli.model.spec.registry import find_weights
 from auravae_cli.operations.batches import FailureLimit
 from auravae_cli.operations.encode_shard import RowDone, ShardOptions
 from auravae_cli.operations.encode_store import Work, encode_shard
 from auravae_cli.operations.input_shards import InputShard
-from auravae_cli.store.commit import Older, ShardOutcome
-from auravae_cli.store.format import Settings
+from auravae_cli.store.commit import PreviousShard, ShardOutcome
+from auravae_cli.store.format import StoreSettings
 
 ATTEMPTS = 5  # at a shard whose worker dies, and at starting workers in a row
 _PATIENCE = 10.0  # seconds for an address to answer, since Ray itself asks it for many minutes
@@ -56,16 +56,16 @@ class ShardWorker:
             symmetrize=symmetrize,
         )
 
-    def facts(self) -> tuple[Space, str]:
+    def facts(self) -> tuple[LatentSpace, str]:
         """The latent space, and what the network computes in. Loads the model."""
         return self._codec.space, self._codec.compute_dtype
 
     def encode(
         self,
         shard: InputShard,
-        old: Older,
+        old: PreviousShard,
         root: str,
-        settings: Settings,
+        settings: StoreSettings,
         options: ShardOptions,
     ) -> ShardOutcome:
         """Encode a shard and commit it. Raises ModelError, OutputError or StoreError."""
@@ -85,7 +85,7 @@ class ShardWorker:
 @dataclass(frozen=True)
 class _Attempt:
     shard: InputShard
-    old: Older
+    old: PreviousShard
     number: int = 1
 
 
@@ -146,7 +146,7 @@ class RayEngine:
         self,
         work: Iterable[Work],
         storage: Storage,
-        settings: Settings,
+        settings: StoreSettings,
         options: ShardOptions,
         limit: FailureLimit,
     ) -> Iterator[RowDone | ShardOutcome]:
@@ -180,7 +180,7 @@ class RayEngine:
                     limit.check(tried, failed)
 
     def _submit(
-        self, attempt: _Attempt, storage: Storage, settings: Settings, options: ShardOptions
+        self, attempt: _Attempt, storage: Storage, settings: StoreSettings, options: ShardOptions
     ) -> None:
         worker = self._idle.pop()
         task = worker.encode.remote(attempt.shard, attempt.old, storage.root, settings, options)

@@ -9,7 +9,7 @@ from pathlib import Path
 from auravae_cli.files.spelling import fold, tells_apart
 
 
-class Names:
+class TakenNames:
     """The names that a run has given in a folder. Costs about 100 bytes a name, however long.
 
     Twice that where it has capitals: what it is without them is remembered, too.

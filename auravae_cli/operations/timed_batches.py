@@ -1,4 +1,4 @@
-"""Predicted against measured: every batch of a real run is held against what was foretold of it."""
+"""Predicted against measured: every batch of a real run is held against what was predicted of it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.files.storage import Storage
 from auravae_cli.files.typed import table
-from auravae_cli.latents.latent_file import Space, space_from_json, space_to_json
+from auravae_cli.latents.latent_file import LatentSpace, space_from_json, space_to_json
 from auravae_cli.store.format import require_format
 from auravae_cli.symmetry.group import GROUP
 
@@ -37,14 +37,14 @@ ERRORS = (
     "decoder_error",
 )
 
-Rows = Sequence[Mapping[str, Any]]
+ShardWriter = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Certificate:
     """A certificate: the space that it is for, its one line for people, and all of it."""
 
-    space: Space
+    space: LatentSpace
     statement: str
     content: dict[str, Any]
 
@@ -54,7 +54,11 @@ class Certificate:
 
 
 def make_certificate(
-    space: Space, rows: Rows, data: Mapping[str, Any], settings: Mapping[str, Any], version: str
+    space: LatentSpace,
+    rows: ShardWriter,
+    data: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    version: str,
 ) -> Certificate:
     """From the flip measures of pictures (`flipmeasures.measure_flips`), each with its ``picture``.
 
@@ -109,7 +113,7 @@ def read_certificate(storage: Storage) -> Certificate | None:
         raise StoreError(f"{storage.root}/{CERTIFICATE_FILE}: {error}") from error
 
 
-def mismatch(found: Space, space: Space) -> str | None:
+def mismatch(found: LatentSpace, space: LatentSpace) -> str | None:
     """Why a certificate for ``found`` says nothing of latents in ``space``; None where it does."""
     for name, theirs, ours in (
         ("weights", found.weights_sha256[:12], space.weights_sha256[:12]),
@@ -134,7 +138,7 @@ def decibels(mean_squares: float | None) -> float | None:
     return -10 * math.log10(mean_squares) if mean_squares else None
 
 
-def _element(rows: Rows, g: str) -> dict[str, Any]:
+def _element(rows: ShardWriter, g: str) -> dict[str, Any]:
     """The numbers of one flip: means and the worst over pictures."""
     numbers = {n: _spread([(row[g][n], row["picture"]) for row in rows]) for n in ERRORS}
     for part in PARTS:
@@ -155,7 +159,7 @@ def _gap(numbers: Mapping[str, Any], part: str) -> float | None:
     return 10 * math.log10(flipped / plain)
 
 
-def _decoder(rows: Rows, g: str, part: str) -> dict[str, Any]:
+def _decoder(rows: ShardWriter, g: str, part: str) -> dict[str, Any]:
     """PSNR(D(gz), gD(z)); the mean is that of the squares. None where there is no difference."""
     squares = [(r[g]["decoder_mse"][part], r["picture"]) for r in rows]
     known = [(value, picture) for value, picture in squares if value is not None]

@@ -16,7 +16,7 @@ from auravae_cli.store.format import (
     SETTINGS_FILE,
     Failure,
     Manifest,
-    Settings,
+    StoreSettings,
     failures_name,
     manifest_name,
     read_settings,
@@ -25,7 +25,7 @@ from auravae_cli.store.format import (
 
 
 @dataclass(frozen=True)
-class Older:
+class PreviousShard:
     """What a store has of a shard: its manifest, if it is sound, and the names of its files."""
 
     manifest: Manifest | None = None
@@ -51,7 +51,7 @@ class ShardOutcome:
     reason: str | None = None
 
 
-def prepare_store(storage: Storage, settings: Settings) -> None:
+def prepare_store(storage: Storage, settings: StoreSettings) -> None:
     """Make the store, or see that it has these very settings.
 
     Raises:
@@ -109,7 +109,7 @@ def commit_shard(
     manifest: Manifest,
     finished: Mapping[str, Path],
     failures: Sequence[Failure],
-    old: Older,
+    old: PreviousShard,
 ) -> None:
     """Put a shard in its place. Raises OutputError or StoreError.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 
-class Repeats:
+class DuplicateFinder:
     """Texts in the order in which they are added; None repeats nothing."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from auravae_cli.errors import StoreError
-from auravae_cli.files.lru import Recent
+from auravae_cli.files.lru import LruCache
 from auravae_cli.latents.record import Record
 from auravae_cli.store.reader import LatentStore
 
@@ -27,7 +27,7 @@ FIELDS: dict[str, Callable[[Record], Any]] = {
 }
 
 
-class Facts:
+class FieldReader:
     """What records say in some ``fields``; ``missing`` stands in where a record says nothing.
 
     A file's header is parsed whole at the first question about one of its rows, and its fields are
@@ -42,7 +42,7 @@ class Facts:
             if field not in FIELDS:
                 raise ValueError(f"unknown field {field!r}: expected some of {', '.join(FIELDS)}")
         budget = CACHED_FACTS // max(1, len(self.fields))
-        self._columns: Recent[list[tuple[Any, ...]]] = Recent(self._read, budget, len)
+        self._columns: LruCache[list[tuple[Any, ...]]] = LruCache(self._read, budget, len)
 
     def of(self, number: int, row: int) -> dict[str, Any]:
         """The fields of a row of a part. Raises StoreError where a record lacks one."""

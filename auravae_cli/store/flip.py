@@ -22,7 +22,7 @@ from auravae_cli.files.storage import Entry, Storage
 from auravae_cli.latents.latent_file import flipped_chunks, parse_latents
 from auravae_cli.store.certificate import CERTIFICATE_FILE
 from auravae_cli.store.commit import (
-    Older,
+    PreviousShard,
     ShardOutcome,
     commit_shard,
     prepare_store,
@@ -32,7 +32,7 @@ from auravae_cli.store.commit import (
 from auravae_cli.store.format import (
     Manifest,
     Output,
-    Settings,
+    StoreSettings,
     has_all,
     names_by_shard,
     read_failures,
@@ -45,7 +45,7 @@ from auravae_cli.symmetry.group import GroupElement
 FLIPPED = "flipped"  # in a store's preparation: the element by which all its latents were flipped
 
 
-def flipped_settings(settings: Settings, g: GroupElement) -> Settings:
+def flipped_settings(settings: StoreSettings, g: GroupElement) -> StoreSettings:
     """The settings of the flipped store: a second flip takes back what a first one says.
 
     So `encode` goes on with neither of two stores that differ by a flip as with the other.
@@ -66,7 +66,7 @@ class StoreFlipper:
     g: GroupElement
 
     @cached_property
-    def settings(self) -> Settings:
+    def settings(self) -> StoreSettings:
         """Those of the source. Raises StoreError where it is no store."""
         return require_settings(self.source)
 
@@ -109,7 +109,7 @@ class StoreFlipper:
                     yield ShardOutcome(shard, "failed", reason=str(error))
                     continue
                 made = replace(manifest, settings_sha256=settings.sha256, outputs=outputs)
-                old = Older(None, tuple(files.get(shard, ())))
+                old = PreviousShard(None, tuple(files.get(shard, ())))
                 commit_shard(self.target, scratch, made, finished, failures, old)
                 yield _outcome(made, "done", round(time.perf_counter() - started, 3))
             self._copy_certificate(scratch)
@@ -124,7 +124,7 @@ class StoreFlipper:
             raise StoreError("made with other settings than store.json has: encode it again")
         return manifest
 
-    def _is_done(self, manifest: Manifest, settings: Settings, sizes: dict[str, int]) -> bool:
+    def _is_done(self, manifest: Manifest, settings: StoreSettings, sizes: dict[str, int]) -> bool:
         """Whether the target has this shard: of the same sources, with the same rows."""
         found = None
         with suppress(StoreError):  # damaged: it is made again

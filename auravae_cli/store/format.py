@@ -28,7 +28,7 @@ from auravae_cli.files.places import fault_of
 from auravae_cli.files.storage import Entry, Storage
 from auravae_cli.files.typed import Faults, Natural, Positive, read_as, shown, table
 from auravae_cli.latents.dtypes import StoredDtype
-from auravae_cli.latents.latent_file import Space, space_from_json, space_to_json
+from auravae_cli.latents.latent_file import LatentSpace, space_from_json, space_to_json
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
@@ -38,14 +38,14 @@ _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in byt
 
 
 @dataclass(frozen=True)
-class Settings:
+class StoreSettings:
     """What all latents of a store have in common.
 
     ``preparation`` is `Preparation.to_json`; ``compute_dtype`` what the network computed in;
     ``num_file_shards`` into how many shards loose files were dealt (which tars are not).
     """
 
-    space: Space
+    space: LatentSpace
     stored_dtype: StoredDtype
     compute_dtype: str
     preparation: dict[str, Any]
@@ -194,7 +194,7 @@ def shard_of(name: str) -> str | None:
     return match and match[1]
 
 
-def read_settings(storage: Storage) -> Settings | None:
+def read_settings(storage: Storage) -> StoreSettings | None:
     """The settings of a store; None where there is no store. Raises StoreError."""
     try:
         content = read_json(storage.read(SETTINGS_FILE))
@@ -205,7 +205,7 @@ def read_settings(storage: Storage) -> Settings | None:
     try:
         require_format(content, "auravae-store", FORMAT_VERSION)
         found = _read_settings(content)
-        return Settings(space_from_json(content), **found)
+        return StoreSettings(space_from_json(content), **found)
     except ValueError as error:
         raise StoreError(
             f"{storage.root}/{SETTINGS_FILE}: no store that this auravae reads: {error}"
@@ -236,7 +236,7 @@ _read_settings = table(
 )
 
 
-def has_all(manifest: Manifest, settings: Settings, sizes: Mapping[str, int]) -> bool:
+def has_all(manifest: Manifest, settings: StoreSettings, sizes: Mapping[str, int]) -> bool:
     """Whether a store of these settings has all of a shard's files, by their names and ``sizes``."""
     return (
         manifest.settings_sha256 == settings.sha256
@@ -253,7 +253,7 @@ def names_by_shard(names: Iterable[str]) -> Mapping[str | None, list[str]]:
     return shards
 
 
-def require_settings(storage: Storage) -> Settings:
+def require_settings(storage: Storage) -> StoreSettings:
     """The settings of a store. Raises StoreError where there is none."""
     settings = read_settings(storage)
     if settings is None:
@@ -303,7 +303,7 @@ def file_shard(index: int) -> str:
     return f"files-{index:05d}"
 
 
-def missing_shards(settings: Settings, shards: Collection[str]) -> tuple[int, list[str]]:
+def missing_shards(settings: StoreSettings, shards: Collection[str]) -> tuple[int, list[str]]:
     """How many shards of loose files a store lacks, and the names of the first `SHOWN_MISSING`.
 
     There are all of them, even those that no file falls to, or none. Tars are not counted

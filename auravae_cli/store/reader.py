@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auravae_cli.errors import LatentFileError, StoreError
-from auravae_cli.files.lru import Recent
+from auravae_cli.files.lru import LruCache
 from auravae_cli.files.storage import LocalStorage, is_remote
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
@@ -29,7 +29,7 @@ from auravae_cli.latents.record import Record
 from auravae_cli.store.format import (
     Manifest,
     Output,
-    Settings,
+    StoreSettings,
     read_manifest,
     require_settings,
     shards_of,
@@ -40,7 +40,7 @@ SHARE_OF_FILES = 0.25  # of those that the process may have open
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class StorePart:
     """A file of latents: ``shape`` is [N, C, h, w]; the values start at byte ``start``.
 
     Its rows are rows ``first`` to ``first + N - 1`` of the store.
@@ -79,7 +79,7 @@ class LatentStore:
                 f"{self.root}: an empty store: no shard is finished, or none has a latent; "
                 f"`auravae info {self.root}` counts them"
             )
-        self._maps = Recent(self._map, _open_maps())
+        self._maps = LruCache(self._map, _open_maps())
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -120,7 +120,7 @@ class LatentStore:
         values = np.frombuffer(self._bytes(part), dtype, math.prod(part.shape), part.start)
         return values.reshape(part.shape)
 
-    def _bytes(self, part: Part) -> memoryview:
+    def _bytes(self, part: StorePart) -> memoryview:
         try:
             content = self._storage.map(part.name)
         except FileNotFoundError:
@@ -158,7 +158,7 @@ def _open_maps() -> int:
     return max(1, min(OPEN_MAPS, int(SHARE_OF_FILES * most)))
 
 
-def _parts(storage: LocalStorage, settings: Settings) -> Iterable[Part]:
+def _parts(storage: LocalStorage, settings: StoreSettings) -> Iterable[StorePart]:
     entries = list(storage.entries())
     sizes = {entry.name: entry.size for entry in entries}
     first = 0
@@ -172,7 +172,7 @@ def _parts(storage: LocalStorage, settings: Settings) -> Iterable[Part]:
             first += output.shape[0]
 
 
-def _check_settings(root: str, manifest: Manifest, settings: Settings) -> None:
+def _check_settings(root: str, manifest: Manifest, settings: StoreSettings) -> None:
     if manifest.settings_sha256 != settings.sha256:
         raise StoreError(
             f"{root}: shard {manifest.shard!r} was made with other settings than store.json's; "
@@ -180,7 +180,9 @@ def _check_settings(root: str, manifest: Manifest, settings: Settings) -> None:
         )
 
 
-def _part(root: str, output: Output, found: int | None, settings: Settings, first: int) -> Part:
+def _part(
+    root: str, output: Output, found: int | None, settings: StoreSettings, first: int
+) -> StorePart:
     if found is None:
         raise _gone(root, output.name)
     if found != output.size:
@@ -191,7 +193,7 @@ def _part(root: str, output: Output, found: int | None, settings: Settings, firs
             f"{root}/{output.name}: {found} bytes cannot hold latents of shape {list(output.shape)} "
             f"in {settings.stored_dtype.name}, which is what its manifest says"
         )
-    return Part(output.name, output.size, output.shape, start, first)
+    return StorePart(output.name, output.size, output.shape, start, first)
 
 
 def _gone(root: str, name: str) -> StoreError:

@@ -19,8 +19,15 @@ from auravae_cli.files.storage import Storage
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
-from auravae_cli.store.commit import Older, commit_shard, write_hashed
-from auravae_cli.store.format import Failure, Manifest, Output, Settings, SourceState, output_name
+from auravae_cli.store.commit import PreviousShard, commit_shard, write_hashed
+from auravae_cli.store.format import (
+    Failure,
+    Manifest,
+    Output,
+    SourceState,
+    StoreSettings,
+    output_name,
+)
 from auravae_cli.version import __version__
 
 _BLOCK_BYTES = 1 << 20
@@ -29,7 +36,7 @@ _LONGEST_ESCAPE = 16  # bytes of a header for a character: a pair of words, in J
 _WAITING_BYTES = 128 << 20  # of a shard's rows that are kept in memory
 
 
-class Spool:
+class RowSpool:
     """Latents of one shape, in whatever order they come: in memory, then in a scratch file."""
 
     def __init__(self, path: Path, first: LatentFile) -> None:
@@ -83,12 +90,12 @@ class Spool:
         self._path.unlink(missing_ok=True)
 
 
-class Rows:
+class ShardWriter:
     """What a shard has so far: latents by shape, and failures. To be committed or discarded."""
 
     def __init__(self, name: str, scratch: Path) -> None:
         self.name, self._scratch = name, scratch
-        self._spools: dict[tuple[int, ...], Spool] = {}
+        self._spools: dict[tuple[int, ...], RowSpool] = {}
         self._failures: list[tuple[int, Failure]] = []
         self._waiting = 0
 
@@ -106,7 +113,7 @@ class Rows:
             shape = item.values.shape
             if shape not in self._spools:
                 path = self._scratch / f"spool-{id(self)}-{len(self._spools)}"
-                self._spools[shape] = Spool(path, item)
+                self._spools[shape] = RowSpool(path, item)
             self._spools[shape].add(index, item)
             self._waiting += item.values.nbytes
             if self._waiting > _WAITING_BYTES:
@@ -120,9 +127,9 @@ class Rows:
     def commit(
         self,
         storage: Storage,
-        settings: Settings,
+        settings: StoreSettings,
         states: list[SourceState],
-        old: Older,
+        old: PreviousShard,
     ) -> Manifest:
         """Put the shard in its place, the manifest last. Raises OutputError or StoreError."""
         try:
@@ -156,14 +163,14 @@ class Rows:
                 spool.discard()
 
 
-class OldRows:
+class PreviousRows:
     """The rows of a shard's committed version, so that none is encoded twice.
 
     They are copied to one scratch file, since maps of a thousand shapes would be as many open files.
     """
 
     def __init__(
-        self, storage: Storage, manifest: Manifest | None, settings: Settings, scratch: Path
+        self, storage: Storage, manifest: Manifest | None, settings: StoreSettings, scratch: Path
     ) -> None:
         self._path = scratch / "old-rows"
         self._rows: dict[tuple[str | None, str | None], tuple[LatentFile, int]] = {}

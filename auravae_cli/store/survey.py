@@ -10,7 +10,12 @@ from auravae_cli.latents.blocks import blocks
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.latents.statistics import ChannelStatistics
 from auravae_cli.store.certificate import mismatch, read_certificate
-from auravae_cli.store.format import Settings, iterate_manifests, missing_shards, require_settings
+from auravae_cli.store.format import (
+    StoreSettings,
+    iterate_manifests,
+    missing_shards,
+    require_settings,
+)
 
 
 @dataclass
@@ -20,7 +25,7 @@ class StoreInfo:
     ``certificate`` is what the certificate beside the latents says, or what is wrong with it.
     """
 
-    settings: Settings
+    settings: StoreSettings
     shards: int = 0
     rows: int = 0
     failures: int = 0
@@ -52,7 +57,7 @@ def survey(storage: Storage) -> StoreInfo:
     return info
 
 
-def _certificate(storage: Storage, settings: Settings) -> str | None:
+def _certificate(storage: Storage, settings: StoreSettings) -> str | None:
     """The certificate's line for people, or why it says nothing of this store."""
     try:
         certificate = read_certificate(storage)

@@ -20,12 +20,12 @@ from auravae_cli.files.storage import Storage
 from auravae_cli.latents.checks import bad_values
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.store.certificate import CERTIFICATE_FILE, mismatch, read_certificate
-from auravae_cli.store.duplicates import Repeats
+from auravae_cli.store.duplicates import DuplicateFinder
 from auravae_cli.store.format import (
     SETTINGS_FILE,
     Manifest,
     Output,
-    Settings,
+    StoreSettings,
     failures_name,
     manifest_name,
     missing_shards,
@@ -52,7 +52,7 @@ class Finding:
 
 
 @dataclass
-class Seen:
+class VerifyState:
     """What a check has come across so far."""
 
     shards: int = 0
@@ -60,13 +60,13 @@ class Seen:
     failures: int = 0
     bytes: int = 0
     named: set[str] = field(default_factory=lambda: {SETTINGS_FILE})
-    keys: Repeats = field(default_factory=Repeats)
-    sources: Repeats = field(default_factory=Repeats)
+    keys: DuplicateFinder = field(default_factory=DuplicateFinder)
+    sources: DuplicateFinder = field(default_factory=DuplicateFinder)
     files: list[Output] = field(default_factory=list)  # whose rows were added to both, in order
     firsts: list[int] = field(default_factory=list)  # the number of each file's first row there
 
 
-def verify_store(storage: Storage, seen: Seen, *, quick: bool = False) -> Iterator[Finding]:
+def verify_store(storage: Storage, seen: VerifyState, *, quick: bool = False) -> Iterator[Finding]:
     """What is wrong with a store or worth knowing, as it is found; ``seen`` keeps count.
 
     ``quick`` reads no values, and so cannot tell changed ones. Memory: 32 bytes a row, as much
@@ -95,7 +95,7 @@ def verify_store(storage: Storage, seen: Seen, *, quick: bool = False) -> Iterat
     yield from (_leftover(name) for name in sizes if name not in seen.named)
 
 
-def _missing(settings: Settings, shards: list[str]) -> Iterator[Finding]:
+def _missing(settings: StoreSettings, shards: list[str]) -> Iterator[Finding]:
     """Whether there are as many shards as the settings say."""
     advice = "copy the store again, or run encode again"
     number, names = missing_shards(settings, shards)
@@ -113,9 +113,9 @@ def _missing(settings: Settings, shards: list[str]) -> Iterator[Finding]:
 def _shard(
     storage: Storage,
     shard: str,
-    settings: Settings,
+    settings: StoreSettings,
     sizes: dict[str, int],
-    seen: Seen,
+    seen: VerifyState,
     quick: bool,
 ) -> Iterator[Finding]:
     name = manifest_name(shard)
@@ -142,7 +142,7 @@ def _shard(
         yield from (_fault(storage, output.name, fault) for fault in faults)
 
 
-def _certificate(storage: Storage, settings: Settings, seen: Seen) -> Iterator[Finding]:
+def _certificate(storage: Storage, settings: StoreSettings, seen: VerifyState) -> Iterator[Finding]:
     seen.named.add(CERTIFICATE_FILE)
     try:
         certificate = read_certificate(storage)
@@ -155,7 +155,7 @@ def _certificate(storage: Storage, settings: Settings, seen: Seen) -> Iterator[F
 
 
 def _ledger(
-    storage: Storage, shard: str, manifest: Manifest, sizes: dict[str, int], seen: Seen
+    storage: Storage, shard: str, manifest: Manifest, sizes: dict[str, int], seen: VerifyState
 ) -> Iterator[Finding]:
     name = failures_name(shard)
     if name in sizes:
@@ -175,9 +175,9 @@ def _output(
     storage: Storage,
     shard: str,
     output: Output,
-    settings: Settings,
+    settings: StoreSettings,
     sizes: dict[str, int],
-    seen: Seen,
+    seen: VerifyState,
     quick: bool,
 ) -> Iterator[str | AuraVaeError]:
     found = sizes.get(output.name)
@@ -212,7 +212,7 @@ def _output(
     seen.sources.add(record.source_sha256 for record in latents.records)
 
 
-def _repeated(storage: Storage, seen: Seen) -> Iterator[Finding]:
+def _repeated(storage: Storage, seen: VerifyState) -> Iterator[Finding]:
     """Faults for keys that rows share; a note for pictures."""
     keys = list(seen.keys.groups())
     for rows in keys[:SHOWN_REPEATS]:
@@ -239,7 +239,7 @@ def _key(storage: Storage, file: Output, row: int) -> str | None:
         return None
 
 
-def _place(seen: Seen, number: int) -> tuple[Output, int]:
+def _place(seen: VerifyState, number: int) -> tuple[Output, int]:
     """The file and the row in it of a row of the store."""
     file = bisect_right(seen.firsts, number) - 1
     return seen.files[file], number - seen.firsts[file]
@@ -257,7 +257,7 @@ def _fault(storage: Storage, file: str, reason: str | AuraVaeError) -> Finding:
 
 
 def disagreements(
-    shard: str, output: Output, settings: Settings, latents: LatentFile
+    shard: str, output: Output, settings: StoreSettings, latents: LatentFile
 ) -> Iterator[str]:
     """Whether a header says what the settings and the manifest say."""
     for what, found, expected in (

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from auravae_cli.files.canonical_json import read_json, write_json
-from auravae_cli.model.spec.config import Architecture, LatentSpace
+from auravae_cli.model.spec.config import Architecture, SpaceSpec
 
 EQUIVARIANCE = ("exact", "learned")
 PRECISIONS = ("float32", "bfloat16")
@@ -133,7 +133,7 @@ class Recipe:
     name: str
     architecture: Architecture
     stages: tuple[Stage, ...]
-    space: LatentSpace = LatentSpace()
+    space: SpaceSpec = SpaceSpec()
     start: str = "random"
     equivariance: str = "exact"
     data: Data = Data()
@@ -197,7 +197,7 @@ class Recipe:
                 f"architecture: a linear start needs a first width of at least "
                 f"{LINEAR_START_WIDTH} (see auravae_cli/train/linear_start.py); found {first}"
             )
-        if self.start == "linear" and self.space != LatentSpace():
+        if self.start == "linear" and self.space != SpaceSpec():
             faults.append("space: a linear start needs the latent space of the model linear")
         if (
             self.architecture.latent_channels != self.space.channels

@@ -25,10 +25,10 @@ def no_probe(monkeypatch):
 def test_nothing_is_written_and_sizes_are_those_of_the_run(work, auravae, picture, tree, no_probe):
     picture("a.png", 21, 30), picture("sub/b.png", 64, 40)
     before = tree(work)
-    foretold = auravae("encode", ".", "-o", "out", "--dry-run", "--json")
-    assert foretold.code == 0 and tree(work) == before
+    predicted = auravae("encode", ".", "-o", "out", "--dry-run", "--json")
+    assert predicted.code == 0 and tree(work) == before
     done = auravae("encode", ".", "-o", "out", "--json")
-    for plan, result in zip(foretold.rows, done.rows, strict=True):
+    for plan, result in zip(predicted.rows, done.rows, strict=True):
         assert (plan["source"], plan["output"]) == (result["source"], result["output"])
         assert (plan["status"], result["status"]) == ("planned", "done")
         cells = result["details"]["latent_shape"][1:]
@@ -39,7 +39,7 @@ def test_nothing_is_written_and_sizes_are_those_of_the_run(work, auravae, pictur
         assert result["details"]["measured"]["seconds"] > 0
     back = auravae("decode", "out", "-o", "back", "--dry-run", "--json")
     sizes = [row["details"]["padded_size"] for row in back.rows]
-    assert sizes == [row["details"]["padded_size"] for row in foretold.rows]
+    assert sizes == [row["details"]["padded_size"] for row in predicted.rows]
     assert not (work / "back").exists()
 
 
@@ -56,10 +56,10 @@ def test_nothing_is_written_and_sizes_are_those_of_the_run(work, auravae, pictur
 )
 def test_what_is_done_to_pictures_first_is_counted(work, auravae, picture, no_probe, options):
     picture("a.png", 21, 30)
-    foretold = auravae("encode", "a.png", *options, "--dry-run", "--json").row
+    predicted = auravae("encode", "a.png", *options, "--dry-run", "--json").row
     done = auravae("encode", "a.png", *options, "--json").row
     cells = done["details"]["latent_shape"][1:]
-    assert foretold["details"]["padded_size"] == [8 * side for side in cells]
+    assert predicted["details"]["padded_size"] == [8 * side for side in cells]
 
 
 def test_pictures_that_lie_on_their_side_are_turned(work, auravae, picture, no_probe):

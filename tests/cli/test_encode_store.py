@@ -446,7 +446,7 @@ def test_options_that_need_another_one_name_it(auravae, work, option, needed):
 def test_a_full_disk_ends_the_run_with_a_reason(encode, undisturbed, work, monkeypatch):
     write_folder(work / "photos", pictures(6))
     whole = undisturbed()
-    genuine, calls = rows_module.Spool.finish, []
+    genuine, calls = rows_module.RowSpool.finish, []
 
     def full(self, path):
         calls.append(path)
@@ -454,7 +454,7 @@ def test_a_full_disk_ends_the_run_with_a_reason(encode, undisturbed, work, monke
             raise OSError(28, "No space left on device")
         return genuine(self, path)
 
-    monkeypatch.setattr(rows_module.Spool, "finish", full)
+    monkeypatch.setattr(rows_module.RowSpool, "finish", full)
     assert "No space left on device" in encode(code=1).err
     assert not list(Path("store").glob(".*"))
     encode()
@@ -467,14 +467,14 @@ def test_rows_that_go_to_the_disk_give_the_same_store(
 ):
     """More rows than are kept in memory, all of them or the first few."""
     write_folder(work / "photos", pictures(9))
-    whole, written, genuine = undisturbed(), [], rows_module.Spool.write
+    whole, written, genuine = undisturbed(), [], rows_module.RowSpool.write
 
     def write(self):
         written.append(self)
         genuine(self)
 
     monkeypatch.setattr(rows_module, "_WAITING_BYTES", limit)
-    monkeypatch.setattr(rows_module.Spool, "write", write)
+    monkeypatch.setattr(rows_module.RowSpool, "write", write)
     encode()
     assert written
     assert everything(Path("store")) == whole

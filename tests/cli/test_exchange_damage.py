@@ -291,13 +291,13 @@ def test_rows_of_a_store_hold_on_to_no_file(auravae, work, monkeypatch):
     Path("in").mkdir()
     for number in range(20):
         np.save(f"in/{number}.npy", values(number))
-    genuine, mapped = import_store.Rows.commit, []
+    genuine, mapped = import_store.ShardWriter.commit, []
 
     def count(self, *arguments):
         mapped.append(Path("/proc/self/maps").read_text().count(".npy"))
         return genuine(self, *arguments)
 
-    monkeypatch.setattr(import_store.Rows, "commit", count)
+    monkeypatch.setattr(import_store.ShardWriter, "commit", count)
     command = ("import", "in", "--from", "npy", "-o", "st", "--layout", "shards", *ASSUMED)
     assert auravae(*command).code == 0
     assert mapped[0] <= 1

@@ -21,8 +21,8 @@ from auravae_cli.operations.encode_store import find_work
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.ray_engine import ShardWorker
 from auravae_cli.operations.sources import find_files
-from auravae_cli.store.commit import Older
-from auravae_cli.store.format import Settings, canonical
+from auravae_cli.store.commit import PreviousShard
+from auravae_cli.store.format import StoreSettings, canonical
 from tests.cli.datasets import everything, picture, pictures, write_folder, write_tar
 
 VICTIM = "a.2x3.safetensors"
@@ -282,9 +282,9 @@ def test_a_worker_writes_no_shard_elsewhere(work, root):
     shard = InputShard("../x", tuple(find_files(["a.tar"])), True)
     worker = ShardWorker("linear", "cpu", "auto", None, False)
     space, compute_dtype = worker.facts()
-    settings = Settings(space, FLOAT16, compute_dtype, Preparation().to_json())
+    settings = StoreSettings(space, FLOAT16, compute_dtype, Preparation().to_json())
     with pytest.raises(StoreError, match="can have this name"):
-        worker.encode(shard, Older(), root, settings, options())
+        worker.encode(shard, PreviousShard(), root, settings, options())
     (outcome,) = find_work([shard], open_storage(root), settings, retry_failures=False)
     assert (outcome.status, outcome.shard) == ("failed", "../x")
     assert not list(work.glob("x*"))

@@ -19,8 +19,8 @@ STEPS = [  # all that changes a disk
     *((Path, name) for name in ("mkdir", "replace", "rmdir", "unlink", "write_bytes")),
     *((os, name) for name in ("fsync", "link", "unlink")),
     (tempfile, "mkdtemp"),
-    (shard_writer.Spool, "add"),
-    (shard_writer.Spool, "finish"),
+    (shard_writer.RowSpool, "add"),
+    (shard_writer.RowSpool, "finish"),
 ]
 FIRST = {"1.png": picture(1, 8, 8), "2.png": picture(2, 16, 8), "bad.png": b"x"}
 SECOND = FIRST | {"2.png": picture(3, 24, 8), "bad.png": picture(4, 32, 8)}

@@ -11,7 +11,7 @@ import pytest
 
 from auravae_cli.operations.batches import done
 from auravae_cli.operations.outputs import Job
-from auravae_cli.operations.taken_names import Names
+from auravae_cli.operations.taken_names import TakenNames
 from auravae_cli.operations.watch import Watcher, watch
 from tests.cli.datasets import everything, picture, pictures, write_folder, write_tar
 
@@ -119,9 +119,9 @@ NAMES = ["photo", "Photo", "PHOTO", "other", "\u00c9", "\u00e9", "e\u0301", "pho
 
 
 def test_names_are_given_once(work, spellings):
-    names = Names(work)
+    names = TakenNames(work)
     new = [name for name in NAMES if names.take(name)]
     assert new == (["photo", "other", "\u00c9"] if spellings == "one" else NAMES[:-1])
-    names = Names(work)
+    names = TakenNames(work)
     new = [name for name in NAMES[1:] if names.take(name)]
     assert new == (["Photo", "other", "\u00c9"] if spellings == "one" else NAMES[1:])

@@ -79,7 +79,7 @@ def test_a_batch_ends_with_a_summary_on_stderr(auravae, inputs):
 
 
 def untimed(output):
-    """Its lines, without what differs from run to run: what was foretold of each, and measured."""
+    """Its lines, without what differs from run to run: what was predicted of each, and measured."""
     timed = re.compile(rb'"(predicted|measured)": \{[^}]*\}')
     return [timed.sub(b"", line) for line in output.splitlines()]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from auravae_cli.datasets.bucket_sampler import BucketBatchSampler
-from auravae_cli.store.reader import LatentStore, Part
+from auravae_cli.store.reader import LatentStore, StorePart
 
 
 def fake(parts):
@@ -18,7 +18,7 @@ def fake(parts):
     firsts = np.cumsum([0, *(rows for rows, _ in parts)])
     store.root = "fake"
     store.parts = tuple(
-        Part("", 0, (rows, *shape), 0, int(first))
+        StorePart("", 0, (rows, *shape), 0, int(first))
         for (rows, shape), first in zip(parts, firsts[:-1], strict=True)
     )
     store.firsts = firsts[:-1].astype(np.int64)

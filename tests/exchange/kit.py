@@ -10,12 +10,12 @@ import numpy as np
 from auravae_cli.exchange.formats.base import Choices, Foreign, Found
 from auravae_cli.exchange.registry import FORMATS
 from auravae_cli.latents.dtypes import STORED_DTYPES
-from auravae_cli.latents.latent_file import LatentFile, Record, Space, stack
+from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record, stack
 from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.geometry import Box, padding_for
 from auravae_cli.symmetry.group import E, GroupElement, H, Irreps
 
-SPACE = Space("toy", "f" * 64, 8, Irreps.parse("2xee+1xoe+1xeo"), 4.0)
+SPACE = LatentSpace("toy", "f" * 64, 8, Irreps.parse("2xee+1xoe+1xeo"), 4.0)
 
 
 def make_latent(

@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 
 from auravae_cli.errors import LatentFileError, LatentMismatchError
-from auravae_cli.exchange.adopt import Adoption
+from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Choices, Foreign, Found
 from auravae_cli.exchange.registry import FORMATS
 from auravae_cli.latents.dtypes import FLOAT16, STORED_DTYPES
@@ -38,7 +38,7 @@ LATENTS = st.builds(
 
 def import_back(name, exported):
     """What import makes of the files that export wrote, without a disk."""
-    adopt = Adoption(name, None if FORMATS[name].note else kit.SPACE)
+    adopt = LatentImporter(name, None if FORMATS[name].note else kit.SPACE)
     for file in exported:
         content = b"".join(bytes(piece) for piece in file.pieces())
         for found in FORMATS[name].read(Foreign(content, "nowhere", file.name)):
@@ -103,7 +103,7 @@ def test_a_changed_value_is_not_rounded_away():
     buffer = io.BytesIO()
     np.savez(buffer, **changed)
     (found,) = FORMATS["kohya"].read(Foreign(buffer.getvalue(), "", file.name))
-    back = Adoption("kohya")(found)
+    back = LatentImporter("kohya")(found)
     assert back.dtype.name == "float32"
     assert back.values[0, 0, 0] == np.float32(0.1)
 
@@ -114,7 +114,7 @@ def found(values, dtype=FLOAT16, **facts):
 
 def test_a_latent_of_a_model_nobody_names_is_refused():
     with pytest.raises(LatentMismatchError, match="--assume-model"):
-        Adoption("npy")(found(np.zeros((4, 2, 2))))
+        LatentImporter("npy")(found(np.zeros((4, 2, 2))))
 
 
 def test_another_model_than_the_assumed_is_refused():
@@ -123,7 +123,7 @@ def test_another_model_than_the_assumed_is_refused():
     (one,) = FORMATS["comfyui"].read(Foreign(content, "", "z.latent"))
     other = replace(kit.SPACE, model="another", weights_sha256="0" * 64)
     with pytest.raises(LatentMismatchError, match=r"'toy'.*'another'"):
-        Adoption("comfyui", other)(one)
+        LatentImporter("comfyui", other)(one)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,15 @@ def test_another_model_than_the_assumed_is_refused():
 )
 def test_what_is_no_latent_is_refused(values, message):
     with pytest.raises(LatentFileError, match=message):
-        Adoption("npy", kit.SPACE)(found(values))
+        LatentImporter("npy", kit.SPACE)(found(values))
 
 
 def test_rounding_beyond_the_range_is_refused():
     huge = replace(kit.SPACE, clamp=1e6)
     with pytest.raises(LatentFileError, match="infinite"):
-        Adoption("npy", huge, FLOAT16)(found(np.full((4, 2, 2), 1e5), STORED_DTYPES["float32"]))
+        LatentImporter("npy", huge, FLOAT16)(
+            found(np.full((4, 2, 2), 1e5), STORED_DTYPES["float32"])
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float64, np.uint16, np.complex64])
@@ -155,7 +157,7 @@ def test_other_numbers_are_refused(dtype):
     np.save(buffer, np.zeros((4, 2, 2), dtype))
     (one,) = FORMATS["npy"].read(Foreign(buffer.getvalue(), "", "z.npy"))
     with pytest.raises(LatentFileError, match="expected one of float16"):
-        Adoption("npy", kit.SPACE)(one)
+        LatentImporter("npy", kit.SPACE)(one)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -167,7 +169,7 @@ def test_damaged_files_are_refused_whatever_is_cut_off(name, tmp_path):
     for length in (0, 1, 9, 60, half, last):
         with pytest.raises(LatentFileError):
             for one in FORMATS[name].read(Foreign(content[:length], str(tmp_path), path.name)):
-                Adoption(name, None if FORMATS[name].note else kit.SPACE)(one)
+                LatentImporter(name, None if FORMATS[name].note else kit.SPACE)(one)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -221,7 +223,7 @@ def test_arrays_of_objects_are_never_loaded():
 
 def test_what_others_write_is_read(tmp_path):
     values = torch.randn(2, 4, 2, 3).clamp(-4, 4)
-    adopt = {name: Adoption(name, kit.SPACE) for name in FORMATS}
+    adopt = {name: LatentImporter(name, kit.SPACE) for name in FORMATS}
 
     save_file(
         {"latent_tensor": values, "latent_format_version_0": torch.tensor([])}, tmp_path / "c"

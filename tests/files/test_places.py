@@ -128,7 +128,7 @@ ALLOWED = {
     "evaluation.page.document.page_bytes": WRITTEN,
     "evaluation.pictures.Album": WRITTEN,
     "store.flip.StoreFlipper.run": WRITTEN,
-    "store.shard_writer.Rows": WRITTEN,
+    "store.shard_writer.ShardWriter": WRITTEN,
     "model.spec.registry.local_weights": "the model's configuration, which is trusted, is written beside it",
     "model.spec.registry._in_hub_cache": "likewise, and only read",
 }

@@ -29,8 +29,8 @@ from auravae_cli.latents import latent_file
 from auravae_cli.latents.dtypes import BFLOAT16, FLOAT16, FLOAT32, STORED_DTYPES, Array, StoredDtype
 from auravae_cli.latents.latent_file import (
     LatentFile,
+    LatentSpace,
     Record,
-    Space,
     parse_latents,
     read_latents,
     stack,
@@ -41,7 +41,7 @@ from auravae_cli.latents.safetensors_file import header_bytes
 from auravae_cli.symmetry.geometry import Padding, padding_for
 from auravae_cli.symmetry.group import GROUP, HV, E, GroupElement, H, Irreps, V
 
-SPACE = Space("linear", "ab" * 32, 8, Irreps.parse("12xee+2xoe+2xeo"), 8.0)
+SPACE = LatentSpace("linear", "ab" * 32, 8, Irreps.parse("12xee+2xoe+2xeo"), 8.0)
 DTYPES = list(STORED_DTYPES.values())
 
 
@@ -228,7 +228,7 @@ def test_values_that_no_decoder_can_use(dtype: StoredDtype) -> None:
     "other",
     [replace(SPACE, weights_sha256="cd" * 32), replace(SPACE, irreps=Irreps.parse("16xee"))],
 )
-def test_a_mismatch_names_both_models(other: Space) -> None:
+def test_a_mismatch_names_both_models(other: LatentSpace) -> None:
     single().require_space(SPACE)
     single().require_space(replace(SPACE, model="linear under another name"))
     with pytest.raises(LatentMismatchError) as caught:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from auravae_cli.latents.sums import Moments
+from auravae_cli.latents.sums import LatentSums
 
 CLAMP = 2.0
 RANDOM = np.random.default_rng(0)
@@ -20,7 +20,7 @@ LATENTS = [
 
 def total(latents):
     """Added up, each through its text."""
-    first, *others = (Moments.from_text(Moments.of(z, CLAMP).to_text()) for z in latents)
+    first, *others = (LatentSums.from_text(LatentSums.of(z, CLAMP).to_text()) for z in latents)
     for other in others:
         first = first + other
     return first.statistics()

@@ -13,7 +13,7 @@ from auravae_cli.errors import WeightsError
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.network import tied
 from auravae_cli.model.network.weights import expected_shapes, read_checkpoint
-from auravae_cli.model.spec.config import Architecture, LatentSpace
+from auravae_cli.model.spec.config import Architecture, SpaceSpec
 from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train.recipe import Recipe, Stage
 from auravae_cli.train.write_model import write_weights
@@ -22,7 +22,7 @@ IRREPS = Irreps.parse("6xee+1xoe+1xeo")
 RECIPE = Recipe(
     name="tiny",
     architecture=Architecture(32, (1, 2), 1, 8),
-    space=LatentSpace(8, 2, IRREPS, 5.0),
+    space=SpaceSpec(8, 2, IRREPS, 5.0),
     stages=(Stage(1, 16, 1),),
 )
 

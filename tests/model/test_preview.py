@@ -11,7 +11,7 @@ import pytest
 
 from auravae_cli.images.metrics import psnr
 from auravae_cli.images.read import read_image
-from auravae_cli.latents.latent_file import Space
+from auravae_cli.latents.latent_file import LatentSpace
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.preview import (
     NEGATIVE,
@@ -99,7 +99,7 @@ def test_a_preview_looks_like_the_picture():
 
 
 def test_other_weights_have_no_preview(latent):
-    space = Space("small", "0" * 64, 8, IRREPS, 8.0)
+    space = LatentSpace("small", "0" * 64, 8, IRREPS, 8.0)
     assert find_preview(space) is None
     colours, are_true = latent_colours(latent, space)
     assert not are_true

@@ -13,10 +13,10 @@ from auravae_cli.files.storage import RemoteStorage, open_storage
 from auravae_cli.latents.dtypes import FLOAT16
 from auravae_cli.store import commit
 from auravae_cli.store.commit import prepare_store
-from auravae_cli.store.format import Settings, read_settings
+from auravae_cli.store.format import StoreSettings, read_settings
 from tests.conftest import SPACE
 
-FIRST = Settings(SPACE, FLOAT16, "float32", {"resize": 256})
+FIRST = StoreSettings(SPACE, FLOAT16, "float32", {"resize": 256})
 SECOND = replace(FIRST, preparation={"resize": 512})
 
 

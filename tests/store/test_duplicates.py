@@ -6,12 +6,12 @@ from collections import defaultdict
 
 from hypothesis import given, strategies as st
 
-from auravae_cli.store.duplicates import Repeats
+from auravae_cli.store.duplicates import DuplicateFinder
 
 
 @given(st.lists(st.lists(st.none() | st.text(max_size=2))))
 def test_they_are_those_of_a_dict(parts):
-    repeats, places = Repeats(), defaultdict(list)
+    repeats, places = DuplicateFinder(), defaultdict(list)
     for part in parts:
         repeats.add(part)
     for place, text in enumerate(text for part in parts for text in part):

@@ -12,14 +12,14 @@ from auravae_cli.errors import StoreError
 from auravae_cli.files.canonical_json import canonical
 from auravae_cli.files.storage import Entry, LocalStorage
 from auravae_cli.latents.dtypes import BFLOAT16, FLOAT16
-from auravae_cli.latents.latent_file import Space
+from auravae_cli.latents.latent_file import LatentSpace
 from auravae_cli.store.format import (
     SETTINGS_FILE,
     Failure,
     Manifest,
     Output,
-    Settings,
     SourceState,
+    StoreSettings,
     failures_name,
     iterate_manifests,
     manifest_name,
@@ -32,8 +32,8 @@ from auravae_cli.store.format import (
 )
 from auravae_cli.symmetry.group import Irreps
 
-SPACE = Space("toy", "f" * 64, 8, Irreps.parse("2xee+1xoe"), 4.0)
-SETTINGS = Settings(SPACE, BFLOAT16, "float32", {"pad": "edge", "crop": [1, 2, 3, 4]}, 7)
+SPACE = LatentSpace("toy", "f" * 64, 8, Irreps.parse("2xee+1xoe"), 4.0)
+SETTINGS = StoreSettings(SPACE, BFLOAT16, "float32", {"pad": "edge", "crop": [1, 2, 3, 4]}, 7)
 MANIFEST = Manifest(
     "a/b",
     SETTINGS.sha256,

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from auravae_cli.errors import StoreError
-from auravae_cli.files.lru import Recent
+from auravae_cli.files.lru import LruCache
 from auravae_cli.latents.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from auravae_cli.latents.latent_file import read_latents
 from auravae_cli.store import reader
-from auravae_cli.store.fields import Facts
+from auravae_cli.store.fields import FieldReader
 from auravae_cli.store.reader import Concatenation, LatentStore
 
 
@@ -26,7 +26,7 @@ def test_every_row_is_the_one_that_was_stored(make_store, dtype):
     folder = make_store(dtype=dtype)
     store = LatentStore(folder)
     assert len(store) == 15
-    facts, index = Facts(store, ["key"], {}), 0
+    facts, index = FieldReader(store, ["key"], {}), 0
     for part in store.parts:
         content = read_latents(folder / part.name)
         for values, record in zip(content.values, content.records, strict=True):
@@ -78,7 +78,7 @@ def test_only_the_latest_are_kept():
         made.append(number)
         return [0] * number
 
-    recent = Recent(make, 10, len)
+    recent = LruCache(make, 10, len)
     for number in (4, 5, 4, 6, 4, 5):
         assert len(recent(number)) == number
     assert made == [4, 5, 6, 5]
@@ -96,7 +96,7 @@ def test_two_threads_that_make_the_same_value_keep_it_once():
             both.wait()
         return object()
 
-    recent = Recent(make, 2)
+    recent = LruCache(make, 2)
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(recent, [1, 1])
     assert first is second
@@ -105,7 +105,7 @@ def test_two_threads_that_make_the_same_value_keep_it_once():
 
 
 def test_many_threads_and_few_that_stay():
-    recent, given = Recent(str, 2), sys.getswitchinterval()
+    recent, given = LruCache(str, 2), sys.getswitchinterval()
 
     def ask(seed):
         numbers = np.random.default_rng(seed).integers(5, size=1000).tolist()
@@ -124,8 +124,8 @@ def test_many_threads_and_few_that_stay():
 def test_a_forked_process_does_not_wait_for_a_thread_it_has_not():
     code = """
 import os
-from auravae_cli.files.lru import Recent
-recent = Recent(str, 2)
+from auravae_cli.files.lru import LruCache
+recent = LruCache(str, 2)
 with recent._lock():  # as another thread may hold it
     child = os.fork()
     if not child:
@@ -149,12 +149,12 @@ def test_facts_that_a_record_lacks(make_store):
     store = LatentStore(folder)
     number, row = store.locate(8)
     with pytest.raises(StoreError, match=rf"{store.parts[number].name}, row {row}: .* no caption"):
-        Facts(store, ["key", "caption"], {}).of(number, row)
-    assert Facts(store, ["caption"], {"caption": ""}).of(number, row) == {"caption": ""}
-    assert Facts(store, ["label"], {"label": -1}).of(0, 0) == {"label": 0}  # 0 says something
+        FieldReader(store, ["key", "caption"], {}).of(number, row)
+    assert FieldReader(store, ["caption"], {"caption": ""}).of(number, row) == {"caption": ""}
+    assert FieldReader(store, ["label"], {"label": -1}).of(0, 0) == {"label": 0}  # 0 says something
     for fields, missing in ((["size"], {}), ([], {"size": 0})):
         with pytest.raises(ValueError, match="unknown field 'size': expected some of key, caption"):
-            Facts(store, fields, missing)
+            FieldReader(store, fields, missing)
 
 
 def test_what_is_no_store(make_store, tmp_path):
@@ -201,4 +201,4 @@ def test_a_damaged_header_is_told_when_it_is_read(make_store):
     victim = folder / "a.2x3.safetensors"
     victim.write_bytes(b"x" * victim.stat().st_size)
     with pytest.raises(StoreError, match=r"a.2x3.safetensors: not a safetensors file"):
-        Facts(LatentStore(folder), ["key"], {}).of(0, 0)
+        FieldReader(LatentStore(folder), ["key"], {}).of(0, 0)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from auravae_cli.images.read import read_image
-from auravae_cli.model.spec.config import Architecture, LatentSpace
+from auravae_cli.model.spec.config import Architecture, SpaceSpec
 from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train import kernels
 from auravae_cli.train.checkpoint import write_checkpoint
@@ -50,7 +50,7 @@ def make_recipe(photos):
         facts = {
             "name": "tiny",
             "architecture": Architecture(32, (1, 2), 1, 8),
-            "space": LatentSpace(8, 2, Irreps.parse("6xee+1xoe+1xeo")),
+            "space": SpaceSpec(8, 2, Irreps.parse("6xee+1xoe+1xeo")),
             "stages": (Stage(steps, crop, batch, losses),),
             "data": Data(sources=(str(photos),), num_validation=2),
             "optimizer": Optimizer(kind, rate, warmup_steps=2),

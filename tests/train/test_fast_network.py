@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from auravae_cli.model.spec.config import Architecture, LatentSpace
+from auravae_cli.model.spec.config import Architecture, SpaceSpec
 from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train.fast_network import FastAutoencoder
 from auravae_cli.train.trainable import Window, build
@@ -16,7 +16,7 @@ def autoencoder(make_recipe):
     """A network with attention, shortcuts and two steps down, no weight of which is zero."""
     recipe = make_recipe(
         architecture=Architecture(32, (1, 2, 4), 1, 8),
-        space=LatentSpace(8, 4, Irreps.parse("6xee+1xoe+1xeo")),
+        space=SpaceSpec(8, 4, Irreps.parse("6xee+1xoe+1xeo")),
         crop=32,
     )
     module = build(recipe)

@@ -21,7 +21,7 @@ from auravae_cli.operations.input_shards import InputShard, count_file_shards, m
 from auravae_cli.operations.inputs import STREAM
 from auravae_cli.operations.sources import SourceFile, find_files
 from auravae_cli.store.commit import prepare_store, refuse_lookalikes
-from auravae_cli.store.format import Settings, read_settings
+from auravae_cli.store.format import StoreSettings, read_settings
 
 if TYPE_CHECKING:
     from auravae_cli.operations.ray_engine import RayEngine
@@ -67,7 +67,7 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
     dealt = found.num_file_shards if found else count_file_shards(files, request.shard_size)
     shards = _own_shards(files, dealt, storage, request)
     with _open_engine(request) as engine:
-        settings = Settings(
+        settings = StoreSettings(
             engine.space,
             request.stored_dtype,
             engine.compute_dtype,

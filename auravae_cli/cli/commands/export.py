@@ -12,7 +12,7 @@ from auravae_cli.cli.terminal.lines import say, tell_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from auravae_cli.exchange.exportable import Part, Unreadable
+    from auravae_cli.exchange.exportable import ExportBatch, Unreadable
     from auravae_cli.exchange.formats.base import Choices, Format
 
 
@@ -65,7 +65,7 @@ def export(
 
     from auravae_cli.cli.reports.outcomes import Reporter
     from auravae_cli.exchange.export import Exporter
-    from auravae_cli.exchange.unkept import Losses
+    from auravae_cli.exchange.unkept import Unkept
     from auravae_cli.files.storage import is_remote
 
     if to is None:
@@ -78,7 +78,7 @@ def export(
         )
     form, choices = _choose(to.value, flipped, arch)
     parts, total = _parts(latents or [], listed)
-    reporter, losses = Reporter(as_json, quiet), Losses(form)
+    reporter, losses = Reporter(as_json, quiet), Unkept(form)
     exporter = Exporter(form, Path(output), choices, overwrite, any_model)
     code = reporter.run(exporter.run(parts, losses), total)
     if as_json:
@@ -108,7 +108,9 @@ def _choose(name: str, flipped: bool, arch: str | None) -> tuple[Format, Choices
     return form, Choices(flipped, arch or (form.archs[0] if form.archs else ""))
 
 
-def _parts(arguments: list[str], listed: str | None) -> tuple[Iterator[Part | Unreadable], int]:
+def _parts(
+    arguments: list[str], listed: str | None
+) -> tuple[Iterator[ExportBatch | Unreadable], int]:
     """The latents that are named, and about how many there are."""
     from itertools import chain
 

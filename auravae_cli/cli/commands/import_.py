@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.exchange.adopt import Adoption
+    from auravae_cli.exchange.adopt import LatentImporter
     from auravae_cli.exchange.formats.base import Format
     from auravae_cli.operations.inputs import Source
 
@@ -66,7 +66,7 @@ def import_(
     values are checked. docs/exchange.md has the formats.
     """
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.exchange.adopt import Adoption
+    from auravae_cli.exchange.adopt import LatentImporter
     from auravae_cli.exchange.registry import FORMATS
     from auravae_cli.files.storage import is_remote
     from auravae_cli.latents.dtypes import STORED_DTYPES
@@ -90,7 +90,7 @@ def import_(
         kinds = " ".join(sorted(form.suffixes))
         raise typer.BadParameter(f"no files: {found}; expected {kinds}, or folders of them")
     assumed = read_space(assume_model) if assume_model else None
-    adopt = Adoption(form.name, assumed, STORED_DTYPES[store.value] if store else None)
+    adopt = LatentImporter(form.name, assumed, STORED_DTYPES[store.value] if store else None)
     reporter = Reporter(as_json, quiet)
     if _into_store(layout, form, output):
         if overwrite:
@@ -127,7 +127,7 @@ def _into_store(layout: opt.Layout, form: Format, output: str) -> bool:
 def _to_files(
     sources: list[Source],
     form: Format,
-    adopt: Adoption,
+    adopt: LatentImporter,
     output: str,
     overwrite: bool,
     reporter: Reporter,
@@ -141,7 +141,7 @@ def _to_files(
 def _to_store(
     sources: list[Source],
     form: Format,
-    adopt: Adoption,
+    adopt: LatentImporter,
     output: str,
     shard_size: int,
     retry_failures: bool,

@@ -12,7 +12,7 @@ from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
 
 if TYPE_CHECKING:
-    from auravae_cli.store.verify import Finding, Seen
+    from auravae_cli.store.verify import Finding, VerifyState
 
 
 def verify(
@@ -34,11 +34,11 @@ def verify(
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
     from auravae_cli.errors import AuraVaeError
     from auravae_cli.files.storage import open_storage
-    from auravae_cli.store.verify import Finding, Seen, verify_store
+    from auravae_cli.store.verify import Finding, VerifyState, verify_store
 
     sound = True
     for store in stores:
-        seen, faults = Seen(), 0
+        seen, faults = VerifyState(), 0
         try:
             for finding in verify_store(open_storage(store), seen, quick=quick):
                 faults += finding.kind == "fault"
@@ -64,7 +64,7 @@ def _tell(store: str, finding: Finding, as_json: bool, quiet: bool) -> None:
         say(f"{finding.kind}: {place}: {finding.text}")
 
 
-def _counts(seen: Seen) -> dict[str, int]:
+def _counts(seen: VerifyState) -> dict[str, int]:
     return {
         "shards": seen.shards,
         "rows": seen.rows,

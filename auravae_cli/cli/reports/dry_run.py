@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from auravae_cli.cli.reports.outcomes import Reporter
 from auravae_cli.cli.terminal.lines import say, tell
 from auravae_cli.forecast.dry_run import PLANNED, UNKNOWN, Forecaster
-from auravae_cli.forecast.run_setting import Setting, find_setting
+from auravae_cli.forecast.run_setting import RunSetting, find_setting
 from auravae_cli.machine.speeds import Speeds
 from auravae_cli.operations.batches import Outcome
 from auravae_cli.operations.timed_batches import Parts
@@ -17,7 +17,7 @@ from auravae_cli.symmetry.group import GROUP
 
 @dataclass
 class DryRun:
-    """Finds settings without loading models, and prints what is foretold, with the totals."""
+    """Finds settings without loading models, and prints what is predicted, with the totals."""
 
     command: str
     parts: Parts
@@ -28,10 +28,10 @@ class DryRun:
     batch_size: int | None = None
     symmetrize: bool = False
     speeds: Speeds = field(default_factory=Speeds)
-    _settings: dict[str, Setting] = field(default_factory=dict)
+    _settings: dict[str, RunSetting] = field(default_factory=dict)
     _models: dict[str, str] = field(default_factory=dict)
 
-    def setting(self, model: str) -> Setting:
+    def setting(self, model: str) -> RunSetting:
         """That of a model's name or a checkpoint's path. Raises WeightsError."""
         if model not in self._settings:
             names = tuple(part for part, _ in self.parts)
@@ -43,7 +43,7 @@ class DryRun:
 
     @property
     def forecaster(self) -> Forecaster:
-        """What foretells."""
+        """What predicts."""
         return Forecaster(self.command, self.parts, self.speeds, self._calibrate, self.batch_size)
 
     def report(self, outcomes: Iterable[Outcome], total: int) -> int:
@@ -56,7 +56,7 @@ class DryRun:
             tell(sums.text())
         return code
 
-    def _calibrate(self, setting: Setting) -> None:
+    def _calibrate(self, setting: RunSetting) -> None:
         """Measure a speed that no earlier run has told."""
         from auravae_cli.forecast.calibrate import calibrate
 

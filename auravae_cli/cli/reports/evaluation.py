@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from auravae_cli.cli.reports.outcomes import Reporter, item_progress, print_table
 from auravae_cli.cli.terminal.lines import console, inert, say, tell, tell_json
-from auravae_cli.evaluation.run import Bad
+from auravae_cli.evaluation.run import PictureFailure
 
 WIDTH = 80
 _LONGEST_LABEL = 20
 _NOT_SHOWN = frozenset(("moments", "inception"))  # of a row: thousands of numbers, packed
 
 Result = TypeVar("Result")
-Event = tuple[str, dict[str, Any]] | Bad
+Event = tuple[str, dict[str, Any]] | PictureFailure
 
 
 @dataclass
@@ -36,7 +36,7 @@ class EvalReporter:
     def follow(self, events: Iterable[Event], total: int) -> None:
         """Name failures as they come, with a bar where somebody watches."""
         for event in self._with_progress(events, total):
-            if isinstance(event, Bad):
+            if isinstance(event, PictureFailure):
                 of = f" ({event.model})" if event.model else ""
                 say(f"failed: {event.picture}{of}: {event.reason}")
 
@@ -60,7 +60,9 @@ class EvalReporter:
             task = bar.add_task("", total=total)
             for event in events:
                 yield event
-                picture = event.picture if isinstance(event, Bad) else event[1]["picture"]
+                picture = (
+                    event.picture if isinstance(event, PictureFailure) else event[1]["picture"]
+                )
                 bar.update(task, advance=1, description=inert(picture[-40:]))
 
 

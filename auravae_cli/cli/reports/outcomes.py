@@ -18,26 +18,26 @@ EXIT_SOME_FAILED = 1
 
 
 @dataclass
-class Taken:
-    """What the model took in all, where pictures tell, beside what was foretold of it."""
+class ModelTime:
+    """What the model took in all, where pictures tell, beside what was predicted of it."""
 
     seconds: float = 0.0
-    foretold: float | None = 0.0
+    predicted: float | None = 0.0
 
     def add(self, outcome: Outcome) -> None:
         """One more outcome."""
         if outcome.status == "done" and "measured" in outcome.details:
             self.seconds += outcome.details["measured"]["seconds"]
             predicted = outcome.details["predicted"]["seconds"]
-            self.foretold = (
-                None if None in (predicted, self.foretold) else self.foretold + predicted
+            self.predicted = (
+                None if None in (predicted, self.predicted) else self.predicted + predicted
             )
 
     def clauses(self) -> list[str]:
         """What to say of it, where it was long enough to be worth it."""
         if self.seconds < 1:
             return []
-        known = "" if self.foretold is None else f" (predicted {self.foretold:.1f} s)"
+        known = "" if self.predicted is None else f" (predicted {self.predicted:.1f} s)"
         return [f"{self.seconds:.1f} s in the model{known}"]
 
 
@@ -52,7 +52,7 @@ class Reporter:
     quiet: bool = False
     data_on_stdout: bool = False
     counts: Counter[str] = field(default_factory=Counter)
-    taken: Taken = field(default_factory=Taken)
+    taken: ModelTime = field(default_factory=ModelTime)
 
     def run(
         self,

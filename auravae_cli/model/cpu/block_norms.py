@@ -19,7 +19,7 @@ class Statistics:
     variance: Tensor
 
 
-class Blocks:
+class BlockStatistics:
     """The statistics of a map's blocks of rows, which strips fill in, in any order."""
 
     def __init__(self, shape: tuple[int, int, int, int], groups: int) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from auravae_cli.model.cpu.lazy_maps import Rows
+from auravae_cli.model.cpu.lazy_maps import LazyMap
 
 MOST_KEPT = 1 << 31  # bytes that stay ready for the next run
 
@@ -29,7 +29,7 @@ class Buffers:
         """The bytes that lie ready."""
         return sum(spare.nbytes for spare in self._spare)
 
-    def take(self, like: Rows, limit: int) -> Tensor:
+    def take(self, like: LazyMap, limit: int) -> Tensor:
         """Memory for such a map, not cleared: a spare piece of up to twice its size, else new.
 
         ``limit`` is what this and the spare memory may take together, in bytes.

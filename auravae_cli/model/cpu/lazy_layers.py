@@ -1,4 +1,4 @@
-"""The network's layers over `Rows`: what each needs of its source for some rows of its own."""
+"""The network's layers over `LazyMap`: what each needs of its source for some rows of its own."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auravae_cli.model.cpu.block_norms import Affine
-from auravae_cli.model.cpu.lazy_maps import Activated, Kept, Rows, Slab
+from auravae_cli.model.cpu.lazy_maps import Activated, LazyMap, MapSlice, StoredMap
 from auravae_cli.model.cpu.native_convolutions import Convolution, convolution
 from auravae_cli.model.cpu.nnpack import convolve_inner
 from auravae_cli.model.network.layers import ResnetBlock
 from auravae_cli.model.planning.layer_costs import TILE_ROWS
 
 
-class Convolved(Rows):
+class Convolved(LazyMap):
     """A 3x3 convolution that keeps the size, with a border of zeros."""
 
-    def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
+    def __init__(self, source: LazyMap, conv: nn.Conv2d) -> None:
         super().__init__(*source.like(channels=conv.out_channels))
         self._source, self._conv = source, conv
         self._native = convolution(conv, self)
@@ -31,11 +31,11 @@ class Convolved(Rows):
         out.copy_(convolve_inner(self._conv, window))
 
 
-class Residual(Rows):
+class Residual(LazyMap):
     """A residual block, given ``hidden``, its first half."""
 
     def __init__(
-        self, source: Rows, hidden: Rows, block: ResnetBlock, norms: tuple[Affine, Affine]
+        self, source: LazyMap, hidden: LazyMap, block: ResnetBlock, norms: tuple[Affine, Affine]
     ) -> None:
         super().__init__(*hidden.like(channels=block.conv2.out_channels))
         self._source, self._hidden, self._block = source, hidden, block
@@ -53,11 +53,11 @@ class Residual(Rows):
     def fill(self, out: Tensor, start: int) -> None:
         stop = start + out.shape[2]
         source, hidden = self._source, self._hidden
-        if not isinstance(hidden, Kept):
+        if not isinstance(hidden, StoredMap):
             # The input is asked for once, for both the sum and the convolutions: asking twice would
             # double the work with every block that is not kept.
             first, last = hidden.in_units(max(0, start - 1), min(self.shape[2], stop + 1))
-            source = Slab(source, max(0, first - 1), min(self.shape[2], last + 1))
+            source = MapSlice(source, max(0, first - 1), min(self.shape[2], last + 1))
             hidden = first_half(self._block, source, self._norms[0])
         activated = Activated(hidden, self._norms[1])
         if self._native and self._native_shortcut:
@@ -77,7 +77,7 @@ class Residual(Rows):
         out.copy_(changed.baddbmm_(weight, x.flatten(2)).view_as(out))
 
 
-def first_half(block: ResnetBlock, source: Rows, norm: Affine) -> Rows:
+def first_half(block: ResnetBlock, source: LazyMap, norm: Affine) -> LazyMap:
     """What a residual block's second norm sees."""
     return Convolved(Activated(source, norm), block.conv1)
 
@@ -87,10 +87,10 @@ def unit_of(convolution: Convolution | None) -> int:
     return 1 if convolution is None else TILE_ROWS
 
 
-class Halved(Rows):
+class Halved(LazyMap):
     """The reference's step down: a border of zeros on the right and the bottom, then stride 2."""
 
-    def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
+    def __init__(self, source: LazyMap, conv: nn.Conv2d) -> None:
         height, width = source.shape[2] // 2, source.shape[3] // 2
         super().__init__(*source.like(height=height, width=width))
         self._source, self._conv = source, conv
@@ -105,14 +105,14 @@ class Halved(Rows):
         )
 
 
-class Doubled(Rows):
+class Doubled(LazyMap):
     """The reference's step up: every pixel four times, then a 3x3 convolution.
 
     The exact shortcut, four 2x2 convolutions of the smaller map, is slower than Winograd's method on
     the larger one; our own kernel leaves out those of its products that are zero there.
     """
 
-    def __init__(self, source: Rows, conv: nn.Conv2d) -> None:
+    def __init__(self, source: LazyMap, conv: nn.Conv2d) -> None:
         height, width = 2 * source.shape[2], 2 * source.shape[3]
         super().__init__(*source.like(conv.out_channels, height, width))
         self._source, self._conv = source, conv

@@ -18,7 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from auravae_cli.model.cpu.block_norms import Affine, Blocks, Statistics
+from auravae_cli.model.cpu.block_norms import Affine, BlockStatistics, Statistics
 from auravae_cli.model.cpu.strip_threads import run_all
 from auravae_cli.model.network.layers import silu
 from auravae_cli.model.planning.strip_plan import Pass, cuts
@@ -26,7 +26,7 @@ from auravae_cli.model.planning.strip_plan import Pass, cuts
 Shape = tuple[int, int, int, int]
 
 
-class Rows:
+class LazyMap:
     """A feature map [B, C, H, W].
 
     ``unit`` is how many rows are always computed together, counted from the top.
@@ -90,7 +90,7 @@ class Rows:
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
 
-class Kept(Rows):
+class StoredMap(LazyMap):
     """A feature map in memory, with the statistics of its blocks where they are known."""
 
     def __init__(self, values: Tensor, statistics: Statistics | None = None) -> None:
@@ -105,10 +105,10 @@ class Kept(Rows):
         return self.values[:, :, start:stop]
 
 
-class Activated(Rows):
+class Activated(LazyMap):
     """A group norm, whose statistics are known, and SiLU."""
 
-    def __init__(self, source: Rows, affine: Affine) -> None:
+    def __init__(self, source: LazyMap, affine: Affine) -> None:
         super().__init__(*source.like())
         self.source, self.affine = source, affine
 
@@ -116,10 +116,10 @@ class Activated(Rows):
         silu(self.affine.into(out, self.source.rows(start, start + out.shape[2])))
 
 
-class Slab(Rows):
+class MapSlice(LazyMap):
     """Some rows of a map, in memory."""
 
-    def __init__(self, source: Rows, start: int, stop: int) -> None:
+    def __init__(self, source: LazyMap, start: int, stop: int) -> None:
         super().__init__(*source.like())
         self._values, self._start = source.rows(start, stop), start
 
@@ -130,7 +130,9 @@ class Slab(Rows):
         return self._values[:, :, start - self._start : stop - self._start]
 
 
-def keep(source: Rows, how: Pass, groups: int | None = None, values: Tensor | None = None) -> Kept:
+def keep(
+    source: LazyMap, how: Pass, groups: int | None = None, values: Tensor | None = None
+) -> StoredMap:
     """The whole feature map.
 
     Args:
@@ -140,7 +142,7 @@ def keep(source: Rows, how: Pass, groups: int | None = None, values: Tensor | No
             ``source`` needs the same row alone.
     """
     out = source.empty(source.shape) if values is None else values
-    blocks = None if groups is None else Blocks(source.shape, groups)
+    blocks = None if groups is None else BlockStatistics(source.shape, groups)
 
     def compute(start: int, stop: int) -> None:
         source.fill(out[:, :, start:stop], start)
@@ -148,17 +150,17 @@ def keep(source: Rows, how: Pass, groups: int | None = None, values: Tensor | No
             blocks.add(out[:, :, start:stop], start)
 
     _in_strips(source, how, compute)
-    return Kept(out, None if blocks is None else blocks.merged())
+    return StoredMap(out, None if blocks is None else blocks.merged())
 
 
-def statistics(source: Rows, groups: int, how: Pass) -> Statistics:
+def statistics(source: LazyMap, groups: int, how: Pass) -> Statistics:
     """The means and deviations of the groups of channels over the whole map."""
-    blocks = Blocks(source.shape, groups)
+    blocks = BlockStatistics(source.shape, groups)
     _in_strips(source, how, lambda start, stop: blocks.add(source.rows(start, stop), start))
     return blocks.merged()
 
 
-def _in_strips(source: Rows, how: Pass, compute: Callable[[int, int], None]) -> None:
+def _in_strips(source: LazyMap, how: Pass, compute: Callable[[int, int], None]) -> None:
     """Call ``compute(start, stop)`` for all strips, side by side where there are threads for them."""
     places = pairwise(cuts(source.shape[2], how.strips))
     run_all([partial(compute, *place) for place in places], how.threads)

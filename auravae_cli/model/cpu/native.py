@@ -27,7 +27,7 @@ _ACROSS = {1.0: -1 / 6, -1.0: -1 / 6, 2.0: 1 / 24, -2.0: 1 / 24}
 TOLERANCE = 1e-4
 
 
-class Job(ctypes.Structure):
+class KernelCall(ctypes.Structure):
     """As in native.c: addresses, strides in numbers, sizes."""
 
     _fields_ = tuple(
@@ -49,7 +49,7 @@ class Kernels:
         self.convolve, self.halve, self.mix = library.convolve, library.halve, library.mix
         self.measure = library.measure
         for function in (self.convolve, self.halve, self.mix):
-            function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(Job)]
+            function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(KernelCall)]
         address, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         self.measure.restype = None
         self.measure.argtypes = [address, size, number, size, size, address, address, size]
@@ -129,7 +129,7 @@ def are_right(found: Kernels) -> bool:
         (found.mix, narrow, mixed),
     ):
         out, memory = np.empty(expected.shape, np.float32), np.zeros(1 << 20, np.float32)
-        job = Job(x=x.ctypes.data, weights=ready.ctypes.data, bias=bias.ctypes.data)
+        job = KernelCall(x=x.ctypes.data, weights=ready.ctypes.data, bias=bias.ctypes.data)
         job.out, job.memory, job.memory_size = out.ctypes.data, memory.ctypes.data, memory.size
         job.x_channel, job.out_channel = x[0].size, out[0].size
         job.channels, job.height, job.width = x.shape

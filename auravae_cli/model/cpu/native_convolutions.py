@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from auravae_cli.model.cpu import native
 from auravae_cli.model.cpu.block_norms import Affine, lies_in_rows
-from auravae_cli.model.cpu.lazy_maps import Activated, Rows
+from auravae_cli.model.cpu.lazy_maps import Activated, LazyMap
 from auravae_cli.model.planning.layer_costs import POINTS, native_suits
 
 _here = threading.local()
@@ -27,30 +27,32 @@ class Convolution:
     weights: Tensor
     bias: Tensor
 
-    def same(self, out: Tensor, source: Rows, start: int, residual: Tensor | None = None) -> None:
+    def same(
+        self, out: Tensor, source: LazyMap, start: int, residual: Tensor | None = None
+    ) -> None:
         """Rows of a convolution that keeps the size into ``out``, plus ``residual``, which may be it."""
         stop = start + out.shape[2]
         self._run(self.kernels.convolve, out, source, (start - 1, stop + 1), start, residual)
 
-    def doubled(self, out: Tensor, source: Rows, start: int) -> None:
+    def doubled(self, out: Tensor, source: LazyMap, start: int) -> None:
         """The same of ``source`` with every pixel four times."""
         needed = (start - 1) // 2, (start + out.shape[2]) // 2 + 1
         self._run(self.kernels.convolve, out, source, needed, start, doubled=True)
 
-    def halved(self, out: Tensor, source: Rows, start: int) -> None:
+    def halved(self, out: Tensor, source: LazyMap, start: int) -> None:
         """Rows of a convolution of stride 2, with zeros beyond the right and the bottom."""
         needed = 2 * start, 2 * (start + out.shape[2]) + 1
         self._run(self.kernels.halve, out, source, needed, start)
 
-    def mixed(self, out: Tensor, source: Rows, start: int) -> None:
+    def mixed(self, out: Tensor, source: LazyMap, start: int) -> None:
         """Rows of a 1x1 convolution."""
         self._run(self.kernels.mix, out, source, (start, start + out.shape[2]), start)
 
     def _run(
         self,
-        function: Callable[[native.Job], int],
+        function: Callable[[native.KernelCall], int],
         out: Tensor,
-        source: Rows,
+        source: LazyMap,
         needed: tuple[int, int],
         start: int,
         residual: Tensor | None = None,
@@ -64,7 +66,7 @@ class Convolution:
         residual = None if residual is None else _in_rows(residual)
         # Counted in rows of the result.
         first = 2 * first if doubled else first // 2 if function is self.kernels.halve else first
-        job = native.Job(
+        job = native.KernelCall(
             weights=self.weights.data_ptr(),
             bias=self.bias.data_ptr(),
             x_channel=x.stride(1),
@@ -90,7 +92,7 @@ class Convolution:
             out.copy_(place)
 
 
-def convolution(conv: nn.Conv2d, result: Rows) -> Convolution | None:
+def convolution(conv: nn.Conv2d, result: LazyMap) -> Convolution | None:
     """What computes ``result`` with ``conv``; None where no kernel does."""
     if (
         (result.dtype, result.device.type) != (torch.float32, "cpu")
@@ -129,7 +131,7 @@ def _in_rows(x: Tensor) -> Tensor:
     return x if lies_in_rows(x) else x.contiguous()
 
 
-def _call(function: Callable[[native.Job], int], job: native.Job) -> None:
+def _call(function: Callable[[native.KernelCall], int], job: native.KernelCall) -> None:
     """With memory that this thread keeps: first touches of new pages cost more than the work."""
     while True:
         memory: Tensor = getattr(_here, "memory", torch.empty(0))

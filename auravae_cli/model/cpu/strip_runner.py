@@ -24,7 +24,7 @@ from auravae_cli.model.cpu.lazy_layers import (
     Residual,
     first_half,
 )
-from auravae_cli.model.cpu.lazy_maps import Activated, Kept, Rows, keep, statistics, strips
+from auravae_cli.model.cpu.lazy_maps import Activated, LazyMap, StoredMap, keep, statistics, strips
 from auravae_cli.model.cpu.strip_threads import crew, run_all
 from auravae_cli.model.network.autoencoder import Decoder, Encoder, Level, Middle
 from auravae_cli.model.network.layers import HEAD_CHANNELS, NORM_GROUPS, AttentionBlock, ResnetBlock
@@ -32,19 +32,19 @@ from auravae_cli.model.planning.strip_plan import Pass, StripPlan, attended_rows
 
 
 class Streamer:
-    """Runs layers over `Rows`, as a plan says."""
+    """Runs layers over `LazyMap`, as a plan says."""
 
     def __init__(self, plan: StripPlan, buffers: Buffers | None = None) -> None:
         self._passes, self._room = iter(plan.passes), plan.room
         self._buffers = buffers or Buffers()
-        self._kept: weakref.WeakSet[Kept] = weakref.WeakSet()
+        self._kept: weakref.WeakSet[StoredMap] = weakref.WeakSet()
         # The map so far lies here alone: a name in a caller's frame would hold on to older ones.
-        self._x: Rows
+        self._x: LazyMap
 
     def encode(self, encoder: Encoder, images: Tensor) -> Tensor:
         """[B, 3, H, W] => [B, C, H/f, W/f]."""
         with crew():
-            self._x = Convolved(Kept(images), encoder.conv_in)
+            self._x = Convolved(StoredMap(images), encoder.conv_in)
             for level in encoder.down:
                 self._level(cast(Level, level))
             self._middle(encoder.mid)
@@ -53,7 +53,7 @@ class Streamer:
     def decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
         """[B, C, h, w] => [B, 3, f*h, f*w]."""
         with crew():
-            self._x = Convolved(Kept(latents), decoder.conv_in)
+            self._x = Convolved(StoredMap(latents), decoder.conv_in)
             self._middle(decoder.mid)
             for level in reversed(decoder.up):
                 self._level(cast(Level, level))
@@ -68,7 +68,7 @@ class Streamer:
         elif hasattr(level, "upsample"):
             self._step(Doubled(self._x, level.upsample.conv))
 
-    def _step(self, result: Rows) -> None:
+    def _step(self, result: LazyMap) -> None:
         spent = self._x
         self._x = self._affordable(result)
         self._give_back(spent)
@@ -85,7 +85,7 @@ class Streamer:
         first = self._norm(self._x, block.norm1)
         hidden = self._affordable(first_half(block, self._x, first))
         result = Residual(self._x, hidden, block, (first, self._norm(hidden, block.norm2)))
-        if not (isinstance(self._x, Kept) and isinstance(hidden, Kept)):
+        if not (isinstance(self._x, StoredMap) and isinstance(hidden, StoredMap)):
             self._x = self._affordable(result)
             return
         if result.shape == self._x.shape:  # written over its input
@@ -93,12 +93,12 @@ class Streamer:
             self._x = self._remember(keep(result, how, NORM_GROUPS, values=self._x.values))
         else:
             self._step(result)
-        if isinstance(self._x, Kept):
+        if isinstance(self._x, StoredMap):
             self._buffers.give(hidden.values)
 
-    def _attention(self, block: AttentionBlock) -> Kept:
+    def _attention(self, block: AttentionBlock) -> StoredMap:
         """Keys and values of the whole picture in memory, queries and results in strips."""
-        if not isinstance(self._x, Kept):
+        if not isinstance(self._x, StoredMap):
             self._x = self._remember(keep(self._x, self._next(), NORM_GROUPS))
         source = self._x
         norm, how = self._norm(source, block.norm), self._next()
@@ -132,25 +132,25 @@ class Streamer:
         at_once = attended_rows(height, width)
         for step in (look_up, attend):
             run_all([partial(step, *rows) for rows in strips(height, at_once)], how.threads)
-        return self._remember(Kept(result))
+        return self._remember(StoredMap(result))
 
     def _last(self, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
         """Norm, SiLU, and the convolution that gives the result."""
         activated = Activated(self._x, self._norm(self._x, norm))
         result = keep(Convolved(activated, conv), self._next()).values
         assert next(self._passes, 0) == 0  # the plan walked the same layers
-        if isinstance(self._x, Kept):
+        if isinstance(self._x, StoredMap):
             self._buffers.give(self._x.values)
         return result
 
-    def _norm(self, source: Rows, norm: nn.GroupNorm) -> Affine:
+    def _norm(self, source: LazyMap, norm: nn.GroupNorm) -> Affine:
         """A norm over the whole map, ready to be applied to rows of it."""
-        known = source.statistics if isinstance(source, Kept) else None
+        known = source.statistics if isinstance(source, StoredMap) else None
         return Affine(norm, known or statistics(source, norm.num_groups, self._next()))
 
-    def _affordable(self, x: Rows) -> Rows:
+    def _affordable(self, x: LazyMap) -> LazyMap:
         """The same map, in memory if the plan says so."""
-        if isinstance(x, Kept):
+        if isinstance(x, StoredMap):
             return x
         how = next(self._passes)
         if how is None:
@@ -158,9 +158,9 @@ class Streamer:
         values = self._buffers.take(x, self._room - self._live())
         return self._remember(keep(x, how, NORM_GROUPS, values))
 
-    def _give_back(self, spent: Rows) -> None:
+    def _give_back(self, spent: LazyMap) -> None:
         """The memory of what has become the present map, if that is in memory itself."""
-        if isinstance(self._x, Kept) and isinstance(spent, Kept) and spent is not self._x:
+        if isinstance(self._x, StoredMap) and isinstance(spent, StoredMap) and spent is not self._x:
             self._buffers.give(spent.values)
 
     def _next(self) -> Pass:
@@ -174,6 +174,6 @@ class Streamer:
         storages = (kept.values.untyped_storage() for kept in self._kept)
         return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
 
-    def _remember(self, kept: Kept) -> Kept:
+    def _remember(self, kept: StoredMap) -> StoredMap:
         self._kept.add(kept)
         return kept

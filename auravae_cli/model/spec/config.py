@@ -87,7 +87,7 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class LatentSpace:
+class SpaceSpec:
     """What a latent of a model looks like, and how the group acts on it."""
 
     channels: int = 16
@@ -155,7 +155,7 @@ class ModelConfig:
     name: str
     summary: str
     kind: str
-    space: LatentSpace
+    space: SpaceSpec
     architecture: Architecture | None = None
     weights: str | None = None
     hub_repo: str | None = None

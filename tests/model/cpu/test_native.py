@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from auravae_cli.model.cpu import compiled, native, native_convolutions
-from auravae_cli.model.cpu.block_norms import Affine, Blocks, Statistics
-from auravae_cli.model.cpu.lazy_maps import Activated, Kept, keep
+from auravae_cli.model.cpu.block_norms import Affine, BlockStatistics, Statistics
+from auravae_cli.model.cpu.lazy_maps import Activated, StoredMap, keep
 from auravae_cli.model.engine import NATIVE, PLAIN, engine_for
 from auravae_cli.model.network.layers import conv3x3
 from auravae_cli.model.planning.layer_costs import POINTS, native_workspace
@@ -49,7 +49,7 @@ def strips_of(convolution, name, source, shape, cuts, **more):
 
 def prepared(conv, out):
     with torch.inference_mode():
-        found = native_convolutions.convolution(conv, Kept(out))
+        found = native_convolutions.convolution(conv, StoredMap(out))
     assert found is not None
     return found
 
@@ -69,7 +69,7 @@ def test_a_convolution_is_what_it_is_by_definition(a, b, height, width, cuts, no
     shape = (2, b, height, width)
     more = {"residual": torch.randn(shape)} if summed else {}
     with torch.inference_mode():
-        source = Activated(Kept(x), norm) if normed else Kept(x)
+        source = Activated(StoredMap(x), norm) if normed else StoredMap(x)
         found = strips_of(prepared(conv, torch.empty(shape)), "same", source, shape, cuts, **more)
         exact = x.double()
         if normed:
@@ -100,7 +100,7 @@ def test_steps_up_and_down_and_a_shortcut(a, b, height, width, cuts):
             )
             shape = tuple(expected.shape)
             kernel = prepared(conv, torch.empty(shape))
-            assert error(strips_of(kernel, name, Kept(given_x), shape, cuts), expected) < ERROR
+            assert error(strips_of(kernel, name, StoredMap(given_x), shape, cuts), expected) < ERROR
 
 
 @pytest.mark.parametrize("width", [1020, 1025, 1100])
@@ -109,7 +109,7 @@ def test_rows_longer_than_what_is_computed_at_once(width):
     conv, x = conv3x3(3, 9), torch.randn(1, 3, 13, width)
     with torch.inference_mode():
         shape = (1, 9, 13, width)
-        found = strips_of(prepared(conv, torch.empty(shape)), "same", Kept(x), shape, [6])
+        found = strips_of(prepared(conv, torch.empty(shape)), "same", StoredMap(x), shape, [6])
         assert error(found, conv.double()(x.double())) < ERROR
 
 
@@ -118,7 +118,7 @@ def test_the_residual_may_be_what_is_written_over():
     conv, x, y = conv3x3(8, 8), torch.randn(1, 8, 12, 20), torch.randn(1, 8, 12, 20)
     with torch.inference_mode():
         expected = y + conv(x)
-        prepared(conv, y).same(y, Kept(x), 0, residual=y)
+        prepared(conv, y).same(y, StoredMap(x), 0, residual=y)
         assert error(y, expected) < ERROR
 
 
@@ -128,7 +128,7 @@ def test_strips_of_whole_tiles_give_the_same_bits():
     with torch.inference_mode():
         kernel = prepared(conv, torch.empty(1, 24, 50, 44))
         whole, parts = (
-            strips_of(kernel, "same", Activated(Kept(x), norm), (1, 24, 50, 44), cuts)
+            strips_of(kernel, "same", Activated(StoredMap(x), norm), (1, 24, 50, 44), cuts)
             for cuts in ([], [BLOCK_ROWS, 5 * BLOCK_ROWS])
         )
     assert torch.equal(whole, parts)
@@ -147,9 +147,9 @@ def test_large_and_missing_numbers_stay_what_they_are():
         kernel = prepared(conv, out)
         for number in x.flatten():
             alone = torch.full((1, 1, 1, 1), float(number))
-            kernel.same(out[..., :1], Activated(Kept(alone), Affine(norm, known)), 0)
+            kernel.same(out[..., :1], Activated(StoredMap(alone), Affine(norm, known)), 0)
             torch.testing.assert_close(out[..., :1], F.silu(alone), atol=1e-6, rtol=1e-5)
-        kernel.same(out, Activated(Kept(x * float("nan")), Affine(norm, known)), 0)
+        kernel.same(out, Activated(StoredMap(x * float("nan")), Affine(norm, known)), 0)
     assert out.isnan().all()
 
 
@@ -159,7 +159,7 @@ def test_any_order_of_memory(memory):
     conv, x = conv3x3(6, 7), torch.randn(2, 6, 9, 10).to(memory_format=memory)
     with torch.inference_mode():
         out = torch.empty(2, 7, 9, 10).to(memory_format=memory)
-        prepared(conv, out).same(out, Kept(x), 0)
+        prepared(conv, out).same(out, StoredMap(x), 0)
         assert error(out, conv(x)) < ERROR
 
 
@@ -180,7 +180,7 @@ def test_no_more_memory_is_asked_for_than_is_planned(rows, width, a, monkeypatch
         (nn.Conv2d(a, 8, 3, stride=2), "halved", wide, 9),
     ):
         with torch.inference_mode():
-            getattr(prepared(conv, x), name)(torch.empty(1, 8, rows, width), Kept(source), 0)
+            getattr(prepared(conv, x), name)(torch.empty(1, 8, rows, width), StoredMap(source), 0)
         planned = native_workspace(a, rows, width, points)
         assert 0 < 4 * asked[-1] <= planned
         if kernels.channels_out == 8:
@@ -203,16 +203,16 @@ def test_other_processors(tuned, tmp_path, monkeypatch):
     with torch.inference_mode():
         out, up = torch.empty(1, 20, 33, 70), torch.empty(1, 20, 66, 140)
         kernel = prepared(conv, out)
-        kernel.same(out, Activated(Kept(x), norm), 0)
+        kernel.same(out, Activated(StoredMap(x), norm), 0)
         assert error(out, conv(F.silu(norm(x)))) < ERROR
-        kernel.doubled(up, Kept(x), 0)
+        kernel.doubled(up, StoredMap(x), 0)
         assert error(up, conv(F.interpolate(x, scale_factor=2.0))) < ERROR
         means = measured(x)
         assert error(means, measured(x.double())) < ERROR
 
 
 def measured(x):
-    blocks = Blocks(tuple(x.shape), 4)
+    blocks = BlockStatistics(tuple(x.shape), 4)
     blocks.add(x, 0)
     known = blocks.merged()
     return torch.cat([known.mean, known.variance])
@@ -221,7 +221,7 @@ def measured(x):
 def test_statistics_are_those_of_torch():
     torch.manual_seed(0)
     x = torch.randn(2, 12, 2 * BLOCK_ROWS + 1, 37) + 5
-    kept = keep(Kept(x), Pass(3, 2), 4)
+    kept = keep(StoredMap(x), Pass(3, 2), 4)
     variance, mean = torch.var_mean(x.double().unflatten(1, (4, 3)), (2, 3, 4), correction=0)
     torch.testing.assert_close(kept.statistics.mean, mean, atol=1e-6, rtol=0)
     torch.testing.assert_close(kept.statistics.variance, variance, atol=1e-6, rtol=0)
@@ -238,7 +238,7 @@ def test_weights_that_have_changed_are_made_ready_again():
         change()
         with torch.no_grad():
             conv.weight += 0.01
-        prepared(conv, out).same(out, Kept(x), 0)
+        prepared(conv, out).same(out, StoredMap(x), 0)
         with torch.inference_mode():
             assert error(out, conv(x)) < ERROR
 
@@ -255,9 +255,9 @@ def test_weights_that_have_changed_are_made_ready_again():
 def test_others_are_left_to_others(make):
     conv, x = make()
     with torch.inference_mode():
-        assert native_convolutions.convolution(conv.to(x.dtype), Kept(x)) is None
+        assert native_convolutions.convolution(conv.to(x.dtype), StoredMap(x)) is None
     assert (
-        native_convolutions.convolution(conv3x3(8, 8), Kept(torch.zeros(1, 8, 8, 8))) is None
+        native_convolutions.convolution(conv3x3(8, 8), StoredMap(torch.zeros(1, 8, 8, 8))) is None
     )  # gradients
 
 

@@ -17,7 +17,7 @@ from auravae_cli.model.cpu import native, strip_runner
 from auravae_cli.model.cpu.block_norms import Affine
 from auravae_cli.model.cpu.buffers import Buffers
 from auravae_cli.model.cpu.lazy_layers import Convolved, Doubled, Halved, Residual, first_half
-from auravae_cli.model.cpu.lazy_maps import Kept, Rows, keep as keep_rows, statistics
+from auravae_cli.model.cpu.lazy_maps import LazyMap, StoredMap, keep as keep_rows, statistics
 from auravae_cli.model.cpu.strip_runner import Streamer
 from auravae_cli.model.planning import run_plan as plan_module, strip_plan
 from auravae_cli.model.planning.layer_costs import Arithmetic, layers
@@ -143,9 +143,9 @@ def test_every_layer_by_itself(kernels, height, strips):
     doubled = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
     with torch.inference_mode():
         for rows, expected in (
-            (Convolved(Kept(x), conv), conv(x)),
-            (Halved(Kept(x), down), down(nn.functional.pad(x, (0, 1, 0, 1)))),
-            (Doubled(Kept(x), conv), conv(doubled)),
+            (Convolved(StoredMap(x), conv), conv(x)),
+            (Halved(StoredMap(x), down), down(nn.functional.pad(x, (0, 1, 0, 1)))),
+            (Doubled(StoredMap(x), conv), conv(doubled)),
         ):
             how = Pass(min(strips, -(-rows.shape[2] // BLOCK_ROWS)), 1)
             torch.testing.assert_close(
@@ -159,10 +159,10 @@ def test_statistics_do_not_depend_on_the_strips_nor_lose_digits(kernels):
     x = 300 + torch.randn(1, 64, 5 * BLOCK_ROWS + 3, 24)
     norm = nn.GroupNorm(32, 64, eps=1e-6)
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
-    first = Affine(norm, statistics(Kept(x), 32, Pass(6, 1)))
+    first = Affine(norm, statistics(StoredMap(x), 32, Pass(6, 1)))
     scale, shift = first.scale, first.shift
     for how in (Pass(2, 1), Pass(3, 2), Pass(1, 1)):
-        again = Affine(norm, statistics(Kept(x), 32, how))
+        again = Affine(norm, statistics(StoredMap(x), 32, how))
         assert torch.equal(scale, again.scale) and torch.equal(shift, again.shift)
     exact = nn.functional.group_norm(x.double(), 32, norm.weight.double(), norm.bias.double(), 1e-6)
     torch.testing.assert_close((x.double() * scale + shift), exact, atol=1e-4, rtol=0)
@@ -226,7 +226,7 @@ def test_a_picture_that_does_not_fit_plainly_is_streamed(monkeypatch):
     assert len(used) == 2
 
 
-class Counted(Rows):
+class Counted(LazyMap):
     """Rows that know how often they were asked for."""
 
     def __init__(self, values):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from auravae_cli.model.cpu.block_norms import Affine
 from auravae_cli.model.cpu.lazy_layers import Activated, Convolved, Doubled
-from auravae_cli.model.cpu.lazy_maps import Kept, keep
+from auravae_cli.model.cpu.lazy_maps import StoredMap, keep
 from auravae_cli.model.cpu.strip_threads import crew
 from auravae_cli.model.planning.layer_costs import Arithmetic, layers
 from auravae_cli.model.planning.strip_plan import Pass, Planner, cuts
@@ -74,7 +74,7 @@ def test_strips_over_a_map_of_as_many(picture):
     height = 2 * picture.shape[2]
     how = Pass(200, 2)
     with torch.inference_mode(), crew():
-        doubled = keep(Doubled(Kept(picture), up), how, 32)
+        doubled = keep(Doubled(StoredMap(picture), up), how, 32)
         assert doubled.values.numel() > LIMIT and doubled.statistics is not None
         expected = up(F.interpolate(picture[:, :, -20:], scale_factor=2.0))[:, :, -32:]
         torch.testing.assert_close(doubled.values[:, :, -32:], expected, atol=1e-4, rtol=0)

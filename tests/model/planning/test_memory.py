@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from auravae_cli.errors import ComputeError
 from auravae_cli.machine import memory
 from auravae_cli.model.codec import load_codec
-from auravae_cli.model.cpu.lazy_maps import Kept
+from auravae_cli.model.cpu.lazy_maps import StoredMap
 from auravae_cli.model.cpu.strip_runner import Streamer
 from auravae_cli.model.engine import CHANNELS_LAST
 from auravae_cli.model.network.layers import AttentionBlock
@@ -29,7 +29,7 @@ def test_attention_takes_the_path_of_bounded_memory():
     with torch.inference_mode(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         block, x = AttentionBlock(128), torch.randn(2, 128, 4, 6)
         run = Streamer(StripPlan((Pass(1, 1), Pass(2, 1)), NO_LIMIT, 0, 0, 1))
-        run._x = Kept(x)
+        run._x = StoredMap(x)
         torch.testing.assert_close(run._attention(block).rows(0, 4), block(x))
 
 

@@ -10,8 +10,8 @@ import pytest
 from auravae_cli.errors import ConfigError
 from auravae_cli.model.spec.config import (
     Architecture,
-    LatentSpace,
     ModelConfig,
+    SpaceSpec,
     configs_path,
     conventional_irreps,
     read_model_config,
@@ -48,7 +48,7 @@ def test_the_shipped_configs() -> None:
     assert models["aura"].hub_repo == "fal/AuraEquiVAE"
     assert models["linear"].architecture is None
     for model in models.values():
-        assert model.space == LatentSpace()
+        assert model.space == SpaceSpec()
         assert model.space.irreps.dim == model.space.channels == 16
         if model.architecture:
             assert model.architecture.downsampling_factor == model.space.downsampling_factor
