@@ -20,7 +20,7 @@ PROGRAM = """
 import hashlib, sys
 import numpy as np
 import torch
-from auravae_cli.model.spec.config import Architecture, LatentSpace
+from auravae_cli.model.spec.config import Architecture, SpaceSpec
 from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train.pictures import Pictures
 from auravae_cli.train.loop import initial_state, train
@@ -31,7 +31,7 @@ torch.set_num_threads(1)
 recipe = Recipe(
     name="tiny",
     architecture=Architecture(32, (1, 2), 1, 8),
-    space=LatentSpace(8, 2, Irreps.parse("6xee+1xoe+1xeo")),
+    space=SpaceSpec(8, 2, Irreps.parse("6xee+1xoe+1xeo")),
     stages=(Stage(2, 16, 2, LossWeights(gan=0.5)),),
     optimizer=Optimizer("muon", 1e-2, warmup_steps=0),
     precision="float32",
