@@ -159,6 +159,7 @@ def _load(image: Image.Image, data: bytes | None, background: str) -> LoadedImag
         turns_itself = _turns_itself(image)
         orientation = _exif_orientation(image, notices) if turns_itself else 1
         deep = _read_16_bit(image, data, notices)
+        image.load()  # before the EXIF data are asked for: what is wrong with them costs no picture
         if not turns_itself:  # asked for now, since the tag may stand behind a PNG's pixels
             orientation = _exif_orientation(image, notices)
         pixels = _to_srgb(image, deep, background, notices)
@@ -201,25 +202,30 @@ def from_unit(image: NDArray[np.float32], bits: int = 8) -> Pixels:
 
 
 class _WithoutPillowsLimit:
-    """Lifts Pillow's own guard, a global one: ours is checked as soon as a size is known.
+    """Lifts Pillow's own guards, global ones: ours is checked as soon as a size is known.
 
-    Threads overlap: the first to come lifts it, the last to leave puts it back.
+    A PNG's texts and its profile may be as large each as Pillow allows all of them to be: a
+    workflow or a printer's profile is larger than the megabyte that it allows one.
+    Threads overlap: the first to come lifts them, the last to leave puts them back.
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+        self._lock, self._inside = threading.Lock(), 0
+        self._before = (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK)
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+                self._before = (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK)
+                Image.MAX_IMAGE_PIXELS = None
+                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                Image.MAX_IMAGE_PIXELS = self._before
+                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._before
 
 
 _without_pillows_limit = _WithoutPillowsLimit()

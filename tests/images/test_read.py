@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from PIL import ExifTags, GifImagePlugin, Image, ImageCms, ImageOps
+from PIL import ExifTags, GifImagePlugin, Image, ImageCms, ImageOps, PngImagePlugin
 
 from auravae_cli.errors import InputImageError
 from auravae_cli.images import read
@@ -491,6 +491,47 @@ def test_damaged_exif_data_costs_no_pixels() -> None:
     assert loaded.pixels.shape == (5, 9, 3)
     assert loaded.exif_orientation == 1
     assert any("EXIF data ignored" in notice for notice in loaded.notices)
+
+
+def decoder_reads(data: bytes) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+        except Exception:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "JPEG2000", "AVIF"])
+def test_no_damage_passes_that_the_decoder_refuses(file_format: str) -> None:
+    """Of a PNG without EXIF data, reading these data is what decodes it."""
+    whole = saved(noise(24, 24), file_format)
+    refused = 0
+    for place in range(8, len(whole), max(1, len(whole) // 60)):
+        damaged = whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
+        if not decoder_reads(damaged):
+            refused += 1
+            with pytest.raises(InputImageError):
+                read_image(damaged)
+    assert refused > 0
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_png_may_carry_a_large_text(is_packed: bool) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("workflow", "a" * 1_500_000, zip=is_packed)
+    texts.add_itxt("prompt", "b" * 1_500_000, zip=is_packed)
+    data = saved(noise(4, 4), pnginfo=texts)
+    np.testing.assert_array_equal(read_image(data).pixels, noise(4, 4))
+    assert read_size(io.BytesIO(data)) == (4, 4)
+
+
+def test_a_png_may_carry_a_large_profile() -> None:
+    loaded = read_image(saved(noise(4, 4), icc_profile=SRGB + bytes(1_500_000)))
+    np.testing.assert_array_equal(loaded.pixels, noise(4, 4))
+    assert loaded.notices == ()
 
 
 def test_threads_lift_pillows_own_limit_together(monkeypatch):
