@@ -25,6 +25,11 @@ class AuraVaeError(Exception):
     """Base of all errors whose message is meant for the user."""
 
 
+def reason_of(error: Exception) -> str:
+    """Why one input of many failed, in a sentence: an error's own words, but for memory."""
+    return "not enough memory" if isinstance(error, MemoryError) else str(error)
+
+
 class InputImageError(AuraVaeError):
     """A picture is unreadable, empty, too large, or in a form that has no defined colours."""
 

@@ -23,7 +23,9 @@ from auravae_cli import LatentDataset, Preparation, load_codec
 from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.files.storage import open_storage
 from auravae_cli.latents.dtypes import FLOAT16
-from auravae_cli.model.codec import Autoencoder, Codec
+from auravae_cli.model.autoencoder import Autoencoder
+from auravae_cli.model.codec import Codec
+from auravae_cli.model.planning.run_plan import Plan
 from auravae_cli.operations.batches import FailureLimit
 from auravae_cli.operations.encode_shard import ShardOptions
 from auravae_cli.operations.encode_store import LocalEngine, find_work
@@ -49,6 +51,10 @@ class Twice:
     def decode(self, latents: Any) -> Any:
         """Not needed here."""
         raise NotImplementedError
+
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
+        """That of one of both."""
+        return self.inner.plan(part, batch, height, width)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from auravae_cli.diagnostics.golden import TOLERANCES, Golden, read_golden
 from auravae_cli.diagnostics.weights_census import WeightsSummary, count_weights
-from auravae_cli.errors import AuraVaeError
+from auravae_cli.errors import AuraVaeError, reason_of
 from auravae_cli.evaluation.equivariance import ELEMENTS
 from auravae_cli.evaluation.measure import MeasureOptions, Subject, measure
 from auravae_cli.images.metrics import psnr
@@ -110,8 +110,8 @@ def _run(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except (AuraVaeError, MemoryError) as error:
-        reason = str(error) or "not enough memory"
-        return Check(name, FAILED, reason, "see the checks above; try --device cpu --dtype float32")
+        advice = "see the checks above; try --device cpu --dtype float32"
+        return Check(name, FAILED, reason_of(error), advice)
 
 
 def _python() -> Check:

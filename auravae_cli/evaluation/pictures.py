@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from auravae_cli.errors import AuraVaeError
+from auravae_cli.errors import AuraVaeError, reason_of
 from auravae_cli.evaluation.measure import MeasureOptions, Subject
 from auravae_cli.evaluation.run import Evaluation, PictureFailure, Survey
 from auravae_cli.files.atomic import write_atomically
@@ -149,7 +149,7 @@ def make_pictures(
             try:
                 files = draw(evaluation.codecs[label], subject, options, is_featured)
             except (AuraVaeError, MemoryError) as error:
-                yield PictureFailure(subject.name, label, str(error) or "not enough memory")
+                yield PictureFailure(subject.name, label, reason_of(error))
                 continue
             for name, content in files.items():
                 album.add(key, name, content)

@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from auravae_cli.defaults import MAX_PIXELS
-from auravae_cli.errors import AuraVaeError, ModelError
+from auravae_cli.errors import AuraVaeError, reason_of
 from auravae_cli.evaluation.measure import Measured, MeasureOptions, Subject, measure
 from auravae_cli.evaluation.results import FORMAT_VERSION, Results, identity
 from auravae_cli.evaluation.rfid import Extract
@@ -25,7 +26,7 @@ from auravae_cli.latents.latent_file import space_to_json
 from auravae_cli.machine.memory import BYTES_PER_PIXEL
 from auravae_cli.machine.prefetch import DECODED_BYTES, default_workers, prefetch
 from auravae_cli.model.codec import Codec
-from auravae_cli.operations.batches import group_equal
+from auravae_cli.operations.batches import group_equal, try_batch
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.samples import Sample, ShardReader
 
@@ -190,7 +191,7 @@ class Evaluation:
                 image = read_image(content, background=background, max_pixels=limit)
                 return Subject(name, image, image.sha256 in flips, image.sha256 in sweeps)
             except (AuraVaeError, MemoryError) as error:
-                return PictureFailure(name, None, _reason(error))
+                return PictureFailure(name, None, reason_of(error))
 
         samples = (
             (name, item)
@@ -218,30 +219,24 @@ class Evaluation:
         measured: list[dict[str, Measured | PictureFailure]] = [{} for _ in subjects]
         for label in self.codecs:
             mine = [i for i, subject in enumerate(subjects) if label in lacking[subject.name]]
-            found_by = self._try(label, [subjects[i] for i in mine])
-            for i, one in zip(mine, found_by, strict=True):
+            if not mine:
+                continue
+            found: list[Measured | PictureFailure] = try_batch(
+                [subjects[i] for i in mine],
+                partial(measure, self.codecs[label], options=self.options.measure),
+                partial(_not_measured, label),
+            )
+            for i, one in zip(mine, found, strict=True):
                 measured[i][label] = one
         for subject, by_label in zip(subjects, measured, strict=True):
             self._compare([one for one in by_label.values() if isinstance(one, Measured)])
-            for label, found in by_label.items():
-                if isinstance(found, PictureFailure):
-                    yield self._fail(found)
+            for label, one in by_label.items():
+                if isinstance(one, PictureFailure):
+                    yield self._fail(one)
                     continue
-                row = {**found.row, "model": label}
+                row = {**one.row, "model": label}
                 self.results.add(self.identity(label, subject.image.sha256), row)
                 yield label, row
-
-    def _try(self, label: str, subjects: list[Subject]) -> list[Measured | PictureFailure]:
-        if not subjects:
-            return []
-        try:
-            return list(measure(self.codecs[label], subjects, self.options.measure))
-        except ModelError:
-            raise
-        except (AuraVaeError, MemoryError) as error:
-            if len(subjects) == 1:
-                return [PictureFailure(subjects[0].name, label, _reason(error))]
-            return [found for subject in subjects for found in self._try(label, [subject])]
 
     def _compare(self, found: Sequence[Measured]) -> None:
         """The metrics that need a network of their own, once for the original and all models."""
@@ -267,8 +262,8 @@ class Evaluation:
         return f"{shard.name}/{sample.source}" if shard.is_tar and tars else sample.source
 
 
-def _reason(error: Exception) -> str:
-    return "not enough memory" if isinstance(error, MemoryError) else str(error)
+def _not_measured(label: str, subject: Subject, error: Exception) -> PictureFailure:
+    return PictureFailure(subject.name, label, reason_of(error))
 
 
 def _decoded_size(sample: tuple[str, Sample]) -> int:

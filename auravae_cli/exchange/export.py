@@ -12,15 +12,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from auravae_cli.errors import AuraVaeError, LatentFileError, LatentMismatchError, OutputError
-from auravae_cli.exchange.exportable import ExportBatch, Unreadable, stacked
+from auravae_cli.errors import (
+    AuraVaeError,
+    LatentFileError,
+    LatentMismatchError,
+    OutputError,
+    reason_of,
+)
+from auravae_cli.exchange.exportable import ExportBatch, stacked
 from auravae_cli.exchange.formats.base import Choices, Exported, Format, Index, original_size
 from auravae_cli.exchange.unkept import Unkept
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.places import below
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.machine.prefetch import prefetch
-from auravae_cli.operations.batches import Outcome
+from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
 from auravae_cli.operations.taken_names import TakenNames
 
@@ -39,7 +45,7 @@ class Exporter:
     overwrite: bool = False
     any_model: bool = False
 
-    def run(self, parts: Iterable[ExportBatch | Unreadable], losses: Unkept) -> Iterator[Outcome]:
+    def run(self, parts: Iterable[ExportBatch | Outcome], losses: Unkept) -> Iterator[Outcome]:
         """Export everything; an outcome for each file (or for each latent that has none).
 
         Raises nothing that a single latent or file is to blame for.
@@ -68,20 +74,20 @@ class Exporter:
                 index.close()
 
     def _numbered(
-        self, parts: Iterable[ExportBatch | Unreadable], losses: Unkept
+        self, parts: Iterable[ExportBatch | Outcome], losses: Unkept
     ) -> Iterator[_Numbered | Outcome]:
         """Parts as the format takes them, checked, with their numbers; outcomes for the others."""
         check, names, number = _Checks(self.form, self.any_model), TakenNames(self.folder), 0
         for part in stacked(parts) if self.form.stacked else _singles(parts):
-            if isinstance(part, Unreadable):
-                yield Outcome(part.source, "failed", None, part.reason)
+            if isinstance(part, Outcome):
+                yield part
                 continue
             try:
                 check(part.latents)
                 if not self.form.stacked:
                     _refuse_repeat(part, names, self.form)
             except LatentFileError as error:
-                yield Outcome(part.source, "failed", None, str(error))
+                yield failed(part.source, str(error))
                 continue
             losses.add(part.latents)
             yield _Numbered(part, number)
@@ -101,12 +107,11 @@ class Exporter:
                 files.append(file)
         except (AuraVaeError, MemoryError) as error:
             is_unwritten = isinstance(error, OutputError | MemoryError)
-            reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
-            outcomes.append(Outcome(part.source, "failed", None, reason))
+            outcomes.append(failed(part.source, reason_of(error)))
         except (ArithmeticError, ValueError) as error:
             # A label or a box beyond what the format holds.
             reason = f"{self.form.name} cannot hold what its header says: {error}"
-            outcomes.append(Outcome(part.source, "failed", None, reason))
+            outcomes.append(failed(part.source, reason))
         return item, outcomes, None if is_unwritten else files
 
     def _write(self, source: str, file: Exported, rows: int) -> Outcome:
@@ -125,11 +130,11 @@ class Exporter:
     def _finish(self, index: Index, unwritten: int) -> Outcome:
         if unwritten:  # else the next run would find another index in its place, and keep it
             reason = f"not written, as it tells of all files and {unwritten} failed: run this again"
-            return Outcome(index.name, "failed", None, reason)
+            return failed(index.name, reason)
         try:
             return self._write(index.name, Exported(index.name, index.pieces), 0)
         except AuraVaeError as error:
-            return Outcome(index.name, "failed", None, str(error))
+            return failed(index.name, str(error))
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,7 @@ class _Checks:
             )
 
 
-def _singles(parts: Iterable[ExportBatch | Unreadable]) -> Iterator[ExportBatch | Unreadable]:
+def _singles(parts: Iterable[ExportBatch | Outcome]) -> Iterator[ExportBatch | Outcome]:
     for part in parts:
         if isinstance(part, ExportBatch):
             yield from part.rows()

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError
+from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError, reason_of
 from auravae_cli.exchange.formats.base import name_of
 from auravae_cli.files.places import safe_name
 from auravae_cli.files.storage import Storage
 from auravae_cli.latents.checks import rows_beyond
 from auravae_cli.latents.latent_file import LatentFile, parse_latents, read_latents, stack
+from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source
 from auravae_cli.store.format import read_manifest, require_settings, shards_of
 
@@ -39,15 +40,7 @@ class ExportBatch:
             yield ExportBatch(f"{self.source}[{row}]", self.latents.row(row), (name,))
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """A file of latents, or a row of one, that cannot be exported."""
-
-    source: str
-    reason: str
-
-
-def file_parts(sources: Iterable[Source]) -> Iterator[ExportBatch | Unreadable]:
+def file_parts(sources: Iterable[Source]) -> Iterator[ExportBatch | Outcome]:
     """Latent files and shards, in order."""
     for source in sources:
         try:
@@ -56,7 +49,7 @@ def file_parts(sources: Iterable[Source]) -> Iterator[ExportBatch | Unreadable]:
             else:
                 latents = read_latents(source.path)
         except (AuraVaeError, MemoryError) as error:
-            yield Unreadable(source.name, str(error) or "not enough memory")
+            yield failed(source.name, reason_of(error))
             continue
         stem = source.relative.with_suffix("").as_posix()
         if latents.is_shard:
@@ -69,29 +62,29 @@ def file_parts(sources: Iterable[Source]) -> Iterator[ExportBatch | Unreadable]:
         yield from sound_rows(ExportBatch(source.name, latents, names))
 
 
-def store_parts(storage: Storage) -> Iterator[ExportBatch | Unreadable]:
+def store_parts(storage: Storage) -> Iterator[ExportBatch | Outcome]:
     """The files of a store's finished shards, in order; the store itself where it is none."""
     try:
         require_settings(storage)
         shards = shards_of(list(storage.entries()))
     except StoreError as error:
-        yield Unreadable(storage.root, str(error))
+        yield failed(storage.root, str(error))
         return
     for shard in shards:
         try:
             manifest = read_manifest(storage, shard)
         except StoreError as error:
-            yield Unreadable(f"{storage.root}/{shard}", str(error))
+            yield failed(f"{storage.root}/{shard}", str(error))
             continue
         for output in manifest.outputs if manifest else ():
             source = f"{storage.root}/{output.name}"
             try:
                 latents = parse_latents(storage.map(output.name))
             except FileNotFoundError:
-                yield Unreadable(source, "missing, though its manifest names it: copy it again")
+                yield failed(source, "missing, though its manifest names it: copy it again")
                 continue
             except AuraVaeError as error:
-                yield Unreadable(source, str(error))
+                yield failed(source, str(error))
                 continue
             stem = output.name.removesuffix(".safetensors")
             names = [
@@ -116,7 +109,7 @@ def count_rows(storage: Storage) -> int:
     return total
 
 
-def sound_rows(part: ExportBatch) -> Iterator[ExportBatch | Unreadable]:
+def sound_rows(part: ExportBatch) -> Iterator[ExportBatch | Outcome]:
     """The rows whose values are finite and within the clamp; the others are named."""
     latents = part.latents
     bad = rows_beyond(latents)
@@ -125,10 +118,10 @@ def sound_rows(part: ExportBatch) -> Iterator[ExportBatch | Unreadable]:
         return
     reason = f"NaN, infinite, or beyond the clamp of {latents.space.clamp:g}: encode it again"
     if not latents.is_shard:
-        yield Unreadable(part.source, f"values are {reason}")
+        yield failed(part.source, f"values are {reason}")
         return
     for row in np.flatnonzero(bad):
-        yield Unreadable(f"{part.source}[{row}]", f"values are {reason}")
+        yield failed(f"{part.source}[{row}]", f"values are {reason}")
     kept = np.flatnonzero(~bad)
     if len(kept):
         records = tuple(latents.records[row] for row in kept)
@@ -136,7 +129,7 @@ def sound_rows(part: ExportBatch) -> Iterator[ExportBatch | Unreadable]:
         yield ExportBatch(part.source, sound, [part.names[int(row)] for row in kept])
 
 
-def stacked(parts: Iterable[ExportBatch | Unreadable]) -> Iterator[ExportBatch | Unreadable]:
+def stacked(parts: Iterable[ExportBatch | Outcome]) -> Iterator[ExportBatch | Outcome]:
     """Shards as they are; single latents that follow each other and agree, as stacks of some."""
     waiting: list[ExportBatch] = []
     for part in parts:
@@ -153,7 +146,7 @@ def stacked(parts: Iterable[ExportBatch | Unreadable]) -> Iterator[ExportBatch |
         yield _stack(waiting)
 
 
-def _goes_with(part: ExportBatch | Unreadable, waiting: list[ExportBatch]) -> bool:
+def _goes_with(part: ExportBatch | Outcome, waiting: list[ExportBatch]) -> bool:
     assert isinstance(part, ExportBatch)
     one, first = part.latents, waiting[0].latents
     return (

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from auravae_cli.errors import AuraVaeError, LatentFileError
+from auravae_cli.errors import AuraVaeError, LatentFileError, reason_of
 from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Foreign, Format, Found
 from auravae_cli.files.atomic import atomic_file
@@ -16,7 +16,7 @@ from auravae_cli.files.mapping import read_or_map
 from auravae_cli.files.places import below, safe_name
 from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.machine.prefetch import prefetch
-from auravae_cli.operations.batches import Outcome
+from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
 from auravae_cli.operations.taken_names import TakenNames
@@ -63,14 +63,14 @@ class Importer:
                     name = next(filter(names.take, wanted), None)
                     if name is None:
                         reason = f"another latent is called {wanted[0]!r}, too: name the folder above them"
-                        yield Outcome(source.name, "failed", None, reason)
+                        yield failed(source.name, reason)
                         continue
                     told = f"{source.name}[{found.name}]" if self.form.stacked else source.name
                     yield _Taken(source, told, found, f"{name}.safetensors")
                 if not count:
-                    yield Outcome(source.name, "failed", None, "no latent in it")
+                    yield failed(source.name, "no latent in it")
             except (AuraVaeError, MemoryError) as error:
-                yield Outcome(source.name, "failed", None, str(error) or "not enough memory")
+                yield failed(source.name, reason_of(error))
 
     def _write(self, item: _Taken | Outcome) -> Outcome:
         if isinstance(item, Outcome):
@@ -81,7 +81,7 @@ class Importer:
             return self._put(item, output, self.adopt(item.found))
         except (AuraVaeError, MemoryError) as error:
             place = None if output is None else str(output)
-            return Outcome(item.told, "failed", place, str(error) or "not enough memory")
+            return failed(item.told, reason_of(error), place)
 
     def _put(self, item: _Taken, output: Path, latent: LatentFile) -> Outcome:
         pieces = [latent.header(), latent.values.tobytes()]

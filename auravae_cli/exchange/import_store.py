@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from auravae_cli.errors import LatentFileError
+from auravae_cli.errors import LatentFileError, reason_of
 from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Foreign, Format, Found
 from auravae_cli.exchange.import_files import name_by_file, open_foreign
@@ -99,13 +99,13 @@ class StoreImporter:
         try:
             foreign = open_foreign(file.root, file.entry.name)
         except (LatentFileError, MemoryError) as error:
-            yield Failure(file.key, "read", _reason(file, error))
+            yield Failure(file.key, "read", f"{file.key}: {reason_of(error)}")
             return
         with _digest(foreign.content, hasher) as digest:
             try:
                 yield from self._latents(file, foreign)
             except (LatentFileError, MemoryError) as error:
-                yield Failure(file.key, "read", _reason(file, error))
+                yield Failure(file.key, "read", f"{file.key}: {reason_of(error)}")
                 if FILE_BYTES.excess(len(foreign.content)):
                     return  # a hole of a terabyte would take an hour, and be the same next time
             yield SourceState(file.key, file.entry.size, file.entry.version, digest())
@@ -125,12 +125,12 @@ class StoreImporter:
             other = name_by_file(foreign, self.form, count)
             yield _Adopted(file, found, latent, other)
         if not count:
-            yield Failure(file.key, "read", _reason(file, "no latent in it"))
+            yield Failure(file.key, "read", f"{file.key}: no latent in it")
 
     def _failure(self, file: SourceFile, found: Found, error: Exception) -> Failure:
         """Of one latent; in a file of many the reason says of which."""
-        told = f"{found.name}: {error}" if self.form.stacked and str(error) else error
-        return Failure(found.name, "read", _reason(file, told))
+        place = f"{file.key}: {found.name}" if self.form.stacked else file.key
+        return Failure(found.name, "read", f"{place}: {reason_of(error)}")
 
     def _row(self, item: _Adopted | Failure, keys: set[str]) -> LatentFile | Failure:
         if isinstance(item, Failure):
@@ -189,10 +189,6 @@ def _digest(content: bytes | memoryview, hasher: ThreadPoolExecutor) -> Iterator
         yield hasher.submit(take).result
     finally:
         given_up.set()
-
-
-def _reason(file: SourceFile, error: Exception | str) -> str:
-    return f"{file.key}: {error or 'not enough memory'}"
 
 
 def _same(space: LatentSpace, expected: LatentSpace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +19,7 @@ from auravae_cli.forecast.run_setting import RunSetting
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.read import read_size
 from auravae_cli.machine.speeds import Speeds, speed_key
-from auravae_cli.operations.batches import Outcome
+from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.decode import read_latent
 from auravae_cli.operations.outputs import Job, is_pipe
 from auravae_cli.operations.sources import SourceFile, is_picture, is_tar
@@ -122,10 +122,10 @@ def forecast_store(
             continue
         path = below(Path(file.root), file.entry.name, to_write=False)
         try:
-            sizes, failed = _sizes(path, setting, preparation, max_pixels)
-            yield Outcome(str(path), PLANNED, details=_sum(sizes, failed, forecaster, setting))
+            sizes, unreadable = _sizes(path, setting, preparation, max_pixels)
+            yield Outcome(str(path), PLANNED, details=_sum(sizes, unreadable, forecaster, setting))
         except (AuraVaeError, OSError, *DAMAGES) as error:
-            yield Outcome(str(path), "failed", None, str(error))
+            yield failed(str(path), str(error))
 
 
 def padded_size(
@@ -154,7 +154,7 @@ def _forecast(
             try:
                 found.append((job, look(job)))
             except AuraVaeError as error:
-                found.append((job, Outcome(job.source.name, "failed", name, str(error))))
+                found.append((job, failed(job.source.name, str(error), name)))
     alike = Counter(looked for _, looked in found if not isinstance(looked, Outcome))
     for job, looked in found:
         if isinstance(looked, Outcome):
@@ -166,7 +166,7 @@ def _forecast(
             yield Outcome(job.source.name, PLANNED, name, details=details)
         except AuraVaeError as error:
             details = {"model": looked[0].model, "padded_size": list(looked[1])}
-            yield Outcome(job.source.name, "failed", name, str(error), details=details)
+            yield replace(failed(job.source.name, str(error), name), details=details)
 
 
 def _sizes(

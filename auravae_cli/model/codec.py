@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from auravae_cli.images.read import LoadedImage, Pixels, from_pillow, from_unit,
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record, read_latents
+from auravae_cli.model.autoencoder import Autoencoder
 from auravae_cli.model.latent_space import (
     checkpoint_space,
     require_architecture,
@@ -43,14 +44,6 @@ from auravae_cli.model.symmetrized import Symmetrized
 from auravae_cli.version import __version__
 
 PARTS = ("encoder", "decoder")
-
-
-class Autoencoder(Protocol):
-    """What a codec runs: a network or the linear model. Arrays in, arrays out; likewise tensors."""
-
-    def encode(self, images: Any) -> Any: ...
-
-    def decode(self, latents: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -110,14 +103,13 @@ class Codec:
             raise ValueError(f"expected [B, {channels}, h, w], found {tuple(latents.shape)}")
         return self.autoencoder.decode(latents)
 
-    def plan(self, part: str, batch: int, height: int, width: int) -> Plan | None:
-        """How so many pictures of a padded size run, and what that takes; None where it cannot be told.
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
+        """How so many pictures of a padded size run, and what that takes.
 
         Raises:
             ComputeError: the ``encoder`` or ``decoder`` does not fit the memory with one of them.
         """
-        plan = getattr(self.autoencoder, "plan", None)
-        return None if plan is None else plan(part, batch, height, width)
+        return self.autoencoder.plan(part, batch, height, width)
 
     def encode_image(
         self,

@@ -15,28 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from auravae_cli.model.autoencoder import Autoencoder
 from auravae_cli.model.planning.run_plan import Plan
 from auravae_cli.symmetry.action import act, act_on_base
 from auravae_cli.symmetry.group import GROUP, HV, E, GroupElement, H, Irreps, V
-
-
-class Halves(Protocol):
-    """An autoencoder: see `auravae_cli.model.codec.Autoencoder`."""
-
-    def encode(self, images: Any) -> Any: ...
-
-    def decode(self, latents: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Symmetrized:
     """An autoencoder averaged over the group. ``irreps`` says how it acts on the latent."""
 
-    autoencoder: Halves
+    autoencoder: Autoencoder
     irreps: Irreps
 
     def encode(self, images: Any) -> Any:
@@ -49,12 +42,9 @@ class Symmetrized:
         decode = self.autoencoder.decode
         return orbit_mean(lambda g: _mirrored(g, decode(self._act(g, latents))))
 
-    def plan(self, part: str, batch: int, height: int, width: int) -> Plan | None:
-        """That of one run, with the operations of all four; None where it cannot be told."""
-        plan = getattr(self.autoencoder, "plan", None)
-        if plan is None:
-            return None
-        once: Plan = plan(part, batch, height, width)
+    def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
+        """That of one run, with the operations of all four."""
+        once = self.autoencoder.plan(part, batch, height, width)
         return replace(once, flops=len(GROUP) * once.flops)
 
     def _act(self, g: GroupElement, latents: Any) -> Any:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Generic, TypeVar
 
-from auravae_cli.errors import AuraVaeError, ModelError, TooManyFailuresError
+from auravae_cli.errors import AuraVaeError, ModelError, TooManyFailuresError, reason_of
 from auravae_cli.machine.prefetch import DECODED_BYTES, default_workers, prefetch
 from auravae_cli.operations.outputs import Job
 
 Loaded = TypeVar("Loaded")
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 _FEWEST_INPUTS = 100  # before a percentage of failures means anything
 PENDING_BATCHES = 4  # how many unfinished batches may wait for pictures of their shape
 
@@ -66,10 +66,34 @@ class FailureLimit:
             )
 
 
+def try_batch(
+    items: Sequence[Item],
+    work: Callable[[Sequence[Item]], Sequence[Result]],
+    failed: Callable[[Item, Exception], Result],
+) -> list[Result]:
+    """``work`` on a batch; where that fails, on each by itself, so that only the culprit fails.
+
+    What fails is of the user's making, or too large for the memory. A ModelError ends everything.
+    """
+    try:
+        return list(work(items))
+    except ModelError:
+        raise
+    except (AuraVaeError, MemoryError) as error:
+        if len(items) == 1:
+            return [failed(items[0], error)]
+    # outside the handler, so that nothing holds on to what the failed run took
+    return [result for item in items for result in try_batch([item], work, failed)]
+
+
+def failed(source: str, reason: str, output: str | None = None) -> Outcome:
+    """The outcome of an input that came to nothing."""
+    return Outcome(source, "failed", output, reason)
+
+
 def failure(job: Job, error: Exception) -> Outcome:
     """The outcome of a job that ended in an error."""
-    reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
-    return Outcome(job.source.name, "failed", _name(job), reason)
+    return failed(job.source.name, reason_of(error), _name(job))
 
 
 def done(job: Job, notices: tuple[str, ...] = (), **details: Any) -> Outcome:
@@ -85,7 +109,7 @@ def skipped(job: Job) -> Outcome:
 def run(
     jobs: Iterable[Job],
     load: Callable[[Job], Ready[Loaded] | Outcome],
-    finish: Callable[[list[Ready[Loaded]]], list[Outcome]],
+    finish: Callable[[Sequence[Ready[Loaded]]], list[Outcome]],
     cost: Callable[[Job], int] | None = None,
 ) -> Iterator[Outcome]:
     """Load every job and finish them in batches of equal key; an outcome for each, as it comes.
@@ -93,7 +117,10 @@ def run(
     Where ``cost`` says how many bytes a job will take, jobs are loaded ahead by threads. An error of
     the user's making fails its job alone. A ModelError ends everything.
     """
-    guarded = partial(_guard, load=load)
+
+    def guarded(job: Job) -> Ready[Loaded] | Outcome:
+        return try_batch([job], lambda jobs: [load(jobs[0])], failure)[0]
+
     loaded = (
         map(guarded, jobs)
         if cost is None
@@ -110,7 +137,7 @@ def run(
                 yield item
         ready = [item for item in batch if isinstance(item, Ready)]
         if ready:
-            yield from _finish(ready, finish)
+            yield from try_batch(ready, finish, lambda item, error: failure(item.job, error))
 
 
 def group_equal(
@@ -155,29 +182,6 @@ def limited(outcomes: Iterable[Outcome], limit: FailureLimit) -> Iterator[Outcom
         yield outcome
         failed += outcome.status == "failed"
         limit.check(tried, failed)
-
-
-def _guard(job: Job, load: Callable[[Job], Ready[Loaded] | Outcome]) -> Ready[Loaded] | Outcome:
-    try:
-        return load(job)
-    except ModelError:
-        raise
-    except (AuraVaeError, MemoryError) as error:
-        return failure(job, error)
-
-
-def _finish(
-    batch: list[Ready[Loaded]], finish: Callable[[list[Ready[Loaded]]], list[Outcome]]
-) -> list[Outcome]:
-    """Finish a batch; where that fails, each job by itself, so that only the culprit fails."""
-    try:
-        return finish(batch)
-    except ModelError:
-        raise
-    except (AuraVaeError, MemoryError) as error:
-        if len(batch) == 1:
-            return [failure(batch[0].job, error)]
-        return [outcome for ready in batch for outcome in _finish([ready], finish)]
 
 
 def _name(job: Job) -> str | None:

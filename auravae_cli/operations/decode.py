@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def decode_files(
         key = (codec.space, latent.values.shape)
         return Ready(job, key, content, batch_size or codec.batch_size)
 
-    def finish(batch: list[Ready[ReadLatent]]) -> list[Outcome]:
+    def finish(batch: Sequence[Ready[ReadLatent]]) -> list[Outcome]:
         codec = batch[0].content.codec
 
         def work() -> list[Outcome]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def encode_files(
         size = BYTES_PER_PIXEL * height * width if ahead else 0
         return Ready(job, image.padded.shape, image, batch_size or codec.batch_size, size)
 
-    def finish(batch: list[Ready[PreparedImage]]) -> list[Outcome]:
+    def finish(batch: Sequence[Ready[PreparedImage]]) -> list[Outcome]:
         def work() -> list[Outcome]:
             images = [ready.content.padded for ready in batch]
             latents = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])

@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from auravae_cli.errors import AuraVaeError, ModelError
+from auravae_cli.errors import AuraVaeError, reason_of
 from auravae_cli.images.prepare import Preparation, PreparedImage
 from auravae_cli.images.read import count_pixels, read_image
 from auravae_cli.latents.latent_file import LatentFile
@@ -25,7 +26,7 @@ from auravae_cli.machine.prefetch import (
     read_ahead,
 )
 from auravae_cli.model.codec import Codec
-from auravae_cli.operations.batches import group_equal
+from auravae_cli.operations.batches import group_equal, try_batch
 from auravae_cli.operations.samples import Sample, ShardReader
 from auravae_cli.store.format import Failure, StoreSettings
 from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
@@ -136,25 +137,19 @@ def encode_rows(
     ):
         prepared = [item for item in batch if isinstance(item, _Prepared)]
         settled = [item for item in batch if isinstance(item, _Settled)]
-        for item in settled + (_encode(prepared, codec, settings) if prepared else []):
+        if prepared:
+            encode = partial(_encode, codec=codec, settings=settings)
+            settled += try_batch(prepared, encode, _not_encoded)
+        for item in settled:
             kept = rows.add(item.index, item.item)
             failure = kept if isinstance(kept, Failure) else None
             yield RowDone(item.size, failure, item.reused)
 
 
-def _encode(batch: list[_Prepared], codec: Codec, settings: StoreSettings) -> list[_Settled]:
-    """Encode pictures of one shape; where that fails, each by itself."""
-    try:
-        images = [item.image.padded for item in batch]
-        latents = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
-    except ModelError:
-        raise
-    except (AuraVaeError, MemoryError) as error:
-        if len(batch) > 1:
-            return [settled for item in batch for settled in _encode([item], codec, settings)]
-        (item,) = batch
-        failure = _failure(item.sample, "encode", error)
-        return [_Settled(item.index, item.size, failure)]
+def _encode(batch: Sequence[_Prepared], codec: Codec, settings: StoreSettings) -> list[_Settled]:
+    """Encode pictures of one shape."""
+    images = [item.image.padded for item in batch]
+    latents = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
     return [
         _Settled(
             item.index,
@@ -172,9 +167,12 @@ def _encode(batch: list[_Prepared], codec: Codec, settings: StoreSettings) -> li
     ]
 
 
+def _not_encoded(item: _Prepared, error: Exception) -> _Settled:
+    return _Settled(item.index, item.size, _failure(item.sample, "encode", error))
+
+
 def _failure(sample: Sample, stage: str, error: Exception) -> Failure:
-    reason = "not enough memory" if isinstance(error, MemoryError) else str(error)
-    return Failure(sample.key, stage, f"{sample.source}: {reason}")
+    return Failure(sample.key, stage, f"{sample.source}: {reason_of(error)}")
 
 
 def _file_size(item: Sample | Failure) -> int:

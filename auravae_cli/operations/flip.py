@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.latents.latent_file import (
@@ -37,7 +37,7 @@ def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iter
             refuse_to_replace(job.output, overwrite)
         return Ready(job, None, latents)
 
-    def finish(batch: list[Ready[LatentFile]]) -> list[Outcome]:
+    def finish(batch: Sequence[Ready[LatentFile]]) -> list[Outcome]:
         return [store(ready.job, ready.content) for ready in batch]
 
     def store(job: Job, latents: LatentFile) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def roundtrip_files(
     def load(job: Job) -> Ready[bytes] | Outcome:
         return Ready(job, None, job.source.read_bytes(InputImageError))
 
-    def finish(batch: list[Ready[bytes]]) -> list[Outcome]:
+    def finish(batch: Sequence[Ready[bytes]]) -> list[Outcome]:
         return [store(ready.job, ready.content) for ready in batch]
 
     def store(job: Job, data: bytes) -> Outcome:

@@ -50,7 +50,7 @@ class Stopwatch:
         """``work()`` on a batch of (number, height, width) padded pixels, its outcomes told of it."""
         plans: list[Plan] = []
         with suppress(AuraVaeError):  # the run itself will say so
-            plans = [p for part, _ in self.parts if (p := codec.plan(part, *size)) is not None]
+            plans = [codec.plan(part, *size) for part, _ in self.parts]
         key = speed_key(self.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
         operations = operations_of(plans, self.parts, size[0])
         predicted = self.speeds.seconds(key, operations)

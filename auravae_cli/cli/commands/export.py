@@ -12,8 +12,9 @@ from auravae_cli.cli.terminal.lines import say, tell_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from auravae_cli.exchange.exportable import ExportBatch, Unreadable
+    from auravae_cli.exchange.exportable import ExportBatch
     from auravae_cli.exchange.formats.base import Choices, Format
+    from auravae_cli.operations.batches import Outcome
 
 
 def export(
@@ -108,9 +109,7 @@ def _choose(name: str, flipped: bool, arch: str | None) -> tuple[Format, Choices
     return form, Choices(flipped, arch or (form.archs[0] if form.archs else ""))
 
 
-def _parts(
-    arguments: list[str], listed: str | None
-) -> tuple[Iterator[ExportBatch | Unreadable], int]:
+def _parts(arguments: list[str], listed: str | None) -> tuple[Iterator[ExportBatch | Outcome], int]:
     """The latents that are named, and about how many there are."""
     from itertools import chain
 

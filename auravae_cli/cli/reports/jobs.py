@@ -9,7 +9,7 @@ import typer
 
 from auravae_cli.cli.reports.outcomes import Reporter
 from auravae_cli.errors import AuraVaeError
-from auravae_cli.operations.batches import Outcome
+from auravae_cli.operations.batches import failed
 from auravae_cli.operations.inputs import STREAM, Source, collect
 from auravae_cli.operations.outputs import Job, plan
 
@@ -52,5 +52,5 @@ def plan_jobs(
             "binary data on a terminal: pipe it, or name a file", param_hint="--output"
         )
     for source, collision in colliding:
-        reporter.report(Outcome(source.name, "failed", None, str(collision)))
+        reporter.report(failed(source.name, str(collision)))
     return jobs
