@@ -2,7 +2,7 @@
 
     python scripts/make_cli_docs.py [--output docs/cli.md]
 
-Run it after a command or an option has changed; a test fails where the page is stale.
+Run it after changing a command or an option; a test fails if the page is stale.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ INTRODUCTION = """\
 
 <!-- Written by `python scripts/make_cli_docs.py`: change the commands, not this page. -->
 
-Results go to standard output, everything else to standard error. `auravae COMMAND --help` shows what
-stands here.
+Results go to standard output, everything else to standard error. `auravae COMMAND --help` shows the
+same text as this page.
 
 ## Exit codes
 
 | code | meaning |
 |---|---|
-| 0 | all done |
-| 1 | some inputs failed, or could not be written; each is named with its reason, the others are done |
+| 0 | everything is done |
+| 1 | some inputs failed or could not be written; each is named with the reason, the others are done |
 | 2 | wrong usage |
-| 3 | the model or its weights are unusable |
+| 3 | the model or its weights cannot be used |
 | 130 | interrupted |
 | 143 | terminated |
 
@@ -42,14 +42,14 @@ stands here.
 
 | variable | meaning |
 |---|---|
-| `AURAVAE_MODEL` | the model where `--model` names none |
-| `AURAVAE_KERNELS` | `plain` turns off what makes networks faster: what they are prepared with on a GPU, and the kernels in C on a CPU |
-| `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` | where weights from the hub lie, and how they are fetched |
+| `AURAVAE_MODEL` | the model to use without `--model` |
+| `AURAVAE_KERNELS` | `plain` turns off the fast kernels: those for GPUs, and those in C for CPUs |
+| `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` | where weights from the hub are cached, and how they are downloaded |
 
 ## Completion
 
-`auravae --install-completion` sets up bash, zsh, fish or PowerShell, whichever it is called from;
-`--show-completion` prints the script instead. A new shell completes commands, options, choices,
+`auravae --install-completion` sets up the shell that it is called from: bash, zsh, fish or
+PowerShell. `--show-completion` prints the script instead. A new shell then completes commands, options, choices,
 models, devices and files.
 """
 ANYTHING = "\n## `{words}`\n\n    {synopsis}\n\n{description}\n"
@@ -66,14 +66,14 @@ def main() -> None:
 
 
 def cli_reference() -> str:
-    """The whole page."""
+    """Return the whole page."""
     program = typer.main.get_command(app)
     sections = [_section(("auravae", *words), command) for words, command in _commands(program)]
     return INTRODUCTION + "".join(sections)
 
 
 def _commands(group: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command that does something, and the words that call it."""
+    """Yield every command that is not a group, with the words that call it."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _commands(command, (*prefix, name))
@@ -91,8 +91,10 @@ def _section(words: tuple[str, ...], command: Any) -> str:
     text += _table("argument", arguments)
     panels = {getattr(option, "rich_help_panel", None): None for option in options}
     for panel in sorted(panels, key=bool):
-        title = "option" if panel is None else f"option: {panel.lower()}"
-        text += _table(title, [o for o in options if getattr(o, "rich_help_panel", None) == panel])
+        if panel is not None:
+            text += f"\n### {panel}\n"
+        chosen = [o for o in options if getattr(o, "rich_help_panel", None) == panel]
+        text += _table("option", chosen)
     return text
 
 
@@ -122,7 +124,7 @@ def _names(parameter: Any) -> str:
 
 
 def _value(parameter: Any) -> str:
-    """What stands for an option's value: its metavar, its choices, or what kind of thing it is."""
+    """The placeholder of an option's value: its metavar, its choices, or its type."""
     kind = parameter.type_descriptor.annotation
     if parameter.metavar:
         return str(parameter.metavar)
@@ -132,7 +134,7 @@ def _value(parameter: Any) -> str:
 
 
 def _meaning(parameter: Any) -> str:
-    """The help, and what it leaves to typer to say."""
+    """The help, with the facts that typer adds to it in a terminal."""
     text = " ".join((parameter.help or "").split()).replace("|", "\\|")
     facts = []
     if _is_option(parameter) and parameter.required:

@@ -61,22 +61,35 @@ def _inert_errors() -> Iterator[None]:
         raise
 
 
+_HELP = """An image autoencoder whose latents can be flipped without the model.
+
+Examples:
+
+    auravae encode photo.jpg
+    auravae decode photo.safetensors
+
+auravae COMMAND --help describes a command and its options.
+"""
+_COMMANDS = {
+    "Pictures and latents": (encode, decode, flip, roundtrip, show),
+    "Latents and stores": (info, verify, export, import_),
+    "Models": (evaluate, train),
+    "This machine": (doctor, bench),
+}
+_NAMES = {import_: "import", evaluate: "eval"}  # where Python takes the word
+
 app = typer.Typer(
     cls=_Inert,
     name="auravae",
-    help="An image autoencoder whose latents can be flipped without the model.",
+    help=_HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    *(encode, decode, flip, roundtrip, info, show, verify),
-    *(export, train, doctor, bench),
-):
-    app.command()(command)
-app.command("import")(import_)
-app.command("eval")(evaluate)
-app.add_typer(models_app, name="models")
+for panel, commands in _COMMANDS.items():
+    for command in commands:
+        app.command(_NAMES.get(command), rich_help_panel=panel)(command)
+app.add_typer(models_app, name="models", rich_help_panel="Models")
 
 
 def _print_version(asked: bool) -> None:

@@ -33,27 +33,55 @@ def bench(
         typer.Option(
             "--size",
             metavar="N|WxH",
-            help="Of pictures, multiples of 8; give it again for more. Default: 256 and 512.",
+            help="Size of pictures, in multiples of 8. Repeatable. Default: 256 and 512.",
         ),
     ] = None,
     only: Annotated[
         Optional[list[Operation]],
-        typer.Option("--only", help="Measure this alone; give it again for more."),
+        typer.Option(
+            "--only",
+            metavar="NAME",
+            help="Measure only encode, decode, flip or startup. Repeatable.",
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures run together.")] = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Of each, after one to warm up.")] = 5,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object on standard output.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
+    quiet: opt.Quiet = False,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Run N pictures together.", rich_help_panel=opt.RUNNING
+        ),
+    ] = 1,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Measure each N times, after one warm-up.",
+            rich_help_panel=opt.RUNNING,
+        ),
+    ] = 5,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object, on standard output.")
-    ] = False,
-    quiet: opt.Quiet = False,
 ) -> None:
-    """Measure how fast a model is here, beside what this machine does at best.
+    """Measure how fast a model runs here, compared with the peak of this machine.
 
-    Encode, decode and flip at several sizes, with peak memory, and how soon commands start. The share
-    of the peak is that of a large matrix product, of a large copy for flips.
+    Examples:
+
+        auravae bench
+        auravae bench --only decode --size 256
+
+    Measures encode, decode and flip at several sizes with their peak memory,
+    and how soon commands start. The peak is the speed of a large matrix
+    product; for flips, that of a large copy.
     """
     from auravae_cli.cli.shared.sizes import read_size as read_bytes
     from auravae_cli.forecast.benchmark import (

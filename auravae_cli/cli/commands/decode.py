@@ -32,39 +32,54 @@ class Format(str, Enum):
 def decode(
     latents: opt.Latents = None,
     output: opt.Output = None,
-    listed: opt.From = None,
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             "-m",
-            help="A model's name, or the path of a checkpoint. Default: the latents' own.",
+            metavar="MODEL",
+            help="A model's name or the path of a checkpoint. Default: the model that made the latents.",
             autocompletion=complete_model,
         ),
     ] = None,
     file_format: Annotated[
-        Format, typer.Option("--format", help="Of outputs whose name does not say it.")
+        Format,
+        typer.Option("--format", help="The picture format, if no file is named with --output."),
     ] = Format.png,
-    bits: Annotated[int, typer.Option(help="8, or 16 for PNG of 16 bits a channel.")] = 8,
-    quality: opt.Quality = 95,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRunOption = False,
+    listed: opt.From = None,
+    any_model: opt.AnyModel = False,
+    symmetrize: opt.Symmetrize = False,
     noise: opt.Noise = 0.0,
     seed: opt.Seed = 0,
-    any_model: opt.AnyModel = False,
+    bits: Annotated[
+        int,
+        typer.Option(
+            metavar="8|16",
+            help="Bits per channel; 16 is for PNG.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = 8,
+    quality: opt.Quality = 95,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
-    symmetrize: opt.Symmetrize = False,
     batch_size: opt.BatchSize = None,
-    overwrite: opt.Overwrite = False,
-    dry_run: opt.DryRunOption = False,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Decode latents to pictures: photo.safetensors => photo.decoded.png.
 
-    A shard or a store of latents gives a picture for each row, named after its source. The picture
-    has the exact size of the one that was encoded. The source picture itself is never
-    overwritten. Where two shards of a store have a picture of one name, each shard gets a folder.
+    Examples:
+
+        auravae decode photo.safetensors
+        auravae decode latents -o pictures --format jpg
+
+    Each picture has the exact size of the one that was encoded. A source
+    picture is never overwritten. A shard or a store gives one picture per row,
+    named after its source; if two shards of a store have pictures of the same
+    name, each shard gets a folder.
     """
     from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter

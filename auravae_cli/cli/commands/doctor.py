@@ -21,20 +21,36 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped":
 
 def doctor(
     model: opt.Model = DEFAULT_MODEL,
+    side: Annotated[
+        int,
+        typer.Option(
+            min=8,
+            metavar="N",
+            help="Check that a picture of N x N pixels fits into memory.",
+        ),
+    ] = 1024,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object per check on standard output.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
+    quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
-    side: Annotated[
-        int, typer.Option(min=8, help="Side of the square picture that has to fit the memory.")
-    ] = 1024,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a check, on standard output.")
-    ] = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Check this installation: device, weights, golden round trip, flips, NaN, network, memory.
 
-    Exit code 0 where nothing failed, 1 where a check did, 3 where the model cannot be loaded.
+    Examples:
+
+        auravae doctor
+        auravae doctor --model aura --device cuda
+
+    The exit code is 0 if no check failed, 1 if one did, 3 if the model cannot
+    be loaded.
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
     from auravae_cli.cli.shared.sizes import read_size

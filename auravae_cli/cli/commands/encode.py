@@ -16,47 +16,55 @@ INTERVAL, SHARD_SIZE = 1.0, 1000  # where nothing else is asked for
 def encode(
     photos: opt.Pictures = None,
     output: opt.Output = None,
-    listed: opt.From = None,
     model: opt.Model = DEFAULT_MODEL,
-    store: opt.Store = opt.StoredDtypeName.float16,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRunOption = False,
+    listed: opt.From = None,
+    max_pixels: opt.MaxPixels = MAX_PIXELS,
+    watch: opt.Watch = False,
+    interval: opt.Interval = None,
     crop: opt.Crop = None,
     resize: opt.Resize = None,
     center_crop: opt.CenterCrop = None,
     buckets: opt.BucketsOption = None,
     pad: opt.PadOption = opt.Pad.edge,
     background: opt.Background = "white",
-    max_pixels: opt.MaxPixels = MAX_PIXELS,
+    symmetrize: opt.Symmetrize = False,
+    store: opt.Store = opt.StoredDtypeName.float16,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
-    symmetrize: opt.Symmetrize = False,
     batch_size: opt.BatchSize = None,
-    overwrite: opt.Overwrite = False,
-    watch: opt.Watch = False,
-    interval: opt.Interval = None,
+    max_failures: opt.MaxFailures = None,
     layout: opt.LayoutOption = opt.Layout.auto,
     shard_size: opt.ShardSize = None,
     workers: opt.Workers = None,
-    max_failures: opt.MaxFailures = None,
     retry_failures: opt.RetryFailures = False,
     shard_index: opt.ShardIndex = None,
     num_shards: opt.NumShards = None,
     runner: opt.RunnerOption = opt.Runner.local,
     address: opt.Address = None,
-    dry_run: opt.DryRunOption = False,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Encode pictures to latents: photo.jpg => photo.safetensors.
 
-    Pictures keep their exact size: sides that are no multiples of 8 are padded, and decode crops
-    the padding away again. Finished latents are skipped, so a batch can be started again.
+    Examples:
 
-    Tars of pictures (WebDataset), URLs, or --layout shards give a store: stacked latents with their
-    captions and labels, that any number of machines can fill, and that no crash leaves in halves.
+        auravae encode photo.jpg
+        auravae encode photos -o latents --resize 512
 
-    --watch keeps the model loaded and encodes what is in the folders named, and what appears there,
-    as soon as it is complete; SIGINT and SIGTERM end it, with exit code 0.
+    Pictures keep their exact size: sides that are not multiples of 8 are
+    padded, and decode crops the padding. Finished latents are skipped, so an
+    interrupted batch can be run again.
+
+    Tars of pictures (WebDataset), URLs and --layout shards make a store:
+    stacked latents with captions and labels, which any number of machines can
+    fill, and which a crash never leaves half-written.
+
+    --watch keeps the model loaded, and encodes the pictures in the folders and
+    those that appear there, as soon as they are complete. SIGINT and SIGTERM
+    end it with exit code 0.
     """
     from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter

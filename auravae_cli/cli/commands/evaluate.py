@@ -12,7 +12,7 @@ from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.shared.completion import complete_model
 from auravae_cli.defaults import MAX_PIXELS
 
-_MEASURED, _WRITTEN = "What is measured", "What is written"
+_MEASURE = "Measurements"
 
 
 def evaluate(
@@ -20,45 +20,108 @@ def evaluate(
         Optional[list[str]],
         typer.Argument(metavar="PHOTO...", help="Pictures, folders, patterns, tars, or URLs."),
     ] = None,
-    listed: opt.From = None,
     models: Annotated[
         Optional[list[str]],
         typer.Option(
             "--model",
             "-m",
-            help="A model's name, or the path of a checkpoint; repeat it to compare.",
+            metavar="MODEL",
+            help="A model's name or the path of a checkpoint. Repeat it to compare models.",
             autocompletion=complete_model,
         ),
     ] = None,
-    symmetrize: Annotated[
-        bool,
-        typer.Option("--symmetrize", help="Also measure each model averaged over the four flips."),
-    ] = False,
     output: Annotated[
         Optional[Path],
         typer.Option(
             "--output",
             "-o",
             metavar="FOLDER",
-            help="Keep the results: every picture's as they come, so that a run can be gone on with, a summary, "
-            "certificates.",
-            rich_help_panel=_WRITTEN,
-        ),
-    ] = None,
-    csv: Annotated[
-        Optional[Path],
-        typer.Option(
-            metavar="FILE",
-            help="A line for each picture and model.",
-            rich_help_panel=_WRITTEN,
+            help="Keep the results here: each picture's as soon as it is measured, so that an interrupted run "
+            "resumes; a summary; and certificates.",
         ),
     ] = None,
     html: Annotated[
         Optional[Path],
         typer.Option(
+            metavar="FILE", help="Write all results, with pictures, as a page in one file."
+        ),
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    listed: opt.From = None,
+    max_pixels: opt.MaxPixels = MAX_PIXELS,
+    crop: opt.Crop = None,
+    resize: opt.Resize = None,
+    center_crop: opt.CenterCrop = None,
+    pad: opt.PadOption = opt.Pad.edge,
+    background: opt.Background = "white",
+    symmetrize: Annotated[
+        bool,
+        typer.Option(
+            "--symmetrize",
+            help="Also measure each model averaged over the four flips.",
+            rich_help_panel=opt.MODEL,
+        ),
+    ] = False,
+    flips: Annotated[
+        str,
+        typer.Option(
+            metavar="N|all",
+            help="Measure equivariance on N pictures.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = "16",
+    sweeps: Annotated[
+        str,
+        typer.Option(
+            metavar="N|all",
+            help="Measure noise and storage types on N pictures.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = "8",
+    noise: Annotated[
+        str,
+        typer.Option(
+            metavar="LEVELS",
+            help="Levels of noise, as in decode --noise.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = "0.05,0.1,0.2,0.3",
+    seed: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Seed of the noise.", rich_help_panel=_MEASURE),
+    ] = 0,
+    lpips: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="FILE|none",
+            help="Weights of LPIPS (VGG16). Default: those of the lpips package (auravae\\[metrics]), if "
+            "they are installed.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    rfid: Annotated[
+        Optional[str],
+        typer.Option(
             metavar="FILE",
-            help="A page of everything, with the pictures, in one file.",
-            rich_help_panel=_WRITTEN,
+            help="Weights of Inception; adds rFID (auravae\\[metrics]).",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    store: Annotated[
+        opt.StoredDtypeName,
+        typer.Option(
+            "--latent-dtype",
+            metavar="TYPE",
+            help="Measure latents stored as float16, bfloat16 or float32.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = opt.StoredDtypeName.float16,
+    csv: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="Write a line per picture and model.",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     html_images: Annotated[
@@ -66,87 +129,42 @@ def evaluate(
         typer.Option(
             min=1,
             metavar="N",
-            help="Show so many on the page: of more, the worst, the median and the best.",
-            rich_help_panel=_WRITTEN,
+            help="Show N pictures on the page; if there are more, the worst, the median and the best.",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = 30,
     certificate: Annotated[
         Optional[Path],
         typer.Option(
             metavar="FILE",
-            help="The certificate of equivariance, of one model.",
-            rich_help_panel=_WRITTEN,
+            help="Write the certificate of equivariance of the model.",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     certify: Annotated[
         Optional[str],
         typer.Option(
             metavar="STORE",
-            help="Put the certificate of the model that a store was made by into the store.",
-            rich_help_panel=_WRITTEN,
+            help="Add the certificate to this store, which the model has made.",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
-    flips: Annotated[
-        str,
-        typer.Option(
-            metavar="N|all",
-            help="Measure equivariance on so many pictures.",
-            rich_help_panel=_MEASURED,
-        ),
-    ] = "16",
-    sweeps: Annotated[
-        str,
-        typer.Option(
-            metavar="N|all",
-            help="Measure noise and storage types on so many pictures.",
-            rich_help_panel=_MEASURED,
-        ),
-    ] = "8",
-    noise: Annotated[
-        str,
-        typer.Option(
-            metavar="LEVELS",
-            help="Levels of noise, as of decode --noise.",
-            rich_help_panel=_MEASURED,
-        ),
-    ] = "0.05,0.1,0.2,0.3",
-    seed: opt.Seed = 0,
-    lpips: Annotated[
-        Optional[str],
-        typer.Option(
-            metavar="FILE|none",
-            help="Weights of LPIPS (VGG16). Default: those of the lpips package (auravae\\[metrics]), where they "
-            "are here.",
-            rich_help_panel=_MEASURED,
-        ),
-    ] = None,
-    rfid: Annotated[
-        Optional[str],
-        typer.Option(
-            metavar="FILE",
-            help="Weights of Inception, to measure rFID as well (auravae\\[metrics]).",
-            rich_help_panel=_MEASURED,
-        ),
-    ] = None,
-    store: opt.Store = opt.StoredDtypeName.float16,
-    crop: opt.Crop = None,
-    resize: opt.Resize = None,
-    center_crop: opt.CenterCrop = None,
-    pad: opt.PadOption = opt.Pad.edge,
-    background: opt.Background = "white",
-    max_pixels: opt.MaxPixels = MAX_PIXELS,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
     batch_size: opt.BatchSize = None,
-    overwrite: opt.Overwrite = False,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Measure what models do to pictures: quality, noise, storage types, flips, latents.
 
-    With -o a run can be started again and goes on. Flips and sweeps are measured on a sample of the
-    pictures, which is the same in every run.
+    Examples:
+
+        auravae eval photos --html results.html
+        auravae eval photos -m small -m linear -o results
+
+    With -o, an interrupted run resumes. Flips and sweeps are measured on a
+    sample of the pictures, which is the same in every run.
     """
     from auravae_cli.cli.commands.evaluate_run import EvalRequest, run_evaluation
     from auravae_cli.cli.reports.outcomes import Reporter

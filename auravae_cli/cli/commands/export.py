@@ -26,41 +26,64 @@ def export(
     ] = None,
     to: Annotated[
         Optional[opt.ExchangeFormat],
-        typer.Option("--to", help="Whose files to write.", show_default=False),
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help=f"The format to write: {opt.FORMATS}.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
-        Optional[str], typer.Option("--output", "-o", metavar="FOLDER", help="Where they go.")
+        Optional[str],
+        typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write to."),
     ] = None,
+    overwrite: opt.Overwrite = False,
+    listed: opt.From = None,
+    any_model: Annotated[
+        bool,
+        typer.Option(
+            "--any-model",
+            help="Export latents of several models together.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = False,
     flipped: Annotated[
         bool,
         typer.Option(
             "--flipped/--no-flipped",
-            help="Fill the format's place for a mirrored copy, by the group action, if it has one.",
+            help="Also write a mirrored copy, made by the group action, if the format has a place for it.",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = True,
     arch: Annotated[
         Optional[str],
         typer.Option(
             metavar="NAME",
-            help="The network that the files are for, where names or keys say it (kohya, musubi, "
-            "ai-toolkit). Default: one of 16 channels.",
+            help="The network that the files are for, if the format's names or keys tell it (kohya, "
+            "musubi, ai-toolkit). Default: one of 16 channels.",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
-    listed: opt.From = None,
-    any_model: Annotated[
-        bool, typer.Option("--any-model", help="Export latents of several models together.")
-    ] = False,
-    overwrite: opt.Overwrite = False,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="One JSON object a file on standard output, and a last one."),
+        typer.Option(
+            "--json",
+            help="Print one JSON object per file, then a summary, on standard output.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Write latents as other projects keep them: kohya, ComfyUI, LightningDiT and others.
+    """Write latents in the formats of other projects: kohya, ComfyUI, LightningDiT and others.
 
-    Flipped copies are made by the group action, without a second encode. What a format has no
-    place for is listed. docs/exchange.md has the formats.
+    Examples:
+
+        auravae export store --to kohya -o cache
+        auravae export latents --to npy -o arrays
+
+    Flipped copies are made by the group action, without encoding again.
+    Whatever a format has no place for is listed. docs/exchange.md describes
+    the formats.
     """
     from pathlib import Path
 

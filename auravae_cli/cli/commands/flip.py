@@ -20,15 +20,21 @@ def flip(
     ] = False,
     vertical: Annotated[bool, typer.Option("--vertical", "-V", help="Mirror top-bottom.")] = False,
     output: opt.Output = None,
-    listed: opt.From = None,
     overwrite: opt.Overwrite = False,
+    listed: opt.From = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Flip stored latents, exactly and without the model: photo.safetensors => photo.h.safetensors.
+    """Flip latents exactly and without the model: photo.safetensors => photo.h.safetensors.
 
-    Reverses an axis and negates the channels that are odd under it. Works on latent files, on shards
-    and on whole stores; the same flip twice gives back the same bytes.
+    Examples:
+
+        auravae flip photo.safetensors --horizontal
+        auravae flip store --vertical -o store-flipped
+
+    Reverses an axis, and negates the channels that are odd under the flip.
+    Takes latent files, shards and whole stores. Flipping twice gives back the
+    same bytes.
     """
     from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter

@@ -27,43 +27,66 @@ def import_(
     ] = None,
     of: Annotated[
         Optional[opt.ExchangeFormat],
-        typer.Option("--from", help="Whose files they are.", show_default=False),
+        typer.Option(
+            "--from",
+            metavar="FORMAT",
+            help=f"The format of the files: {opt.FORMATS}.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         Optional[str],
-        typer.Option("--output", "-o", metavar="PATH", help="A folder, or a store's place."),
+        typer.Option("--output", "-o", metavar="PATH", help="The folder or store to write to."),
     ] = None,
     assume_model: Annotated[
         Optional[str],
         typer.Option(
-            metavar="NAME",
-            help="The model that made latents which do not say theirs: a name or a checkpoint's path.",
+            metavar="MODEL",
+            help="The model that made the latents, if they do not tell: a name or the path of a checkpoint.",
             autocompletion=complete_model,
         ),
     ] = None,
+    overwrite: opt.Overwrite = False,
+    store: Annotated[
+        Optional[opt.StoredDtypeName],
+        typer.Option(
+            "--latent-dtype",
+            metavar="TYPE",
+            help="Store latents as float16, bfloat16 or float32. Default: the type they have.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
     layout: Annotated[
         opt.Layout,
         typer.Option(
-            help="A latent file for each latent, or a store of shards. auto: shards for files of many "
-            "latents, and where the output is a store already.",
+            help="Write a latent file per latent, or a store of shards. auto: shards if the files hold "
+            "many latents each, or if the output is a store already.",
+            rich_help_panel=opt.STORE,
         ),
     ] = opt.Layout.auto,
-    store: Annotated[
-        Optional[opt.StoredDtypeName],
-        typer.Option("--latent-dtype", help="How latents are stored. Default: as they come."),
-    ] = None,
     shard_size: Annotated[
-        int, typer.Option(min=1, help="Files of one latent that go into a shard, about.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Put about N files of one latent into a shard.",
+            rich_help_panel=opt.STORE,
+        ),
     ] = 1000,
     retry_failures: opt.RetryFailures = False,
-    overwrite: opt.Overwrite = False,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
 ) -> None:
-    """Take over latents of other projects: latent files, or a store that `auravae verify` checks.
+    """Import latents of other projects, as latent files or as a store.
 
-    Latents that auravae exported come back as they were. Others need --assume-model. Shapes and
-    values are checked. docs/exchange.md has the formats.
+    Examples:
+
+        auravae import arrays --from npy -o imported --assume-model small
+        auravae import cache --from kohya -o store-imported --layout shards
+
+    Latents that auravae exported come back as they were; others need
+    --assume-model. Shapes and values are checked. docs/exchange.md describes
+    the formats.
     """
     from auravae_cli.cli.reports.outcomes import Reporter
     from auravae_cli.exchange.adopt import LatentImporter

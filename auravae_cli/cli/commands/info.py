@@ -23,13 +23,19 @@ def info(
         ),
     ],
     quick: Annotated[
-        bool, typer.Option("--quick", help="Of stores: read no values, so draw no histograms.")
+        bool, typer.Option("--quick", help="Skip the values of stores, and their histograms.")
     ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Say what a latent file holds: its model, sizes, orientation, source and values.
+    """Show what a latent file holds: its model, sizes, orientation, source and values.
 
-    Of a store: its settings, shards, rows, shapes, and the distribution of values by channel.
+    Examples:
+
+        auravae info photo.safetensors
+        auravae info store --quick
+
+    For a store: its settings, shards, rows, shapes, and the distribution of
+    values in each channel.
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED, print_table
     from auravae_cli.cli.reports.store_info import is_store, print_store

@@ -13,12 +13,29 @@ from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.shared.completion import complete_hub_model
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
 
-app = typer.Typer(help="List the known models, and fetch official weights.", no_args_is_help=True)
+_HELP = """List the known models, and download official weights.
+
+Examples:
+
+    auravae models list
+    auravae models pull aura
+
+The small models are part of the package and need no download.
+"""
+app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 
 @app.command("list")
 def list_models(as_json: opt.AsJson = False) -> None:
-    """List the models, and where their weights lie on this machine."""
+    """List the known models, and where their weights are on this machine.
+
+    Examples:
+
+        auravae models list
+        auravae models list --json
+
+    PSNR, SSIM and LPIPS were measured on the pictures named below the list.
+    """
     from auravae_cli.cli.reports.outcomes import print_table
     from auravae_cli.defaults import DEFAULT_MODEL, MODEL_VARIABLE
     from auravae_cli.model.spec.registry import known_models, local_weights
@@ -77,11 +94,19 @@ def _place(weights: str | None) -> str:
 def pull(
     name: Annotated[
         str,
-        typer.Argument(help="The model to fetch: aura.", autocompletion=complete_hub_model),
+        typer.Argument(help="The model to download: aura.", autocompletion=complete_hub_model),
     ],
     as_json: opt.AsJson = False,
 ) -> None:
-    """Fetch a model's official weights into the hub's cache, check them and print their sha256."""
+    """Download a model's official weights to the hub's cache, check them, and print their sha256.
+
+    Examples:
+
+        auravae models pull aura
+        auravae models pull aura --json
+
+    Needs the package huggingface_hub.
+    """
     from auravae_cli.model.codec import load_codec
     from auravae_cli.model.spec.registry import find_weights, known_models, pull as fetch
 

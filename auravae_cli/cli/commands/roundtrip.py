@@ -32,29 +32,35 @@ def roundtrip(
         ),
     ] = None,
     output: opt.Output = None,
-    listed: opt.From = None,
     model: opt.Model = DEFAULT_MODEL,
-    store: opt.Store = opt.StoredDtypeName.float16,
-    noise: opt.Noise = 0.0,
-    seed: opt.Seed = 0,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRunOption = False,
+    listed: opt.From = None,
+    max_pixels: opt.MaxPixels = MAX_PIXELS,
     crop: opt.Crop = None,
     resize: opt.Resize = None,
     center_crop: opt.CenterCrop = None,
     pad: opt.PadOption = opt.Pad.edge,
     background: opt.Background = "white",
-    max_pixels: opt.MaxPixels = MAX_PIXELS,
+    symmetrize: opt.Symmetrize = False,
+    noise: opt.Noise = 0.0,
+    seed: opt.Seed = 0,
+    store: opt.Store = opt.StoredDtypeName.float16,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
-    symmetrize: opt.Symmetrize = False,
-    overwrite: opt.Overwrite = False,
-    dry_run: opt.DryRunOption = False,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
 ) -> None:
-    """See what a model does to pictures: photo.jpg => photo.roundtrip.png, with PSNR and SSIM.
+    """Encode and decode pictures, and compare: photo.jpg => photo.roundtrip.png, PSNR, SSIM.
 
-    With --flip it also writes photo.sheet.png: original, reconstruction, difference, each flip.
+    Examples:
+
+        auravae roundtrip photo.jpg
+        auravae roundtrip photos -o compared --flip h
+
+    --flip also writes a contact sheet, photo.sheet.png: the original, the
+    reconstruction, their difference, and each flip.
     """
     from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter

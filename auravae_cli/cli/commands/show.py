@@ -22,41 +22,69 @@ if TYPE_CHECKING:
 
 def show(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A picture, a latent, a shard or store, or -.")
+        str, typer.Argument(metavar="FILE", help="A picture, a latent, a shard, a store, or -.")
     ],
-    key: Annotated[
-        Optional[str], typer.Option(metavar="KEY", help="The row of a shard or store, by its key.")
-    ] = None,
-    index: Annotated[
-        Optional[int], typer.Option(metavar="N", help="The same by its number, from 0.")
-    ] = None,
     channels: Annotated[
-        bool, typer.Option("--channels", help="A map of each channel of a latent, with its parity.")
+        bool,
+        typer.Option("--channels", help="Draw each channel of a latent as a map, with its parity."),
     ] = False,
-    protocol: Annotated[
-        Protocol, typer.Option(help="How to draw; auto: the best that the terminal is known for.")
-    ] = Protocol.auto,
-    width: Annotated[
-        Optional[int], typer.Option(min=1, max=1000, help="Columns. Default: what the window has.")
-    ] = None,
     output: Annotated[
         Optional[str],
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write a picture file in place of drawing, or - for PNG on standard output.",
+            help="Write a picture file instead of drawing; - writes PNG to standard output.",
         ),
     ] = None,
-    background: opt.Background = "white",
-    max_pixels: opt.MaxPixels = MAX_PIXELS,
     overwrite: opt.Overwrite = False,
+    key: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="KEY", help="Take this row of a shard or store.", rich_help_panel=opt.INPUT
+        ),
+    ] = None,
+    index: Annotated[
+        Optional[int],
+        typer.Option(
+            metavar="N",
+            help="Take row N of a shard or store, counted from 0.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
+    max_pixels: opt.MaxPixels = MAX_PIXELS,
+    background: opt.Background = "white",
+    protocol: Annotated[
+        Protocol,
+        typer.Option(
+            metavar="NAME",
+            help="Draw with auto, kitty, sixel, blocks, blocks256 or ascii; auto is the best that the terminal "
+            "is known to support.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = Protocol.auto,
+    width: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1,
+            max=1000,
+            metavar="N",
+            help="Columns to draw in. Default: those of the window.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Draw a picture or a latent in the terminal.
 
-    A latent is previewed without its model: by a fitted linear map for the embedded ones, else by
-    principal components. Where the output is no terminal, the drawing is plain text.
+    Examples:
+
+        auravae show photo.jpg
+        auravae show photo.safetensors --channels
+
+    A latent is previewed without its model: by a fitted linear map for latents
+    of the embedded models, by principal components for others. If the output
+    is not a terminal, the drawing is plain text.
     """
     from auravae_cli.cli.terminal.detect import find_screen
     from auravae_cli.cli.terminal.lines import print_drawing, say, tell

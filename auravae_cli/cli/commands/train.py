@@ -21,31 +21,52 @@ def train(
     ],
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", "-o", metavar="FOLDER", help="Where the run is kept."),
+        typer.Option("--output", "-o", metavar="FOLDER", help="The folder of the run."),
     ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show how far a run is, whether or not it is running.")
+    ] = False,
     data: Annotated[
         Optional[list[str]],
         typer.Option(
-            metavar="SOURCE", help="A folder or WebDataset tar; in place of the recipe's."
+            metavar="SOURCE",
+            help="A folder or WebDataset tar, instead of those of the recipe. Repeatable.",
+            rich_help_panel=opt.INPUT,
         ),
     ] = None,
     lpips: Annotated[
-        Optional[str], typer.Option(metavar="PATH", help="Weights of LPIPS, where it is a loss.")
+        Optional[str],
+        typer.Option(
+            metavar="PATH", help="Weights of LPIPS, if it is a loss.", rich_help_panel=opt.MODEL
+        ),
     ] = None,
-    device: opt.Device = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Threads that make batches.")] = 2,
-    status: Annotated[
-        bool, typer.Option("--status", help="Tell how far a run is, under way or not.")
-    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a validation, on standard output.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object per validation on standard output.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = False,
     quiet: opt.Quiet = False,
+    device: opt.Device = "auto",
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Threads that make batches.", rich_help_panel=opt.RUNNING
+        ),
+    ] = 2,
 ) -> None:
-    """Train a model from a recipe; RUN/model.safetensors is the result.
+    """Train a model from a recipe; the result is RUN/model.safetensors.
 
-    A folder that holds a checkpoint of the same recipe goes on from it, bit for bit; an interrupted
-    run writes one first. Under torchrun, every process takes its share of each batch.
+    Examples:
+
+        auravae train configs/train/small.toml -o run
+        auravae train run --status
+
+    If the folder holds a checkpoint of the same recipe, training resumes from
+    it, bit for bit; an interrupted run writes one first. Under torchrun, each
+    process takes its share of every batch.
     """
     from auravae_cli.cli.reports.training import follow, show_status
     from auravae_cli.files.toml_config import read_config

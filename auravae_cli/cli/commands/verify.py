@@ -20,16 +20,27 @@ def verify(
         list[str], typer.Argument(metavar="STORE...", help="Stores of latents: folders or URLs.")
     ],
     quick: Annotated[
-        bool, typer.Option("--quick", help="Check sizes and headers only, and read no values.")
+        bool, typer.Option("--quick", help="Check sizes and headers only; read no values.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a finding and a store, on stdout.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object per finding and per store on standard output.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Check that a store is whole: every file, header, value and key against its manifests.
+    """Check every file, header, value and key of a store against its manifests.
 
-    Exit code 0 where all stores are sound, 1 where one has a fault. Notes are no faults.
+    Examples:
+
+        auravae verify store
+        auravae verify store --quick --json
+
+    The exit code is 0 if all stores are sound, 1 if any has a fault. Notes are
+    not faults.
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
     from auravae_cli.errors import AuraVaeError

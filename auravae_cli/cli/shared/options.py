@@ -1,4 +1,4 @@
-"""Options that several commands share, each written once, and what their values are read into."""
+"""The options that several commands share, the types of their values, and the panels of --help."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from auravae_cli.defaults import MODEL_VARIABLE
 
 
 class StoredDtypeName(str, Enum):
-    """How latents are stored."""
+    """The number types that latents can be stored as."""
 
     float16 = "float16"
     bfloat16 = "bfloat16"
@@ -20,7 +20,7 @@ class StoredDtypeName(str, Enum):
 
 
 class ComputeDtype(str, Enum):
-    """What the network computes in."""
+    """The number types that the network can compute in."""
 
     auto = "auto"
     float32 = "float32"
@@ -29,7 +29,7 @@ class ComputeDtype(str, Enum):
 
 
 class Layout(str, Enum):
-    """What encode writes."""
+    """The layouts that encode can write."""
 
     auto = "auto"
     files = "files"
@@ -37,7 +37,7 @@ class Layout(str, Enum):
 
 
 class Runner(str, Enum):
-    """What runs the shards of a store."""
+    """What encodes the shards of a store."""
 
     local = "local"
     ray = "ray"
@@ -60,12 +60,19 @@ class ExchangeFormat(str, Enum):
     pt = "pt"
 
 
+FORMATS = ", ".join(ExchangeFormat)
+
+
 class Pad(str, Enum):
-    """What fills a picture up to multiples of the downsampling factor."""
+    """How a picture is padded to multiples of the downsampling factor."""
 
     edge = "edge"
     reflect = "reflect"
 
+
+# The panels of --help. An option without one stands first, under "Options": what most people need.
+INPUT, PICTURE, MODEL = "Input", "Picture", "Model"
+OUTPUT, RUNNING, STORE = "Output", "Running", "Store"
 
 Pictures = Annotated[
     Optional[list[str]],
@@ -86,14 +93,17 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="A file (by its suffix), else a folder that mirrors the inputs, or - for standard output. "
-        "Default: beside each input.",
+        help="A file, if PATH has a file's suffix; otherwise a folder that mirrors the inputs; - for "
+        "standard output. Default: beside each input.",
     ),
 ]
 From = Annotated[
     Optional[str],
     typer.Option(
-        "--files-from", metavar="LIST", help="Also take the inputs listed in this file, one a line."
+        "--files-from",
+        metavar="LIST",
+        help="Read more inputs from this file, one per line.",
+        rich_help_panel=INPUT,
     ),
 ]
 Model = Annotated[
@@ -101,50 +111,80 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
+        metavar="MODEL",
         envvar=MODEL_VARIABLE,
         autocompletion=complete_model,
-        help="A model's name (auravae models list), or the path of a checkpoint.",
+        help="A model's name (see auravae models list) or the path of a checkpoint.",
     ),
 ]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", autocompletion=complete_device)
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1 or mps.",
+        autocompletion=complete_device,
+        rich_help_panel=RUNNING,
+    ),
 ]
 Dtype = Annotated[
     ComputeDtype,
-    typer.Option(help="What the network computes in; auto: bfloat16 on CUDA, else float32."),
+    typer.Option(
+        metavar="TYPE",
+        help="Compute in float32, bfloat16 or float16; auto is bfloat16 on CUDA, otherwise float32.",
+        rich_help_panel=RUNNING,
+    ),
 ]
 Memory = Annotated[
     Optional[str],
     typer.Option(
         metavar="SIZE",
-        help="What the network's features may take, such as 4G. A picture that needs more runs in strips: "
-        "the same result, in more time. Default: most of what is free.",
+        help="Limit the memory of the network's features, for example to 4G. A picture that needs more "
+        "runs in strips, which takes longer and gives the same result. Default: most of the free memory.",
+        rich_help_panel=RUNNING,
     ),
 ]
 BatchSize = Annotated[
     Optional[int],
-    typer.Option(min=1, help="Pictures of one size run together. Default: 8 on a GPU, else 1."),
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Run up to N pictures of one size together. Default: 8 on a GPU, otherwise 1.",
+        rich_help_panel=RUNNING,
+    ),
 ]
 Symmetrize = Annotated[
     bool,
     typer.Option(
         "--symmetrize",
-        help="Average the model over the four flips: exactly equivariant, whatever the weights, in four "
-        "times the time.",
+        help="Average the model over the four flips. The result is exactly equivariant, whatever the "
+        "weights, and takes four times as long.",
+        rich_help_panel=MODEL,
     ),
 ]
-Store = Annotated[StoredDtypeName, typer.Option("--latent-dtype", help="How latents are stored.")]
+Store = Annotated[
+    StoredDtypeName,
+    typer.Option(
+        "--latent-dtype",
+        metavar="TYPE",
+        help="Store latents as float16, bfloat16 or float32.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 DryRunOption = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Only say what this would take: padded sizes, strips, memory and time. Writes no results.",
+        help="Write no results; show padded sizes, strips, memory and time.",
     ),
 ]
 Watch = Annotated[
     bool,
-    typer.Option("--watch", help="Stay, and encode pictures as they appear in the folders named."),
+    typer.Option(
+        "--watch",
+        help="Keep running and encode pictures as they appear in the folders.",
+        rich_help_panel=INPUT,
+    ),
 ]
 Interval = Annotated[
     Optional[float],
@@ -152,49 +192,105 @@ Interval = Annotated[
         min=0.01,
         max=86_400,
         metavar="SECONDS",
-        help="With --watch: how often to look. Default: each second.",
+        help="Seconds between two looks of --watch. Default: 1.",
+        rich_help_panel=INPUT,
     ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="One JSON object an input, on standard output.")
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object per input on standard output.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
-AnyModel = Annotated[bool, typer.Option("--any-model", help="Accept latents of other weights.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print only failures.", rich_help_panel=OUTPUT),
+]
+AnyModel = Annotated[
+    bool,
+    typer.Option(
+        "--any-model",
+        help="Accept latents that were made with other weights.",
+        rich_help_panel=INPUT,
+    ),
+]
 MaxPixels = Annotated[
-    int, typer.Option(min=1, help="Refuse larger pictures (decompression bombs).")
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Refuse pictures of more than N pixels (decompression bombs).",
+        rich_help_panel=INPUT,
+    ),
 ]
 Background = Annotated[
-    str, typer.Option(metavar="COLOUR", help="What alpha is composited on: a name or #rrggbb.")
+    str,
+    typer.Option(
+        metavar="COLOUR",
+        help="Composite transparent pictures on this colour: a name or #rrggbb.",
+        rich_help_panel=PICTURE,
+    ),
 ]
 PadOption = Annotated[
-    Pad, typer.Option(help="What fills sides up to multiples of 8; cropped again by decode.")
+    Pad,
+    typer.Option(
+        help="How to pad sides to multiples of 8; decode crops the padding again.",
+        rich_help_panel=PICTURE,
+    ),
 ]
 Resize = Annotated[
     Optional[int],
-    typer.Option(min=1, max=65_536, metavar="N", help="Bring the short side to N pixels first."),
+    typer.Option(
+        min=1,
+        max=65_536,
+        metavar="N",
+        help="Resize the short side to N pixels.",
+        rich_help_panel=PICTURE,
+    ),
 ]
 Crop = Annotated[
-    Optional[str], typer.Option(metavar="X,Y,W,H", help="Cut out this part of the picture first.")
+    Optional[str],
+    typer.Option(
+        metavar="X,Y,W,H",
+        help="Crop to this rectangle, before everything else.",
+        rich_help_panel=PICTURE,
+    ),
 ]
 CenterCrop = Annotated[
     Optional[str],
-    typer.Option(metavar="WxH", help="Keep the middle W x H pixels (or N for N x N)."),
+    typer.Option(
+        metavar="WxH",
+        help="Crop to the central W x H pixels (N means N x N), after --resize.",
+        rich_help_panel=PICTURE,
+    ),
 ]
-Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")]
+Quality = Annotated[
+    int,
+    typer.Option(
+        min=1, max=100, metavar="N", help="Quality of JPEG and WebP.", rich_help_panel=OUTPUT
+    ),
+]
 Noise = Annotated[
     float,
-    typer.Option(min=0.0, help="Multiply each latent value by 1 + NOISE * randn before decoding."),
+    typer.Option(
+        min=0.0,
+        metavar="X",
+        help="Multiply each latent value by 1 + X * randn before decoding.",
+        rich_help_panel=MODEL,
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of the noise.")]
-
-_DATA_SETS = "Data sets"
+Seed = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Seed of the noise.", rich_help_panel=MODEL)
+]
 LayoutOption = Annotated[
     Layout,
     typer.Option(
         "--layout",
-        help="A latent file for each picture, or a store of shards. auto: shards for tars and URLs, and "
-        "where the output is a store already.",
-        rich_help_panel=_DATA_SETS,
+        help="Write a latent file per picture, or a store of shards. auto: shards if an input is a tar or "
+        "a URL, or if the output is a store already.",
+        rich_help_panel=STORE,
     ),
 ]
 BucketsOption = Annotated[
@@ -202,76 +298,82 @@ BucketsOption = Annotated[
     typer.Option(
         "--buckets",
         metavar="SIDE[:STEP]",
-        help="Bring each picture to the nearest of some aspect ratios, of about SIDE x SIDE pixels, with "
-        "sides that are multiples of STEP (64).",
+        help="Resize and crop each picture to the nearest of several aspect ratios, each of about SIDE x "
+        "SIDE pixels with sides that are multiples of STEP (64).",
+        rich_help_panel=PICTURE,
     ),
 ]
 ShardSize = Annotated[
     Optional[int],
     typer.Option(
         min=1,
-        help="Loose pictures a shard, about; a tar is a shard of its own. Default: 1000.",
-        rich_help_panel=_DATA_SETS,
+        metavar="N",
+        help="Put about N loose pictures into a shard; each tar is a shard of its own. Default: 1000.",
+        rich_help_panel=STORE,
     ),
 ]
 Workers = Annotated[
     Optional[int],
     typer.Option(
         min=1,
-        help="Threads that decode pictures ahead of the model. Default: one a core, up to 8.",
-        rich_help_panel=_DATA_SETS,
+        metavar="N",
+        help="Threads that decode pictures ahead of the model. Default: one per core, up to 8.",
+        rich_help_panel=STORE,
     ),
 ]
 MaxFailures = Annotated[
     Optional[str],
     typer.Option(
         metavar="N|P%",
-        help="Give up when more than N inputs, or P percent of at least 100, have failed.",
-        rich_help_panel=_DATA_SETS,
+        help="Stop if more than N inputs, or P percent of at least 100, have failed.",
+        rich_help_panel=RUNNING,
     ),
 ]
 RetryFailures = Annotated[
     bool,
     typer.Option(
         "--retry-failures",
-        help="Also try again what failed in shards that are done; their latents are kept.",
-        rich_help_panel=_DATA_SETS,
+        help="Retry the failed inputs of finished shards; the shards' latents are kept.",
+        rich_help_panel=STORE,
     ),
 ]
 ShardIndex = Annotated[
     Optional[int],
     typer.Option(
         min=0,
-        help="Be job I of the N jobs of --num-shards, counted from 0: do shards I, I + N, ... alone.",
+        help="Run job I of --num-shards jobs, counted from 0: encode shards I, I + N, I + 2N, ... only.",
         metavar="I",
-        rich_help_panel=_DATA_SETS,
+        rich_help_panel=STORE,
     ),
 ]
 NumShards = Annotated[
     Optional[int],
     typer.Option(
         min=1,
-        help="How many jobs share the work, each with a --shard-index of its own. How many shards there are "
-        "follows from --shard-size.",
+        help="The number of jobs that share the work, each with its own --shard-index. The number of "
+        "shards follows from --shard-size.",
         metavar="N",
-        rich_help_panel=_DATA_SETS,
+        rich_help_panel=STORE,
     ),
 ]
 RunnerOption = Annotated[
     Runner,
-    typer.Option("--runner", help="This process, or a Ray cluster.", rich_help_panel=_DATA_SETS),
+    typer.Option(
+        "--runner", help="Run in this process or on a Ray cluster.", rich_help_panel=STORE
+    ),
 ]
 Address = Annotated[
     Optional[str],
     typer.Option(
-        help="Of a running Ray cluster. Default: start one on this machine.",
-        rich_help_panel=_DATA_SETS,
+        metavar="URL",
+        help="Address of a running Ray cluster. Default: start one on this machine.",
+        rich_help_panel=STORE,
     ),
 ]
 
 
 def read_names(arguments: list[str] | None, listed: str | None) -> list[str]:
-    """All inputs by name, those of the list too; typer.BadParameter where that is none."""
+    """Return the names given and those in the list. Raises typer.BadParameter if it is unreadable."""
     from auravae_cli.errors import InputImageError
     from auravae_cli.operations.inputs import read_list
 
