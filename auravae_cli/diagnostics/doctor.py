@@ -135,8 +135,7 @@ def _device(codec: Codec) -> Check:
         return Check("device", OK, "cpu, numpy alone", facts={"device": "cpu"})
     import torch
 
-    from auravae_cli.model.cpu.native import trouble
-    from auravae_cli.model.engine import PLAIN
+    from auravae_cli.model.cpu.native import PLAIN, trouble
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = torch.get_num_threads()

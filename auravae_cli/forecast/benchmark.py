@@ -130,7 +130,7 @@ def measure(request: Request, tell: Callable[[str], None]) -> Iterator[Measureme
         request.model, parts or ("encoder",), request.device, request.dtype, request.memory
     )
     tell("the machine's own peaks")
-    yield measure_peaks(setting.device, setting.dtype)
+    yield measure_peaks(setting.where.device, setting.where.dtype)
     for operation in request.operations:
         if operation == "startup":
             yield from _startup(request.repeats, tell)
@@ -155,13 +155,13 @@ def machine_facts(setting: RunSetting) -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": processor(),
         "threads": torch.get_num_threads(),
-        "device": setting.device,
-        "dtype": setting.dtype,
+        "device": setting.where.device,
+        "dtype": setting.where.dtype,
         "model": setting.model,
         "weights_sha256": setting.weights_sha256,
     }
-    if setting.device.startswith("cuda"):
-        facts["gpu"] = torch.cuda.get_device_name(setting.device)
+    if setting.where.device.startswith("cuda"):
+        facts["gpu"] = torch.cuda.get_device_name(setting.where.device)
         facts["cuda"] = torch.version.cuda
         facts["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         facts["tf32"] = torch.backends.cudnn.allow_tf32
@@ -216,15 +216,15 @@ def _run(
     operation: str, size: tuple[int, int], request: Request, setting: RunSetting
 ) -> Measurement:
     """Encode or decode random values that lie on the device already."""
-    work = _prepared(operation, size, request, setting.device)
-    if setting.device.startswith("cuda"):
-        with Meter(setting.device) as meter:
+    work = _prepared(operation, size, request, setting.where.device)
+    if setting.where.device.startswith("cuda"):
+        with Meter(setting.where.device) as meter:
             work()
         memory = meter.memory
     else:
-        memory = _in_own_process(operation, size, request, setting.device)
+        memory = _in_own_process(operation, size, request, setting.where.device)
         work()
-    seconds = tuple(_seconds(work, setting.device) for _ in range(request.repeats))
+    seconds = tuple(_seconds(work, setting.where.device) for _ in range(request.repeats))
     return Measurement(
         operation,
         seconds,

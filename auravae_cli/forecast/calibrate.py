@@ -25,10 +25,10 @@ def calibrate(
     command: str, parts: Parts, setting: RunSetting, model: str, memory: int | None, speeds: Speeds
 ) -> None:
     """Measure a command on larger and larger pictures until one takes long enough to tell."""
-    codec = load_codec(model, device=setting.device, dtype=setting.dtype, memory=memory)
+    codec = load_codec(model, device=setting.where.device, dtype=setting.where.dtype, memory=memory)
     if command == "roundtrip":
         parts = roundtrip_parts(0)
-    key = speed_key(command, setting.weights_sha256, setting.device, setting.dtype)
+    key = speed_key(command, setting.weights_sha256, setting.where.device, setting.where.dtype)
     for side in SIDES:
         seconds = min(_measure(command, codec, side) for _ in range(1 + REPEATS))
         plans = [setting.plan(part, 1, side, side) for part, _ in parts]

@@ -47,7 +47,7 @@ class Forecaster:
 
     def predict(self, setting: RunSetting, number: int, size: tuple[int, int]) -> dict[str, Any]:
         """The facts of ``number`` pictures of a padded (height, width). Raises ComputeError."""
-        batch = min(number, self.batch_size or setting.batch_size)
+        batch = min(number, self.batch_size or setting.where.batch_size)
         plans = [setting.plan(part, batch, *size) for part, _ in self.parts]
         seconds = self.seconds(setting, operations_of(plans, self.parts, 1))
         return {
@@ -59,7 +59,9 @@ class Forecaster:
 
     def seconds(self, setting: RunSetting, operations: int) -> float | None:
         """What so many operations take on this machine."""
-        key = speed_key(self.command, setting.weights_sha256, setting.device, setting.dtype)
+        key = speed_key(
+            self.command, setting.weights_sha256, setting.where.device, setting.where.dtype
+        )
         found = self.speeds.seconds(key, operations)
         if found is None:
             self.calibrate(setting)

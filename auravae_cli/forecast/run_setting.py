@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from auravae_cli.errors import ComputeError
 from auravae_cli.machine.speeds import threads
 from auravae_cli.model.cpu import native
 from auravae_cli.model.latent_space import weights_sha256
+from auravae_cli.model.placement import ITEM_SIZES, Placement, place
 from auravae_cli.model.planning.layer_costs import Arithmetic
 from auravae_cli.model.planning.run_plan import (
     Plan,
@@ -27,19 +27,15 @@ from auravae_cli.model.spec.card import read_card
 from auravae_cli.model.spec.config import Architecture, ModelConfig, SpaceSpec, canonical_name
 from auravae_cli.model.spec.registry import find_weights
 
-ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # what CUDA and ROCm need
-
 
 @dataclass(frozen=True)
 class RunSetting:
-    """A model, a device and a number format. ``architecture`` is None for the linear model."""
+    """A model, and where it runs. ``architecture`` is None for the linear model."""
 
     model: str
     weights_sha256: str
     architecture: Architecture | None
-    device: str
-    dtype: str
+    where: Placement
     arithmetic: Arithmetic
     budget: int | None
     repeats: int = 1  # how often each picture is run, mirrored
@@ -50,11 +46,6 @@ class RunSetting:
         if self.architecture is None:
             return SpaceSpec.downsampling_factor
         return self.architecture.downsampling_factor
-
-    @property
-    def batch_size(self) -> int:
-        """As `Codec.batch_size`."""
-        return 1 if self.device == "cpu" else 8
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         """The plan of as many of ``batch`` pictures as fit together. Raises ComputeError."""
@@ -80,39 +71,28 @@ def find_setting(
     """What `load_codec` would load. Raises WeightsError or DeviceError."""
     path, config = find_weights(model)
     digest, name = weights_sha256(path, config), config.name if config else path.stem
-    card = None if config else read_card(path)
-    if (config or card) is not None and (config or card).kind == "linear":  # type: ignore[union-attr]
-        return RunSetting(name, digest, None, "cpu", "float32", Arithmetic(), None)
-    architecture = _architecture(path, config, parts)
-    chosen = "cpu" if device == "auto" and not may_have_gpu() else device
-    if chosen != "cpu":
-        return _with_torch(name, digest, architecture, chosen, dtype, memory)
-    number = "float32" if dtype == "auto" else dtype
-    is_float = number == "float32"
-    arithmetic = Arithmetic(
-        ITEM_SIZES[number],
-        winograd=is_float and may_have_nnpack(),
-        threads=threads(),
-        native=is_float and native.kernels() is not None,
-    )
-    return RunSetting(
-        name, digest, architecture, "cpu", number, arithmetic, affordable_bytes(memory)
-    )
+    origin = config or read_card(path)
+    if origin is not None and origin.kind == "linear":
+        return RunSetting(name, digest, None, Placement(), Arithmetic(), None)
+    architecture, where = _architecture(path, config, parts), place(device, dtype)
+    if where.is_on_cpu:
+        arithmetic = Arithmetic(
+            ITEM_SIZES[where.dtype],
+            winograd=where.dtype == "float32" and may_have_nnpack(),
+            threads=threads(),
+            native=where.kernels == native.NATIVE,
+        )
+        budget = affordable_bytes(memory)
+    else:
+        import torch
 
+        from auravae_cli.model.engine import DTYPES
+        from auravae_cli.model.loaded_network import Network, arithmetic_of
 
-def _with_torch(
-    name: str, digest: str, architecture: Architecture, device: str, dtype: str, memory: int | None
-) -> RunSetting:
-    """The same where torch has to say which device there is."""
-    from auravae_cli.model.engine import engine_for
-    from auravae_cli.model.loaded_network import DTYPES, Network, arithmetic_of, find_device
-
-    chosen = find_device(device)
-    number = dtype if dtype != "auto" else "bfloat16" if chosen.type == "cuda" else "float32"
-    kind = DTYPES[number]
-    arithmetic = arithmetic_of(chosen, kind, engine_for(chosen, kind))
-    budget = Network({}, architecture, chosen, kind, memory).budget()
-    return RunSetting(name, digest, architecture, str(chosen), number, arithmetic, budget)
+        gpu, kind = torch.device(where.device), DTYPES[where.dtype]
+        arithmetic = arithmetic_of(gpu, kind, where.kernels)
+        budget = Network({}, architecture, gpu, kind, memory).budget()
+    return RunSetting(name, digest, architecture, where, arithmetic, budget)
 
 
 def _architecture(path: Path, config: ModelConfig | None, parts: tuple[str, ...]) -> Architecture:
@@ -134,14 +114,7 @@ def _architecture(path: Path, config: ModelConfig | None, parts: tuple[str, ...]
             pass
     from auravae_cli.model.loaded_network import load_network
 
-    return load_network(path, parts, "cpu", "float32")[1]
-
-
-def may_have_gpu() -> bool:
-    """Whether torch has to be asked for one: False where the system has none that it could use."""
-    if sys.platform == "darwin":
-        return False  # `auto` takes CUDA or the CPU
-    return sys.platform != "linux" or any(os.path.exists(path) for path in _GPUS)  # noqa: PTH110
+    return load_network(path, parts, Placement())[1]
 
 
 def may_have_nnpack() -> bool:

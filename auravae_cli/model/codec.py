@@ -36,6 +36,7 @@ from auravae_cli.model.latent_space import (
     weights_sha256,
 )
 from auravae_cli.model.linear import LinearAutoencoder
+from auravae_cli.model.placement import place
 from auravae_cli.model.planning.run_plan import Plan
 from auravae_cli.model.spec.card import read_card
 from auravae_cli.model.spec.config import ModelConfig, SpaceSpec
@@ -267,25 +268,24 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
     path, config = find_weights(model)
     digest = weights_sha256(path, config)
     name = config.name if config else path.stem
-    card = read_card(path)
+    card = None if config else read_card(path)
     origin = config or card
     if origin is not None and origin.kind == "linear":
         linear = _load_linear(path, config)
         return Codec(space_of(name, digest, config.space if config else SpaceSpec()), linear)
     from auravae_cli.model.loaded_network import load_network
 
-    network, architecture = load_network(path, parts, device, dtype, memory)
+    where = place(device, dtype)
+    network, architecture = load_network(path, parts, where, memory)
     require_architecture(path, config, architecture)
     space = config.space if config else checkpoint_space(path, architecture, card)
-    on_gpu = network.device.type != "cpu"
-    computes_in = str(network.dtype).removeprefix("torch.")
     return Codec(
         space_of(name, digest, space),
         network,
-        str(network.device),
-        8 if on_gpu else 1,
-        computes_in,
-        network.engine,
+        where.device,
+        where.batch_size,
+        where.dtype,
+        where.kernels,
     )
 
 

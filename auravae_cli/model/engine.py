@@ -8,12 +8,15 @@ from functools import cache
 import torch
 from torch import nn
 
+from auravae_cli.errors import DeviceError
 from auravae_cli.model.cpu import native
+from auravae_cli.model.cpu.native import PLAIN
 from auravae_cli.model.gpu import fused
 from auravae_cli.model.gpu.channels_last import Runner, on_device_of, prepare
 from auravae_cli.model.gpu.cuda_graphs import Graphs
 
-PLAIN, CHANNELS_LAST, NATIVE = "plain", "channels-last", "native"
+CHANNELS_LAST = "channels-last"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TOLERANCE = 1e-2
 
 
@@ -23,11 +26,26 @@ def engine_for(device: torch.device, dtype: torch.dtype) -> str:
 
     ``AURAVAE_KERNELS=plain`` in the environment says so, too.
     """
-    if device.type == "cpu" and dtype == torch.float32:
-        return NATIVE if native.kernels() is not None else PLAIN
+    if device.type == "cpu":
+        return native.kind_for(str(dtype).removeprefix("torch."))
     if device.type != "cuda" or native.are_turned_off():
         return PLAIN
     return CHANNELS_LAST if kernels_work(device, dtype) else PLAIN
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name, or for ``auto`` CUDA where there is one. Raises DeviceError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(
+            f"device {name!r} is not to be had ({reason}); try --device cpu"
+        ) from error
+    return device
 
 
 @cache

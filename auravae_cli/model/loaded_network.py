@@ -11,16 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auravae_cli.errors import ComputeError, DeviceError
+from auravae_cli.errors import ComputeError
 from auravae_cli.machine.memory import return_what_is_freed
 from auravae_cli.model.cpu.buffers import Buffers, Supply
+from auravae_cli.model.cpu.native import NATIVE, PLAIN
 from auravae_cli.model.cpu.nnpack import has_nnpack
 from auravae_cli.model.cpu.strip_runner import Streamer
 from auravae_cli.model.cpu.strip_threads import torch_threads
-from auravae_cli.model.engine import CHANNELS_LAST, NATIVE, PLAIN, engine_for, runners
+from auravae_cli.model.engine import CHANNELS_LAST, DTYPES, engine_for, runners
 from auravae_cli.model.gpu import channels_last
 from auravae_cli.model.network.autoencoder import Decoder, Encoder
 from auravae_cli.model.network.weights import load_networks
+from auravae_cli.model.placement import Placement
 from auravae_cli.model.planning.layer_costs import Arithmetic
 from auravae_cli.model.planning.run_plan import (
     ADVICE,
@@ -37,7 +39,6 @@ from auravae_cli.model.planning.run_plan import (
 from auravae_cli.model.spec.config import Architecture
 
 TIGHTER = 0.7  # of the memory of a plan that did not fit, for the next one
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Network:
@@ -266,40 +267,16 @@ def attempt(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | Non
 
 
 def load_network(
-    path: Path, parts: tuple[str, ...], device: str, dtype: str, memory: int | None = None
+    path: Path, parts: tuple[str, ...], where: Placement, memory: int | None = None
 ) -> tuple[Network, Architecture]:
-    """Load a checkpoint; ``device`` and ``dtype`` may be ``auto``.
+    """Load a checkpoint; ``memory`` is what features may take, in bytes; None for most of what is free.
 
-    ``memory`` is what features may take, in bytes; None for most of what is free.
-
-    Automatic is CUDA in bfloat16 where there is one, else the CPU in float32.
-    Raises WeightsError or DeviceError.
+    Raises WeightsError.
     """
-    chosen = find_device(device)
-    if dtype not in ("auto", *DTYPES):
-        raise DeviceError(f"dtype {dtype!r}: expected auto or one of {', '.join(DTYPES)}")
-    if dtype == "auto":
-        dtype = "bfloat16" if chosen.type == "cuda" else "float32"
-    number = DTYPES[dtype]
-    prepares = engine_for(chosen, number) == CHANNELS_LAST
-    networks, architecture = load_networks(
-        path, parts, chosen, torch.float32 if prepares else number
-    )
+    device, dtype = torch.device(where.device), DTYPES[where.dtype]
+    prepares = where.kernels == CHANNELS_LAST
+    stored = torch.float32 if prepares else dtype
+    networks, architecture = load_networks(path, parts, device, stored)
     factor = architecture.downsampling_factor
-    prepared = runners(networks, number, factor) if prepares else None
-    return Network(networks, architecture, chosen, number, memory, prepared), architecture
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name, or for ``auto`` CUDA where there is one. Raises DeviceError."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DeviceError(
-            f"device {name!r} is not to be had ({reason}); try --device cpu"
-        ) from error
-    return device
+    prepared = runners(networks, dtype, factor) if prepares else None
+    return Network(networks, architecture, device, dtype, memory, prepared), architecture

@@ -11,7 +11,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from auravae_cli.model.loaded_network import find_device
+from auravae_cli.model.engine import find_device
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from auravae_cli.model.cpu.compiled import library
 from auravae_cli.model.planning.layer_costs import POINTS
 
 SOURCE = Path(__file__).with_suffix(".c")
+PLAIN, NATIVE = "plain", "native"
 VARIABLE = "AURAVAE_KERNELS"
 # The points of F(6, 3) down and F(4, 3) across, with factors that make native.c's numbers simple.
 _DOWN = {1.0: -2 / 9, -1.0: -2 / 9, 2.0: 1 / 90, -2.0: 1 / 90, 0.5: 32 / 45, -0.5: 32 / 45}
@@ -57,7 +58,12 @@ class Kernels:
 
 def are_turned_off() -> bool:
     """Whether the environment wants none of our own kernels, here or on a GPU."""
-    return os.environ.get(VARIABLE) == "plain"
+    return os.environ.get(VARIABLE) == PLAIN
+
+
+def kind_for(dtype: str) -> str:
+    """Whose kernels a network of this number format runs by on a CPU: these, or torch's own."""
+    return NATIVE if dtype == "float32" and kernels() is not None else PLAIN
 
 
 def kernels() -> Kernels | None:

@@ -16,7 +16,8 @@ from auravae_cli.diagnostics.doctor import _device
 from auravae_cli.files import cache
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.cpu import compiled, native
-from auravae_cli.model.engine import PLAIN, engine_for
+from auravae_cli.model.cpu.native import PLAIN
+from auravae_cli.model.engine import engine_for
 
 pytestmark = pytest.mark.skipif(native.kernels() is None, reason="no C compiler here")
 needs_owners = pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners and modes here")

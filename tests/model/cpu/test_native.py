@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from auravae_cli.model.cpu import compiled, native, native_convolutions
 from auravae_cli.model.cpu.block_norms import Affine, BlockStatistics, Statistics
 from auravae_cli.model.cpu.lazy_maps import Activated, StoredMap, keep
-from auravae_cli.model.engine import NATIVE, PLAIN, engine_for
+from auravae_cli.model.cpu.native import NATIVE, PLAIN
+from auravae_cli.model.engine import engine_for
 from auravae_cli.model.network.layers import conv3x3
 from auravae_cli.model.planning.layer_costs import POINTS, native_workspace
 from auravae_cli.model.planning.strip_plan import BLOCK_ROWS, Pass

@@ -1,0 +1,63 @@
+"""Where a network runs, in which number format, and by whose kernels.
+
+Decided here alone, so that a dry run predicts what a real run does. torch is asked only where the
+machine may have a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from auravae_cli.errors import DeviceError
+from auravae_cli.model.cpu import native
+
+ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # what CUDA and ROCm need
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device, a number format, and the kernels of a network there (see `engine`)."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    kernels: str = native.PLAIN
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether the device is no GPU."""
+        return self.device.partition(":")[0] == "cpu"
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures of one size run best at once: larger batches gain nothing on a CPU."""
+        return 1 if self.is_on_cpu else 8
+
+
+def place(device: str, dtype: str) -> Placement:
+    """Where networks run for a ``device`` and a ``dtype`` that may be ``auto``.
+
+    Automatic is CUDA in bfloat16 where there is one, else the CPU in float32.
+
+    Raises:
+        DeviceError: no such device, or no such number format.
+    """
+    if dtype not in ("auto", *ITEM_SIZES):
+        raise DeviceError(f"dtype {dtype!r}: expected auto or one of {', '.join(ITEM_SIZES)}")
+    if device == "cpu" or (device == "auto" and not may_have_gpu()):
+        number = "float32" if dtype == "auto" else dtype
+        return Placement("cpu", number, native.kind_for(number))
+    from auravae_cli.model.engine import DTYPES, engine_for, find_device
+
+    found = find_device(device)
+    number = dtype if dtype != "auto" else "bfloat16" if found.type == "cuda" else "float32"
+    return Placement(str(found), number, engine_for(found, DTYPES[number]))
+
+
+def may_have_gpu() -> bool:
+    """Whether torch has to be asked for one: False where the system has none that it could use."""
+    if sys.platform == "darwin":
+        return False  # `auto` takes CUDA or the CPU
+    return sys.platform != "linux" or any(os.path.exists(path) for path in _GPUS)  # noqa: PTH110
