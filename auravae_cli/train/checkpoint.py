@@ -12,11 +12,14 @@ from auravae_cli.errors import ConfigError, WeightsError
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.train.loop import State
-from auravae_cli.train.recipe import Recipe
+from auravae_cli.train.optimizers import load_moments
+from auravae_cli.train.recipe import Recipe, Stage
 
 FILE_NAME = "checkpoint.pt"
 # What may differ between the parts of one run: it changes where things are, not what is computed.
 FREE = ("checkpoint_every", "lpips_weights", "data.sources", "compile")
+# What no recipe can change within a run: what a checkpoint's tensors belong to.
+FIXED = ("architecture.", "space.", "equivariance", "optimizer.kind")
 _MODULES = ("autoencoder", "ema", "discriminator")
 _OPTIMIZERS = ("optimizers", "discriminator_optimizers")
 
@@ -33,26 +36,36 @@ def write_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
         torch.save(content, file)
 
 
-def read_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
-    """Fill ``state`` from a checkpoint of the same recipe.
+def read_checkpoint(
+    path: Path, state: State, recipe: Recipe, is_new_recipe: bool = False
+) -> tuple[str, ...]:
+    """Fill ``state`` from a run's checkpoint; what its recipe changed, a line each.
 
     Raises:
-        ConfigError: it was made with another recipe; all differences are listed.
+        ConfigError: it was made with another recipe, and not ``is_new_recipe``; or with one of
+            another network or optimizer. All differences are listed.
         WeightsError: the file is damaged.
     """
     content, before = _read(path)
     now = facts(recipe)
-    differences = [
-        f"  {key}: {before.get(key)!r} then, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
+    before |= {key: _default(key) for key in now if key not in before}
+    differing = [
+        key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)
     ]
-    if differences:
+    changes = tuple(f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in differing)
+    if differing and not is_new_recipe:
         raise ConfigError(
-            f"{path}: made with another recipe; go on with that one, or name another folder:",
-            *differences,
+            f"{path}: made with another recipe; go on with that one, name another folder, or say "
+            "--new-recipe to go on with this one:",
+            *(f"  {change}" for change in changes),
+        )
+    if fixed := [c for key, c in zip(differing, changes, strict=True) if key.startswith(FIXED)]:
+        raise ConfigError(
+            f"{path}: a run goes on with its network and its optimizer; for others, name another folder:",
+            *(f"  {change}" for change in fixed),
         )
     state.step = _fill(path, content, state)
+    return changes
 
 
 def continue_from(path: Path, state: State) -> None:
@@ -78,16 +91,33 @@ def _fill(path: Path, content: dict[str, Any], state: State) -> int:
     """Put a checkpoint's content into ``state``; the step that it was written at."""
     try:
         for name in _MODULES:
-            if (module := getattr(state, name)) is not None:
-                module.load_state_dict(content[name])
+            module, saved = getattr(state, name), content[name]
+            if module is not None and not _is_new_adversary(name, saved):
+                module.load_state_dict(saved)
         for name in _OPTIMIZERS:
+            if _is_new_adversary(name, content[name]):
+                continue
             for optimizer, saved in zip(getattr(state, name), content[name], strict=True):
-                optimizer.load_state_dict(saved)
+                load_moments(optimizer, saved)
         return int(content["step"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise WeightsError(
             f"{path}: damaged checkpoint (it lacks or has another {error}); remove it to start anew"
         ) from error
+
+
+def _is_new_adversary(name: str, saved: Any) -> bool:
+    """Whether this is a discriminator's that the run had none of so far: it starts anew."""
+    return name.startswith("discriminator") and not saved
+
+
+def _default(key: str) -> Any:
+    """What a recipe has where it does not say, by dotted key; None where it must."""
+    names = [name for name in key.split(".") if not name.isdigit()]
+    value: Any = Recipe
+    for name in names:
+        value = Stage if name == "stages" else getattr(value, name, None)
+    return value
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:

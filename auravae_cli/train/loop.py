@@ -87,6 +87,7 @@ def train(
     lpips = None
     if any(stage.losses.lpips for stage in recipe.stages):
         lpips = load_lpips(recipe.lpips_weights).to(device)
+        lpips.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
     model = _runnable(state.autoencoder, recipe, device, processes)
     skipped = 0
     stream = batches(
@@ -145,7 +146,9 @@ def _update(
         target = images if flips is None else flip_each(images, flips, PIXELS)
         if window is not None:
             target = window.of_pixels(target)
-        found = losses.reconstruction_losses(reconstruction, target, latent, weights, lpips)
+        found = losses.reconstruction_losses(
+            reconstruction, target, latent, weights, lpips, recipe.lpips_share
+        )
         if weights.gan:
             found["gan"] = _adversarial_loss(state, recipe, reconstruction, target, processes)
     losses.weighted_sum(found, weights).backward()

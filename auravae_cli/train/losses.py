@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from auravae_cli.train.recipe import LossWeights
 
 BANDS = 2
+SMOOTH = 1e-3  # below this length, chroma's error counts less; a root has no gradient at zero
 
 
 def high_frequency(image: Tensor, target: Tensor) -> Tensor:
@@ -28,6 +29,25 @@ def high_frequency(image: Tensor, target: Tensor) -> Tensor:
         total = total + (error - F.interpolate(coarse, error.shape[-2:])).abs().mean()
         error = coarse
     return total
+
+
+def chroma(image: Tensor, target: Tensor) -> Tensor:
+    """The mean length of the error's chroma, (Cb, Cr) of BT.601; as long for every hue.
+
+    In RGB most of an error is one of brightness, and small coloured things turn brown.
+    """
+    red, green, blue = (image - target).unbind(1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    squares = ((blue - luma) / 1.772).square() + ((red - luma) / 1.402).square()
+    return (squares + SMOOTH**2).sqrt().mean() - SMOOTH
+
+
+def mean_colour(image: Tensor, target: Tensor) -> Tensor:
+    """How far the mean colour of a picture is off: the mean over pictures and channels.
+
+    The eye sees a tint of a large area long before any other loss does.
+    """
+    return (image - target).mean((2, 3)).abs().mean()
 
 
 def anchor(latent: Tensor) -> Tensor:
@@ -46,18 +66,25 @@ def reconstruction_losses(
     latent: Tensor,
     weights: LossWeights,
     lpips: Callable[[Tensor, Tensor], Tensor] | None,
+    lpips_share: float = 1.0,
 ) -> dict[str, Tensor]:
     """Every loss of positive weight but the adversarial one, by name, not yet weighted.
 
-    ``mse`` is always there: the log gives the PSNR from it.
+    ``mse`` is always there: the log gives the PSNR from it. LPIPS is that of the first pictures, a
+    share ``lpips_share`` of the batch.
     """
     losses = {"mse": (image - target).square().mean()}
     if weights.l1:
         losses["l1"] = (image - target).abs().mean()
     if weights.lpips and lpips:
-        losses["lpips"] = lpips(image, target).mean()
+        count = max(1, round(lpips_share * len(image)))
+        losses["lpips"] = lpips(image[:count], target[:count]).mean()
     if weights.high_frequency:
         losses["high_frequency"] = high_frequency(image, target)
+    if weights.chroma:
+        losses["chroma"] = chroma(image, target)
+    if weights.mean_colour:
+        losses["mean_colour"] = mean_colour(image, target)
     if weights.anchor:
         losses["anchor"] = anchor(latent)
     return losses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,12 +13,13 @@ from auravae_cli.train.muon import Muon
 from auravae_cli.train.recipe import Optimizer, Recipe
 
 ENDS = ("conv_in", "conv_out")
+SHARE = "share_of_rate"
 
 
 def build_optimizers(module: nn.Module, settings: Optimizer) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or Muon for all convolutions but the first and last of each half.
 
-    Biases and norms are not decayed.
+    Biases and norms are not decayed. What AdamW moves beside Muon has `Optimizer.adamw_rate`.
     """
     matrices, ends, vectors = [], [], []
     for name, parameter in module.named_parameters():
@@ -27,9 +29,10 @@ def build_optimizers(module: nn.Module, settings: Optimizer) -> list[torch.optim
             matrices.append(parameter)
         else:
             ends.append(parameter)
+    share = settings.adamw_rate if matrices else 1.0
     groups = [
-        {"params": ends, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": ends, "weight_decay": settings.weight_decay, SHARE: share},
+        {"params": vectors, "weight_decay": 0.0, SHARE: share},
     ]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2))
@@ -48,11 +51,25 @@ def update(
     norm = float(nn.utils.clip_grad_norm_(module.parameters(), clip_norm))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(SHARE, 1.0)
         if math.isfinite(norm):
             optimizer.step()
     module.zero_grad(set_to_none=True)
     return norm
+
+
+def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Take the moments of a saved optimizer; all settings stay those of this one's recipe.
+
+    Raises ValueError: it is of other parameters.
+    """
+    options = [
+        {key: value for key, value in group.items() if key not in ("params", "lr")}
+        for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(saved)
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:

@@ -65,6 +65,8 @@ class LossWeights:
     high_frequency: float = 0.1
     anchor: float = 0.02
     gan: float = 0.0
+    chroma: float = 0.0
+    mean_colour: float = 0.0
 
     @property
     def faults(self) -> list[str]:
@@ -94,7 +96,9 @@ class Optimizer:
 
     ``decay`` is a share of all steps; between warm-up and decay the rate is constant, so that a run
     can be made longer after it has begun (`Recipe.start`). ``ema`` is the decay of the averaged
-    weights, which are what a run is for.
+    weights, which are what a run is for. Beside Muon, AdamW moves the first and last convolution
+    of each half, biases and norms, at ``adamw_rate`` times the rate: its steps are the same for
+    every weight, so that they add up over a wide layer, and the colour of all pixels swings.
     """
 
     kind: str = "adamw"
@@ -106,6 +110,7 @@ class Optimizer:
     weight_decay: float = 1e-3
     clip_norm: float = 1.0
     ema: float = 0.999
+    adamw_rate: float = 1.0
 
     @property
     def faults(self) -> list[str]:
@@ -113,7 +118,7 @@ class Optimizer:
         return [
             *_choice(self, "kind", OPTIMIZERS),
             *_shares(self, "beta1", "beta2", "ema", "decay"),
-            *_positive(self, "learning_rate", "clip_norm"),
+            *_positive(self, "learning_rate", "clip_norm", "adamw_rate"),
             *_at_least_zero(self, "warmup_steps", "weight_decay"),
         ]
 
@@ -128,6 +133,8 @@ class Recipe:
     whose optimizers go on, too, under this recipe and from its first step. On a share
     ``latent_crops`` of the steps, a random window of half the latent's height and width is decoded,
     and compared with that part of the picture: what lies at a border must not look different.
+    ``lpips_weights`` is a file of them, and LPIPS is computed of a share ``lpips_share`` of each
+    batch, as it costs much.
     """
 
     name: str
@@ -145,6 +152,7 @@ class Recipe:
     latent_crops: float = 0.0
     seed: int = 0
     lpips_weights: str | None = None
+    lpips_share: float = 1.0
     checkpoint_every: int = 500
 
     @property
@@ -174,7 +182,7 @@ class Recipe:
         faults += _choice(self, "equivariance", EQUIVARIANCE)
         faults += _choice(self, "precision", PRECISIONS)
         faults += _at_least_zero(self, "seed")
-        faults += _shares(self, "latent_crops")
+        faults += _shares(self, "latent_crops", "lpips_share")
         return faults if self.architecture.faults else faults + self._network_faults()
 
     def _network_faults(self) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from auravae_cli.errors import ConfigError, OutputError
 from auravae_cli.files.atomic import write_atomically
@@ -34,6 +35,7 @@ from auravae_cli.train.recipe import Recipe, Stage
 from auravae_cli.train.status import LOG_NAME, Validation
 from auravae_cli.train.trainable import TrainedAutoencoder
 from auravae_cli.train.write_model import (
+    centre_colours,
     latent_deviation,
     model_card,
     unit_deviation,
@@ -56,6 +58,7 @@ class Opening:
     num_validation: int
     unreadable: tuple[str, ...]
     stages: tuple[tuple[int, int, int], ...]  # steps, crop size and batch size of each
+    changes: tuple[str, ...] = ()  # of the recipe, since the checkpoint
 
 
 def run_training(
@@ -64,8 +67,12 @@ def run_training(
     device: torch.device,
     processes: Processes,
     workers: int = 2,
+    is_new_recipe: bool = False,
 ) -> Generator[Opening | StepRecord | Validation, None, None]:
     """Train in a folder, from its checkpoint if it holds one; events as they come.
+
+    A checkpoint of another recipe is gone on from only where ``is_new_recipe``: the step counts on,
+    and this recipe decides from there, on rates, losses, data and length.
 
     Where the consumer stops early (``close``), the checkpoint is written first.
 
@@ -84,8 +91,9 @@ def run_training(
     state = initial_state(recipe, device)
     checkpoint_path = folder / checkpoint.FILE_NAME
     if checkpoint_path.is_file():
-        checkpoint.read_checkpoint(checkpoint_path, state, recipe)
+        changes = checkpoint.read_checkpoint(checkpoint_path, state, recipe, is_new_recipe)
     else:
+        changes = ()
         start(state, recipe, pictures)
         if processes.is_first:  # a fitted start takes minutes
             checkpoint.write_checkpoint(checkpoint_path, state, recipe)
@@ -95,6 +103,7 @@ def run_training(
         len(pictures.validation),
         pictures.unreadable,
         tuple((stage.steps, stage.crop_size, stage.batch_size) for stage in recipe.stages),
+        changes,
     )
     if processes.is_first:
         _log(folder, {"opening": asdict(opening)})
@@ -114,6 +123,7 @@ def run_training(
         raise
     if processes.is_first:
         checkpoint.write_checkpoint(checkpoint_path, state, recipe)
+        centre_colours(state.ema, _crops(recipe, pictures, state))
         result = _validate(folder, state, pictures)
         export(folder / "model.safetensors", state, recipe, pictures, result)
         yield result
@@ -146,26 +156,34 @@ def export(
     path: Path, state: State, recipe: Recipe, pictures: Pictures, result: Validation
 ) -> None:
     """Write the averaged weights, scaled to latents of unit deviation, with their card."""
-    device = next(state.ema.parameters()).device
-    crops = replace(recipe, stages=(Stage(1, recipe.stages[-1].crop_size, SCALE_COUNT),))
-    images = to_unit_batch(make_batch(pictures.training, crops, 0), device)
+    images = _crops(recipe, pictures, state)
     weights = unit_deviation(whole_state(state.ema), latent_deviation(state.ema, images))
     write_weights(path, weights, recipe, model_card(recipe, state.step, asdict(result)))
+
+
+def _crops(recipe: Recipe, pictures: Pictures, state: State) -> Tensor:
+    """Crops of photographs, which the averaged network is measured on."""
+    stage = Stage(1, recipe.stages[-1].crop_size, SCALE_COUNT)
+    crops = replace(recipe, stages=(stage,), data=replace(recipe.data, drawn=0.0))
+    device = next(state.ema.parameters()).device
+    return to_unit_batch(make_batch(pictures.training, crops, 0), device)
 
 
 def _validate(folder: Path, state: State, pictures: Pictures) -> Validation:
     """Reconstruct the held-out pictures, log how well, and draw some of them."""
     cells: list[tuple[str, Pixels]] = []
-    numbers = []
+    numbers, tints = [], []
     for picture in pictures.validation:
         original = _middle(picture, state.autoencoder.downsampling_factor)
         reconstruction = _reconstruct(state.ema, original)
         numbers.append((psnr(reconstruction, original), ssim(reconstruction, original) or 1.0))
+        tints.append((reconstruction.astype(float) - original).mean((0, 1)))
         if len(cells) < 2 * PREVIEW_COUNT:
             cells += [("original", original), (f"{numbers[-1][0]:.2f} dB", reconstruction)]
     write_atomically(folder / "preview.png", picture_bytes(contact_sheet(cells, columns=4), ".png"))
     mean = np.mean(numbers, axis=0)
-    validation = Validation(state.step, float(mean[0]), float(mean[1]))
+    tint = float(np.abs(np.mean(tints, axis=0)).max())
+    validation = Validation(state.step, float(mean[0]), float(mean[1]), tint)
     _log(folder, {"validation": asdict(validation)})
     return validation
 

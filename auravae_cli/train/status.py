@@ -18,11 +18,16 @@ RECENT = 20  # records that the speed is taken from
 
 @dataclass(frozen=True)
 class Validation:
-    """How the averaged weights do on the held-out pictures: means over pictures, PSNR in dB."""
+    """How the averaged weights do on the held-out pictures: means over pictures, PSNR in dB.
+
+    ``tint`` is how far the mean of a channel is off, in levels of 255, of the channel where it is
+    farthest; None in logs of older versions.
+    """
 
     step: int
     psnr: float
     ssim: float
+    tint: float | None = None
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.canonical_json import write_json
-from auravae_cli.model.network.tied import representatives
+from auravae_cli.model.network.tied import assign, representatives
 from auravae_cli.model.spec.card import KEY
 from auravae_cli.train.recipe import Recipe
 from auravae_cli.train.trainable import TrainedAutoencoder
 from auravae_cli.version import __version__
 
+CENTRING_ROUNDS = 8
 DEAD = 1e-4  # a channel that hardly varies stays as it is
 
 
@@ -33,6 +34,25 @@ def latent_deviation(
     mean[even] = whole[even].mean(1)
     deviation = (whole - mean[:, None]).square().mean(1).sqrt()
     return torch.where(deviation > DEAD, deviation, 1.0)
+
+
+@torch.no_grad()
+def centre_colours(
+    autoencoder: TrainedAutoencoder, images: Tensor, batch_size: int = 8
+) -> tuple[float, ...]:
+    """Shift the decoder's last bias so that reconstructions have the mean colour of the pictures.
+
+    What bfloat16 rounds while training, and what the average over weights does not average, leave a
+    tint. Gives how far red, green and blue were off.
+    """
+    found = torch.cat([autoencoder(part)[0].float() for part in images.split(batch_size)])
+    tint, wanted = torch.zeros_like(images[0, :, 0, 0]), images.mean((0, 2, 3))
+    for _ in range(CENTRING_ROUNDS):  # pixels that are clamped do not move with the bias
+        tint += (found - tint[:, None, None]).clamp(-1, 1).mean((0, 2, 3)) - wanted
+    conv = autoencoder.decoder.conv_out
+    assert conv.bias is not None
+    assign(conv, "bias", conv.bias - tint)
+    return tuple(tint.tolist())
 
 
 def unit_deviation(state: dict[str, Tensor], deviation: Tensor) -> dict[str, Tensor]:

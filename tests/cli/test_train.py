@@ -68,7 +68,7 @@ def test_a_run_leaves_a_model_that_encodes(auravae, recipe, tree, work):
 def test_json_and_quiet(auravae, recipe):
     arguments = ("train", recipe, "-o", "run", "--data", "photos", "--device", "cpu")
     assert [set(row) for row in auravae(*arguments, "--json", "-q").rows] == [
-        {"step", "psnr", "ssim"}
+        {"step", "psnr", "ssim", "tint"}
     ] * 2
     again = auravae(*arguments, "-q")  # it has ended: only its export is written again
     assert (again.code, again.text, again.err) == (0, "", "")
@@ -122,6 +122,11 @@ def test_another_recipe_in_the_same_folder(auravae, recipe):
     assert "run/checkpoint.pt: made with another recipe" in result.message
     assert "seed: 0 then, 7 now" in result.message
     assert "stages.0.steps: 3 then, 4 now" in result.message
+    result = auravae(*arguments, "--new-recipe")
+    assert result.code == 0
+    assert "changed: stages.0.steps: 3 then, 4 now" in result.message
+    assert "going on from step 3" in result.message
+    assert "run/model.safetensors: tiny, 4 steps" in result.message
 
 
 def test_a_damaged_checkpoint(auravae, recipe, work):

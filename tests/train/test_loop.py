@@ -13,7 +13,7 @@ from auravae_cli.errors import ComputeError, ConfigError, WeightsError
 from auravae_cli.model.network.tied import PIXELS, load_whole_state, whole_state
 from auravae_cli.model.spec.config import Architecture
 from auravae_cli.symmetry.group import GROUP, HV, GroupElement, H, Irreps, V
-from auravae_cli.train import loop, losses
+from auravae_cli.train import checkpoint, loop, losses
 from auravae_cli.train.checkpoint import continue_from, read_checkpoint, write_checkpoint
 from auravae_cli.train.pictures import Pictures
 from auravae_cli.train.recipe import Data, LossWeights, Noise, Optimizer
@@ -95,6 +95,69 @@ def test_a_checkpoint_of_another_recipe_lists_what_differs(make_recipe, tmp_path
         "  seed: 0 then, 3 now",
         "  stages.0.losses.l1: 1.0 then, 7 now",
     ]
+
+
+def test_a_new_recipe_goes_on_where_that_is_said(
+    make_recipe, advance, content, differences, tmp_path
+):
+    old, path = make_recipe(kind="muon"), tmp_path / "checkpoint.pt"
+    state, _ = advance(old, 2)
+    write_checkpoint(path, state, old)
+    settings = Optimizer("muon", 0.5, warmup_steps=2, adamw_rate=0.1, beta2=0.7, weight_decay=0.25)
+    new = make_recipe(losses=GAN, optimizer=settings, steps=9)
+    found = loop.initial_state(new, CPU)
+    with pytest.raises(ConfigError, match="another recipe"):
+        read_checkpoint(path, found, new)
+    changes = read_checkpoint(path, found, new, is_new_recipe=True)
+    assert "optimizer.adamw_rate: 1.0 then, 0.1 now" in changes
+    assert "stages.0.steps: 4 then, 9 now" in changes
+    assert found.step == 2
+    kept = {n: v for n, v in content(found).items() if not n.startswith(".discriminator")}
+    before = {n: v for n, v in content(state).items() if n in kept}
+    assert all(
+        any(option in name for option in ("betas", "weight_decay", "share_of_rate"))
+        for name in differences({n: kept[n] for n in before}, before)
+    )
+    matrices, vectors = found.optimizers[0].param_groups
+    assert (matrices["betas"], matrices["weight_decay"]) == ((0.9, 0.7), 0.25)
+    assert vectors["share_of_rate"] == 0.1
+    _, (record,) = advance(new, 1, found)
+    assert (record.step, record.losses.keys() >= {"gan"}) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "muon"},
+        {"equivariance": "learned"},
+        {"architecture": Architecture(64, (1, 2), 1, 8)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_no_recipe_changes_the_network_of_a_run(make_recipe, tmp_path, change):
+    recipe, path = make_recipe(), tmp_path / "checkpoint.pt"
+    write_checkpoint(path, loop.initial_state(recipe, CPU), recipe)
+    other = make_recipe(seed=1, **change)
+    with pytest.raises(ConfigError, match="goes on with its network") as caught:
+        read_checkpoint(path, loop.initial_state(other, CPU), other, is_new_recipe=True)
+    assert "seed" not in str(caught.value)
+
+
+def test_a_checkpoint_from_before_a_field_has_its_default(make_recipe, tmp_path, monkeypatch):
+    recipe, path = make_recipe(), tmp_path / "checkpoint.pt"
+    state = loop.initial_state(recipe, CPU)
+    young = ("lpips_share", "optimizer.adamw_rate", "stages.0.losses.chroma")
+    with monkeypatch.context() as patch:
+        whole = checkpoint.facts
+        patch.setattr(
+            checkpoint, "facts", lambda r: {k: v for k, v in whole(r).items() if k not in young}
+        )
+        write_checkpoint(path, state, recipe)
+    assert read_checkpoint(path, state, recipe) == ()
+    changed = replace(recipe, lpips_share=0.5)
+    assert read_checkpoint(path, state, changed, is_new_recipe=True) == (
+        "lpips_share: 1.0 then, 0.5 now",
+    )
 
 
 def test_what_may_change_between_the_parts_of_a_run(make_recipe, tmp_path):

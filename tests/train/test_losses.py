@@ -17,7 +17,10 @@ from auravae_cli.symmetry.group import HV, H, V
 from auravae_cli.train import losses
 from auravae_cli.train.recipe import LossWeights
 
-ALL = LossWeights(l1=1.0, mse=2.0, lpips=3.0, high_frequency=4.0, anchor=5.0)
+ALL = LossWeights(
+    l1=1.0, mse=2.0, lpips=3.0, high_frequency=4.0, anchor=5.0, chroma=6.0, mean_colour=7.0
+)
+COLOUR = {"chroma", "mean_colour"}
 
 
 def noise(*shape, seed=0):
@@ -47,6 +50,54 @@ def test_two_bands_of_one_pixel():
     assert losses.high_frequency(pixel, torch.zeros(1, 1, 4, 4)) == 24 / 16 + 6 / 4
 
 
+@pytest.mark.parametrize(
+    ("error", "length"),
+    [
+        ((0.4, 0.4, 0.4), 0),  # brightness alone
+        ((1.402, 0, 1.772), math.hypot(*(1 - (0.299 * 1.402 + 0.114 * 1.772) / side for side in (1.402, 1.772)))),
+        ((0, -0.344136, 1.772), 1),  # Cb by 1
+        ((1.402, -0.714136, 0), 1),  # Cr by 1
+        ((-1.402 / 2, 0.714136 / 2, 0), 0.5),
+    ],
+)  # fmt: skip
+def test_the_chroma_of_an_error(error, length):
+    image = torch.tensor(error).view(1, 3, 1, 1).expand(2, 3, 8, 8)
+    found = losses.chroma(image, torch.zeros(2, 3, 8, 8))
+    assert found.item() == pytest.approx(length, abs=2e-3)
+
+
+def test_the_mean_colour_is_that_of_each_picture_and_channel():
+    """Errors that cancel out within a picture do not count; between pictures and channels they do."""
+    target = torch.zeros(2, 3, 8, 8)
+    image = target.clone()
+    image[0, 0, :4], image[0, 0, 4:] = 1, -1
+    assert losses.mean_colour(image, target) == 0
+    image[0, 1], image[1, 1], image[1, 2] = 0.5, -0.5, 0.1
+    assert losses.mean_colour(image, target).item() == pytest.approx((0.5 + 0.5 + 0.1) / 6)
+
+
+@pytest.mark.parametrize("loss", [losses.chroma, losses.mean_colour])
+def test_gradients_of_colour_are_finite_where_nothing_is_wrong(loss):
+    image = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    loss(image, torch.zeros(1, 3, 8, 8)).backward()
+    assert image.grad.isfinite().all()
+
+
+def test_lpips_of_a_share_of_the_batch():
+    seen = []
+
+    def lpips(image, target):
+        seen.append((len(image), len(target)))
+        return image.mean((1, 2, 3))
+
+    pictures = noise(8, 3, 8, 8)
+    for share in (1.0, 0.5, 0.01):
+        losses.reconstruction_losses(
+            pictures, pictures, noise(8, 4, 2, 2), LossWeights(lpips=1.0), lpips, share
+        )
+    assert seen == [(8, 8), (4, 4), (1, 1)]
+
+
 def test_coarse_errors_are_left_to_the_other_losses():
     coarse = noise(1, 3, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3)
     assert losses.high_frequency(coarse, torch.zeros(1, 3, 8, 8)) < 1e-6
@@ -57,7 +108,7 @@ def test_coarse_errors_are_left_to_the_other_losses():
     [
         (LossWeights(l1=0, high_frequency=0, anchor=0), {"mse"}),
         (LossWeights(mse=0), {"mse", "l1", "high_frequency", "anchor"}),
-        (ALL, {"mse", "l1", "high_frequency", "anchor", "lpips"}),
+        (ALL, {"mse", "l1", "high_frequency", "anchor", "lpips", *COLOUR}),
     ],
 )
 def test_only_losses_with_a_weight_are_computed(weights, names):
@@ -254,6 +305,6 @@ def test_no_loss_minds_a_flip(g):
     flipped = losses.reconstruction_losses(
         image.flip(g.axes), target.flip(g.axes), latent.flip(g.axes) * signs, ALL, None
     )
-    assert found.keys() == flipped.keys() == {"mse", "l1", "high_frequency", "anchor"}
+    assert found.keys() == flipped.keys() == {"mse", "l1", "high_frequency", "anchor", *COLOUR}
     for name, value in found.items():
         torch.testing.assert_close(value, flipped[name], rtol=1e-5, atol=0)

@@ -72,6 +72,18 @@ def test_a_long_gradient_is_clipped_and_its_norm_told():
     assert module.weight.grad is None
 
 
+@pytest.mark.parametrize(("kind", "share"), [("muon", 0.1), ("adamw", 1.0)])
+def test_beside_muon_adamw_has_a_rate_of_its_own(make_recipe, kind, share):
+    """Alone, it moves everything at the rate of the recipe."""
+    module = build(make_recipe())
+    optimizers = build_optimizers(module, Optimizer(kind, adamw_rate=0.1))
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    update(optimizers, module, 0.5, 1.0)
+    rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    assert rates == [0.5 * share, 0.5 * share, 0.5][: len(rates)]
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_gradient_that_is_not_finite_moves_nothing(bad):
     module = torch.nn.Linear(2, 1)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from auravae_cli.errors import ConfigError, OutputError, WeightsError
 from auravae_cli.model.codec import load_codec
-from auravae_cli.model.network.tied import load_whole_state, whole_state
+from auravae_cli.model.network.tied import assign, load_whole_state, whole_state
 from auravae_cli.model.spec.config import Architecture
 from auravae_cli.symmetry.group import GROUP
 from auravae_cli.train import loop, losses, run
@@ -24,7 +24,7 @@ from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Data, LossWeights, Stage
 from auravae_cli.train.run import Opening, run_training
 from auravae_cli.train.status import Validation
-from auravae_cli.train.write_model import model_card, unit_deviation, write_weights
+from auravae_cli.train.write_model import centre_colours, model_card, unit_deviation, write_weights
 
 CPU = torch.device("cpu")
 SIDE, COUNT = 32, 4
@@ -75,7 +75,8 @@ def card(finished):
 @pytest.fixture(scope="module")
 def scaling_images(recipe, pictures):
     """The crops that the latent's deviation was measured on."""
-    crops = replace(recipe, stages=(Stage(1, recipe.stages[-1].crop_size, COUNT),))
+    stage, data = Stage(1, recipe.stages[-1].crop_size, COUNT), replace(recipe.data, drawn=0.0)
+    crops = replace(recipe, stages=(stage,), data=data)
     return run.to_unit_batch(make_batch(pictures.training, crops, 0))
 
 
@@ -120,7 +121,8 @@ def test_the_preview_shows_the_held_out_pictures(finished):
 
 def test_the_validation_is_that_of_the_averaged_network(finished, recipe, pictures):
     state = state_in(finished[0], recipe)
-    errors = []
+    centre_colours(state.ema, run._crops(recipe, pictures, state))
+    errors, differences = [], []
     for picture in pictures.validation:
         top, left = ((side - SIDE) // 2 for side in picture.shape[:2])
         pixels = picture[top : top + SIDE, left : left + SIDE]
@@ -128,8 +130,11 @@ def test_the_validation_is_that_of_the_averaged_network(finished, recipe, pictur
             batch = run.to_unit_batch(pixels.transpose(2, 0, 1)[None].copy())
             found = state.ema(batch)[0][0].clamp(-1, 1).permute(1, 2, 0)
         difference = torch.round((found + 1) * 127.5) - torch.from_numpy(pixels.copy())
+        differences.append(difference.mean((0, 1)))
         errors.append(20 * np.log10(255) - 10 * np.log10(float(difference.square().mean())))
     assert finished[1][-1].psnr == pytest.approx(np.mean(errors), abs=0.02)
+    tint = float(torch.stack(differences).mean(0).abs().max())
+    assert finished[1][-1].tint == pytest.approx(tint, abs=0.02)
 
 
 # The export
@@ -145,9 +150,30 @@ def test_exported_latents_have_unit_deviation(codec, scaling_images):
 @torch.no_grad()
 def test_the_export_reconstructs_like_the_averaged_network(codec, finished, recipe, scaling_images):
     ema = state_in(finished[0], recipe).ema
+    centre_colours(ema, scaling_images)
     expected = ema.decoder(ema.encoder(scaling_images))
     found = codec.decode(codec.autoencoder.encode(scaling_images))
     assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+def test_the_export_has_no_tint(codec, scaling_images):
+    found = codec.decode(codec.autoencoder.encode(scaling_images)).clamp(-1, 1)
+    tint = (found - scaling_images).mean((0, 2, 3)) * 127.5
+    assert float(tint.abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("equivariance", ["exact", "learned"])
+def test_centring_tells_what_it_took_away(make_recipe, equivariance):
+    autoencoder = initial_state(make_recipe(equivariance=equivariance), CPU).autoencoder
+    images = torch.rand(3, 3, 16, 16)
+    centre_colours(autoencoder, images)
+    before = autoencoder.decoder.conv_out.bias.detach().clone()
+    assign(autoencoder.decoder.conv_out, "bias", before + torch.tensor([0.1, 0.0, -0.2]))
+    found = centre_colours(autoencoder, images)
+    assert found == pytest.approx((0.1, 0, -0.2), abs=0.02)
+    torch.testing.assert_close(
+        autoencoder.decoder.conv_out.bias.detach(), before, atol=0.01, rtol=0
+    )
 
 
 def test_the_export_is_exactly_equivariant(codec, scaling_images):
@@ -163,7 +189,12 @@ def test_the_card_names_its_origin(card, finished, recipe, codec):
     assert (card["kind"], card["tied"], card["steps"]) == ("network", True, 5)
     assert card["recipe"]["name"] == "tiny"
     assert card["recipe"]["optimizer"]["kind"] == "muon"
-    assert card["validation"] == {"step": 5, "psnr": events[-1].psnr, "ssim": events[-1].ssim}
+    assert card["validation"] == {
+        "step": 5,
+        "psnr": events[-1].psnr,
+        "ssim": events[-1].ssim,
+        "tint": events[-1].tint,
+    }
     assert (codec.space.irreps, codec.space.clamp) == (recipe.space.irreps, recipe.space.clamp)
 
 

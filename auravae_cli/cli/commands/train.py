@@ -26,6 +26,10 @@ def train(
     status: Annotated[
         bool, typer.Option("--status", help="Show how far a run is, whether or not it is running.")
     ] = False,
+    new_recipe: Annotated[
+        bool,
+        typer.Option("--new-recipe", help="Resume although the recipe has changed."),
+    ] = False,
     data: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -82,4 +86,12 @@ def train(
         recipe = replace(recipe, data=replace(recipe.data, sources=tuple(data)))
     if lpips:
         recipe = replace(recipe, lpips_weights=lpips)
-    follow(recipe, output, device, workers, as_json=as_json, quiet=quiet)
+    follow(
+        recipe,
+        output,
+        device,
+        workers,
+        is_new_recipe=new_recipe,
+        as_json=as_json,
+        quiet=quiet,
+    )

@@ -22,11 +22,20 @@ COLUMNS = (None, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRem
 
 
 def follow(
-    recipe: Recipe, folder: Path, device: str, workers: int, *, as_json: bool, quiet: bool
+    recipe: Recipe,
+    folder: Path,
+    device: str,
+    workers: int,
+    *,
+    is_new_recipe: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Run the training and report. Raises KeyboardInterrupt, with the checkpoint written."""
     with joined(device) as processes:
-        steps = run_training(recipe, folder, processes.device(device), processes, workers)
+        steps = run_training(
+            recipe, folder, processes.device(device), processes, workers, is_new_recipe
+        )
         opening = next(steps)  # until then there is nothing to save, so signals act at once
         assert isinstance(opening, Opening)
         if processes.is_first and not quiet:
@@ -80,6 +89,8 @@ def _announce(opening: Opening) -> None:
     for fault in opening.unreadable:
         say(f"left out: {fault}")
     going_on = f", going on from step {opening.step}" if opening.step else ""
+    for change in opening.changes:
+        say(f"changed: {change}")
     say(f"{opening.num_training} pictures, {opening.num_validation} held out{going_on}")
 
 
