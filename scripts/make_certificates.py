@@ -18,7 +18,7 @@ from auravae_cli.evaluation.summary import certify
 from auravae_cli.model.codec import load_codec
 from auravae_cli.operations.input_shards import make_shards
 from auravae_cli.operations.sources import find_files
-from auravae_cli.store.certificate import Certificate, write_certificate
+from auravae_cli.store.certificate import Certificate
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE, FOLDER = REPOSITORY / "docs" / "certificates.md", REPOSITORY / "docs" / "certificates"
@@ -41,7 +41,7 @@ COLUMNS = (
 def main() -> None:
     certificates = {model: measure(model) for model in MODELS}
     for model, certificate in certificates.items():
-        write_certificate(FOLDER / f"{model}.json", certificate)
+        (FOLDER / f"{model}.json").write_bytes(certificate.to_bytes())
         print(f"{model}: {certificate.statement}")
     text = PAGE.read_text(encoding="utf-8")
     rows = [row for model in MODELS for row in table_rows(model, certificates[model].content)]

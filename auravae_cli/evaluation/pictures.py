@@ -42,7 +42,7 @@ ORBIT = tuple(f"orbit-{g}.webp" for g in GROUP)
 ORBIT_DIFFERENCES = tuple(f"orbit-{g}-difference.webp" for g in GROUP[1:])
 FEATURED = (*PLAIN, LATENT, *ORBIT, *ORBIT_DIFFERENCES)
 
-ShardWriter = Sequence[Mapping[str, Any]]
+PictureRows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Choice:
         return tuple(dict.fromkeys((*shown, self.featured)))
 
 
-def choose(rows: ShardWriter, worst_flip: str | None, limit: int) -> Choice:
+def choose(rows: PictureRows, worst_flip: str | None, limit: int) -> Choice:
     """All pictures, or of more than ``limit`` the worst half, and as many of the middle and best.
 
     Args:

@@ -18,7 +18,6 @@ from auravae_cli.store.format import require_format
 
 RESULTS_FILE, SUMMARY_FILE = "results.jsonl", "summary.json"
 FORMAT, FORMAT_VERSION = "auravae-eval", 1
-SECTIONS = ("lpips", "noise", "storage", "flips", "inception")  # what a line may lack
 
 
 def identity(picture_sha256: str, settings: Mapping[str, Any]) -> str:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from auravae_cli.exchange.formats.base import Format, label_of
-from auravae_cli.latents.latent_file import LatentFile, Record
-from auravae_cli.symmetry.geometry import Padding
+from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.latents.record import FIELDS, is_set
 
 _OF_THE_SPACE = ("model", "weights_sha256", "downsampling_factor", "representation", "clamp")
-_ALWAYS = (*_OF_THE_SPACE, "tool_version", "image_size")
-_WHERE_SET: dict[str, Callable[[Record], bool]] = {
-    "padding": lambda record: record.padding != Padding(),
-    "orientation": lambda record: bool(record.orientation.axes),
-    "source": lambda record: record.source is not None,
-    "source_sha256": lambda record: record.source_sha256 is not None,
-    "exif_orientation": lambda record: record.exif_orientation != 1,
-    "preparation": lambda record: bool(record.preparation),
-    "key": lambda record: record.key is not None,
-    "source_size": lambda record: record.source_size is not None,
-    "source_box": lambda record: record.source_box is not None,
-}
+_ALWAYS = (*_OF_THE_SPACE, "tool_version")
 
 
 @dataclass
@@ -42,8 +30,8 @@ class Unkept:
         self.rows += rows
         self.dtypes.add(latents.dtype.name)
         self.shapes.add(latents.values.shape[-3:])
-        for name, is_set in _WHERE_SET.items():
-            if name not in self.known and any(map(is_set, latents.records)):
+        for name in FIELDS.keys() - {"annotations"} - self.known:
+            if any(is_set(record, name) for record in latents.records):
                 self.known.add(name)
         for record in latents.records:
             self.known.update(record.annotations)

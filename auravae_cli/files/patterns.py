@@ -34,6 +34,18 @@ def matches(name: list[str], pattern: list[str]) -> bool:
     return bool(name) and fnmatchcase(name[0], pattern[0]) and matches(name[1:], pattern[1:])
 
 
+def leads_to(folder: list[str], pattern: list[str]) -> bool:
+    """Whether something in a folder, or below it, may match a pattern.
+
+    >>> leads_to(["a"], ["*", "c.png"]), leads_to(["a", "b"], ["*", "c.png"])
+    (True, False)
+    """
+    if not folder or not pattern or pattern[0] == "**":
+        return bool(pattern)
+    is_inner = len(pattern) > 1 and fnmatchcase(folder[0], pattern[0])
+    return is_inner and leads_to(folder[1:], pattern[1:])
+
+
 def expand_braces(text: str) -> list[str]:
     """``a{00..02}.tar`` and ``a{x,y}.tar`` as a shell expands them; other braces stay.
 

@@ -17,17 +17,19 @@ def files_below(
     folder: str,
     take: Callable[[str, os.DirEntry[str]], Entry],
     refused: Callable[[str, OSError], Entry],
+    enters: Callable[[str], bool] = lambda name: True,
 ) -> list[Entry]:
     """What ``take`` makes of each regular file below a folder, but hidden ones, in any order.
 
     It gets the file's name below the folder, with ``/``, and its entry. ``refused`` gets the name of
-    what cannot be looked at (empty: the folder itself), and may raise.
+    what cannot be looked at (empty: the folder itself), and may raise. Only folders below whose
+    names ``enters`` likes are looked into.
 
     Links to folders are followed, but for those to a folder that they lie in. Where others lead round
     in a ring, every folder is walked once: by its own name, if it has one below the first.
     """
     for once in (False, True):
-        walk, taken = _Walk(os.path.realpath(folder), once), list[Entry]()
+        walk, taken = _Walk(os.path.realpath(folder), enters, once), list[Entry]()
         for name, item in walk.items(folder):
             try:
                 if isinstance(item, OSError):
@@ -54,8 +56,8 @@ class _Folder:
 class _Walk:
     """One walk from ``home``. It ends early where it meets a ring, unless it walks folders ``once``."""
 
-    def __init__(self, home: str, once: bool) -> None:
-        self._home, self._once, self.met_ring = home, once, False
+    def __init__(self, home: str, enters: Callable[[str], bool], once: bool) -> None:
+        self._home, self._enters, self._once, self.met_ring = home, enters, once, False
         self._walked: set[str] = set()
         self._folders, self._links = [_Folder("", home)], deque[_Folder]()
 
@@ -92,6 +94,8 @@ class _Walk:
         """Whether an entry is a file; a folder is put on the list."""
         if not entry.is_dir():
             return entry.is_file()
+        if not self._enters(name):
+            return False
         if not entry.is_symlink():
             true = os.path.join(folder.true, entry.name)  # noqa: PTH118 - a string, as the others
             self._folders.append(_Folder(name, true, folder.through))

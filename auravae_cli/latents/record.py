@@ -52,20 +52,20 @@ def act_on_records(g: GroupElement, records: tuple[Record, ...]) -> tuple[Record
 def record_to_json(record: Record) -> dict[str, Any]:
     """A record's fields as JSON types, as they stand in a header; none that says nothing."""
     return {
-        name: _to_json(name, value)
-        for name in _KINDS
+        name: field.to_json(value)
+        for name, field in FIELDS.items()
         if (value := getattr(record, name)) or name in _REQUIRED
     }
 
 
 def records_to_json(records: tuple[Record, ...]) -> dict[str, Any]:
     """The fields of a shard: those that all rows share, and ``rows`` with each row's own."""
-    columns = {name: [getattr(record, name) for record in records] for name in _KINDS}
+    columns = {name: [getattr(record, name) for record in records] for name in FIELDS}
     columns = {n: column for n, column in columns.items() if n in _REQUIRED or any(column)}
     shared = {n: column[0] for n, column in columns.items() if _all_alike(column)}
-    content = {name: _to_json(name, value) for name, value in shared.items()}
+    content = {name: FIELDS[name].to_json(value) for name, value in shared.items()}
     own = {
-        name: [_to_json(name, value) for value in column]
+        name: [FIELDS[name].to_json(value) for value in column]
         for name, column in columns.items()
         if name not in shared
     }
@@ -135,34 +135,41 @@ _check_annotations = table(
     {"caption": str, "label": int}, optional=("caption", "label"), others=True
 )
 
-_KINDS: dict[str, Any] = {
-    "image_size": tuple[Positive, Positive],
-    "padding": _read_padding,
-    "orientation": GroupElement,
-    "source": str | None,
-    "source_sha256": str | None,
-    "exif_orientation": int,
-    "preparation": _read_table,
-    "key": str | None,
-    "source_size": tuple[Positive, Positive] | None,
-    "source_box": _read_box,
-    "annotations": _read_annotations,
+
+@dataclass(frozen=True)
+class RecordField:
+    """A field of `Record`: how it is read from JSON and written, and what it is where it is not set."""
+
+    kind: Any  # for `reader`
+    to_json: Callable[[Any], Any] = lambda value: value
+    unset: Any = None
+
+
+FIELDS: dict[str, RecordField] = {
+    "image_size": RecordField(tuple[Positive, Positive], list),
+    "padding": RecordField(_read_padding, lambda padding: dict(vars(padding)), Padding()),
+    "orientation": RecordField(GroupElement, str, E),
+    "source": RecordField(str | None),
+    "source_sha256": RecordField(str | None),
+    "exif_orientation": RecordField(int, unset=1),
+    "preparation": RecordField(_read_table, _read_table, {}),
+    "key": RecordField(str | None),
+    "source_size": RecordField(tuple[Positive, Positive] | None, lambda size: size and list(size)),
+    "source_box": RecordField(
+        _read_box, lambda box: box and [float(side) for side in box.as_tuple()]
+    ),
+    "annotations": RecordField(_read_annotations, _read_table, {}),
 }
+
+
+def is_set(record: Record, name: str) -> bool:
+    """Whether a field of a record says anything."""
+    return bool(getattr(record, name) != FIELDS[name].unset)
+
+
+_KINDS = {name: field.kind for name, field in FIELDS.items()}
 _LATER = {"key", "source_size", "source_box", "annotations"}  # absent where they say nothing
-_REQUIRED = _KINDS.keys() - _LATER
+_REQUIRED = FIELDS.keys() - _LATER
 _read_shared = table(_KINDS, optional=_KINDS, others=True)
 _read_row = table(_KINDS, optional=_KINDS)
 _read_rows = table({"rows": tuple[dict[str, Any], ...]}, others=True)
-_TO_JSON: dict[str, Callable[[Any], Any]] = {
-    "image_size": list,
-    "padding": lambda padding: dict(vars(padding)),
-    "orientation": str,
-    "preparation": _read_table,
-    "annotations": _read_table,
-    "source_size": lambda size: size and list(size),
-    "source_box": lambda box: box and [float(side) for side in box.as_tuple()],
-}
-
-
-def _to_json(name: str, value: Any) -> Any:
-    return _TO_JSON[name](value) if name in _TO_JSON else value

@@ -1,8 +1,7 @@
-"""From a command's arguments to the files that it works on."""
+"""From a command's arguments to the single files that it works on."""
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 from collections.abc import Iterable
@@ -12,10 +11,7 @@ from pathlib import Path
 from auravae_cli.errors import AuraVaeError, InputImageError
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import read_file, read_within
-from auravae_cli.files.patterns import expand_braces, matches, split_pattern, stands
-from auravae_cli.files.storage import is_remote
-from auravae_cli.files.walk import files_below
-from auravae_cli.operations.results import results
+from auravae_cli.operations.names import Named, resolve
 
 STREAM = "-"
 
@@ -60,23 +56,17 @@ def collect(
 ) -> list[Source]:
     """The inputs that the arguments name, each file once, in order.
 
-    A folder stands for the files below it with one of ``suffixes``, but for hidden ones and for
-    `results` of earlier runs with one of ``result_tags``; a pattern, and braces, that the shell left
-    alone for what it would make of them; ``-`` for standard input. Any other name, and a folder
-    below that cannot be listed, stands for itself: reading it gives the error.
+    A folder stands for the files below it with one of ``suffixes``, but for hidden ones; a pattern
+    that the shell left alone for what it matches; both but for `results` of earlier runs with one of
+    ``result_tags``. ``-`` is standard input. Any other name, and a folder below that cannot be
+    listed, stands for itself: reading it gives the error.
     """
     known = frozenset(suffixes)
     found: dict[str | None, Source] = {}
-    names = [name for argument in arguments for name in named(argument)]
-    for name in names:
-        for source in _expand(name, known, result_tags):
+    for named in resolve(arguments):
+        for source in _sources(named, known, result_tags):
             found.setdefault(os.path.abspath(source.path) if source.path else None, source)  # noqa: PTH100 - keeps links
     return list(found.values())
-
-
-def named(argument: str) -> list[str]:
-    """The names that an argument spells with braces; itself where something has that very name."""
-    return [argument] if not is_remote(argument) and stands(argument) else expand_braces(argument)
 
 
 def read_list(name: str) -> list[str]:
@@ -95,36 +85,21 @@ def _read_text(path: Path) -> str:
         return read_within(file, FILE_BYTES, InputImageError).decode()
 
 
-def _expand(argument: str, suffixes: frozenset[str], result_tags: frozenset[str]) -> list[Source]:
-    path = Path(argument)
-    if argument == STREAM:
+def _sources(named: Named, suffixes: frozenset[str], result_tags: frozenset[str]) -> list[Source]:
+    path = Path(named.text)
+    if named.text == STREAM:
         return [Source(None, Path("stdin"))]
-    if os.path.isdir(path):  # noqa: PTH112 - never raises, as Path.is_dir does for a name too long
-        found = files_below(str(path), lambda name, _: (name, True), lambda name, _: (name, False))
-        ours = results((name for name, is_file in found if is_file), result_tags)
-        names = [
-            name
-            for name, is_file in found
-            if not is_file or (name not in ours and _has_suffix(name, suffixes))
-        ]
+    files = named.choose(named.list_local(), result_tags) if named.pattern else []
+    if named.is_folder:
+        names = [f.name for f in files if not f.is_readable or _has_suffix(f.name, suffixes)]
         return [
             Source(path / name, Path(name or path.resolve().name))
             for name in sorted(names, key=lambda name: name.split("/"))
         ]
-    if glob.has_magic(argument) and not stands(path):
-        found_paths = [Path(match) for match in sorted(_matching(argument))]
-        if found_paths:
-            return [Source(match, Path(match.name)) for match in found_paths if match.is_file()]
-    return [Source(path, Path(path.name))]
-
-
-def _matching(pattern: str) -> list[str]:
-    """What a pattern matches. `glob` follows links round in a ring, forty times, so ``**`` is ours."""
-    root, parts = split_pattern(pattern)
-    if "**" not in parts:
-        return glob.glob(pattern)  # noqa: PTH207 - absolute too
-    names = files_below(root, lambda name, _: name, lambda name, _: "")
-    return [f"{root}/{name}" for name in names if name and matches(name.split("/"), parts)]
+    matching = [Path(named.root, file.name) for file in files if file.is_readable]
+    return [Source(match, Path(match.name)) for match in sorted(matching)] or [
+        Source(path, Path(path.name))
+    ]
 
 
 def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:

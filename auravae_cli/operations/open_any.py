@@ -8,7 +8,7 @@ from auravae_cli.errors import InputImageError, LatentFileError
 from auravae_cli.images.read import LoadedImage, read_image
 from auravae_cli.latents.latent_file import LatentFile, parse_latents, read_latents
 from auravae_cli.operations.inputs import Source
-from auravae_cli.store.format import SETTINGS_FILE
+from auravae_cli.store.format import is_store
 from auravae_cli.store.reader import LatentStore
 
 _NAMED = 5  # keys that an error names
@@ -23,7 +23,7 @@ def open_one(
         InputImageError: neither a latent nor a picture. LatentFileError: a damaged latent, or no
             such row. StoreError: a damaged store.
     """
-    if source.path is not None and (source.path / SETTINGS_FILE).is_file():
+    if source.path is not None and is_store(str(source.path)):
         return _row_of_store(LatentStore(source.path), key, index)
     if source.path is not None and source.path.is_dir():
         raise InputImageError("a folder, and no store: name a picture or a latent in it")

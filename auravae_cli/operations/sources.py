@@ -1,8 +1,7 @@
-"""From what the user names to files: pictures, what stands beside them, and tars."""
+"""From what the user names to the files of a dataset: pictures, what stands beside them, tars."""
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,10 +9,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from auravae_cli.errors import InputImageError
-from auravae_cli.files.patterns import matches, split_pattern, stands
 from auravae_cli.files.storage import Entry, is_remote, open_storage
-from auravae_cli.operations.inputs import named
-from auravae_cli.operations.results import results
+from auravae_cli.operations.names import Named, folder, resolve
 from auravae_cli.operations.suffixes import PICTURE_TAGS, PICTURES
 
 TARS = (".tar", ".tar.gz", ".tgz")
@@ -44,18 +41,18 @@ def find_files(arguments: Iterable[str]) -> list[SourceFile]:
     Raises:
         InputImageError: nothing is there, or two files have one key.
     """
-    names = [name for argument in arguments for name in named(argument)]
+    names = [_with_remote_folders(named) for named in resolve(arguments)]
     listings: Listings = {}
-    several = sum(_stands_for_many(name) for name in names) > 1
+    several = sum(bool(named.pattern) for named in names) > 1
     by_key: dict[str, SourceFile] = {}
-    for name in names:
-        files = list(_find(name, listings))
+    for named in names:
+        files = list(_find(named, listings))
         if not files:
-            raise InputImageError(f"{name}: no pictures and no tars there")
-        folder = f"{_folder_name(files[0].root)}/" if several and _stands_for_many(name) else ""
+            raise InputImageError(f"{named.text}: no pictures and no tars there")
+        within = f"{_folder_name(named.root)}/" if several and named.pattern else ""
         for file in files:
-            key = folder + file.key
-            other = by_key.setdefault(key, replace(file, key=key) if folder else file)
+            key = within + file.key
+            other = by_key.setdefault(key, replace(file, key=key) if within else file)
             if _place(other) != _place(file):
                 raise InputImageError(
                     f"{_place(other)} and {_place(file)} would both be {key!r} in the store; "
@@ -80,32 +77,26 @@ def stem(key: str) -> str:
     return key.rpartition(".")[0]
 
 
-def _find(name: str, listings: Listings) -> Iterator[SourceFile]:
+def _with_remote_folders(named: Named) -> Named:
+    """The same; a URL that does not look like a file's is a folder's."""
+    is_file = named.pattern or not is_remote(named.text) or is_wanted(named.text)
+    return named if is_file else folder(named.text)
+
+
+def _find(named: Named, listings: Listings) -> Iterator[SourceFile]:
     """The files that one name stands for; ``listings`` remembers folders that were listed."""
-    parts = name.rstrip("/").split("/")
-    if _is_pattern(name):
-        root, pattern = split_pattern(name)
-        listing = _below(root, listings)
-        for key in listing:
-            if not _is_companion(key) and matches(key.split("/"), pattern):
-                yield from _with_companions(key, listing)
-    elif _stands_for_many(name):
-        yield from _below(name, listings).values()
-    elif is_remote(name):
-        yield from _with_companions(parts[-1], _below("/".join(parts[:-1]), listings))
+    name = named.text.rstrip("/").rpartition("/")[2]
+    if named.pattern:
+        listing = _listing(named.root, listings)
+        for entry in named.choose((file.entry for file in listing.values()), PICTURE_TAGS):
+            if named.is_folder:
+                yield listing[entry.name]
+            elif not _is_companion(entry.name):
+                yield from _with_companions(entry.name, listing)
+    elif is_remote(named.text):
+        yield from _with_companions(name, _listing(named.root, listings))
     elif is_wanted(name):
-        yield from _with_companions(parts[-1], _beside(Path(name)))
-
-
-def _is_pattern(name: str) -> bool:
-    return glob.has_magic(name) and (is_remote(name) or not stands(Path(name)))
-
-
-def _stands_for_many(name: str) -> bool:
-    """Whether a name is that of a folder or a pattern: however many files there are now."""
-    if _is_pattern(name):
-        return True
-    return not is_wanted(name) if is_remote(name) else os.path.isdir(name)  # noqa: PTH112 - never raises
+        yield from _with_companions(name, _beside(Path(named.text)))
 
 
 def _with_companions(key: str, listing: Mapping[str, SourceFile]) -> Iterator[SourceFile]:
@@ -126,14 +117,12 @@ def _beside(path: Path) -> dict[str, SourceFile]:
     return found
 
 
-def _below(root: str, listings: Listings) -> dict[str, SourceFile]:
+def _listing(root: str, listings: Listings) -> dict[str, SourceFile]:
     if root not in listings:
-        entries = list(open_storage(root).entries())
-        ours = results((entry.name for entry in entries), PICTURE_TAGS)
         listings[root] = {
             entry.name: SourceFile(root, entry, entry.name)
-            for entry in entries
-            if is_wanted(entry.name) and entry.name not in ours
+            for entry in open_storage(root).entries()
+            if is_wanted(entry.name)
         }
     return listings[root]
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from auravae_cli.errors import StoreError
-from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.files.storage import Storage
 from auravae_cli.files.typed import table
@@ -37,7 +35,7 @@ ERRORS = (
     "decoder_error",
 )
 
-ShardWriter = Sequence[Mapping[str, Any]]
+PictureRows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Certificate:
 
 def make_certificate(
     space: LatentSpace,
-    rows: ShardWriter,
+    rows: PictureRows,
     data: Mapping[str, Any],
     settings: Mapping[str, Any],
     version: str,
@@ -128,17 +126,12 @@ def mismatch(found: LatentSpace, space: LatentSpace) -> str | None:
     return None
 
 
-def write_certificate(path: Path, certificate: Certificate) -> None:
-    """Write a certificate by itself. Raises OutputError."""
-    write_atomically(path, certificate.to_bytes())
-
-
 def decibels(mean_squares: float | None) -> float | None:
     """PSNR in dB of a mean of squares of a data range of 1; None where there is no error."""
     return -10 * math.log10(mean_squares) if mean_squares else None
 
 
-def _element(rows: ShardWriter, g: str) -> dict[str, Any]:
+def _element(rows: PictureRows, g: str) -> dict[str, Any]:
     """The numbers of one flip: means and the worst over pictures."""
     numbers = {n: _spread([(row[g][n], row["picture"]) for row in rows]) for n in ERRORS}
     for part in PARTS:
@@ -159,7 +152,7 @@ def _gap(numbers: Mapping[str, Any], part: str) -> float | None:
     return 10 * math.log10(flipped / plain)
 
 
-def _decoder(rows: ShardWriter, g: str, part: str) -> dict[str, Any]:
+def _decoder(rows: PictureRows, g: str, part: str) -> dict[str, Any]:
     """PSNR(D(gz), gD(z)); the mean is that of the squares. None where there is no difference."""
     squares = [(r[g]["decoder_mse"][part], r["picture"]) for r in rows]
     known = [(value, picture) for value, picture in squares if value is not None]

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from auravae_cli.errors import StoreError
 from auravae_cli.files.lru import LruCache
-from auravae_cli.latents.record import Record
+from auravae_cli.latents.record import FIELDS as RECORD_FIELDS, Record
 from auravae_cli.store.reader import LatentStore
 
 CACHED_FACTS = 1 << 22  # values of fields that a process remembers
 
+
+def _of_annotations(name: str) -> Callable[[Record], Any]:
+    return lambda record: record.annotations.get(name)
+
+
 FIELDS: dict[str, Callable[[Record], Any]] = {
-    "key": lambda record: record.key,
-    "caption": lambda record: record.annotations.get("caption"),
-    "label": lambda record: record.annotations.get("label"),
-    "metadata": lambda record: record.annotations.get("metadata"),
-    "image_size": lambda record: record.image_size,
-    "padding": lambda record: record.padding,
-    "orientation": lambda record: record.orientation,
-    "source": lambda record: record.source,
-    "source_sha256": lambda record: record.source_sha256,
-    "source_size": lambda record: record.source_size,
+    **{name: attrgetter(name) for name in RECORD_FIELDS if name != "annotations"},
+    **{name: _of_annotations(name) for name in ("caption", "label", "metadata")},
     "source_box": lambda record: record.source_box and record.source_box.as_tuple(),
 }
 

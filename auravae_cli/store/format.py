@@ -15,6 +15,7 @@ settings give equal stores. Needs numpy alone.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -25,7 +26,7 @@ from typing import Any
 from auravae_cli.errors import StoreError
 from auravae_cli.files.canonical_json import canonical, read_json
 from auravae_cli.files.places import fault_of
-from auravae_cli.files.storage import Entry, Storage
+from auravae_cli.files.storage import Entry, Storage, is_remote
 from auravae_cli.files.typed import Faults, Natural, Positive, read_as, shown, table
 from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.latents.latent_file import LatentSpace, space_from_json, space_to_json
@@ -35,6 +36,12 @@ SETTINGS_FILE = "store.json"
 SHOWN_MISSING = 10  # of shards; the others are counted
 MANIFEST, LEDGER = ".manifest.json", ".failures.jsonl"
 _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in bytes
+
+
+def is_store(location: str) -> bool:
+    """Whether a path or URL that may be a file's is to be taken as a store's: any URL is."""
+    place = os.path.join(location.removeprefix("file://"), SETTINGS_FILE)  # noqa: PTH118 - the two
+    return is_remote(location) or os.path.isfile(place)  # noqa: PTH113 - never raise
 
 
 @dataclass(frozen=True)

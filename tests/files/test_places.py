@@ -112,7 +112,7 @@ ALLOWED = {
     "files.places.below": "the one that may",
     "files.spelling.tells_apart": "a file of its own, spelled otherwise",
     "files.walk": LISTED,
-    "operations.inputs._expand": LISTED,
+    "operations.inputs._sources": LISTED,
     "exchange.import_files.open_foreign": LISTED,
     "operations.sources._place": LISTED,
     "files.storage.RemoteStorage._repeated": "checked there: no system joins the parts of a URL",

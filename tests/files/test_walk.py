@@ -42,6 +42,19 @@ def test_all_files_but_hidden_ones(make):
     assert names_below(home / "b") == ["c", "d/e"]
 
 
+def test_only_folders_that_are_wanted_are_looked_into(make):
+    home = make(dict.fromkeys(("a", "b/c", "b/d/e", "f/g/h")))
+    looked = []
+
+    def enters(name):
+        looked.append(name)
+        return name in ("b", "f")
+
+    found = files_below(str(home), lambda name, _: name, lambda name, _: name, enters)
+    assert sorted(found) == ["a", "b/c"]
+    assert sorted(looked) == ["b", "b/d", "f", "f/g"]
+
+
 def test_a_name_as_the_system_gave_it(make, monkeypatch):
     monkeypatch.chdir(make({"a": None, "b/c": None}))
     assert names_below(".") == ["a", "b/c"]

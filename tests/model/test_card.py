@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 from auravae_cli.errors import WeightsError
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.network import tied
-from auravae_cli.model.network.weights import expected_shapes, read_checkpoint
+from auravae_cli.model.network.weights import read_checkpoint
 from auravae_cli.model.spec.config import Architecture, SpaceSpec
 from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train.recipe import Recipe, Stage
 from auravae_cli.train.write_model import write_weights
+from tests.model.expected_shapes import expected_shapes
 
 IRREPS = Irreps.parse("6xee+1xoe+1xeo")
 RECIPE = Recipe(

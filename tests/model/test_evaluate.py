@@ -73,9 +73,9 @@ def test_a_random_network_and_its_orbit_mean(codec, photos):
 
 
 def test_batches_are_measured_picture_by_picture_where_one_fails(codec, photos, monkeypatch):
-    from auravae_cli.evaluation import run as evaluate
+    from auravae_cli.evaluation import run
 
-    original, sizes = evaluate.measure, []
+    original, sizes = run.measure, []
 
     def fails_together(model, subjects, options):
         sizes.append(len(subjects))
@@ -83,7 +83,7 @@ def test_batches_are_measured_picture_by_picture_where_one_fails(codec, photos, 
             raise MemoryError
         return original(model, subjects, options)
 
-    monkeypatch.setattr(evaluate, "measure", fails_together)
+    monkeypatch.setattr(run, "measure", fails_together)
     evaluation = Evaluation(
         {"tiny": codec}, photos, EvalOptions(flips=0, sweeps=0, batch_size=2), Results(None)
     )

@@ -144,10 +144,9 @@ def _open_stores(
     """
     from pathlib import Path
 
-    from auravae_cli.cli.reports.store_info import is_store
     from auravae_cli.files.storage import is_remote, open_storage
     from auravae_cli.operations.latent_rows import expand_shard, expand_store
-    from auravae_cli.store.format import SETTINGS_FILE
+    from auravae_cli.store.format import SETTINGS_FILE, is_store
 
     if output is None and any(map(is_remote, names)):
         raise typer.BadParameter(

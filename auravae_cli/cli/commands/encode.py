@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
 import typer
@@ -205,8 +204,8 @@ def _wants_store(names: list[str], output: str | None, layout: opt.Layout) -> bo
     if layout is not opt.Layout.auto:
         return layout is opt.Layout.shards
     from auravae_cli.operations.sources import is_tar
-    from auravae_cli.store.format import SETTINGS_FILE
+    from auravae_cli.store.format import is_store
 
     if any("://" in name or is_tar(name) for name in [*names, output or ""]):
         return True
-    return output is not None and os.path.isfile(os.path.join(output, SETTINGS_FILE))  # noqa: PTH113, PTH118 - never raises
+    return output is not None and is_store(output)

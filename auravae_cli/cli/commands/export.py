@@ -136,11 +136,11 @@ def _parts(arguments: list[str], listed: str | None) -> tuple[Iterator[ExportBat
     """The latents that are named, and about how many there are."""
     from itertools import chain
 
-    from auravae_cli.cli.reports.store_info import is_store
     from auravae_cli.exchange.exportable import count_rows, file_parts, store_parts
     from auravae_cli.files.storage import open_storage
     from auravae_cli.operations.inputs import collect
     from auravae_cli.operations.suffixes import LATENTS
+    from auravae_cli.store.format import is_store
 
     names = opt.read_names(arguments, listed)
     stores = [open_storage(name) for name in names if is_store(name)]

@@ -38,9 +38,9 @@ def flip(
     """
     from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.cli.reports.store_info import is_store
     from auravae_cli.operations.flip import flip_files
     from auravae_cli.operations.suffixes import FLIP_TAGS, LATENTS
+    from auravae_cli.store.format import is_store
     from auravae_cli.symmetry.group import GroupElement
 
     g = GroupElement(horizontal, vertical)

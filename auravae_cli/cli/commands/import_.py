@@ -140,7 +140,7 @@ def import_(
 
 
 def _into_store(layout: opt.Layout, form: Format, output: str) -> bool:
-    from auravae_cli.cli.reports.store_info import is_store
+    from auravae_cli.store.format import is_store
 
     if layout is opt.Layout.auto:
         return form.stacked or is_store(output)

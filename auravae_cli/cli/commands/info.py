@@ -38,10 +38,11 @@ def info(
     values in each channel.
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED, print_table
-    from auravae_cli.cli.reports.store_info import is_store, print_store
+    from auravae_cli.cli.reports.store_info import print_store
     from auravae_cli.errors import AuraVaeError, LatentFileError
     from auravae_cli.latents.latent_file import parse_latents, read_latents
     from auravae_cli.operations.inputs import collect
+    from auravae_cli.store.format import is_store
 
     failed = False
     stores = [argument for argument in latents if is_store(argument)]

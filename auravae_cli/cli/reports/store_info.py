@@ -14,16 +14,6 @@ if TYPE_CHECKING:
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
 
-def is_store(argument: str) -> bool:
-    """Whether an argument of the command line is to be taken as a store: any URL is."""
-    from pathlib import Path
-
-    from auravae_cli.files.storage import is_remote
-    from auravae_cli.store.format import SETTINGS_FILE
-
-    return is_remote(argument) or (Path(argument.removeprefix("file://")) / SETTINGS_FILE).is_file()
-
-
 def print_store(location: str, *, quick: bool, as_json: bool) -> None:
     """Print the facts of a store. Raises StoreError."""
     from auravae_cli.files.storage import open_storage

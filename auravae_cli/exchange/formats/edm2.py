@@ -8,7 +8,6 @@ have no noise of their own. All must be squares of one size. Labels are there fo
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -35,7 +34,6 @@ from auravae_cli.files.typed import table
 from auravae_cli.latents.latent_file import LatentFile
 
 INDEX = "dataset.json"
-_NUMBER = re.compile(r"img-mean-std-(\d+)")
 
 
 def write(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 import torch
@@ -39,10 +40,9 @@ class Statistics:
 def triton_kernels() -> ModuleType | None:
     """The kernels; None where Triton is not installed, or has no back end here."""
     try:
-        from auravae_cli.model.gpu import triton_kernels as kernels
+        return import_module("auravae_cli.model.gpu.triton_kernels")
     except Exception:  # a broken Triton fails at import in ways of its own
         return None
-    return kernels
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:

@@ -57,17 +57,6 @@ def load_networks(
     return networks, architecture
 
 
-def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The name and shape of every tensor of both halves."""
-    with torch.device("meta"):
-        networks = {part: network(architecture) for part, network in PARTS.items()}
-    return {
-        f"{part}.{name}": tuple(tensor.shape)
-        for part, network in networks.items()
-        for name, tensor in network.state_dict().items()
-    }
-
-
 def read_checkpoint(path: Path, parts: tuple[str, ...] = tuple(PARTS)) -> dict[str, Tensor]:
     """The tensors of the asked halves under the reference's names. Raises WeightsError."""
     try:

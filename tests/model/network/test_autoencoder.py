@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from auravae_cli.model.network.weights import expected_shapes
 from auravae_cli.model.spec.config import Architecture
 from auravae_cli.model.spec.registry import known_models
+from tests.model.expected_shapes import expected_shapes
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from torch import nn
 from auravae_cli.model.network import tied
 from auravae_cli.model.network.autoencoder import Decoder, Encoder
 from auravae_cli.model.network.tied import PIXELS, tie_of
-from auravae_cli.model.network.weights import expected_shapes
 from auravae_cli.model.spec.config import Architecture
 from auravae_cli.symmetry.group import GROUP, HV, E, H, Irreps, V
+from tests.model.expected_shapes import expected_shapes
 
 SPACES = ["8xee", "6xee+1xoe+1xeo", "3xee+1xoe+2xeo+2xoo"]
 IRREPS = Irreps.parse(SPACES[1])

@@ -18,7 +18,7 @@ from auravae_cli.model.cpu.lazy_maps import StoredMap
 from auravae_cli.model.cpu.strip_runner import Streamer
 from auravae_cli.model.engine import CHANNELS_LAST
 from auravae_cli.model.network.layers import AttentionBlock
-from auravae_cli.model.planning import run_plan as plan
+from auravae_cli.model.planning import run_plan
 from auravae_cli.model.planning.strip_plan import NO_LIMIT, Pass, StripPlan
 
 PHOTO = np.zeros((16, 24, 3), np.uint8)
@@ -36,7 +36,7 @@ def test_attention_takes_the_path_of_bounded_memory():
 def test_a_picture_that_does_not_fit_is_refused_before_it_is_tried(monkeypatch):
     codec = load_codec("small", device="cpu")
     latent = codec.encode_image(PHOTO)
-    monkeypatch.setattr(plan, "free_memory", lambda: 100_000)
+    monkeypatch.setattr(run_plan, "free_memory", lambda: 100_000)
     for run in (lambda: codec.encode_image(PHOTO), lambda: codec.decode_latent(latent)):
         with pytest.raises(ComputeError, match=r"not enough memory.*--resize"):
             run()
@@ -49,13 +49,13 @@ def test_what_fits_alone_runs_in_parts(monkeypatch):
     one = codec.autoencoder.plan("encoder", 1, 16, 16).memory
     assert codec.autoencoder.plan("encoder", 3, 16, 16).memory > one
     codec.autoencoder._buffers.clear()
-    monkeypatch.setattr(plan, "free_memory", lambda: int(one / plan.SHARE_OF_FREE) + 1)
+    monkeypatch.setattr(run_plan, "free_memory", lambda: int(one / run_plan.SHARE_OF_FREE) + 1)
     np.testing.assert_allclose(codec.encode(images), whole, atol=1e-4)
 
 
 @pytest.mark.parametrize("free", [None, 1 << 50])
 def test_unknown_or_ample_memory_is_no_reason_to_refuse(monkeypatch, free):
-    monkeypatch.setattr(plan, "free_memory", lambda: free)
+    monkeypatch.setattr(run_plan, "free_memory", lambda: free)
     assert load_codec("small", device="cpu").encode_image(PHOTO).records
 
 
