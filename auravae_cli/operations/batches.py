@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from auravae_cli.errors import AuraVaeError, ModelError, TooManyFailuresError, reason_of
 from auravae_cli.machine.prefetch import DECODED_BYTES, default_workers, prefetch
 from auravae_cli.operations.outputs import Job
+
+if TYPE_CHECKING:
+    from auravae_cli.model.codec import Codec
+    from auravae_cli.operations.timed_batches import Stopwatch
 
 Loaded = TypeVar("Loaded")
 Item = TypeVar("Item")
@@ -35,16 +40,28 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Ready(Generic[Loaded]):
-    """A job whose input is read; up to ``batch_size`` jobs of equal ``key`` run together.
+    """A job whose input is read.
 
-    ``size`` is the bytes that the content takes, where many may wait for others of their key.
+    Up to ``batch_size`` jobs with ``codec`` and ``pixels``, the padded (height, width), alike run
+    together. ``size`` is the bytes that the content takes, where many may wait for others.
     """
 
     job: Job
-    key: Hashable
     content: Loaded
+    codec: Codec | None = None
+    pixels: tuple[int, int] = (0, 0)
     batch_size: int = 1
     size: int = 0
+
+
+class Work(Protocol[Loaded]):
+    """What is done with every input."""
+
+    def read(self, job: Job) -> Ready[Loaded] | Outcome:
+        """The input as the rest needs it, or an outcome where there is nothing to do."""
+
+    def finish(self, batch: Sequence[Ready[Loaded]]) -> list[Outcome]:
+        """The results of some inputs, written; an outcome for each."""
 
 
 @dataclass(frozen=True)
@@ -108,36 +125,44 @@ def skipped(job: Job) -> Outcome:
 
 def run(
     jobs: Iterable[Job],
-    load: Callable[[Job], Ready[Loaded] | Outcome],
-    finish: Callable[[Sequence[Ready[Loaded]]], list[Outcome]],
+    work: Work[Loaded],
+    watch: Stopwatch | None = None,
     cost: Callable[[Job], int] | None = None,
 ) -> Iterator[Outcome]:
-    """Load every job and finish them in batches of equal key; an outcome for each, as it comes.
+    """Read every input and finish those that are alike in batches; an outcome for each, as it comes.
 
-    Where ``cost`` says how many bytes a job will take, jobs are loaded ahead by threads. An error of
-    the user's making fails its job alone. A ModelError ends everything.
+    Where ``cost`` says how many bytes a job will take, inputs are read ahead by threads. ``watch``
+    times the batches. An error of the user's making fails its job alone. A ModelError ends everything.
     """
 
-    def guarded(job: Job) -> Ready[Loaded] | Outcome:
-        return try_batch([job], lambda jobs: [load(jobs[0])], failure)[0]
+    def read(job: Job) -> Ready[Loaded] | Outcome:
+        return try_batch([job], lambda jobs: [work.read(jobs[0])], failure)[0]
 
+    finish = work.finish if watch is None else partial(watch.run, work.finish)
     loaded = (
-        map(guarded, jobs)
+        map(read, jobs)
         if cost is None
-        else prefetch(jobs, guarded, workers=default_workers(), cost=cost, budget=DECODED_BYTES)
+        else prefetch(jobs, read, workers=default_workers(), cost=cost, budget=DECODED_BYTES)
     )
-    for batch in group_equal(
-        loaded,
-        lambda item: None if isinstance(item, Outcome) else (item.key, item.batch_size),
-        lambda item: item.size if isinstance(item, Ready) else 0,
-        DECODED_BYTES,
-    ):
-        for item in batch:
-            if isinstance(item, Outcome):
-                yield item
-        ready = [item for item in batch if isinstance(item, Ready)]
-        if ready:
-            yield from try_batch(ready, finish, lambda item, error: failure(item.job, error))
+    try:
+        for batch in group_equal(loaded, _group, _size, DECODED_BYTES):
+            yield from [item for item in batch if isinstance(item, Outcome)]
+            ready = [item for item in batch if isinstance(item, Ready)]
+            if ready:
+                yield from try_batch(ready, finish, lambda item, error: failure(item.job, error))
+    finally:  # once, however it ends
+        if watch is not None:
+            watch.speeds.save()
+
+
+def _group(item: Ready[Any] | Outcome) -> tuple[Hashable, int] | None:
+    if isinstance(item, Outcome):
+        return None
+    return (item.codec and item.codec.space, item.pixels), item.batch_size
+
+
+def _size(item: Ready[Any] | Outcome) -> int:
+    return item.size if isinstance(item, Ready) else 0
 
 
 def group_equal(

@@ -14,10 +14,11 @@ from auravae_cli.errors import (
     MissingWeightsError,
     OutputError,
 )
+from auravae_cli.images.read import Pixels
 from auravae_cli.images.write import picture_bytes, read_provenance
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.model.codec import Codec
-from auravae_cli.model.spec.registry import known_models
+from auravae_cli.model.spec.registry import model_names
 from auravae_cli.operations.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.latent_rows import StoreRow, open_latents
@@ -43,9 +44,61 @@ class ReadLatent:
     """A latent on its way, and what its picture will say of its origin."""
 
     latent: LatentFile
-    codec: Codec
     suffix: str
     provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FileDecoder:
+    """Reads a latent, decodes some of one size, and writes their pictures.
+
+    ``codec_of`` gives the codec for a latent.
+    """
+
+    codec_of: Callable[[LatentFile], Codec]
+    options: DecodeOptions
+    batch_size: int | None = None
+
+    def read(self, job: Job) -> Ready[ReadLatent] | Outcome:
+        """The latent, and its codec; skipped where its picture stands there."""
+        options = self.options
+        latent, data = read_latent(job.source)
+        codec = self.codec_of(latent)
+        check_space(latent, codec, options.any_model)
+        suffix = options.suffix if job.output is None else job.output.suffix.lower()
+        provenance = provenance_of(data, codec, options, suffix)
+        if job.output is not None and is_taken(job.output):
+            if not options.overwrite and read_provenance(job.output) == provenance:
+                return skipped(job)
+            refuse_to_replace(job.output, options.overwrite)
+            refuse_source(job.output, latent)
+        factor = codec.space.downsampling_factor
+        height, width = latent.values.shape[-2:]
+        pixels = factor * height, factor * width
+        content = ReadLatent(latent, suffix, provenance)
+        return Ready(job, content, codec, pixels, self.batch_size or codec.batch_size)
+
+    def finish(self, batch: Sequence[Ready[ReadLatent]]) -> list[Outcome]:
+        """Decode and write."""
+        codec, options = batch[0].codec, self.options
+        assert codec is not None
+        latents = [ready.content.latent for ready in batch]
+        pictures = codec.decode_latents(
+            latents, noise=options.noise, seed=options.seed, bits=options.bits
+        )
+        return [self.write(ready, pixels) for ready, pixels in zip(batch, pictures, strict=True)]
+
+    def write(self, ready: Ready[ReadLatent], pixels: Pixels) -> Outcome:
+        """Put a picture in its place."""
+        read, quality = ready.content, self.options.quality
+        content = picture_bytes(pixels, read.suffix, quality=quality, provenance=read.provenance)
+        write_result(ready.job.output, content)
+        return done(
+            ready.job,
+            image_size=list(pixels.shape[:2]),
+            orientation=str(read.latent.records[0].orientation),
+            bytes=len(content),
+        )
 
 
 def decode_files(
@@ -55,55 +108,8 @@ def decode_files(
     batch_size: int | None = None,
 ) -> Iterator[Outcome]:
     """Decode every latent by the codec that ``codec_of`` gives for it; an outcome for each."""
-
-    watch = Stopwatch("decode", DECODE_PARTS)
-
-    def load(job: Job) -> Ready[ReadLatent] | Outcome:
-        latent, data = read_latent(job.source)
-        codec = codec_of(latent)
-        check_space(latent, codec, options.any_model)
-        suffix = options.suffix if job.output is None else job.output.suffix.lower()
-        provenance = provenance_of(data, codec, options, suffix)
-        if job.output is not None and is_taken(job.output):
-            if not options.overwrite and read_provenance(job.output) == provenance:
-                return skipped(job)
-            refuse_to_replace(job.output, options.overwrite)
-            refuse_source(job.output, latent)
-        content = ReadLatent(latent, codec, suffix, provenance)
-        key = (codec.space, latent.values.shape)
-        return Ready(job, key, content, batch_size or codec.batch_size)
-
-    def finish(batch: Sequence[Ready[ReadLatent]]) -> list[Outcome]:
-        codec = batch[0].content.codec
-
-        def work() -> list[Outcome]:
-            pictures = codec.decode_latents(
-                [ready.content.latent for ready in batch],
-                noise=options.noise,
-                seed=options.seed,
-                bits=options.bits,
-            )
-            return [store(ready, pixels) for ready, pixels in zip(batch, pictures, strict=True)]
-
-        factor = codec.space.downsampling_factor
-        height, width = (factor * side for side in batch[0].content.latent.values.shape[-2:])
-        return watch.run(codec, (len(batch), height, width), work)
-
-    def store(ready: Ready[ReadLatent], pixels: Any) -> Outcome:
-        job = ready.job
-        content = picture_bytes(
-            pixels,
-            ready.content.suffix,
-            quality=options.quality,
-            provenance=ready.content.provenance,
-        )
-        write_result(job.output, content)
-        orientation = str(ready.content.latent.records[0].orientation)
-        return done(
-            job, image_size=list(pixels.shape[:2]), orientation=orientation, bytes=len(content)
-        )
-
-    return watch.over(run(jobs, load, finish))
+    work = FileDecoder(codec_of, options, batch_size)
+    return run(jobs, work, Stopwatch("decode", DECODE_PARTS))
 
 
 def read_latent(source: Source) -> tuple[LatentFile, bytes]:
@@ -131,7 +137,7 @@ class CodecByModel:
         """The codec; LatentMismatchError where the latent's model is not on this machine."""
         name = latent.space.model
         if name not in self._codecs:
-            if name not in known_models():  # a checkpoint by path: its name alone does not find it
+            if name not in model_names():  # a checkpoint by path: its name alone does not find it
                 raise LatentMismatchError(
                     f"latent of model {name!r} (weights {latent.space.weights_sha256[:12]}), which is "
                     "none of the known ones; name its checkpoint with --model PATH"

@@ -39,55 +39,62 @@ class EncodeOptions:
     overwrite: bool
 
 
-def encode_files(
-    jobs: Iterable[Job], codec: Codec, options: EncodeOptions, batch_size: int | None = None
-) -> Iterator[Outcome]:
-    """Encode every picture; an outcome for each."""
-    jobs = list(jobs)
-    watch = Stopwatch("encode", ENCODE_PARTS)
-    # A thread that waits for a pipe could not be ended, and asking for its size would use it up.
-    ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
+@dataclass(frozen=True)
+class FileEncoder:
+    """Reads a picture, encodes some of one size, and writes their latents."""
 
-    def load(job: Job) -> Ready[PreparedImage] | Outcome:
+    codec: Codec
+    options: EncodeOptions
+    batch_size: int | None = None
+
+    def read(self, job: Job) -> Ready[PreparedImage] | Outcome:
+        """The picture, prepared; skipped where its latent stands there."""
+        codec, options = self.codec, self.options
         data = job.source.read_bytes(InputImageError)
         if job.output is not None and is_taken(job.output):
             if not options.overwrite and is_finished(job.output, data, codec, options):
                 return skipped(job)
             refuse_to_replace(job.output, options.overwrite)
             refuse_to_replace_input(job.output, data)
-        loaded = read_image(
-            data, background=options.preparation.background, max_pixels=options.max_pixels
-        )
-        image = options.preparation.apply(loaded, codec.space.downsampling_factor)
+        preparation = options.preparation
+        loaded = read_image(data, background=preparation.background, max_pixels=options.max_pixels)
+        image = preparation.apply(loaded, codec.space.downsampling_factor)
         height, width = loaded.pixels.shape[:2]
-        size = BYTES_PER_PIXEL * height * width if ahead else 0
-        return Ready(job, image.padded.shape, image, batch_size or codec.batch_size, size)
+        size = BYTES_PER_PIXEL * height * width
+        pixels = image.padded.shape[1], image.padded.shape[2]
+        return Ready(job, image, codec, pixels, self.batch_size or codec.batch_size, size)
 
-    def finish(batch: Sequence[Ready[PreparedImage]]) -> list[Outcome]:
-        def work() -> list[Outcome]:
-            images = [ready.content.padded for ready in batch]
-            latents = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
-            pairs = zip(batch, latents, strict=True)
-            return [store(ready.job, ready.content, z) for ready, z in pairs]
+    def finish(self, batch: Sequence[Ready[PreparedImage]]) -> list[Outcome]:
+        """Encode and write."""
+        images = [ready.content.padded for ready in batch]
+        latents = self.codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
+        return [self.write(ready, z) for ready, z in zip(batch, latents, strict=True)]
 
-        height, width = batch[0].content.padded.shape[1:]
-        return watch.run(codec, (len(batch), height, width), work)
-
-    def store(job: Job, image: PreparedImage, z: NDArray[np.float32]) -> Outcome:
+    def write(self, ready: Ready[PreparedImage], z: NDArray[np.float32]) -> Outcome:
+        """Put a latent in its place."""
+        job, image = ready.job, ready.content
         source = job.source.relative.as_posix() if job.source.path else None
-        latent = codec.store(z, image, options.stored_dtype, source)
+        latent = self.codec.store(z, image, self.options.stored_dtype, source)
         content = latent.to_bytes()
         write_result(job.output, content)
-        size = latent.records[0].image_size
         return done(
             job,
             image.loaded.notices,
-            image_size=list(size),
+            image_size=list(latent.records[0].image_size),
             latent_shape=list(latent.values.shape),
             bytes=len(content),
         )
 
-    return watch.over(run(jobs, load, finish, cost=_decoded_size if ahead else None))
+
+def encode_files(
+    jobs: Iterable[Job], codec: Codec, options: EncodeOptions, batch_size: int | None = None
+) -> Iterator[Outcome]:
+    """Encode every picture; an outcome for each."""
+    jobs = list(jobs)
+    # A thread that waits for a pipe could not be ended, and asking for its size would use it up.
+    ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
+    work, watch = FileEncoder(codec, options, batch_size), Stopwatch("encode", ENCODE_PARTS)
+    return run(jobs, work, watch, _decoded_size if ahead else None)
 
 
 def _decoded_size(job: Job) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.latents.latent_file import (
@@ -23,33 +24,38 @@ from auravae_cli.operations.outputs import (
 from auravae_cli.symmetry.group import GroupElement
 
 
-def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iterator[Outcome]:
-    """Apply ``g`` to every latent of every file; an outcome for each file."""
+@dataclass(frozen=True)
+class FileFlipper:
+    """Reads latents and writes them flipped by ``g``."""
 
-    def load(job: Job) -> Ready[LatentFile] | Outcome:
+    g: GroupElement
+    overwrite: bool
+
+    def read(self, job: Job) -> Ready[LatentFile] | Outcome:
+        """The latents; skipped where the result stands there."""
         if job.source.path is None:
             latents = parse_latents(job.source.read_bytes(LatentFileError))
         else:
             latents = read_latents(job.source.path)
         if job.output is not None and is_taken(job.output):
-            if not overwrite and _is_flipped(job, latents, g):
+            if not self.overwrite and holds(job.output, flipped_chunks(latents, self.g)):
                 return skipped(job)
-            refuse_to_replace(job.output, overwrite)
-        return Ready(job, None, latents)
+            refuse_to_replace(job.output, self.overwrite)
+        return Ready(job, latents)
 
-    def finish(batch: Sequence[Ready[LatentFile]]) -> list[Outcome]:
-        return [store(ready.job, ready.content) for ready in batch]
+    def finish(self, batch: Sequence[Ready[LatentFile]]) -> list[Outcome]:
+        """Flip and write."""
+        return [self.write(ready.job, ready.content) for ready in batch]
 
-    def store(job: Job, latents: LatentFile) -> Outcome:
+    def write(self, job: Job, latents: LatentFile) -> Outcome:
+        """Put the flipped latents in their place."""
         if job.output is None:
-            write_to_stdout(flipped_chunks(latents, g))
+            write_to_stdout(flipped_chunks(latents, self.g))
         else:
-            write_flipped(job.output, latents, g)
-        return done(job, latents=len(latents.records), by=str(g))
-
-    return run(jobs, load, finish)
+            write_flipped(job.output, latents, self.g)
+        return done(job, latents=len(latents.records), by=str(self.g))
 
 
-def _is_flipped(job: Job, latents: LatentFile, g: GroupElement) -> bool:
-    """Whether the output holds this very result."""
-    return job.output is not None and holds(job.output, flipped_chunks(latents, g))
+def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iterator[Outcome]:
+    """Apply ``g`` to every latent of every file; an outcome for each file."""
+    return run(jobs, FileFlipper(g, overwrite))

@@ -13,7 +13,7 @@ import numpy as np
 from auravae_cli.errors import InputImageError
 from auravae_cli.images.contact_sheet import DIFFERENCE_GAIN, contact_sheet, difference
 from auravae_cli.images.metrics import psnr, ssim
-from auravae_cli.images.read import Pixels, read_image, to_8_bit
+from auravae_cli.images.read import LoadedImage, Pixels, read_image, to_8_bit
 from auravae_cli.images.write import picture_bytes, read_provenance
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import Outcome, Ready, done, run
@@ -44,6 +44,70 @@ class RoundTrip:
     details: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class ReadPicture:
+    """A picture on its way, where its contact sheet goes, and the seconds that reading it took."""
+
+    image: LoadedImage
+    sheet: Path | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RoundTripper:
+    """Reads a picture, takes it through the model, and writes its reconstruction.
+
+    With ``elements``, also a contact sheet.
+    """
+
+    codec: Codec
+    encode: EncodeOptions
+    decode: DecodeOptions
+    elements: tuple[GroupElement, ...]
+
+    def read(self, job: Job) -> Ready[ReadPicture]:
+        """The picture, and where its results go. Raises OutputError where one stands in the way."""
+        data = job.source.read_bytes(InputImageError)
+        sheet = sheet_place(job.output) if job.output and self.elements else None
+        for place in filter(None, [job.output, sheet]):
+            # Somebody else's file is refused at once, an older round trip's when the result is known.
+            found = read_provenance(place) if is_taken(place) else None
+            ours = (found or {}).get("command") == "roundtrip"
+            refuse_to_replace(place, self.encode.overwrite or ours)
+            refuse_to_replace_input(place, data)
+        started = time.perf_counter()
+        preparation = self.encode.preparation
+        loaded = read_image(
+            data, background=preparation.background, max_pixels=self.encode.max_pixels
+        )
+        content = ReadPicture(loaded, sheet, time.perf_counter() - started)
+        size = preparation.size(*loaded.pixels.shape[:2])
+        padded = padding_for(*size, self.codec.space.downsampling_factor).padded(*size)
+        return Ready(job, content, self.codec, padded)
+
+    def finish(self, batch: Sequence[Ready[ReadPicture]]) -> list[Outcome]:
+        """Encode, decode and write."""
+        return [self.write(ready.job, ready.content) for ready in batch]
+
+    def write(self, job: Job, read: ReadPicture) -> Outcome:
+        """Put the results of a picture in their places."""
+        trip = roundtrip(read.image.pixels, self.codec, self.encode, self.decode, self.elements)
+        trip.details["seconds"] = {"read": read.seconds, **trip.details["seconds"]}
+        note = {"command": "roundtrip", "model": self.codec.space.model}
+        results = []
+        if read.sheet is not None:
+            sheet = contact_sheet(cells(trip))
+            results.append((read.sheet, picture_bytes(sheet, ".png", provenance=note)))
+            trip.details["sheet"] = str(read.sheet)
+        started = time.perf_counter()
+        suffix = self.decode.suffix if job.output is None else job.output.suffix
+        quality = self.decode.quality
+        content = picture_bytes(trip.reconstruction, suffix, quality=quality, provenance=note)
+        _write([*results, (job.output, content)], self.encode.overwrite)
+        trip.details["seconds"]["write"] = time.perf_counter() - started
+        return done(job, read.image.notices, **trip.details)
+
+
 def roundtrip_files(
     jobs: Iterable[Job],
     codec: Codec,
@@ -52,52 +116,8 @@ def roundtrip_files(
     elements: tuple[GroupElement, ...],
 ) -> Iterator[Outcome]:
     """Write each reconstruction, and with ``elements`` a contact sheet; an outcome for each."""
-
-    watch = Stopwatch("roundtrip", roundtrip_parts(len(elements)))
-
-    def load(job: Job) -> Ready[bytes] | Outcome:
-        return Ready(job, None, job.source.read_bytes(InputImageError))
-
-    def finish(batch: Sequence[Ready[bytes]]) -> list[Outcome]:
-        return [store(ready.job, ready.content) for ready in batch]
-
-    def store(job: Job, data: bytes) -> Outcome:
-        sheet_path = sheet_place(job.output) if job.output and elements else None
-        for place in filter(None, [job.output, sheet_path]):
-            # Somebody else's file is refused at once, an older round trip's when the result is known.
-            found = read_provenance(place) if is_taken(place) else None
-            ours = (found or {}).get("command") == "roundtrip"
-            refuse_to_replace(place, encode.overwrite or ours)
-            refuse_to_replace_input(place, data)
-        started = time.perf_counter()
-        loaded = read_image(
-            data, background=encode.preparation.background, max_pixels=encode.max_pixels
-        )
-        read_seconds = time.perf_counter() - started
-
-        def work() -> list[Outcome]:
-            trip = roundtrip(loaded.pixels, codec, encode, decode, elements)
-            trip.details["seconds"] = {"read": read_seconds, **trip.details["seconds"]}
-            note = {"command": "roundtrip", "model": codec.space.model}
-            results = []
-            if sheet_path is not None:
-                sheet = contact_sheet(cells(trip))
-                results.append((sheet_path, picture_bytes(sheet, ".png", provenance=note)))
-                trip.details["sheet"] = str(sheet_path)
-            started = time.perf_counter()
-            suffix = decode.suffix if job.output is None else job.output.suffix
-            content = picture_bytes(
-                trip.reconstruction, suffix, quality=decode.quality, provenance=note
-            )
-            _write([*results, (job.output, content)], encode.overwrite)
-            trip.details["seconds"]["write"] = time.perf_counter() - started
-            return [done(job, loaded.notices, **trip.details)]
-
-        size = encode.preparation.size(*loaded.pixels.shape[:2])
-        padded = padding_for(*size, codec.space.downsampling_factor).padded(*size)
-        return watch.run(codec, (1, *padded), work)[0]
-
-    return watch.over(run(jobs, load, finish))
+    work = RoundTripper(codec, encode, decode, elements)
+    return run(jobs, work, Stopwatch("roundtrip", roundtrip_parts(len(elements))))
 
 
 def roundtrip(

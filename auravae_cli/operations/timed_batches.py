@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,9 +10,8 @@ from typing import Any
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.machine.meter import Meter
 from auravae_cli.machine.speeds import Speeds, speed_key
-from auravae_cli.model.codec import Codec
 from auravae_cli.model.planning.run_plan import Plan
-from auravae_cli.operations.batches import Outcome
+from auravae_cli.operations.batches import Loaded, Outcome, Ready
 
 Parts = tuple[tuple[str, int], ...]  # of a network, and how often each runs on a picture
 
@@ -37,17 +36,14 @@ class Stopwatch:
     parts: Parts
     speeds: Speeds = field(default_factory=Speeds)
 
-    def over(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-        """The outcomes of all batches; what was measured is saved once, however they end."""
-        try:
-            yield from outcomes
-        finally:
-            self.speeds.save()
-
     def run(
-        self, codec: Codec, size: tuple[int, int, int], work: Callable[[], Sequence[Outcome]]
+        self,
+        work: Callable[[Sequence[Ready[Loaded]]], list[Outcome]],
+        batch: Sequence[Ready[Loaded]],
     ) -> list[Outcome]:
-        """``work()`` on a batch of (number, height, width) padded pixels, its outcomes told of it."""
+        """``work`` on a batch of equal padded pixels, its outcomes told of what it took."""
+        codec, size = batch[0].codec, (len(batch), *batch[0].pixels)
+        assert codec is not None
         plans: list[Plan] = []
         with suppress(AuraVaeError):  # the run itself will say so
             plans = [codec.plan(part, *size) for part, _ in self.parts]
@@ -55,7 +51,7 @@ class Stopwatch:
         operations = operations_of(plans, self.parts, size[0])
         predicted = self.speeds.seconds(key, operations)
         with Meter(codec.device) as meter:
-            outcomes = work()
+            outcomes = work(batch)
         if plans and all(outcome.status == "done" for outcome in outcomes):
             self.speeds.record(key, operations, meter.seconds)
         facts: dict[str, Any] = {

@@ -108,12 +108,12 @@ class Irreps:
             terms.append((int(match[1]), match[2]))
         return cls(tuple(terms))
 
-    @property
+    @cached_property
     def dim(self) -> int:
         """The number of channels."""
         return sum(multiplicity for multiplicity, _ in self.terms)
 
-    @property
+    @cached_property
     def parities(self) -> tuple[str, ...]:
         """The parity of every channel, in channel order."""
         return tuple(parity for multiplicity, parity in self.terms for _ in range(multiplicity))
@@ -130,7 +130,7 @@ class Irreps:
         """The channels that ``g`` negates."""
         return tuple(channel for channel, sign in enumerate(self.signs(g)) if sign < 0)
 
-    @property
+    @cached_property
     def even_channels(self) -> tuple[int, ...]:
         """The channels that no element negates."""
         return tuple(channel for channel, parity in enumerate(self.parities) if parity == "ee")

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from auravae_cli.errors import MissingWeightsError, WeightsError
-from auravae_cli.model.spec.config import ModelConfig, configs_path, read_model_config
+from auravae_cli.files.toml_config import read_config
+from auravae_cli.model.spec.config import ModelConfig, configs_path
 
 WEIGHTS_PATH = Path(__file__).parents[2] / "weights"
 
 
+@cache
+def model_names() -> tuple[str, ...]:
+    """The names of the known models: those of the files of ``configs/model``."""
+    return tuple(sorted(path.stem for path in (configs_path() / "model").glob("*.toml")))
+
+
+@cache
+def find_model(name: str) -> ModelConfig | None:
+    """The config of a known model, read once; None for any other name."""
+    if name not in model_names():
+        return None
+    return read_config(configs_path() / "model" / f"{name}.toml", ModelConfig)
+
+
 def known_models() -> dict[str, ModelConfig]:
     """Every config of ``configs/model``, by name."""
-    paths = sorted((configs_path() / "model").glob("*.toml"))
-    return {config.name: config for config in map(read_model_config, paths)}
+    return {name: config for name in model_names() if (config := find_model(name))}
 
 
 def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
@@ -23,11 +38,11 @@ def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
     Raises:
         WeightsError: there is no such model, or its weights are not on this machine.
     """
-    config = known_models().get(model)
+    config = find_model(model)
     if config is None:
         if not Path(model).is_file():
             raise WeightsError(
-                f"no model {model!r}: expected one of {', '.join(known_models())}, or the path of "
+                f"no model {model!r}: expected one of {', '.join(model_names())}, or the path of "
                 "a checkpoint"
             )
         return Path(model), None
