@@ -2,7 +2,8 @@
 
 PICTURES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
-    + (".ppm", ".pgm", ".pbm", ".jp2", ".tga")
+    + (".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".qoi", ".dib", ".mpo", ".apng", ".avifs")
+    + (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".heic", ".heif", ".hif", ".jxl")
 )
 LATENTS = frozenset((".safetensors",))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import sys
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import ExifTags, GifImagePlugin, Image, ImageCms, ImageOps, PngImagePlugin
 
 from auravae_cli.errors import InputImageError
-from auravae_cli.images import read
+from auravae_cli.images import alpha, opening
 from auravae_cli.images.read import (
     LoadedImage,
     from_pillow,
@@ -27,6 +27,7 @@ from auravae_cli.images.read import (
 )
 from auravae_cli.images.write import picture_bytes
 from auravae_cli.machine import memory
+from tests.images.making import png
 
 CMYK_NOTICE = "CMYK colours converted to sRGB without a profile"
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -309,24 +310,6 @@ def test_cmyk_without_a_profile_says_so() -> None:
     assert loaded.notices == (CMYK_NOTICE,)
 
 
-def test_16_bit_grey_with_alpha_is_read_at_8_bits_and_says_so() -> None:
-    """Pillow has no mode for it: it opens it as RGBA of 8 bits."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(name + content))
-        return struct.pack(">I", len(content)) + name + content + check
-
-    samples = noise(3, 5, 2, np.uint16)
-    samples[..., 1] = 65535
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
-    header = struct.pack(">IIBBBBB", 5, 3, 16, 4, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-    data += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    loaded = read_image(data)
-    assert loaded.notices == ("16-bit grey with alpha read at 8 bits",)
-    np.testing.assert_array_equal(loaded.pixels[..., 0], samples[..., 0] >> 8)
-
-
 def test_another_profile_is_converted_with_a_notice() -> None:
     loaded = read_image(saved(noise(4, 4), icc_profile=swapped_profile()))
     assert loaded.notices == ("colours converted from BGR! built-in to sRGB",)
@@ -340,7 +323,10 @@ def test_a_profile_of_transparent_colours_is_converted_before_compositing() -> N
     assert abs(loaded.pixels.astype(int) - [[[0, 0, 200], [255, 0, 0]]]).max() <= 2
 
 
-def test_a_profile_of_16_bit_colours_costs_bits_and_says_so() -> None:
+def test_a_profile_of_16_bit_colours_costs_bits_without_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
     grey = Image.fromarray(noise(3, 3, 1, np.uint16))
     loaded = read_image(saved(grey, icc_profile=swapped_profile()))
     assert loaded.pixels.dtype == np.uint16
@@ -518,6 +504,23 @@ def test_no_damage_passes_that_the_decoder_refuses(file_format: str) -> None:
     assert refused > 0
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_changed_byte_of_a_pngs_pixels_is_damage(dtype: Any) -> None:
+    """Pillow takes those that still decode, to other pixels, for it checks no sum of them."""
+    whole = png(noise(9, 11, dtype=dtype))
+    start = whole.index(b"IDAT")
+    passed = 0
+    for place in range(start + 4, len(whole) - 12):
+        damaged = whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
+        passed += decoder_reads(damaged)
+        with pytest.raises(InputImageError, match="damaged"):
+            read_image(damaged)
+    assert passed > 0
+    with pytest.raises(InputImageError, match="damaged"):
+        read_image(whole[:-12])
+    np.testing.assert_array_equal(read_image(whole + b"behind").pixels, noise(9, 11, dtype=dtype))
+
+
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_a_png_may_carry_a_large_text(is_packed: bool) -> None:
     texts = PngImagePlugin.PngInfo()
@@ -537,7 +540,7 @@ def test_a_png_may_carry_a_large_profile() -> None:
 def test_threads_lift_pillows_own_limit_together(monkeypatch):
     """It comes back when the last is done, not while another still needs it lifted."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    limit = read._without_pillows_limit
+    limit = opening._without_pillows_limit
     limit.__enter__()
     limit.__enter__()
     limit.__exit__()
@@ -573,7 +576,7 @@ def test_bands_give_what_the_whole_gives(monkeypatch, mode: str, has_profile: bo
         return read_image(content) if mode == "16" else from_pillow(picture, background="red")
 
     whole = load()
-    monkeypatch.setattr(read, "_BAND_PIXELS", 60)
+    monkeypatch.setattr(alpha, "_BAND_PIXELS", 60)
     parts = load()
     np.testing.assert_array_equal(parts.pixels, whole.pixels)
     assert parts.notices == whole.notices

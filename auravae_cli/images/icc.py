@@ -1,0 +1,54 @@
+"""Colours by an embedded ICC profile, to sRGB."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import product
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image, ImageCms
+
+Convert = Callable[[Image.Image], Image.Image]
+_UNUSABLE = (ImageCms.PyCMSError, OSError, ValueError)
+
+
+def by_profile(mode: str, profile: bytes | None, notices: list[str]) -> tuple[str, Convert | None]:
+    """The mode that a picture of ``mode`` takes before, and what then converts it to sRGB.
+
+    None where colours stay as they are; with a notice where that is since the profile is unusable.
+    """
+    if not profile or is_srgb(profile):
+        return mode, None
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if mode in ("1", "L", "P"):  # a grey picture may have a profile of RGB; not the other way
+            mode = "L" if cast(Any, source.profile).xcolor_space.strip() == "GRAY" else "RGB"
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        ImageCms.applyTransform(Image.new(mode, (1, 1)), transform)
+    except _UNUSABLE as error:
+        notices.append(f"colour profile ignored, sRGB assumed ({error})")
+        return mode, None
+    notices.append(f"colours converted from {_name(source)} to sRGB")
+    return mode, lambda image: cast(Image.Image, ImageCms.applyTransform(image, transform))
+
+
+def _name(profile: ImageCms.ImageCmsProfile) -> str:
+    return ImageCms.getProfileDescription(profile).strip() or "embedded profile"
+
+
+@lru_cache(64)
+def is_srgb(profile: bytes) -> bool:
+    """Whether colours stay as they are, to a step of 8 bits: names say little (there is "linear sRGB")."""
+    steps = range(0, 256, 15)
+    mixed = np.array(list(product(steps, steps, steps)), np.uint8)[None]
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        found = ImageCms.profileToProfile(
+            Image.fromarray(mixed), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except _UNUSABLE:
+        return False
+    return found is not None and bool(np.abs(np.asarray(found).astype(int) - mixed).max() <= 1)

@@ -1,0 +1,161 @@
+"""From a file to an opened picture: by its first bytes, with the limits on sizes."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import (  # the plugins register the formats that Pillow would else look for, slowly
+    AvifImagePlugin as AvifImagePlugin,
+    BmpImagePlugin as BmpImagePlugin,
+    GifImagePlugin as GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin as Jpeg2KImagePlugin,
+    JpegImagePlugin as JpegImagePlugin,
+    PngImagePlugin as PngImagePlugin,
+    PpmImagePlugin as PpmImagePlugin,
+    QoiImagePlugin as QoiImagePlugin,
+    TgaImagePlugin as TgaImagePlugin,
+    TiffImagePlugin as TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin as WebPImagePlugin,
+)
+
+from auravae_cli.errors import InputImageError
+from auravae_cli.images import recognise
+from auravae_cli.images.heif_picture import HeifPicture
+from auravae_cli.images.jpeg_12 import Jpeg12Picture
+from auravae_cli.images.jpeg_xl_picture import JpegXlPicture
+from auravae_cli.images.picture import Picture
+from auravae_cli.images.pillow_picture import PillowPicture
+from auravae_cli.images.tiff_frames import choose_frame, is_pillows
+from auravae_cli.images.tiff_picture import TiffPicture, tiff_file
+from auravae_cli.machine.memory import shortage
+
+# Raster formats alone: nothing that runs an interpreter (EPS) or has no pixels of its own (PDF).
+# Pillow reads these; TIFF together with tifffile. The extra ``pictures`` reads HEIC and JPEG XL.
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA", "QOI")
+WITH_EXTRA = ("HEIC", "JPEG XL")
+
+Source = bytes | Path | BinaryIO
+
+
+@contextmanager
+def opened(source: Source, max_pixels: int | None = None) -> Iterator[Picture]:
+    """A picture whose header is read, and whose size is allowed. Raises InputImageError."""
+    with _without_pillows_limit, ExitStack() as closing:
+        try:
+            picture = _open(source, closing)
+            if max_pixels is not None:
+                _check_size(picture, max_pixels)
+            yield picture
+        except InputImageError:
+            raise
+        except UnidentifiedImageError:
+            raise InputImageError(
+                f"not a picture: {_start(source)}expected one of {', '.join(FORMATS + WITH_EXTRA)}"
+            ) from None
+        except MemoryError:
+            raise InputImageError("not enough memory to decode the picture") from None
+        except Exception as error:  # decoders meet damaged bytes with errors of every type
+            if isinstance(source, Path) and isinstance(error, OSError) and error.strerror:
+                raise InputImageError(f"cannot be read: {error.strerror}") from error
+            raise InputImageError(
+                f"damaged picture ({error or type(error).__name__}): expected a complete file"
+            ) from error
+
+
+def _open(source: Source, closing: ExitStack) -> Picture:
+    if isinstance(source, Path):
+        file: BinaryIO = closing.enter_context(source.open("rb"))
+    else:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+    start = file.read(recognise.START_BYTES)
+    file.seek(0)
+    kind = recognise.recognise(start)
+    if kind == recognise.HEIF:
+        return HeifPicture(file)
+    if kind == recognise.JPEG_XL:
+        return JpegXlPicture(file)
+    data = source if isinstance(source, bytes) else None
+    if kind == recognise.TIFF:
+        return _open_tiff(file, data, closing)
+    try:
+        return PillowPicture(closing.enter_context(_by_pillow(file)), data)
+    except UnidentifiedImageError:
+        file.seek(0)
+        deeper = Jpeg12Picture.of(file.read()) if start[:2] == b"\xff\xd8" else None
+        if deeper is None:
+            raise
+        return deeper
+
+
+def _open_tiff(file: BinaryIO, data: bytes | None, closing: ExitStack) -> Picture:
+    frame = choose_frame(closing.enter_context(tiff_file(file)))
+    if frame.number is None or not is_pillows(frame.page):
+        return TiffPicture(frame)
+    file.seek(0)
+    image = closing.enter_context(_by_pillow(file))
+    image.seek(frame.number)
+    return PillowPicture(image, data, frame.notices)
+
+
+def _by_pillow(file: BinaryIO) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come again, as notices, with the pixels
+        return Image.open(file, formats=FORMATS)
+
+
+def _check_size(picture: Picture, max_pixels: int) -> None:
+    height, width = picture.size
+    if width * height > max_pixels:
+        raise InputImageError(
+            f"{width} x {height} pixels: more than the limit of {max_pixels}; "
+            "raise it with --max-pixels if you trust the file"
+        )
+    if reason := shortage(height, width):
+        raise InputImageError(reason)
+
+
+def _start(source: Source) -> str:
+    if not isinstance(source, bytes):
+        return ""
+    return f"the bytes start with {source[:8]!r}; "
+
+
+class _WithoutPillowsLimit:
+    """Lifts Pillow's own guards, global ones: ours is checked as soon as a size is known.
+
+    A PNG's texts and its profile may be as large each as Pillow allows all of them to be: a
+    workflow or a printer's profile is larger than the megabyte that it allows one.
+    Threads overlap: the first to come lifts them, the last to leave puts them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before = (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK)
+                Image.MAX_IMAGE_PIXELS = None
+                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._before
+
+
+_without_pillows_limit = _WithoutPillowsLimit()
+
+
+_without_pillows_limit = _WithoutPillowsLimit()

@@ -1,0 +1,70 @@
+"""What Pillow leaves out of a PNG: check sums, declared colours, transparent colours of 16 bits."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from itertools import takewhile
+
+from auravae_cli.images.colour import Colours, by_gamma, by_numbers
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_IDAT = zlib.crc32(b"IDAT")
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
+    """The chunks, as far as they go: type, content and check sum."""
+    view, place = memoryview(data), len(_SIGNATURE)
+    while place + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 8 + size
+        yield kind, view[place + 8 : end], data[end : end + 4]
+        place = end + 4
+
+
+def check_pixels(data: bytes) -> None:
+    """Pillow looks at no check sum of pixels: a changed byte may decode to others. Raises ValueError."""
+    for kind, content, check in chunks(data):
+        if kind == b"IDAT" and zlib.crc32(content, _IDAT) != int.from_bytes(check, "big"):
+            raise ValueError("IDAT: wrong check sum")
+        if kind == b"IEND":
+            return
+    raise ValueError("the end (IEND) is missing")
+
+
+def _declared(data: bytes) -> dict[bytes, bytes]:
+    """The small chunks before the pixels."""
+    before = takewhile(lambda chunk: chunk[0] != b"IDAT", chunks(data))
+    return {kind: bytes(content) for kind, content, _ in before if len(content) <= 1024}
+
+
+def colours(data: bytes, icc: bytes | None) -> Colours:
+    """By cICP, else the profile, else sRGB, else gAMA and cHRM, as the PNG specification orders them.
+
+    Raises InputImageError where cICP names colours that sRGB cannot show.
+    """
+    found = _declared(data)
+    numbers = found.get(b"cICP", b"")
+    if len(numbers) == 4:
+        return by_numbers(numbers[0], numbers[1])
+    if icc:
+        return Colours(icc=icc)
+    if b"sRGB" in found:
+        return Colours()
+    exponent, primaries = None, None
+    gamma, places = found.get(b"gAMA", b""), found.get(b"cHRM", b"")
+    if len(gamma) == 4 and (value := struct.unpack(">I", gamma)[0]):
+        exponent = 100_000 / value
+    if len(places) == 32:
+        white, rest = struct.unpack(">2I6I", places)[:2], struct.unpack(">2I6I", places)[2:]
+        primaries = tuple(number / 100_000 for number in (*rest, *white))
+    return by_gamma(exponent, primaries)
+
+
+def transparent_colour(data: bytes) -> tuple[int, ...] | None:
+    """The samples of tRNS, one or three, in the picture's own depth."""
+    content = _declared(data).get(b"tRNS", b"")
+    if len(content) not in (2, 6):
+        return None
+    return struct.unpack(f">{len(content) // 2}H", content)
