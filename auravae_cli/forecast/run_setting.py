@@ -71,16 +71,22 @@ def find_setting(
     """What `load_codec` would load. Raises WeightsError or DeviceError."""
     path, config = find_weights(model)
     digest, name = weights_sha256(path, config), config.name if config else path.stem
-    origin = config or read_card(path)
+    card = read_card(path)
+    origin = config or card
     if origin is not None and origin.kind == "linear":
         return RunSetting(name, digest, None, Placement(), Arithmetic(), None)
-    architecture, where = _architecture(path, config, parts), place(device, dtype)
+    architecture, where = (
+        _architecture(path, config, parts),
+        place(device, dtype, bool(card and card.is_tied)),
+    )
     if where.is_on_cpu:
+        maps = "float32" if where.has_products else where.dtype
         arithmetic = Arithmetic(
-            ITEM_SIZES[where.dtype],
-            winograd=where.dtype == "float32" and may_have_nnpack(),
+            ITEM_SIZES[maps],
+            winograd=maps == "float32" and may_have_nnpack(),
             threads=threads(),
             native=where.kernels == native.NATIVE,
+            products=where.has_products,
         )
         budget = affordable_bytes(memory)
     else:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 # What a picture takes, at the most: uint8 as Pillow has it, as read and as framed, float32 as padded.
 BYTES_PER_PIXEL = 20
@@ -16,6 +18,8 @@ _WORTH_A_LOOK = 16 << 20  # bytes from which it is asked how many are free
 
 _M_MMAP_THRESHOLD = -3  # of mallopt
 _OWN_MAPPING = 1 << 20  # bytes from which a block is given back as soon as it is freed
+
+_LARGE_PAGE, _MADV_HUGEPAGE = 2 << 20, 14  # of madvise
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -84,3 +88,26 @@ def return_what_is_freed() -> bool:
         return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING))
     except (OSError, AttributeError):  # another libc
         return False
+
+
+def in_large_pages(address: int, size: int) -> None:
+    """Ask Linux for pages of 2 MiB in memory not touched yet: 512 first touches fewer in each.
+
+    A wish: where it is not to be had nothing happens.
+    """
+    first, end = -(-address // _LARGE_PAGE) * _LARGE_PAGE, (address + size) & -_LARGE_PAGE
+    advise = _advise()
+    if advise is not None and first < end:
+        advise(first, end - first, _MADV_HUGEPAGE)
+
+
+@cache
+def _advise() -> Callable[[int, int, int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        found = ctypes.CDLL(None).madvise
+    except (OSError, AttributeError):
+        return None
+    found.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return cast("Callable[[int, int, int], int]", found)

@@ -268,14 +268,14 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
     path, config = find_weights(model)
     digest = weights_sha256(path, config)
     name = config.name if config else path.stem
-    card = None if config else read_card(path)
+    card = read_card(path)
     origin = config or card
     if origin is not None and origin.kind == "linear":
         linear = _load_linear(path, config)
         return Codec(space_of(name, digest, config.space if config else SpaceSpec()), linear)
     from auravae_cli.model.loaded_network import load_network
 
-    where = place(device, dtype)
+    where = place(device, dtype, bool(card and card.is_tied))
     network, architecture = load_network(path, parts, where, memory)
     require_architecture(path, config, architecture)
     space = config.space if config else checkpoint_space(path, architecture, card)

@@ -18,7 +18,7 @@ from auravae_cli.model.cpu.native import NATIVE, PLAIN
 from auravae_cli.model.cpu.nnpack import has_nnpack
 from auravae_cli.model.cpu.strip_runner import Streamer
 from auravae_cli.model.cpu.strip_threads import torch_threads
-from auravae_cli.model.engine import CHANNELS_LAST, DTYPES, engine_for, runners
+from auravae_cli.model.engine import CHANNELS_LAST, DTYPES, engine_for, runners, use_bfloat16
 from auravae_cli.model.gpu import channels_last
 from auravae_cli.model.network.autoencoder import Decoder, Encoder
 from auravae_cli.model.network.weights import load_networks
@@ -48,6 +48,9 @@ class Network:
     strips of rows (see `streamed`): the same result up to rounding. Otherwise it runs through
     ``runners``, where a GPU has them (see `engine`), or through the modules.
 
+    ``products`` says that on a CPU the modules are in float32, and that their convolutions have been
+    prepared for products of bfloat16, which ``dtype`` is (see `engine.use_bfloat16`).
+
     Accepts numpy arrays and tensors of any device, and gives back the same kind, in float32.
     """
 
@@ -59,13 +62,15 @@ class Network:
         dtype: torch.dtype,
         memory: int | None = None,
         runners: Mapping[str, channels_last.Runner] | None = None,
+        products: bool = False,
     ) -> None:
         self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
         self.memory = memory
         self._buffers = Supply()
         self.runners = runners or {}
-        self.engine = CHANNELS_LAST if self.runners else PLAIN
-        if device.type == "cpu" and not self.runners:
+        self.has_products = products
+        self.engine = CHANNELS_LAST if self.runners else NATIVE if products else PLAIN
+        if device.type == "cpu" and self.engine == PLAIN:
             self.engine = engine_for(device, dtype)
         if memory is not None:
             return_what_is_freed()
@@ -91,7 +96,8 @@ class Network:
 
         Raises ComputeError or OutOfMemoryError, see `_streamer`.
         """
-        network, given = self.parts[part], items.to(self.device, self.dtype)
+        dtype = torch.float32 if self.has_products else self.dtype
+        network, given = self.parts[part], items.to(self.device, dtype)
         with self._buffers.lent() as buffers:
             size = (len(items), *self._pixels(part, items))
             streamer = self._streamer(part, size, budget, buffers)
@@ -223,11 +229,13 @@ def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arit
         return Arithmetic(dtype.itemsize, winograd=False, is_plain=True, live_features=live)
     if device.type != "cpu":
         return Arithmetic(dtype.itemsize, winograd=False, is_plain=True)
+    maps = torch.float32 if engine == NATIVE else dtype
     return Arithmetic(
-        dtype.itemsize,
-        winograd=dtype == torch.float32 and has_nnpack(),
+        maps.itemsize,
+        winograd=maps == torch.float32 and has_nnpack(),
         threads=torch_threads(),
         native=engine == NATIVE,
+        products=engine == NATIVE and dtype == torch.bfloat16,
     )
 
 
@@ -274,9 +282,13 @@ def load_network(
     Raises WeightsError.
     """
     device, dtype = torch.device(where.device), DTYPES[where.dtype]
-    prepares = where.kernels == CHANNELS_LAST
-    stored = torch.float32 if prepares else dtype
+    prepares, products = where.kernels == CHANNELS_LAST, where.has_products
+    stored = torch.float32 if prepares or products else dtype
     networks, architecture = load_networks(path, parts, device, stored)
+    if products:
+        for network in networks.values():
+            use_bfloat16(network)
     factor = architecture.downsampling_factor
     prepared = runners(networks, dtype, factor) if prepares else None
-    return Network(networks, architecture, device, dtype, memory, prepared), architecture
+    network_of = partial(Network, networks, architecture, device, dtype, memory)
+    return network_of(prepared, products), architecture

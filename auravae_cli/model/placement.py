@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from auravae_cli.errors import DeviceError
-from auravae_cli.model.cpu import native
+from auravae_cli.model.cpu import bfloat16, native
 
 ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # what CUDA and ROCm need
@@ -31,14 +31,20 @@ class Placement:
         return self.device.partition(":")[0] == "cpu"
 
     @property
+    def has_products(self) -> bool:
+        """Whether products alone are in ``dtype``, by a CPU's own kernels (see `cpu.bfloat16`)."""
+        return self.kernels == native.NATIVE and self.dtype == "bfloat16"
+
+    @property
     def batch_size(self) -> int:
         """How many pictures of one size run best at once: larger batches gain nothing on a CPU."""
         return 1 if self.is_on_cpu else 8
 
 
-def place(device: str, dtype: str) -> Placement:
+def place(device: str, dtype: str, is_tied: bool = False) -> Placement:
     """Where networks run for a ``device`` and a ``dtype`` that may be ``auto``.
 
+    ``is_tied`` says that the flips fix the weights, for which a CPU may have kernels of its own in bfloat16.
     Automatic is CUDA in bfloat16 where there is one, else the CPU in float32.
 
     Raises:
@@ -47,13 +53,22 @@ def place(device: str, dtype: str) -> Placement:
     if dtype not in ("auto", *ITEM_SIZES):
         raise DeviceError(f"dtype {dtype!r}: expected auto or one of {', '.join(ITEM_SIZES)}")
     if device == "cpu" or (device == "auto" and not may_have_gpu()):
-        number = "float32" if dtype == "auto" else dtype
-        return Placement("cpu", number, native.kind_for(number))
+        return _on_cpu("cpu", dtype, is_tied)
     from auravae_cli.model.engine import DTYPES, engine_for, find_device
 
     found = find_device(device)
+    if found.type == "cpu":
+        return _on_cpu(str(found), dtype, is_tied)
     number = dtype if dtype != "auto" else "bfloat16" if found.type == "cuda" else "float32"
     return Placement(str(found), number, engine_for(found, DTYPES[number]))
+
+
+def _on_cpu(device: str, dtype: str, is_tied: bool) -> Placement:
+    number = "float32" if dtype == "auto" else dtype
+    kernels = native.kind_for(number)
+    if number == "bfloat16" and is_tied and native.kernels() and bfloat16.kernels():
+        kernels = native.NATIVE
+    return Placement(device, number, kernels)
 
 
 def may_have_gpu() -> bool:

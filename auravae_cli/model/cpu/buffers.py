@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from auravae_cli.machine.memory import in_large_pages
 from auravae_cli.model.cpu.lazy_maps import LazyMap
 
 MOST_KEPT = 1 << 31  # bytes that stay ready for the next run
@@ -45,7 +46,10 @@ class Buffers:
             self.clear()
             fitting = []
         if not fitting:
-            return like.empty(like.shape)
+            made = like.empty(like.shape)
+            if made.device.type == "cpu":
+                in_large_pages(made.data_ptr(), made.nbytes)
+            return made
         best = min(fitting, key=len)
         self._spare = [spare for spare in self._spare if spare is not best]
         return best[:count].view(like.shape)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ VARIABLE = "AURAVAE_KERNELS"
 _DOWN = {1.0: -2 / 9, -1.0: -2 / 9, 2.0: 1 / 90, -2.0: 1 / 90, 0.5: 32 / 45, -0.5: 32 / 45}
 _ACROSS = {1.0: -1 / 6, -1.0: -1 / 6, 2.0: 1 / 24, -2.0: 1 / 24}
 TOLERANCE = 1e-4
+Found = TypeVar("Found")
 
 
 class KernelCall(ctypes.Structure):
@@ -42,15 +44,22 @@ class KernelCall(ctypes.Structure):
     )
 
 
-class Kernels:
-    """The functions of native.c; each runs in the thread that calls it, without Python's lock."""
+class Convolutions:
+    """The convolutions of a library; each runs in the thread that calls it, without Python's lock."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self.channels_out: int = library.channels_out_at_once()
+        self.channels_out: int = library.channels_out_at_once()  # 0 where this processor has none
         self.convolve, self.halve, self.mix = library.convolve, library.halve, library.mix
-        self.measure = library.measure
         for function in (self.convolve, self.halve, self.mix):
             function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(KernelCall)]
+
+
+class Kernels(Convolutions):
+    """The functions of native.c."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        super().__init__(library)
+        self.measure = library.measure
         address, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         self.measure.restype = None
         self.measure.argtypes = [address, size, number, size, size, address, address, size]
@@ -80,16 +89,24 @@ def trouble() -> str | None:
 
 @cache
 def _found() -> Kernels | str | None:
+    return find(SOURCE, Kernels, are_right)
+
+
+def find(
+    source: Path, kind: Callable[[ctypes.CDLL], Found], is_right: Callable[[Found], bool]
+) -> Found | str | None:
+    """The kernels of a file, once they have passed their trial, or why there are none; None where none
+    are wanted."""
     if are_turned_off():
         return None
     try:
-        found = Kernels(library(SOURCE))
+        found = kind(library(source))
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or b"").decode(errors="replace").splitlines()
         return f"{error.cmd[0]} could not build them ({lines[0] if lines else error})"
     except (OSError, subprocess.SubprocessError, OutputError) as error:
         return str(error)
-    return found if are_right(found) else "those that were built give wrong numbers"
+    return found if is_right(found) else "those that were built give wrong numbers"
 
 
 def transform(weights: np.ndarray, channels_out: int) -> np.ndarray:
@@ -134,12 +151,25 @@ def are_right(found: Kernels) -> bool:
         (found.halve, flat, halved),
         (found.mix, narrow, mixed),
     ):
-        out, memory = np.empty(expected.shape, np.float32), np.zeros(1 << 20, np.float32)
-        job = KernelCall(x=x.ctypes.data, weights=ready.ctypes.data, bias=bias.ctypes.data)
-        job.out, job.memory, job.memory_size = out.ctypes.data, memory.ctypes.data, memory.size
-        job.x_channel, job.out_channel = x[0].size, out[0].size
-        job.channels, job.height, job.width = x.shape
-        job.channels_out, job.rows = out.shape[:2]
-        if function(job) or not np.abs(out - expected).max() < TOLERANCE:
+        out = run(function, x, ready, bias, expected)
+        if not np.abs(out - expected).max() < TOLERANCE:
             return False
     return True
+
+
+def run(
+    function: Callable[[KernelCall], int],
+    x: np.ndarray,
+    weights: np.ndarray,
+    bias: np.ndarray,
+    like: np.ndarray,
+) -> np.ndarray:
+    """A kernel on a whole small map [C, H, W]; the result has the shape of ``like``."""
+    out, memory = np.full(like.shape, np.nan, np.float32), np.zeros(1 << 20, np.float32)
+    call = KernelCall(x=x.ctypes.data, weights=weights.ctypes.data, bias=bias.ctypes.data)
+    call.out, call.memory, call.memory_size = out.ctypes.data, memory.ctypes.data, memory.size
+    call.x_channel, call.out_channel = x[0].size, out[0].size
+    sizes: list[int] = [*x.shape, *out.shape]
+    call.channels, call.height, call.width, call.channels_out, call.rows, _ = sizes
+    function(call)  # leaves NaN where it does nothing
+    return out

@@ -10,9 +10,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from auravae_cli.model.cpu import native
+from auravae_cli.model.cpu import bfloat16, native
 from auravae_cli.model.cpu.block_norms import Affine, lies_in_rows
 from auravae_cli.model.cpu.lazy_maps import Activated, LazyMap
+from auravae_cli.model.network.layers import Downsample, ResnetBlock, Upsample
 from auravae_cli.model.planning.layer_costs import POINTS, native_suits
 
 _here = threading.local()
@@ -21,9 +22,9 @@ _ready: WeakKeyDictionary[nn.Conv2d, tuple[tuple[int, ...], Tensor]] = WeakKeyDi
 
 @dataclass(frozen=True)
 class Convolution:
-    """One for which there is a kernel; ``weights`` are as `native.transform` gives them."""
+    """One for which there is a kernel; ``weights`` are as `native` or `bfloat16` makes them ready."""
 
-    kernels: native.Kernels
+    kernels: native.Convolutions
     weights: Tensor
     bias: Tensor
 
@@ -92,14 +93,37 @@ class Convolution:
             out.copy_(place)
 
 
+_tied: WeakKeyDictionary[nn.Conv2d, Convolution] = WeakKeyDictionary()  # those of `use_bfloat16`
+
+
+def use_bfloat16(network: nn.Module) -> None:
+    """Have the convolutions of hidden features computed with products of bfloat16 from now on.
+
+    ``network`` is an encoder or a decoder, in float32, whose weights the flips fix.
+    """
+    kernels = bfloat16.kernels()
+    assert kernels is not None
+    for module in network.modules():
+        if isinstance(module, ResnetBlock | Downsample | Upsample):
+            for conv in module.children():
+                if isinstance(conv, nn.Conv2d) and conv.bias is not None:
+                    weights = conv.weight.detach().numpy()
+                    made = bfloat16.transform(weights, conv.stride[0], kernels.channels_out)
+                    _tied[conv] = Convolution(kernels, torch.from_numpy(made), conv.bias)
+
+
 def convolution(conv: nn.Conv2d, result: LazyMap) -> Convolution | None:
     """What computes ``result`` with ``conv``; None where no kernel does."""
     if (
         (result.dtype, result.device.type) != (torch.float32, "cpu")
         or conv.bias is None
         or torch.is_grad_enabled()
-        or not native_suits(conv.in_channels, conv.out_channels, _points(conv))
     ):
+        return None
+    tied = _tied.get(conv)
+    if tied is not None:
+        return tied
+    if not native_suits(conv.in_channels, conv.out_channels, _points(conv)):
         return None
     kernels = native.kernels()
     return None if kernels is None else Convolution(kernels, _weights(conv, kernels), conv.bias)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auravae_cli.model.cpu.attention import kernel_for
 from auravae_cli.model.cpu.block_norms import Affine
 from auravae_cli.model.cpu.buffers import Buffers
 from auravae_cli.model.cpu.lazy_layers import (
@@ -109,7 +110,13 @@ class Streamer:
         weights = [w.flatten(1).expand(batch, -1, -1) for w in block.qkv.weight.chunk(3)]
         out = block.proj_out.weight.flatten(1).expand(batch, -1, -1)
         shape = (batch, height * width, heads, HEAD_CHANNELS)
-        keys, values = (source.values.new_empty(shape).transpose(1, 2) for _ in range(2))
+        kernel = kernel_for(block, source.values)
+        if kernel:
+            shape = (batch, heads, height * width, HEAD_CHANNELS)
+            keys, values = torch.empty((2, *shape), dtype=torch.bfloat16)
+        else:
+            keys, values = (source.values.new_empty(shape).transpose(1, 2) for _ in range(2))
+        attended_to = kernel.attend if kernel else F.scaled_dot_product_attention
         result = torch.empty_like(source.values)
 
         def project(weight: Tensor, rows: tuple[int, int]) -> Tensor:
@@ -124,7 +131,7 @@ class Streamer:
 
         def attend(start: int, stop: int) -> None:
             queries = project(weights[0], (start, stop))
-            attended = F.scaled_dot_product_attention(queries, keys, values)
+            attended = attended_to(queries, keys, values)
             changed = out @ attended.transpose(1, 2).flatten(2).transpose(1, 2)
             rows = source.rows(start, stop)
             torch.add(changed.view_as(rows), rows, out=result[:, :, start:stop])

@@ -25,6 +25,7 @@ KERNEL_CHANNELS = 140  # in, at once, whose kernels NNPACK holds transformed
 TILE_COLUMNS, POINTS = 4, 8 * 6
 NATIVE_WEIGHTS = 12 << 20
 NATIVE_FEATURES, NATIVE_CHANNELS_OUT = 786432, 8
+PRODUCTS_BYTES, PRODUCTS_GROUP = 512 << 10, 32  # as COLUMNS_BYTES and GROUP in bfloat16.c
 
 CONV, BLOCK, ATTENTION, DOWN, UP, OUT = "conv", "block", "attention", "down", "up", "out"
 
@@ -48,7 +49,7 @@ class Arithmetic:
     """How a device computes: the bytes of a number, by which methods, in how many threads.
 
     ``native``: by our own kernels where those suit; ``winograd``: elsewhere by NNPACK where it does.
-    ``is_plain`` says that layers run on the whole picture where that fits, as on GPUs;
+    ``products``: those of hidden features with products of bfloat16. ``is_plain`` says that layers run on the whole picture where that fits, as on GPUs;
     ``live_features`` how many maps of the first width are in memory at once then, where that is known.
     """
 
@@ -58,10 +59,16 @@ class Arithmetic:
     is_plain: bool = False
     live_features: int | None = None
     native: bool = False
+    products: bool = False
 
     def is_native(self, channels_in: int, channels_out: int, points: int = POINTS) -> bool:
         """Whether one of our own kernels computes a convolution; ``points`` as in `native_suits`."""
-        return self.native and native_suits(channels_in, channels_out, points)
+        multiplies = self.multiplies(channels_in, channels_out)
+        return self.native and (multiplies or native_suits(channels_in, channels_out, points))
+
+    def multiplies(self, channels_in: int, channels_out: int) -> bool:
+        """Whether a convolution is one of hidden features, with products of bfloat16."""
+        return self.products and not (channels_in % 32 or channels_out % 32)
 
     def is_winograd(self, channels_in: int, height: int, width: int) -> bool:
         """Whether NNPACK computes a 3x3 convolution of so many rows and columns, as `winograd` has it."""
@@ -134,6 +141,20 @@ def native_workspace(channels_in: int, rows: int, columns: int, points: int = PO
         scratch = scratch_rows * (4 * length + group) + group
         sizes.append(4 * (times * (depth + NATIVE_CHANNELS_OUT) * tiles + scratch))
     return max(sizes)
+
+
+def products_workspace(
+    channels_in: int, channels_out: int, columns: int, points: int = POINTS
+) -> int:
+    """The bytes that a thread keeps for products of bfloat16, as ``block_of`` in bfloat16.c has them."""
+    taps, stride = {POINTS: (3, 1), 9: (2, 2), 1: (1, 1)}[points]
+    per_column = channels_in * (2 * taps**2 + 4 * taps * stride)
+    most = max(PRODUCTS_GROUP, PRODUCTS_BYTES // per_column // PRODUCTS_GROUP * PRODUCTS_GROUP)
+    times = -(-columns // most)
+    each = -(-columns // times)
+    wide = -(-each // PRODUCTS_GROUP) * PRODUCTS_GROUP
+    ring = 4 * taps * channels_in * stride * (wide + PRODUCTS_GROUP // 2)
+    return ring + wide * (2 * taps**2 * channels_in + 4 * channels_out) + 128
 
 
 def conv_flops(kernel: int, channels_in: int, channels_out: int, pixels: int) -> int:

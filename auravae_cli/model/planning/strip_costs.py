@@ -16,6 +16,7 @@ from auravae_cli.model.planning.layer_costs import (
     Arithmetic,
     conv_flops,
     native_workspace,
+    products_workspace,
 )
 
 
@@ -108,7 +109,10 @@ class Node:
             (source,) = source.sources
         taken, made = source.rows(given, is_shared)
         flops = conv_flops(3, source.channels, self.channels, self.batch * rows * self.width)
-        workspace = native_workspace(source.channels, rows, self.width, points)
+        if self.arithmetic.multiplies(source.channels, self.channels):
+            workspace = products_workspace(source.channels, self.channels, self.width, points)
+        else:
+            workspace = native_workspace(source.channels, rows, self.width, points)
         return _after(made, Cost(0, workspace, flops), taken)
 
     def convolve(self, channels_in: int, rows: int, is_shared: bool) -> Cost:

@@ -1,0 +1,120 @@
+"""The CPU's kernels in C for products of bfloat16, bfloat16.c: for weights that the flips fix.
+
+Like `native`, whose `KernelCall` they take, without torch. They ask for AVX-512 BF16: on other processors,
+and for weights that are not tied, there are none.
+
+Sums and differences of blocks, and of neighbours along an axis, are even or odd under each flip::
+
+    blocks   e, h, v, hv  => four parities (a Hadamard transform)
+    taps     -1, 0, 1     => middle, sum of both sides, difference of both sides (stride 1)
+             0, 1         => sum, difference (the step down)
+
+A tied weight joins only what has the parity of its result: of all combinations a quarter.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from auravae_cli.latents.dtypes import BFLOAT16
+from auravae_cli.model.cpu import native
+
+SOURCE = Path(__file__).with_suffix(".c")
+TOLERANCE = 2e-2  # of the largest number
+ORDER = 4  # of the group: element 2v + h flips v times down and h times across
+_SIGNS = np.array([[(-1) ** (p & k).bit_count() for k in range(ORDER)] for p in range(ORDER)])
+# By taps that are read: what gives the coefficients of middle, sum and difference.
+_WAYS = {
+    1: np.ones((1, 1)),
+    2: np.array([[0.5, 0.5], [-0.5, 0.5]]),
+    3: np.array([[0, 1, 0], [0.5, 0, 0.5], [-0.5, 0, 0.5]]),
+}
+
+
+@cache
+def kernels() -> native.Convolutions | None:
+    """Those for this processor, or None."""
+    found = native.find(SOURCE, native.Convolutions, are_right)
+    return found if isinstance(found, native.Convolutions) else None
+
+
+def taps(weights: np.ndarray, stride: int) -> int:
+    """How many taps of a kernel [O, I, k, k] are read: a tied step down reads its upper left 2 x 2."""
+    size = weights.shape[2]
+    return size - 1 if stride == 2 else size
+
+
+def transform(weights: np.ndarray, stride: int, channels_out: int) -> np.ndarray:
+    """Tied kernels [O, I, k, k] => [4, O / 4 / channels_out, pairs, channels_out, 2], bfloat16 words."""
+    outputs, inputs = (size // ORDER for size in weights.shape[:2])
+    size = taps(weights, stride)
+    ways, places = _WAYS[size], _places(size)
+    blocks = weights[:, :, :size, :size].reshape(ORDER, outputs, ORDER, inputs, size, size)
+    signs = _SIGNS / ORDER  # so that blocks come back unscaled, from both sides
+    combined = np.einsum(
+        "qm,pn,ai,bj,moncij->qpaboc", signs, signs, ways, ways, blocks, optimize=True
+    )
+    made = np.stack(
+        [np.stack([combined[q, p, a, b] for p, a, b in places[q]]) for q in range(ORDER)]
+    )
+    # [parity, place, o, c] => [parity, group, place and pair, channel, 2]
+    made = made.reshape(ORDER, -1, outputs // channels_out, channels_out, inputs // 2, 2)
+    packed = made.transpose(0, 2, 1, 4, 3, 5).reshape(
+        ORDER, outputs // channels_out, -1, channels_out, 2
+    )
+    return BFLOAT16.from_float32(packed.astype(np.float32))
+
+
+def _places(size: int) -> list[list[tuple[int, int, int]]]:
+    """For each parity of the result, its combinations (parity of the input, down, across) in order."""
+    odd = len(_WAYS[size]) - 1 if size > 1 else size
+    found: list[list[tuple[int, int, int]]] = [[] for _ in range(ORDER)]
+    for p in range(ORDER):
+        for a in range(len(_WAYS[size])):
+            for b in range(len(_WAYS[size])):
+                found[p ^ (a == odd) << 1 ^ (b == odd)].append((p, a, b))
+    return found
+
+
+def are_right(found: native.Convolutions) -> bool:
+    """Whether convolutions of a small map come out as they do by definition."""
+    if not found.channels_out:
+        return False
+    generator = np.random.default_rng(0)
+    channels = ORDER * found.channels_out
+    x = generator.standard_normal((channels, 6, 20)).astype(np.float32)
+    bias = generator.standard_normal(found.channels_out).astype(np.float32).repeat(ORDER)
+    bias = np.ascontiguousarray(bias.reshape(-1, ORDER).T).ravel()
+    for function, size, stride in (
+        (found.convolve, 3, 1),
+        (found.halve, 3, 2),
+        (found.mix, 1, 1),
+    ):
+        weights = _tied(generator, channels, size, stride)
+        border = ((0, 0), (1, 1), (1, 1)) if stride == 1 else ((0, 0), (0, 1), (0, 1))
+        padded = np.pad(x, border) if size == 3 else x
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))
+        expected = np.einsum("ihwyx,oiyx->ohw", windows[:, ::stride, ::stride], weights)
+        expected += bias[:, None, None]
+        out = native.run(
+            function, x, transform(weights, stride, found.channels_out), bias, expected
+        )
+        if not np.abs(out - expected).max() < TOLERANCE * np.abs(expected).max():
+            return False
+    return True
+
+
+def _tied(generator: np.random.Generator, channels: int, size: int, stride: int) -> np.ndarray:
+    """Random kernels that the flips fix."""
+    each, read = channels // ORDER, size - (stride == 2)
+    first = generator.standard_normal((each, ORDER, each, read, read)).astype(np.float32)
+    blocks = np.arange(ORDER)
+    axes = ((-2,) * (g >> 1) + (-1,) * (g & 1) for g in range(ORDER))
+    whole = np.stack([np.flip(first[:, blocks ^ g], flipped) for g, flipped in enumerate(axes)])
+    more = size - read
+    return np.pad(
+        whole.reshape(channels, channels, read, read), ((0, 0), (0, 0), (0, more), (0, more))
+    )
