@@ -25,7 +25,7 @@ from PIL import Image
 from auravae_cli.errors import InputImageError
 from auravae_cli.images.read import read_image
 
-Decode = Callable[[bytes], object]
+Decode = Callable[..., object]
 
 
 def by_pillow(data: bytes) -> None:
@@ -44,10 +44,6 @@ def by_tifffile(data: bytes) -> None:
 
 def by_libheif(data: bytes) -> None:
     np.asarray(pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False))
-
-
-def by_codec(decode: Callable[..., object]) -> Decode:
-    return lambda data: decode(data)
 
 
 def pillow_file(values: np.ndarray, file_format: str, **options: object) -> bytes:
@@ -93,21 +89,21 @@ def files() -> dict[str, tuple[bytes, Decode]]:
     found["TIFF, float"] = (floats, by_tifffile)
     found["JPEG 2000, 16 bits"] = (
         bytes(imagecodecs.jpeg2k_encode(deep, level=0, reversible=True)),
-        by_codec(imagecodecs.jpeg2k_decode),
+        imagecodecs.jpeg2k_decode,
     )
     found["AVIF, 10 bits"] = (
         bytes(imagecodecs.avif_encode(deep >> 6, bitspersample=10, level=90)),
-        by_codec(imagecodecs.avif_decode),
+        imagecodecs.avif_decode,
     )
     found["JPEG, 12 bits"] = (
         bytes(imagecodecs.jpeg8_encode(deep >> 4, bitspersample=12, level=90)),
-        by_codec(imagecodecs.jpeg8_decode),
+        imagecodecs.jpeg8_decode,
     )
     for name, values in (("8", soft), ("16", deep)):
         for is_lossless in (True, False):
             data = bytes(imagecodecs.jpegxl_encode(values, lossless=is_lossless))
             kind = "lossless" if is_lossless else "lossy"
-            found[f"JPEG XL, {name} bits, {kind}"] = (data, by_codec(imagecodecs.jpegxl_decode))
+            found[f"JPEG XL, {name} bits, {kind}"] = (data, imagecodecs.jpegxl_decode)
     found["HEIC"] = (heic_file(soft), by_libheif)
     return found
 

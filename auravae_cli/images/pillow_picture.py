@@ -9,7 +9,7 @@ from auravae_cli.images import avif, jpeg2000, png
 from auravae_cli.images.alpha import bands, composite
 from auravae_cli.images.colour import Colours
 from auravae_cli.images.deep import deep_samples
-from auravae_cli.images.icc import by_profile
+from auravae_cli.images.icc import Convert, by_profile
 from auravae_cli.images.orientation import exif_orientation
 from auravae_cli.images.samples import Pixels, to_srgb
 
@@ -124,20 +124,25 @@ def _pixels_of_8_bits(
         if is_clear:
             part = part.convert("RGBA")
             alpha = np.asarray(part.getchannel("A"))[..., None]
-        if part.mode != mode:
-            part = part.convert(mode)
-        if convert is not None:
-            part = convert(part)
-        found = np.asarray(part if part.mode == "RGB" else part.convert("RGB"))
+        found = _opaque(part, mode, convert)
         if change is not None:
             found = change(found)
         if alpha is not None and alpha.min() < 255:
             is_seen_through = True
             found = composite(found, alpha, background)
-        if is_whole:
+        if is_whole:  # as most are: what was decoded is not copied
             pixels = found
         else:
             pixels[rows] = found
     if is_seen_through:
         notices.append(f"alpha composited on {background}")
     return pixels
+
+
+def _opaque(part: Image.Image, mode: str, convert: Convert | None) -> Pixels:
+    """RGB [h, w, 3] of a picture without its alpha; it is brought to ``mode``, then converted."""
+    if part.mode != mode:
+        part = part.convert(mode)
+    if convert is not None:
+        part = convert(part)
+    return np.asarray(part if part.mode == "RGB" else part.convert("RGB"))
