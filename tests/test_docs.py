@@ -40,7 +40,7 @@ def test_the_commands_are_these():
     names = {" ".join(words) for words in COMMANDS}
     assert names == {
         *("encode", "decode", "flip", "roundtrip", "info", "show", "verify", "export", "import"),
-        *("train", "eval", "doctor", "bench"),
+        *("train", "eval", "serve", "doctor", "bench"),
         *("models", "models list", "models pull"),
     }
 

@@ -20,7 +20,7 @@ ROOMS = (
     *("errors", "version", "defaults"),
     *("symmetry", "files", "machine", "images", "latents"),
     *("model.spec", "model.network", "model.planning", "model.cpu", "model.gpu", "model"),
-    *("store", "operations", "datasets", "adapters", "forecast"),
+    *("store", "operations", "serve", "datasets", "adapters", "forecast"),
     *("exchange.formats", "exchange", "train"),
     *("evaluation", "evaluation.page", "diagnostics"),
     *("cli.terminal", "cli.shared", "cli.reports", "cli.commands", "cli"),

@@ -29,6 +29,7 @@ from auravae_cli.cli.commands.import_ import import_
 from auravae_cli.cli.commands.info import info
 from auravae_cli.cli.commands.models import app as models_app
 from auravae_cli.cli.commands.roundtrip import roundtrip
+from auravae_cli.cli.commands.serve import serve
 from auravae_cli.cli.commands.show import show
 from auravae_cli.cli.commands.train import train
 from auravae_cli.cli.commands.verify import verify
@@ -74,7 +75,7 @@ _COMMANDS = {
     "Pictures and latents": (encode, decode, flip, roundtrip, show),
     "Latents and stores": (info, verify, export, import_),
     "Models": (evaluate, train),
-    "This machine": (doctor, bench),
+    "This machine": (serve, doctor, bench),
 }
 _NAMES = {import_: "import", evaluate: "eval"}  # where Python takes the word
 

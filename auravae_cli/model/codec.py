@@ -175,11 +175,7 @@ class Codec:
         """
         batch = np.stack([latent.to_float32() for latent in latents])
         images = self.decode_finite(add_noise(batch, noise, seed))
-        pictures = []
-        for latent, image in zip(latents, images, strict=True):
-            record = latent.records[0]
-            pictures.append(from_unit(image[:, *record.padding.inner(*record.image_size)], bits))
-        return pictures
+        return [finish(z, image, bits) for z, image in zip(latents, images, strict=True)]
 
     def decode_finite(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Like `decode`; also raises ComputeError where NaN or infinity comes out."""
@@ -204,6 +200,12 @@ class Codec:
             raise LatentFileError("a shard of latents: expected a single one")
         stored.require_space(self.space)
         return self.decode_latents([stored], **options)[0]
+
+
+def finish(latent: LatentFile, image: NDArray[np.float32], bits: int = 8) -> Pixels:
+    """What the decoder gave of a latent, [3, f*h, f*w] => its picture [H, W, 3], padding cut off."""
+    record = latent.records[0]
+    return from_unit(image[:, *record.padding.inner(*record.image_size)], bits)
 
 
 def add_noise(latents: NDArray[np.float32], noise: float, seed: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from auravae_cli.cli.shared import options as opt
 ROOT = typer.main.get_command(app)
 PANELS = {opt.INPUT, opt.PICTURE, opt.MODEL, "Measurements", opt.OUTPUT, opt.RUNNING, opt.STORE}
 # Examples that need a network, a dataset or minutes; they are parsed only.
-NOT_RUN = ("train", "models pull", "doctor --model aura")
+NOT_RUN = ("serve", "train", "models pull", "doctor --model aura")
 NOT_RUN_EXACTLY = {"bench"}
 
 

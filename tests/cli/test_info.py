@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from auravae_cli import H, read_latents, stack
-from auravae_cli.cli.commands.info import describe
 from auravae_cli.images.read import read_image
 from auravae_cli.latents.dtypes import FLOAT32
+from auravae_cli.operations.describe import describe
 
 
 def test_facts(auravae, latent, samples):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from auravae_cli.cli.reports.values import rounded, show_fact
+from auravae_cli.cli.reports.values import show_fact
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.terminal.lines import say, tell_json
-
-if TYPE_CHECKING:
-    from auravae_cli.latents.latent_file import LatentFile
 
 
 def info(
@@ -41,6 +38,7 @@ def info(
     from auravae_cli.cli.reports.store_info import print_store
     from auravae_cli.errors import AuraVaeError, LatentFileError
     from auravae_cli.latents.latent_file import parse_latents, read_latents
+    from auravae_cli.operations.describe import describe
     from auravae_cli.operations.inputs import collect
     from auravae_cli.store.format import is_store
 
@@ -74,38 +72,3 @@ def info(
             print_table(source.name, ["", ""], rows)
     sys.stdout.flush()
     raise typer.Exit(EXIT_SOME_FAILED if failed else 0)
-
-
-def describe(latents: LatentFile) -> dict[str, Any]:
-    """The facts of a latent file, as JSON types."""
-    import numpy as np
-
-    from auravae_cli.latents.record import record_to_json
-    from auravae_cli.latents.statistics import ChannelStatistics
-    from auravae_cli.store.survey import add_values
-
-    statistics = ChannelStatistics.empty(latents.space.irreps.dim, latents.space.clamp)
-    add_values(statistics, latents)
-    number = statistics.number
-    is_whole = number == latents.values.size // len(number)  # else its mean is shown as unknown
-    facts: dict[str, Any] = {
-        "shape": list(latents.values.shape),
-        "dtype": latents.dtype.name,
-        "model": latents.space.model,
-        "weights_sha256": latents.space.weights_sha256,
-        "representation": str(latents.space.irreps),
-        "downsampling_factor": latents.space.downsampling_factor,
-        "clamp": latents.space.clamp,
-        **({"symmetrized": True} if latents.space.is_symmetrized else {}),
-        "tool_version": latents.tool_version,
-    }
-    if not latents.is_shard:
-        facts |= record_to_json(latents.records[0])
-    return facts | {
-        "not_finite": statistics.not_finite,
-        "minimum": float(statistics.minimum.min()) if number.any() else None,
-        "maximum": float(statistics.maximum.max()) if number.any() else None,
-        "clamped": statistics.clamped,
-        "mean_per_channel": rounded(np.where(is_whole, statistics.mean, np.nan)),
-        "deviation_per_channel": rounded(np.where(is_whole, statistics.deviation, np.nan)),
-    }

@@ -123,28 +123,14 @@ def view(
     """
     from auravae_cli.errors import LatentFileError
     from auravae_cli.images.read import LoadedImage
-    from auravae_cli.model.preview import channel_map, enlarged, latent_colours, map_range
+    from auravae_cli.operations.views import view_latent
 
     if isinstance(content, LoadedImage):
         if channels:
             raise LatentFileError("a picture: --channels shows those of a latent")
         height, width = content.pixels.shape[:2]
         return [("", content.pixels)], f"{width} x {height} pixels", content.notices
-    latent, space = content.to_float32(), content.space
-    caption = f"latent of {space.model}, {' x '.join(map(str, latent.shape))}"
-    if channels:
-        top = map_range(latent)
-        parities = enumerate(zip(latent, space.irreps.parities, strict=True))
-        maps = [
-            (f"{number} {parity}", enlarged(channel_map(plane, top, in_grey), content))
-            for number, (plane, parity) in parities
-        ]
-        colours = "dark to bright" if in_grey else "blue to red"
-        return maps, f"{caption}; {colours}: {-top:.2f} to {top:.2f}", ()
-    pixels, are_true = latent_colours(latent, space)
-    unknown = f"no preview is known for the weights of {space.model!r}: principal components drawn"
-    notices = () if are_true else (unknown,)
-    return [("", enlarged(pixels, content))], f"preview of a {caption}", notices
+    return view_latent(content, channels, in_grey)
 
 
 def draw(cells: Cells, screen: Screen) -> str:

@@ -95,7 +95,7 @@ def _shapes(info: StoreInfo) -> list[dict[str, Any]]:
 
 
 def _values(statistics: ChannelStatistics) -> dict[str, Any]:
-    from auravae_cli.cli.reports.values import rounded
+    from auravae_cli.operations.describe import rounded
 
     return {
         "not_finite": statistics.not_finite,

@@ -1,14 +1,8 @@
-"""Facts as people and as JSON read them."""
+"""Facts as people read them."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
-
-
-def rounded(values: Any) -> list[float | None]:
-    """Numbers for JSON, to four digits; None where there is none."""
-    return [round(float(value), 4) + 0.0 if math.isfinite(value) else None for value in values]
 
 
 def show_fact(name: str, value: Any) -> str:

@@ -1,0 +1,78 @@
+"""The service as an ASGI application: ``uvicorn.run(app(load_codec()))``.
+
+::
+
+    request --access, query, body--> Endpoint --> handler --turn--> lanes --> codec
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from auravae_cli.model.codec import Codec
+from auravae_cli.serve import page, remote_vae, rest_paths, status
+from auravae_cli.serve.endpoint import Endpoint, Serving
+from auravae_cli.serve.limits import Limits
+from auravae_cli.serve.openapi import document_endpoint
+from auravae_cli.serve.service import Service
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def app(
+    codec: Codec | Sequence[Codec],
+    limits: Limits = Limits(),
+    *,
+    token: str | None = None,
+    batch_size: int | None = None,
+) -> Starlette:
+    """The service of a model.
+
+    Args:
+        codec: the model, or one of it on each device; both halves loaded.
+        limits: what a client may take.
+        token: what clients have to send; None lets everybody in.
+        batch_size: of equal shapes that run together; None: what the codec runs best.
+    """
+    codecs = [codec] if isinstance(codec, Codec) else list(codec)
+    service = Service(codecs, limits, token, batch_size)
+    endpoints = (*remote_vae.ENDPOINTS, *rest_paths.ENDPOINTS, *status.ENDPOINTS, *page.ENDPOINTS)
+    endpoints = (*endpoints, document_endpoint(endpoints, token is not None))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.close)
+
+    application = Starlette(
+        routes=[route(endpoint, service) for endpoint in endpoints],
+        exception_handlers={HTTPException: as_json},
+        lifespan=lifespan,
+    )
+    application.state.service = service
+    return application
+
+
+def route(endpoint: Endpoint, service: Service) -> Route:
+    """The route of an endpoint."""
+    return Route(endpoint.path, Serving(endpoint, service), methods=[endpoint.method])
+
+
+async def as_json(_: Request, error: Exception) -> Response:
+    """No such path, or another method than it has."""
+    assert isinstance(error, HTTPException)
+    sentence = {404: "no such path: / is the page, /docs has the others", 405: "another method"}
+    text = sentence.get(error.status_code, error.detail)
+    return JSONResponse({"error": text}, error.status_code, error.headers)

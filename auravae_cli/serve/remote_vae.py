@@ -1,0 +1,161 @@
+"""The remote VAE of diffusers (``diffusers.utils.remote_utils``), as clients in the wild send it.
+
+Latents come as [B, C, h, w]; as [C, h, w] from SD.Next; or packed by Flux's pipelines, 2 x 2 cells in
+a row of 4 C values: [B, L, 4 C], [L, 4 C]. Keys of the query that a client makes up are ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.images.read import count_pixels, from_unit, read_image
+from auravae_cli.images.write import picture_bytes
+from auravae_cli.serve.endpoint import Call, Endpoint
+from auravae_cli.serve.parameters import boolean, choice, integer, number, sides
+from auravae_cli.serve.refusal import Refusal
+from auravae_cli.serve.tensors import BINARY, float_response, read_values, uint8_response
+
+Floats = NDArray[np.float32]
+DTYPES = ("float16", "bfloat16", "float32")
+FORMATS = {"jpg": (".jpg", "image/jpeg"), "png": (".png", "image/png")}
+_SCALE = number("scaling_factor", "By which the sender multiplied raw latents.", 1e-6, 1e6, 1.0)
+_SHIFT = number("shift_factor", "What was taken from raw latents before that.", -1e6, 1e6, 0.0)
+
+
+async def decode(call: Call) -> Response:
+    """POST /decode."""
+    query = call.query
+    if query["output_type"] == "mp4":
+        raise Refusal(400, "output_type is 'mp4': this model makes pictures; expected pil or pt")
+    latents = unpacked(
+        _values(call), call.service.space.irreps.dim, query["height"], query["width"]
+    )
+    pixels = call.service.pixels_of(latents.shape, call.service.space.downsampling_factor)
+    with call.service.pixels.borrowed(len(latents) * pixels):
+        raw = latents / np.float32(query["scaling_factor"]) + np.float32(query["shift_factor"])
+        images = await asyncio.gather(*(call.service.decode(z) for z in raw))
+        return await call.service.aside(_decoded, call, list(images))
+
+
+def _decoded(call: Call, images: list[Floats]) -> Response:
+    """Pictures [3, H, W] in the form that the client asks for."""
+    query = call.query
+    if query["output_type"] == "pt" and query["partial_postprocess"]:
+        return uint8_response(np.stack([from_unit(image) for image in images]))
+    if query["output_type"] == "pt":
+        return float_response(np.stack(images), query["dtype"])
+    if BINARY in call.accept:  # what is postprocessed on the other side has its range here
+        unit: Floats = np.clip((np.stack(images) + 1) / 2, 0, 1)
+        return float_response(unit, query["dtype"])
+    if len(images) > 1:
+        raise Refusal(
+            400, f"{len(images)} latents: one picture is sent at a time; expected output_type=pt"
+        )
+    by_accept = [name for name, (_, media) in FORMATS.items() if media in call.accept]
+    suffix, media = FORMATS[by_accept[0] if len(by_accept) == 1 else query["image_format"]]
+    return Response(picture_bytes(from_unit(images[0]), suffix), media_type=media)
+
+
+async def encode(call: Call) -> Response:
+    """POST /encode: a picture file, or raw values where there is a shape."""
+    if call.query["shape"] is None:
+        images, dtype = await call.service.aside(_picture, call), "float16"
+    else:
+        images, dtype = _pixels(call), call.query["dtype"]
+    with call.service.pixels.borrowed(images[:, 0].size):
+        latents = await asyncio.gather(*(call.service.encode(image) for image in images))
+    raw = np.stack(latents)
+    scaled = (raw - np.float32(call.query["shift_factor"])) * np.float32(
+        call.query["scaling_factor"]
+    )
+    return float_response(scaled, dtype)
+
+
+def _picture(call: Call) -> Floats:
+    """A picture file as [1, 3, H', W'], its sides padded to multiples of the factor."""
+    limits = call.service.limits
+    with call.service.pixels.borrowed(min(limits.pixels, count_pixels(call.body))):
+        loaded = read_image(call.body, max_pixels=limits.pixels)
+        return Preparation().apply(loaded, call.service.space.downsampling_factor).padded[None]
+
+
+def _pixels(call: Call) -> Floats:
+    """Raw values [B, 3, H, W] or [3, H, W] in [-1, 1]."""
+    images, factor = _values(call), call.service.space.downsampling_factor
+    images = images[None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[1] != 3 or any(s % factor for s in images.shape[2:]):
+        shape = call.query["shape"]
+        raise Refusal(
+            422,
+            f"shape {shape}: expected [B, 3, H, W] or [3, H, W], sides in multiples of {factor}",
+        )
+    call.service.pixels_of(images.shape, 1)
+    return images
+
+
+def _values(call: Call) -> Floats:
+    shape, dtype = call.query["shape"], call.query["dtype"]
+    if shape is None or dtype is None:
+        missing = "shape" if shape is None else "dtype"
+        raise Refusal(400, f"{missing} is missing: raw values need both shape and dtype")
+    return read_values(call.body, shape, dtype)
+
+
+def unpacked(latents: Floats, channels: int, height: int | None, width: int | None) -> Floats:
+    """Latents of any of the forms as [B, C, h, w]. Raises Refusal."""
+    shape = latents.shape
+    if len(shape) == 4 and shape[1] == channels:
+        return latents
+    rows, columns = ((side or 0) // 16 for side in (height, width))  # of 2 x 2 cells
+    if len(shape) in (2, 3) and shape[-2:] == (rows * columns, 4 * channels):
+        blocks = latents.reshape(-1, rows, columns, channels, 2, 2)
+        cells = blocks.transpose(0, 3, 1, 4, 2, 5)
+        return np.ascontiguousarray(cells).reshape(-1, channels, 2 * rows, 2 * columns)
+    if len(shape) == 3 and shape[0] == channels:
+        return latents[None]
+    raise Refusal(
+        422,
+        f"shape {list(shape)}: expected [B, {channels}, h, w], [{channels}, h, w], or packed "
+        f"[B, L, {4 * channels}] with the height and width of which L is height / 16 x width / 16",
+    )
+
+
+_DTYPE = choice("dtype", "Of raw values, in the body and in the answer.", DTYPES)
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/decode",
+        "Latents to pictures, as diffusers' `remote_decode` and SD.Next send them.",
+        decode,
+        (
+            sides("shape", "Of the latents: [B, C, h, w], [C, h, w], or packed [B, L, 4 C]."),
+            _DTYPE,
+            choice("output_type", "A picture, or a tensor.", ("pil", "pt", "mp4"), "pil"),
+            choice("image_format", "Of a picture.", tuple(FORMATS), "jpg"),
+            boolean("partial_postprocess", "A tensor as uint8 [B, H, W, 3]."),
+            _SCALE,
+            _SHIFT,
+            boolean("do_scaling", "Has no effect: latents here are raw."),
+            integer("height", "Of the picture; for packed latents.", 1, 1 << 20),
+            integer("width", "Of the picture; for packed latents.", 1, 1 << 20),
+        ),
+        takes=(BINARY,),
+        gives=(BINARY, "image/jpeg", "image/png"),
+        ignores_unknown=True,
+    ),
+    Endpoint(
+        "POST",
+        "/encode",
+        "A picture file, or raw values in [-1, 1], to latents, as diffusers' `remote_encode` sends them.",
+        encode,
+        (sides("shape", "Of raw values: [B, 3, H, W] or [3, H, W]."), _DTYPE, _SCALE, _SHIFT),
+        takes=("application/octet-stream", "image/png"),
+        gives=(BINARY,),
+        ignores_unknown=True,
+    ),
+)

@@ -1,0 +1,89 @@
+"""The service on a socket, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from auravae_cli.errors import AuraVaeError
+
+CONNECTIONS = 1000  # at once; more are told 503
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GLANCE = 20.0  # seconds after which a connection on which nothing has moved is ended
+
+
+class Connection(H11Protocol):
+    """A connection that is ended where its client neither sends a head nor takes an answer.
+
+    uvicorn waits for both without end. Bodies have limits of their own (see `bodies`).
+    """
+
+    _seen: tuple[int, int] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(GLANCE, self._look)
+
+    def _look(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if self.transport.is_closing() and not unsent:
+            return
+        waits_for_head = self.cycle is None or self.cycle.response_complete
+        now = (id(self.cycle), unsent)
+        if now == self._seen and (waits_for_head or unsent):
+            self.transport.abort()
+            return
+        self._seen = now
+        self.loop.call_later(GLANCE, self._look)
+
+
+class Server(uvicorn.Server):
+    """One that ends as asked by a signal, and does not raise it again when it has ended."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on which clients can connect; port 0 takes a free one. Raises AuraVaeError."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AuraVaeError(f"cannot listen on {host} port {port}: {reason}") from error
+
+
+def address(place: socket.socket) -> str:
+    """The URL of a socket."""
+    host, port = place.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(app: ASGIApp, place: socket.socket, grace: float) -> None:
+    """Answer until SIGINT or SIGTERM, then finish what is under way, for up to ``grace`` seconds."""
+    config = uvicorn.Config(
+        app,
+        http=cast(Any, Connection),
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=max(1, int(grace)),
+    )
+    Server(config).run(sockets=[place])
