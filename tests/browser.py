@@ -1,6 +1,6 @@
 """Chromium without a window, driven by chromedriver's own protocol (W3C WebDriver): no package.
 
-Pages are opened from files. Whatever the page logs and asks the network for is kept.
+Pages are opened from files, or from a server on loopback. Whatever the page logs and asks the network for is kept.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import base64
 import json
 import shutil
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,34 @@ class Browser:
         self._ask("POST", f"{self._session}/url", {"url": page.resolve().as_uri()})
         self.run("return Promise.all([...document.images].map(i => i.decode().catch(() => 0)))")
 
+    def visit(self, address: str) -> None:
+        """Open a page of a server."""
+        self._ask("POST", f"{self._session}/url", {"url": address})
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Choose files with an input of files."""
+        self._send(selector, "\n".join(str(file.resolve()) for file in files))
+
+    def click(self, selector: str) -> None:
+        """Click on an element."""
+        element = self._find(selector)
+        self._ask("POST", f"{self._session}/element/{element}/click", {})
+
+    def key(self, name: str) -> None:
+        """Press a key, such as Tab, wherever the focus is."""
+        for kind in ("keyDown", "keyUp"):
+            self.command(
+                "Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=9
+            )
+
+    def wait(self, script: str, seconds: float = 60) -> Any:
+        """What a script returns, as soon as that is true; it fails where it never is."""
+        end = time.monotonic() + seconds
+        while not (found := self.run(script)):
+            assert time.monotonic() < end, script
+            time.sleep(0.05)
+        return found
+
     def run(self, script: str, *arguments: Any) -> Any:
         """What a script returns."""
         body = {"script": script, "args": list(arguments)}
@@ -113,9 +142,14 @@ class Browser:
 
     def type(self, selector: str, *keys: str) -> None:
         """Press keys, by their names in `KEYS`, on an element."""
+        self._send(selector, "".join(KEYS[key] for key in keys))
+
+    def _find(self, selector: str) -> str:
         found = {"using": "css selector", "value": selector}
-        element = self._ask("POST", f"{self._session}/element", found)[_ELEMENT]
-        text = "".join(KEYS[key] for key in keys)
+        return str(self._ask("POST", f"{self._session}/element", found)[_ELEMENT])
+
+    def _send(self, selector: str, text: str) -> None:
+        element = self._find(selector)
         self._ask("POST", f"{self._session}/element/{element}/value", {"text": text})
 
     def drag(

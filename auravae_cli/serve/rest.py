@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from auravae_cli.errors import LatentFileError
 from auravae_cli.images.contact_sheet import contact_sheet
 from auravae_cli.images.prepare import Preparation, PreparedImage
-from auravae_cli.images.read import LoadedImage, count_pixels, read_image
+from auravae_cli.images.read import LoadedImage, count_pixels, read_image, to_8_bit
 from auravae_cli.images.write import picture_bytes
 from auravae_cli.latents.dtypes import STORED_DTYPES
 from auravae_cli.latents.latent_file import LatentFile, flipped_chunks, parse_latents
@@ -100,7 +100,8 @@ async def picture(call: Call) -> Response:
 
         def written() -> tuple[bytes, tuple[str, ...]]:
             loaded = _read(call)
-            return picture_bytes(loaded.pixels, ".png"), loaded.notices
+            pixels = to_8_bit(loaded.pixels) if call.query["bits"] == "8" else loaded.pixels
+            return picture_bytes(pixels, ".png"), loaded.notices
 
         content, notices = await call.service.aside(written)
         return Response(content, 200, _noted(notices), MEDIA["png"])

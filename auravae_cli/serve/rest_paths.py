@@ -73,9 +73,9 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/v1/picture",
-        "A picture as it is read: upright, in sRGB, opaque; PNG, of 16 bits where the file has them.",
+        "A picture as it is read: upright, in sRGB, opaque; PNG.",
         rest.picture,
-        (BACKGROUND,),
+        (choice("bits", "8, or 16 where the file has them.", ("8", "16"), "8"), BACKGROUND),
         PICTURE,
         (rest.MEDIA["png"],),
     ),

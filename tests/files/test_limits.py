@@ -107,4 +107,6 @@ def test_what_stops_a_threat_is_there():
             path /= parts.pop(0)
         source = (path / f"{parts.pop(0)}.py").read_text(encoding="utf-8")
         for part in parts:
-            assert re.search(rf"^ *(def|class) {part}\b|^{part} = ", source, re.MULTILINE), name
+            assert re.search(
+                rf"^ *((async )?def|class) {part}\b|^{part} = ", source, re.MULTILINE
+            ), name
