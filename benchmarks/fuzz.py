@@ -84,8 +84,8 @@ def read_parts(store: Any) -> None:
 
 def read_latent(inputs: Path, output: Path, file: Path) -> None:
     """All that reads a latent file."""
-    from auravae_cli.cli.commands.info import describe
     from auravae_cli.latents.latent_file import read_latents, write_flipped
+    from auravae_cli.operations.describe import describe
     from auravae_cli.symmetry.group import HV
 
     def work() -> None:

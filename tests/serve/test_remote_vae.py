@@ -112,7 +112,7 @@ def test_encode_gives_the_stored_latent(service, linear, picture, latent):
 
 
 def test_errors_are_sentences_for_the_client(service, latent):
-    with pytest.raises(RuntimeError, match=r"'error': \"shape \[1, 8, 8, 12\]: expected \[B, 16"):
+    with pytest.raises(RuntimeError, match=r"'error': 'shape \[1, 8, 8, 12\]: expected \[B, 16"):
         remote_decode(f"{service.url}/decode", latent[:, :8], do_scaling=False)
     with pytest.raises(RuntimeError, match="output_type is 'mp4': this model makes pictures"):
         remote_decode(f"{service.url}/decode", latent, output_type="mp4", do_scaling=False)

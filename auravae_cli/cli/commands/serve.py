@@ -68,7 +68,7 @@ def serve(
 
     AURAVAE_TOKEN in the environment restricts access to clients that send it.
     SIGTERM and Ctrl-C finish the requests in progress first.
-    Needs: pip install 'auravae\\[serve]'.
+    The extra `serve` of the package has to be installed.
     """
     import os
 
