@@ -1,4 +1,4 @@
-"""Every error that a user can cause or meet, as one tree.
+"""All errors that a user can cause or meet, as one tree.
 
 AuraVaeError              says what, where, found, expected, and what to do next
 ├─ InputImageError        a picture that cannot be read as one

@@ -1,1 +1,1 @@
-"""Bytes and places: what files hold and where they lie. Knows no picture and no latent."""
+"""Bytes and paths: what files hold and where they are. Knows neither pictures nor latents."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: bytes -> temporary name in the same folder -> fsync -> rename."""
+"""Files that are complete or absent: bytes -> temporary name in the same folder -> fsync -> rename."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _NO_LINKS = (*_NO_SYNC, errno.EPERM, errno.EACCES, errno.EMLINK)
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open ``path`` for writing; it appears, replacing any older file, only if the block succeeds.
 
-    Parent folders are made. The mode follows the umask. What killed runs left in the folder goes.
+    Parent folders are made. The mode follows the umask. Leftovers of killed runs in the folder are removed.
 
     Raises:
-        OutputError: the place cannot be written; nothing is left there.
+        OutputError: the file cannot be written; nothing is left behind.
     """
     temporary, lock = None, None
     try:
         make_folder(path.parent)
         descriptor, temporary = claim_file(path.parent, path.name)
         with os.fdopen(descriptor, "wb") as file:
-            if HAS_LOCKS:  # locked until it has its name; Windows renames no open file
+            if HAS_LOCKS:  # keep the lock until it has its name; Windows cannot rename an open file
                 lock = os.dup(descriptor)
             yield file
             _finish(file)
@@ -41,14 +41,14 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if temporary is not None:
-            with suppress(OSError):  # else the next run removes it
+            with suppress(OSError):  # the next run removes it
                 temporary.unlink()
         if lock is not None:
             os.close(lock)
 
 
 def publish(finished: Path, path: Path) -> None:
-    """Move a finished file of the same file system to ``path``; like `atomic_file` otherwise."""
+    """Move a finished file of the same file system to ``path``, with the guarantees of `atomic_file`."""
     try:
         make_folder(path.parent)
         with finished.open("rb") as file:
@@ -60,9 +60,9 @@ def publish(finished: Path, path: Path) -> None:
 
 
 def create(finished: Path, path: Path) -> bool:
-    """`publish` a file where none stands: whether it was put there, for one of several at once.
+    """`publish` a file unless one exists. Return whether this call created it, even if several race.
 
-    Without hard links (exFAT), two at the very same moment may both believe so. Raises OutputError.
+    Without hard links (exFAT), two calls at the same moment can both return True. Raises OutputError.
     """
     try:
         make_folder(path.parent)
@@ -70,7 +70,7 @@ def create(finished: Path, path: Path) -> bool:
             _finish(file)
         try:
             os.link(finished, path)
-            finished.unlink()  # or who writes there next writes to both
+            finished.unlink()  # otherwise the next writer would write to both
         except FileExistsError:
             return False
         except OSError as error:
@@ -86,7 +86,7 @@ def create(finished: Path, path: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that their names would survive a power failure. OSError."""
+    """Make a folder and its parents, so that their names survive a power failure. Raises OSError."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -95,15 +95,15 @@ def make_folder(folder: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Wait until the names in a folder would survive a power failure, where the system can say so.
+    """Wait until the names in a folder would survive a power failure, if the system can tell.
 
-    OSError where the disk fails.
+    Raises OSError if the disk fails.
     """
     if not hasattr(os, "O_DIRECTORY"):
         return
     try:
         descriptor = os.open(folder, os.O_DIRECTORY)
-    except PermissionError:  # one may write there, but not look
+    except PermissionError:  # the folder can be written, but not read
         return
     try:
         os.fsync(descriptor)
@@ -115,13 +115,13 @@ def settle(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a whole file, or leave what was there. Raises OutputError."""
+    """Write a complete file, or leave the old one. Raises OutputError."""
     with atomic_file(path) as file:
         file.write(data)
 
 
 def _finish(file: BinaryIO) -> None:
-    """Give an open file the mode that the umask asks for, and wait until it is on the disk."""
+    """Give an open file the mode of the umask, and wait until it is on the disk."""
     file.flush()
     if hasattr(os, "fchmod"):
         os.fchmod(file.fileno(), 0o666 & ~_umask())
@@ -129,7 +129,7 @@ def _finish(file: BinaryIO) -> None:
 
 
 def _umask() -> int:
-    """The process's umask. It can only be read by setting it, so it is read once, at import."""
+    """The process's umask. Reading it means setting it, so it is read once, at import."""
     return _UMASK
 
 

@@ -1,4 +1,4 @@
-"""The user's cache: what may be forgotten, such as compiled kernels and measured speeds."""
+"""The user's cache: data that can be lost, such as compiled kernels and measured speeds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from auravae_cli.files.private import InsecureError, private_folder
 
 
 def cache_folder(make: bool = False) -> Path | None:
-    """The folder, which nobody else can write to; None where there is none, or none to be trusted.
+    """Return the cache folder, which nobody else can write to; None if there is none, or none to trust.
 
-    ``make`` makes it where it is missing. Of one that others could write to it is said so, once.
+    ``make`` creates a missing folder. If others could write to it, a notice says so, once.
     """
     path = cache_path()
     if path is None:
@@ -25,32 +25,32 @@ def cache_folder(make: bool = False) -> Path | None:
         return private_folder(path, make)
     except InsecureError as error:
         _tell(f"{path} is not used: {error}; set XDG_CACHE_HOME to a folder of your own")
-    except OSError:  # missing, not to be written, or no folder at all
+    except OSError:  # missing, not writable, or not a folder
         pass
     return None
 
 
 @cache
 def passing_folder() -> Path:
-    """A folder that is private, too, and goes with this process. OSError where there can be none."""
+    """Return a private folder that is removed with this process. Raises OSError if there can be none."""
     folder = tempfile.mkdtemp(prefix="auravae-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return private_folder(Path(folder))
 
 
 def cache_path() -> Path | None:
-    """Where it is, as the system's users expect it; None without a home. It need not exist."""
+    """Return where the cache is by the system's conventions; None without a home. It need not exist."""
     if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
         return Path(os.environ["LOCALAPPDATA"], "auravae")
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "auravae")
-    except RuntimeError:  # no HOME, and a user whom the system does not know: as in containers
+    except RuntimeError:  # no HOME, and a user without an account, as in containers
         return None
 
 
 @cache
 def _tell(text: str) -> None:
-    """On stderr, unless the program that uses the library has other plans for what is logged."""
+    """Print to stderr, unless the program that uses the library configured logging otherwise."""
     import logging
 
     logging.getLogger("auravae").warning(text)

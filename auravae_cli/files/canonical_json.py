@@ -1,8 +1,8 @@
-"""JSON as this program writes and reads it: equal content gives equal bytes, and it is JSON.
+"""JSON as this program writes and reads it: valid, and equal content gives equal bytes.
 
-Python's own reader and writer take NaN and Infinity, which JSON has not, so that other programs
-refuse the file. Here such numbers, and those beyond float64 (``1e999``), are read and written as
-null: a field that needs a number says that it found none.
+Python's own reader and writer accept NaN and Infinity, which are not JSON and make other programs
+refuse the file. This module reads and writes such numbers, and those beyond float64 (``1e999``), as
+null, so a field that needs a number reports that it has none.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from auravae_cli.files.limits import JSON_DEPTH
 
 
 def canonical(content: Any) -> bytes:
-    """JSON with sorted keys, no spaces, and a last line break."""
+    """Return JSON with sorted keys, no spaces, and a trailing newline."""
     return (compact(content) + "\n").encode()
 
 
 def compact(content: Any) -> str:
-    """JSON with sorted keys and no spaces, as it stands in headers."""
+    """Return JSON with sorted keys and no spaces, as in headers."""
     return write_json(content, sort_keys=True, separators=(",", ":"))
 
 
 def write_json(content: Any, **style: Any) -> str:
-    """Plain data as JSON text; ``style`` is passed to `json.dumps`."""
+    """Return plain data as JSON text; ``style`` is passed to `json.dumps`."""
     try:
         return json.dumps(content, allow_nan=False, **style)
-    except ValueError:  # rare, so that only then all of it is looked at
+    except ValueError:  # rare, so only then is the content searched
         return json.dumps(_finite(content), allow_nan=False, **style)
 
 
 def read_json(text: str | bytes) -> Any:
-    """Plain data from JSON text. Raises ValueError where it is none, or is nested too deeply."""
+    """Parse JSON text. Raises ValueError if it is invalid or nested too deeply."""
     try:
         return json.loads(text, parse_float=_number, parse_constant=_nothing)
     except RecursionError:
@@ -41,10 +41,10 @@ def read_json(text: str | bytes) -> Any:
 
 
 def check_depth(content: Any) -> None:
-    """Raise ValueError where plain data is nested deeper than JSON may be.
+    """Raise ValueError if plain data is nested deeper than JSON may be.
 
-    Python reads and writes some hundreds of levels, fewer the deeper it is called: what one call
-    has written the next could not read.
+    Python reads and writes some hundreds of levels, fewer if the call itself is deep in the stack, so
+    what one call has written another might not be able to read.
     """
     depth, layer = 0, [content]
     while layer := [item for item in layer if isinstance(item, dict | list | tuple)]:
@@ -60,7 +60,7 @@ def _number(text: str) -> float | None:
 
 
 def _nothing(text: str) -> None:
-    """In place of NaN, Infinity and -Infinity."""
+    """Return the replacement of NaN, Infinity and -Infinity."""
 
 
 def _finite(content: Any) -> Any:

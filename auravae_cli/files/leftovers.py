@@ -1,8 +1,8 @@
-"""Unfinished files that a killed run leaves behind: known by their names, dead where nobody holds their lock.
+"""Unfinished files left by killed runs: recognised by their names, dead if nobody holds their lock.
 
-A name of ours says on which machine its process runs. There its lock tells whether that process
-lives; a process number would not, since it is used again and means another one in a container. From
-elsewhere, and where there are no locks, a file is left alone until it is old.
+The name records the machine of the process. On that machine, the lock tells whether the process is
+alive; a process id would not, since ids are reused and differ between containers. A file from
+another machine, or without lock support, is left alone until it is old.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 HAS_LOCKS = fcntl is not None
-OLD = 7 * 24 * 3600  # seconds after which what cannot be asked for its process is surely nobody's
+OLD = 7 * 24 * 3600  # seconds after which a file without a lock is certainly abandoned
 CLAIMS = 100
-MACHINE = r"([0-9a-f]{12})\.[a-z0-9_]{8}"  # the end of a name of ours, as `tempfile` fills it up
+MACHINE = r"([0-9a-f]{12})\.[a-z0-9_]{8}"  # the end of our names, as `tempfile` generates it
 _SUFFIX = ".auravae"
 _NAME = re.compile(rf"(?s)\..*\.{MACHINE}{re.escape(_SUFFIX)}")
 
 
 @cache
 def machine() -> str:
-    """The running kernel, whose containers all see each other's locks, as 12 digits."""
+    """Return 12 digits that identify the running kernel, whose containers all see each other's locks."""
     name = socket.gethostname()
     with suppress(OSError, UnicodeDecodeError):
         name = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
@@ -41,9 +41,9 @@ def machine() -> str:
 
 
 def claim_file(folder: Path, name: str) -> tuple[int, Path]:
-    """A new file beside the future ``name``, open for writing and locked; dead ones are removed.
+    """Open and lock a new file beside the future ``name``; dead files are removed first.
 
-    It is swept by other runs as soon as its lock is released. OSError where none can be made.
+    Other runs remove it once its lock is released. Raises OSError if none can be made.
     """
     _sweep_once(str(folder))
     for _ in range(CLAIMS):
@@ -56,7 +56,7 @@ def claim_file(folder: Path, name: str) -> tuple[int, Path]:
 
 
 def is_claimed(descriptor: int, path: str | Path) -> bool:
-    """Lock a file just made: False where another run took it for a dead one's in between."""
+    """Lock a new file; False if another run took it for a dead one in between."""
     try:
         locked = try_lock(descriptor) is not False
         return locked and os.path.samestat(os.fstat(descriptor), os.lstat(path))
@@ -65,9 +65,9 @@ def is_claimed(descriptor: int, path: str | Path) -> bool:
 
 
 def is_dead(descriptor: int, maker: str, changed: float) -> bool:
-    """Whether the process that made a file is gone; then its lock is ours until it is closed.
+    """Return whether the process that made a file is gone; if so, we hold its lock until it is closed.
 
-    ``maker`` is its machine, ``changed`` when something of it changed the last time.
+    ``maker`` is the process's machine, ``changed`` the time of the last change.
     """
     had = try_lock(descriptor)
     return (
@@ -78,41 +78,41 @@ def is_dead(descriptor: int, maker: str, changed: float) -> bool:
 
 
 def is_old(changed: float) -> bool:
-    """Whether the last change, in seconds since 1970, is too long ago for a run under way."""
+    """Return whether the last change, in seconds since 1970, is too long ago for a running process."""
     return time.time() - changed > OLD
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Whether the lock is ours now; None where there are no locks."""
+    """Return whether we now hold the lock; None if locks are not supported."""
     if fcntl is None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # some network file systems have none
+    except OSError:  # some network file systems do not support it
         return None
     return True
 
 
 def open_lock(path: str | Path) -> int:
-    """A file of ours, to ask for its lock. OSError where it is no plain file."""
+    """Open a file of ours to query its lock. Raises OSError if it is not a plain file."""
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise FileNotFoundError(f"{path} is no file")
+        raise FileNotFoundError(f"{path} is not a file")
     return descriptor
 
 
-@lru_cache(maxsize=1024)  # a folder once in a process: it may hold a million files
+@lru_cache(maxsize=1024)  # once per folder and process: it may hold a million files
 def _sweep_once(folder: str) -> None:
     with suppress(OSError), os.scandir(folder) as found:
         names = [
             (entry.path, match[1]) for entry in found if (match := _NAME.fullmatch(entry.name))
         ]
         for path, maker in names:
-            with suppress(OSError):  # another user's, or gone
+            with suppress(OSError):  # another user's, or already gone
                 _remove_if_dead(path, maker)
 
 

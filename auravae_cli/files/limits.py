@@ -1,8 +1,8 @@
-"""How much of one input is taken, so that one that claims too much costs itself, never the run.
+"""Limits on a single input, so that one that claims too much fails by itself and the run continues.
 
-Every limit has an environment variable, which the commands, their workers and the library follow
-alike: ``AURAVAE_MAX_FILE_BYTES=4G auravae encode photos/``. The pixels of a picture have an option
-beside that, ``--max-pixels``. SECURITY.md says what is trusted.
+Every limit has an environment variable that the commands, their workers and the library follow:
+``AURAVAE_MAX_FILE_BYTES=4G auravae encode photos/``. The pixels of a picture are limited by the
+option ``--max-pixels`` instead. SECURITY.md says what is trusted.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from functools import lru_cache
 
 from auravae_cli.errors import AuraVaeError, ConfigError
 
-PREFIX = "AURAVAE_MAX_"  # of all variables here
+PREFIX = "AURAVAE_MAX_"  # the prefix of all variables here
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The most of something that one input may have; ``unit`` is what is counted.
+    """The largest amount that one input may have; ``unit`` is what is counted.
 
-    ``ceiling`` is how far it can be raised at all.
+    ``ceiling`` is the largest value that the limit can be raised to.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Limit:
 
     @property
     def variable(self) -> str:
-        """What raises or lowers it."""
+        """The environment variable that sets it."""
         return PREFIX + self.name
 
     @property
     def value(self) -> int:
-        """What holds now. Raises ConfigError where the variable is malformed."""
+        """The current limit. Raises ConfigError if the variable is malformed."""
         text = os.environ.get(self.variable)
         return self.default if text is None else _read(self, text)
 
     def excess(self, found: int) -> str:
-        """Why ``found`` is too much, and what raises the limit; empty where it is not."""
+        """Return why ``found`` is too much and how to raise the limit; empty if it is not."""
         if found <= self.value:
             return ""
         return (
@@ -51,15 +51,15 @@ class Limit:
         )
 
     def check(self, found: int, error: type[AuraVaeError]) -> None:
-        """Raise ``error`` where ``found`` is too much."""
+        """Raise ``error`` if ``found`` is too much."""
         if reason := self.excess(found):
             raise error(reason)
 
 
-# Of a picture, a latent in a stream, a manifest, an unpacked array: of what is held in memory whole.
+# A picture, a latent in a stream, a manifest, an unpacked array: whatever is held in memory as a whole.
 FILE_BYTES = Limit("FILE_BYTES", 1 << 30, "bytes")
-# Of a caption, a label or a table of metadata. Escaped twice as they are in a header, a shard's part
-# can hold one.
+# A caption, a label or a table of metadata. The ceiling lets a shard's header hold one, even though
+# texts are escaped twice there.
 TEXT_BYTES = Limit("TEXT_BYTES", 8 << 20, "bytes of text", 12 << 20)
 TAR_HEADER_BYTES = Limit("TAR_HEADER_BYTES", 256 << 10, "bytes of a tar's header")
 JSON_DEPTH = Limit("JSON_DEPTH", 100, "levels of JSON", 400)  # Python reads and writes about 900
@@ -69,7 +69,7 @@ LIMITS = (FILE_BYTES, TEXT_BYTES, TAR_HEADER_BYTES, JSON_DEPTH, FOLDER_DEPTH, CH
 
 
 def check_environment() -> None:
-    """Raise ConfigError where a variable is malformed, or is none of ours: a slip would go unnoticed."""
+    """Raise ConfigError if a variable is malformed or unknown, since a typo would go unnoticed."""
     known = {limit.variable: limit for limit in LIMITS}
     for variable in os.environ:
         if variable.startswith(PREFIX):
@@ -79,7 +79,7 @@ def check_environment() -> None:
 
 
 def parse_size(text: str) -> int | None:
-    """``4G``, ``500M``, ``1.5GiB``, ``1000`` as a number; None where it is malformed, or below 1."""
+    """Parse ``4G``, ``500M``, ``1.5GiB``, ``1000``; None if it is malformed or below 1."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     size = int(float(match[1]) * _UNITS[match[2].upper()]) if match and len(text) < 40 else 0
     return size if size >= 1 else None

@@ -1,4 +1,4 @@
-"""A memory of what was made last."""
+"""A thread-safe LRU cache with a total budget."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Value]):
-    """Values by number, made when they are asked for; the latest stay, up to a total ``budget``.
+    """Values by number, made on demand. The most recently used ones are kept, up to a total ``budget``.
 
-    Any number of threads may ask: at worst two make the same value, and one of the two stays.
+    Any number of threads may call it. At worst two of them make the same value, and one of the two is kept.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LruCache(Generic[Value]):
         return value
 
     def _lock(self) -> threading.Lock:
-        """One for each process: a fork may copy another thread's, which nobody would open there."""
+        """Return this process's lock: a fork can copy a lock held by another thread, which nobody would release."""
         return self._locks.setdefault(os.getpid(), threading.Lock())
 
 

@@ -1,4 +1,4 @@
-"""The bytes of a file, read or mapped; and bytes as a file, to be read by libraries that want one."""
+"""Read or map the bytes of a file, and wrap bytes as a file for libraries that need one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 Buffer: TypeAlias = "bytes | memoryview | np.memmap[Any, Any]"
-# POSIX: a pipe opens without a writer. Windows: bytes are bytes.
+# POSIX: opening a pipe does not wait for a writer. Windows: no translation of line ends.
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-MOST_READ = 1 << 20  # bytes of a file that is read; of larger ones only what is asked for
+MOST_READ = 1 << 20  # bytes up to which a file is read; larger ones are mapped
 _PIECE = 1 << 20
 
 
 def read_within(file: Any, limit: Limit, error: type[AuraVaeError]) -> bytes:
-    """All of an open file, or of a stream to its end. Raises ``error`` where that is too much."""
+    """Read an open file, or a stream to its end. Raises ``error`` if it is too large."""
     with suppress(io.UnsupportedOperation):  # a stream in memory has no descriptor
         status = os.fstat(file.fileno())
         if stat.S_ISREG(status.st_mode):
@@ -41,7 +41,7 @@ def read_within(file: Any, limit: Limit, error: type[AuraVaeError]) -> bytes:
 
 
 def read_file(path: Path, limit: Limit, error: type[AuraVaeError]) -> bytes:
-    """All of a file. Raises ``error`` where it cannot be read, or is too large."""
+    """Read a file. Raises ``error`` if it cannot be read or is too large."""
     try:
         with path.open("rb") as file:
             return read_within(file, limit, error)
@@ -51,7 +51,7 @@ def read_file(path: Path, limit: Limit, error: type[AuraVaeError]) -> bytes:
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a file for reading. OSError, at once, where it is a pipe, a device or a folder."""
+    """Open a file for reading. Raises OSError, without waiting, for a pipe, a device or a folder."""
     descriptor = os.open(path, os.O_RDONLY | _NO_WAITING)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -60,9 +60,9 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_or_map(file: Any) -> bytes | memoryview:
-    """All of an open file: a small one is read, a large one mapped, which keeps a descriptor open.
+    """Return all of an open file. A small one is read; a large one is mapped, which keeps a descriptor open.
 
-    A pipe has no map: it is read to its end. OSError or ValueError where that fails.
+    A pipe cannot be mapped and is read to its end. Raises OSError or ValueError.
     """
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_size <= MOST_READ:
@@ -72,7 +72,7 @@ def read_or_map(file: Any) -> bytes | memoryview:
 
 
 class BytesFile:
-    """Bytes, or a memory map, as a file: the little of it that tarfile, gzip and zipfile use."""
+    """Bytes, or a memory map, as a file: the few methods that tarfile, gzip and zipfile use."""
 
     def __init__(self, content: bytes | memoryview) -> None:
         self._content, self._position = content, 0

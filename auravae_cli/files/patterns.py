@@ -1,4 +1,4 @@
-"""Patterns of names: ``photos/*/[ab]*.png``, ``**`` for any folders or none, and a shell's braces."""
+"""Patterns of names: ``photos/*/[ab]*.png``, ``**`` for any number of folders, and a shell's braces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def split_pattern(pattern: str) -> tuple[str, list[str]]:
-    """The folder before the first wildcard, and the parts from there on.
+    """Return the folder before the first wildcard, and the remaining parts.
 
     >>> split_pattern("a/b/*/c.png"), split_pattern("*.png"), split_pattern("/**")
     (('a/b', ['*', 'c.png']), ('.', ['*.png']), ('/', ['**']))
@@ -22,7 +22,7 @@ def split_pattern(pattern: str) -> tuple[str, list[str]]:
 
 
 def matches(name: list[str], pattern: list[str]) -> bool:
-    """Whether the parts of a name match those of a pattern.
+    """Return whether the parts of a name match those of a pattern.
 
     >>> matches(["a", "b", "c.png"], ["**", "*.png"]), matches(["c.png"], ["**", "*.jpg"])
     (True, False)
@@ -35,7 +35,7 @@ def matches(name: list[str], pattern: list[str]) -> bool:
 
 
 def leads_to(folder: list[str], pattern: list[str]) -> bool:
-    """Whether something in a folder, or below it, may match a pattern.
+    """Return whether something in a folder, or below it, can match a pattern.
 
     >>> leads_to(["a"], ["*", "c.png"]), leads_to(["a", "b"], ["*", "c.png"])
     (True, False)
@@ -47,7 +47,7 @@ def leads_to(folder: list[str], pattern: list[str]) -> bool:
 
 
 def expand_braces(text: str) -> list[str]:
-    """``a{00..02}.tar`` and ``a{x,y}.tar`` as a shell expands them; other braces stay.
+    """Expand ``a{00..02}.tar`` and ``a{x,y}.tar`` like a shell; other braces are kept.
 
     >>> expand_braces("a{08..10}.{tar,txt}")[:3], expand_braces("{a}")
     (['a08.tar', 'a08.txt', 'a09.tar'], ['{a}'])
@@ -67,7 +67,7 @@ def expand_braces(text: str) -> list[str]:
 
 
 def stands(path: Path | str) -> bool:
-    """Whether something stands there. Where that cannot be told (a name too long, a folder that
-    may not be entered), nothing does: writing there gives the error.
+    """Return whether the path exists. If that cannot be told (the name is too long, or a folder cannot be
+    entered), return False: writing there will raise the error.
     """
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of these

@@ -1,6 +1,6 @@
-"""Places below a folder, by names that others gave: in manifests, records, tars, lists, foreign files.
+"""Paths below a folder for foreign names: from manifests, records, tars, lists and imported files.
 
-`below` is the only way from such a name to a place; tests/files/test_places.py holds that.
+`below` is the only way to turn such a name into a path, as tests/files/test_places.py checks.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def below(folder: Path, name: str | PurePath, *, to_write: bool = True) -> Path:
-    """The place of a name in a folder, wherever the name is from.
+    """Return the path of a foreign name in a folder.
 
-    Raises OutputError where it would lead out of the folder, by what it says or, ``to_write``,
-    through a link. The folder itself may be a link: it was named.
+    Raises OutputError if it would leave the folder, by its spelling or, if ``to_write``, through a link.
+    The folder itself may be a link, since the user named it.
     """
     text = name if isinstance(name, str) else name.as_posix()
     if reason := fault_of(text, on_windows=os.name == "nt"):
@@ -30,26 +30,26 @@ def below(folder: Path, name: str | PurePath, *, to_write: bool = True) -> Path:
         home, real = os.path.realpath(folder), os.path.realpath(path.parent)
         if not Path(real).is_relative_to(home):
             raise OutputError(
-                f"{path}: a link leads out of {folder} to {real}, and what was not named is not "
+                f"{path}: a link leads out of {folder} to {real}, and nothing outside the named folder is "
                 "touched: name that folder, or one for the results with -o"
             )
     return path
 
 
 def _has_links(folder: str, name: str) -> bool:
-    """Whether a name has folders of which one may be a link: what resolving them costs is seldom due."""
+    """Return whether a folder in a name may be a link; this avoids the cost of resolving most names."""
     while "/" in name:
         part, _, name = name.partition("/")
         folder = f"{folder}/{part}"
-        if os.path.islink(folder) or os.name == "nt":  # there are others than symbolic ones there  # noqa: PTH114
+        if os.path.islink(folder) or os.name == "nt":  # Windows has links other than symbolic ones  # noqa: PTH114
             return True
     return False
 
 
 def fault_of(name: str, *, on_windows: bool = True) -> str:
-    """Why a name is not that of a file below a folder; empty where it is.
+    """Return why a name is not that of a file below a folder; empty if it is.
 
-    What goes from one machine to another, as stores do, has to be one ``on_windows``, too.
+    With ``on_windows``, the name must also be valid there, since stores move between machines.
 
     >>> fault_of("a/b.c"), fault_of("a/../b"), fault_of(""), fault_of("C:a")
     ('', 'leads out of its folder', 'is empty', 'starts with a drive')
@@ -60,7 +60,7 @@ def fault_of(name: str, *, on_windows: bool = True) -> str:
     if name.startswith("/"):
         return "is absolute"
     if ".." in parts or (on_windows and not all(part.strip(". ") for part in parts)):
-        return "leads out of its folder"  # Windows takes ".. ." for ".."
+        return "leads out of its folder"  # Windows reads ".. ." as ".."
     if on_windows and _DRIVE.match(parts[0]):
         return "starts with a drive"
     if "\0" in name or (on_windows and "\\" in name):
@@ -70,7 +70,7 @@ def fault_of(name: str, *, on_windows: bool = True) -> str:
 
 
 def safe_name(name: str) -> str:
-    """What to call something below a folder, by a name that may be no place there.
+    """Return a valid name below a folder, for a name that may not be one.
 
     >>> safe_name("/../a/./b.c"), safe_name(".."), safe_name("C:\\\\a\\\\b")
     ('a/b.c', 'latent', 'C_/a/b')

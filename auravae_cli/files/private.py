@@ -1,9 +1,8 @@
-"""Folders and files that are this user's alone: what is read from there may be trusted, or even run.
+"""Folders and files that only this user can write, whose content can be trusted, or even run.
 
-A folder counts as private if nobody else can write to it, nor put another one in its place: each
-folder and each link on the way to it is root's or this user's own, and only folders like ``/tmp``,
-where nobody may move what others own, are open to all. Systems without such owners are left to
-their own rules.
+A folder is private if nobody else can write to it or replace it: each folder and each link on its
+path belongs to root or to this user, and only folders like ``/tmp``, where nobody can move the
+entries of others, are writable by all. Systems without such owners are left to their own rules.
 """
 
 from __future__ import annotations
@@ -14,23 +13,23 @@ from pathlib import Path
 
 from auravae_cli.files.atomic import write_atomically
 
-MOST_LINKS = 40  # on the way to a folder, as in the kernel
+MOST_LINKS = 40  # links on a path, as in the kernel
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class InsecureError(OSError):
-    """Others can change what is there."""
+    """Others can change the file or folder."""
 
 
 def private_folder(path: Path, make: bool = False) -> Path:
-    """A folder of this user's alone, named without links.
+    """Return a folder that only this user can write, with links resolved.
 
     Args:
-        make: make it where it is missing, and the folders above it.
+        make: create it, and its parents, if missing.
 
     Raises:
-        InsecureError: others can change it, or put another one in its place.
-        OSError: it is missing, or no folder, or cannot be made.
+        InsecureError: others can change or replace it.
+        OSError: it is missing, is not a folder, or cannot be made.
     """
     if not hasattr(os, "getuid"):
         if make:
@@ -46,18 +45,18 @@ def private_folder(path: Path, make: bool = False) -> Path:
 
 
 def read_private(path: Path) -> bytes:
-    """The content of a file of this user's alone, in a private folder.
+    """Read a file that only this user can write, in a private folder.
 
     Raises:
-        InsecureError: it belongs to somebody else, or others may write to it.
-        OSError: it is missing, a link, or no regular file, or cannot be read.
+        InsecureError: it belongs to somebody else, or others can write to it.
+        OSError: it is missing, a link, not a regular file, or unreadable.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise InsecureError(f"{path} is no regular file")
+            raise InsecureError(f"{path} is not a regular file")
         if hasattr(os, "getuid"):
             _require_owner(path, status)
             if status.st_mode & _OTHERS_WRITE:
@@ -66,13 +65,13 @@ def read_private(path: Path) -> bytes:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a whole file for `read_private`, or leave what was there. OutputError or OSError."""
+    """Write a complete file for `read_private`, or leave the old one. Raises OutputError or OSError."""
     write_atomically(path, content)
-    path.chmod(0o600)  # the folder has kept others out so far
+    path.chmod(0o600)  # until now the folder has kept others out
 
 
 def _without_links(path: Path, make: bool) -> Path:
-    """The folder that a path leads to, each step of which only root or this user can change."""
+    """Resolve a path, each step of which only root or this user can change."""
     found, waiting, links = Path(path.anchor), list(reversed(path.parts[1:])), 0
     _require_private(found, found.lstat())
     while waiting:
@@ -106,13 +105,13 @@ def _make(folder: Path) -> None:
 
 def _require_private(folder: Path, status: os.stat_result) -> None:
     if not stat.S_ISDIR(status.st_mode):
-        raise NotADirectoryError(f"{folder} is no folder")
+        raise NotADirectoryError(f"{folder} is not a folder")
     _require_owner(folder, status)
     if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
         raise InsecureError(f"others may write to {folder}")
 
 
 def _require_owner(path: Path, status: os.stat_result) -> None:
-    """Root can do what it likes in any case."""
+    """Raise InsecureError unless root or this user owns it. Root can do anything in any case."""
     if status.st_uid not in (0, os.getuid()):
         raise InsecureError(f"{path} belongs to user {status.st_uid}")

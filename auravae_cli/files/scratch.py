@@ -1,10 +1,10 @@
-"""A folder for unfinished files, on the file system of a store, that no crash leaves behind for good.
+"""A folder for unfinished files on the file system of a store, which crashes do not leave behind for good.
 
 ::
 
-    STORE/.auravae-scratch/auravae-scratch.MACHINE.RANDOM/lock   says that we made it; held while in use
-                                                        /...     plain files
-    /tmp/auravae-scratch.MACHINE.RANDOM/...                      for a remote store
+   STORE/.auravae-scratch/auravae-scratch.MACHINE.RANDOM/lock   marks it as ours; locked while in use
+                                                       /...     plain files
+   /tmp/auravae-scratch.MACHINE.RANDOM/...                      for a remote store
 
 Only a folder with this name and our mark in its lock is ever emptied, and only of files and links.
 """
@@ -42,10 +42,10 @@ _MARK = b"Unfinished files of auravae. Once the run that made this folder is dea
 
 @contextmanager
 def scratch_folder(storage: Storage) -> Iterator[Path]:
-    """A folder for this process alone; it, and what dead processes left, is removed.
+    """Yield a folder for this process; it is removed afterwards, as are those of dead processes.
 
-    For a remote storage it lies in the system's temporary folder. Nobody else may look into it, or
-    knows its name before. Raises OutputError.
+    For a remote storage, it is in the system's temporary folder. It is private, and its name cannot be
+    predicted. Raises OutputError.
     """
     own = storage.path / SCRATCH if isinstance(storage, LocalStorage) else None
     parent = own or Path(tempfile.gettempdir())
@@ -62,17 +62,17 @@ def scratch_folder(storage: Storage) -> Iterator[Path]:
                     _remove(scratch)
     finally:
         if own is not None:
-            with suppress(OSError):  # another process may be at work in it
+            with suppress(OSError):  # another process may be using it
                 own.rmdir()
 
 
 def publish_bytes(storage: Storage, scratch: Path, name: str, content: bytes) -> None:
-    """Write a whole small file into a storage. Raises OutputError or StoreError."""
+    """Write a small file into a storage, atomically. Raises OutputError or StoreError."""
     storage.publish(write_small(scratch, name, content), name)
 
 
 def write_small(scratch: Path, name: str, content: bytes) -> Path:
-    """Write the scratch file of what will be ``name``. Raises OutputError."""
+    """Write the scratch file that will become ``name``. Raises OutputError."""
     finished = scratch / "small"
     try:
         finished.write_bytes(content)
@@ -82,17 +82,17 @@ def write_small(scratch: Path, name: str, content: bytes) -> Path:
 
 
 def _claim(parent: Path, *, is_own: bool) -> tuple[Path, BinaryIO]:
-    """A new folder and its lock, held. ``parent`` is made if it ``is_own``. OSError where none can be."""
+    """Make and lock a new folder. ``parent`` is made if it ``is_own``. Raises OSError if that fails."""
     for left in reversed(range(CLAIMS)):
         try:
             if is_own:
                 make_folder(parent)
                 if parent.is_symlink():
-                    raise OSError("it is a link, which is never followed: remove it")
+                    raise OSError("it is a link, and links are not followed: remove it")
             _sweep(parent)
             scratch = Path(tempfile.mkdtemp(dir=parent, prefix=f"{_PREFIX}{machine()}."))
             return scratch, _lock(scratch)
-        except (FileNotFoundError, FileExistsError):  # removed by another process meanwhile
+        except (FileNotFoundError, FileExistsError):  # another process removed it meanwhile
             if not left:
                 raise
             time.sleep(0.001)
@@ -100,7 +100,7 @@ def _claim(parent: Path, *, is_own: bool) -> tuple[Path, BinaryIO]:
 
 
 def _lock(scratch: Path) -> BinaryIO:
-    """Lock a new folder and mark it as ours. FileNotFoundError where another process removed it."""
+    """Lock a new folder and mark it as ours. Raises FileNotFoundError if another process removed it."""
     try:
         with ExitStack() as stack:
             lock = stack.enter_context((scratch / _LOCK).open("xb"))
@@ -108,9 +108,7 @@ def _lock(scratch: Path) -> BinaryIO:
                 raise FileNotFoundError(f"{scratch} was taken for a dead process's")
             lock.write(_MARK)
             lock.flush()
-            os.fsync(
-                lock.fileno()
-            )  # before anything else is there: unmarked, it would stay for good
+            os.fsync(lock.fileno())  # first of all: an unmarked folder would stay for good
             stack.pop_all()
             return lock
     except OSError:
@@ -120,7 +118,7 @@ def _lock(scratch: Path) -> BinaryIO:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the folders of dead processes: ours by name, owner and mark, and no links."""
+    """Remove the folders of dead processes: ours by name, owner and mark, and not links."""
     with suppress(OSError), os.scandir(parent) as found:
         folders = [
             (Path(entry.path), match[1])
@@ -128,7 +126,7 @@ def _sweep(parent: Path) -> None:
             if (match := _NAME.fullmatch(entry.name)) and entry.is_dir(follow_symlinks=False)
         ]
         for folder, maker in folders:
-            with suppress(OSError):  # another user's, or gone
+            with suppress(OSError):  # another user's, or already gone
                 if not hasattr(os, "getuid") or folder.lstat().st_uid == os.geteuid():
                     _remove_if_dead(folder, maker)
 
@@ -137,7 +135,7 @@ def _remove_if_dead(folder: Path, maker: str) -> None:
     with os.scandir(folder) as found:
         changed = {entry.name: entry.stat(follow_symlinks=False).st_mtime for entry in found}
     latest = max(changed.values(), default=folder.stat().st_mtime)
-    if not changed:  # killed before it had a lock, or with it removed
+    if not changed:  # killed before it had a lock, or while it was removed
         if maker == machine() or is_old(latest):
             folder.rmdir()
         return
@@ -152,7 +150,7 @@ def _remove_if_dead(folder: Path, maker: str) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the files in a folder of ours, the lock last, and then the folder. OSError."""
+    """Remove the files in a folder of ours, the lock last, and then the folder. Raises OSError."""
     with os.scandir(folder) as found:
         for entry in found:
             if entry.name != _LOCK:

@@ -1,6 +1,6 @@
-"""Names that differ in case, or in how accents are written: two files here, one and the same there.
+"""Names that differ only in case or in how accents are encoded: some file systems do not distinguish them.
 
-Systems do not say which, and a folder may be on any. So a folder is tried out.
+The system does not tell which do, and a folder can be on any of them, so a folder is tested.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from auravae_cli.files.leftovers import claim_file
 
 
 def fold(name: str) -> str:
-    """What names have in common that some file system takes for one.
+    """Return a key that is equal for names that some file system does not distinguish.
 
     >>> fold("Photo") == fold("pHOTO"), fold("\\u00e9") == fold("E\\u0301"), fold("a") == fold("b")
     (True, True, False)
@@ -26,7 +26,7 @@ def fold(name: str) -> str:
 
 
 def lookalikes(names: Iterable[str]) -> list[list[str]]:
-    """The names that have all in common, in groups of at least two, each name once."""
+    """Return the groups of names that share a key, each of at least two distinct names."""
     groups: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for name in names:
         groups[fold(name)][name] = None
@@ -34,13 +34,13 @@ def lookalikes(names: Iterable[str]) -> list[list[str]]:
 
 
 def tells_apart(folder: Path) -> bool:
-    """Whether such names are two in a folder, or will be in one that is to be made.
+    """Return whether a folder, which may not exist yet, distinguishes such names.
 
-    It is tried out with a file that is removed again. Where none can be made, so that nothing will
-    be written either, they are.
+    It is tested with a file that is removed again. If no file can be made, nothing will be written
+    there either, and the result is True.
     """
     place = next((f for f in (folder, *folder.parents) if f.is_dir()), folder)
-    for accented in ("\u00e9", ""):  # not every system has every letter
+    for accented in ("\u00e9", ""):  # not every system supports every letter
         try:
             descriptor, path = claim_file(place, f"{accented}a")
         except (OSError, UnicodeError):

@@ -1,7 +1,7 @@
-"""A folder of whole files, here or on a remote store: one interface for both.
+"""A folder of complete files, local or on a remote store, behind one interface.
 
-Local folders need the standard library alone; anything with a scheme (``s3://bucket/folder``) goes
-through fsspec, with requests that fail repeated after a growing pause.
+Local folders need only the standard library. Anything with a scheme (``s3://bucket/folder``) uses
+fsspec; failed requests are repeated after a growing pause.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from auravae_cli.files.spelling import tells_apart
 from auravae_cli.files.typed import shown
 from auravae_cli.files.walk import files_below
 
-ATTEMPTS = 10  # of a remote request; with half of them failing, one in a thousand gives up
+ATTEMPTS = 10  # per remote request: if half of the requests fail, one in a thousand gives up
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between them
 _NOT_WORTH_REPEATING = (PermissionError, IsADirectoryError, NotADirectoryError)
 _NO_ACCESS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")  # botocore's
@@ -39,9 +39,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of a storage: its name below the root, its bytes, and what changes when it changes.
+    """A file of a storage: its name below the root, its size in bytes, and its version.
 
-    ``version`` is cheap to ask for (a time of modification, an ETag), or empty where unknown.
+    ``version`` changes with the file and is cheap to get (a modification time, an ETag); empty if unknown.
     """
 
     name: str
@@ -50,57 +50,58 @@ class Entry:
 
 
 class Storage(Protocol):
-    """A folder of files. Methods raise StoreError, or FileNotFoundError for files not there."""
+    """A folder of files. Methods raise StoreError, or FileNotFoundError for missing files."""
 
     root: str
 
     def entries(self) -> Iterator[Entry]:
-        """Every file below the root but hidden ones, in the order of names."""
+        """Yield every file below the root except hidden ones, in the order of names."""
 
     def read(self, name: str) -> bytes:
-        """A file's content. Raises FileNotFoundError where it does not exist.
+        """Return a file's content.
 
-        And StoreError where it is too large for the memory: `map` is for such files.
+        Raises FileNotFoundError if it does not exist, and StoreError if it is too large for memory; `map`
+        is for such files.
         """
 
     def open(self, name: str) -> io.BufferedReader:
-        """A file for reading from start to end."""
+        """Open a file for reading from start to end."""
 
     def map(self, name: str) -> memoryview:
-        """A file's content, memory-mapped; it stays readable when the file is replaced."""
+        """Memory-map a file's content; it stays readable if the file is replaced."""
 
     def publish(self, finished: Path, name: str) -> None:
-        """Move a finished file of the same file system to its place: whole, or not at all.
+        """Move a finished file of the same file system to its place, atomically.
 
-        Raises OutputError or StoreError where it cannot be written.
+        Raises OutputError or StoreError if it cannot be written.
         """
 
     def create(self, finished: Path, name: str) -> bool:
-        """`publish` where there is no such file: whether it was put there.
+        """`publish` a file unless it exists. Return whether this call created it.
 
-        Of several that do so at once, one does it; but see `atomic.create`, and a remote store that
-        knows no conditional writes.
+        If several calls race, one of them creates it; for exceptions see `atomic.create`, and remote stores
+        without conditional writes.
         """
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
 
     def check(self, name: str) -> None:
-        """Raise StoreError where a file of this name cannot lie in the folder."""
+        """Raise StoreError if the folder cannot have a file of this name."""
 
     def tells_apart(self) -> bool:
-        """Whether names that differ in case, or in how accents are written, are two files."""
+        """Return whether names that differ only in case, or in how accents are encoded, are distinct files."""
 
 
 def open_storage(location: str) -> Storage:
-    """The storage at a path or a URL."""
+    """Return the storage at a path or a URL."""
     if is_remote(location):
         return RemoteStorage(location)
     return LocalStorage(Path(location.removeprefix("file://")))
 
 
 def is_remote(location: str) -> bool:
-    """Whether a location is a URL that is no local path."""
+    """Return whether a location is a URL that is not a local path."""
     return "://" in location and not location.startswith("file://")
 
 
@@ -163,7 +164,7 @@ class LocalStorage:
 
 
 class RemoteStorage:
-    """A prefix of an object store, or whatever else fsspec has a file system for."""
+    """A prefix of an object store, or any other file system of fsspec."""
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -188,7 +189,7 @@ class RemoteStorage:
             return
         for path in sorted(found):
             name = path[len(self._prefix) :].lstrip("/")
-            # Some clients mark folders by empty objects: "train/" is no file.
+            # Some clients mark folders by empty objects: "train/" is not a file.
             if not any(part.startswith(".") or not part for part in name.split("/")):
                 size = int(found[path].get("size") or 0)
                 yield Entry(name, size, _remote_version(found[path]))
@@ -208,7 +209,7 @@ class RemoteStorage:
             return _mapped(file)
 
     def publish(self, finished: Path, name: str) -> None:
-        # A single PUT, or a multipart upload that is completed in the end: never half a file.
+        # A single PUT, or a multipart upload that is completed at the end: never half a file.
         self._put(lambda path: self._files.put_file(str(finished), path), name)
         finished.unlink()
 
@@ -226,17 +227,17 @@ class RemoteStorage:
         _check(name, self.root)
 
     def tells_apart(self) -> bool:
-        return True  # object stores do
+        return True  # object stores distinguish them
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
-        """Bytes ``start`` to ``stop`` of a file, fewer at its end."""
+        """Return bytes ``start`` to ``stop`` of a file, fewer at its end."""
         content: bytes = self._repeated(
             lambda path: self._files.cat_file(path, start=start, end=stop), name
         )
         return content
 
     def size(self, name: str) -> int:
-        """A file's bytes."""
+        """Return a file's size in bytes."""
         return int(self._repeated(lambda path: self._files.info(path)["size"], name))
 
     def _put(self, request: Callable[[str], Result], name: str) -> Result:
@@ -246,7 +247,7 @@ class RemoteStorage:
             raise StoreError(f"{self.root}/{name}: no such bucket or folder: {error}") from error
 
     def _repeated(self, request: Callable[[str], Result], name: str) -> Result:
-        """What a request gives for the path of a file, or of the folder itself where it is empty."""
+        """Send a request for a file, or for the folder itself if ``name`` is empty, repeating failures."""
         if reason := name and fault_of(name, on_windows=False):
             raise StoreError(f"{shown(name)} {reason}: no file of {self.root} can have this name")
         path = f"{self._prefix}/{name}" if name else self._prefix
@@ -264,12 +265,12 @@ class RemoteStorage:
                         f"{self.root}/{name}: failed {ATTEMPTS} times, the last time with: {reason}"
                     ) from error
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
-            time.sleep(pause * random.uniform(0.5, 1))  # spreads workers that failed together
+            time.sleep(pause * random.uniform(0.5, 1))  # spreads out workers that failed together
         raise AssertionError("unreachable")
 
 
 class _RepeatedReads(io.RawIOBase):
-    """A remote file read by ranges, each of which is asked for again where it fails."""
+    """A remote file read by ranges; failed reads are repeated."""
 
     BLOCK = 8 << 20
 
@@ -298,14 +299,14 @@ class _RepeatedReads(io.RawIOBase):
 
 
 def _pipe_new(files: Any, path: str, content: bytes) -> bool:
-    """Write a file unless one is there; whether it was written."""
+    """Write a file unless one exists. Return whether it was written."""
     try:
         files.pipe_file(path, content, mode="create")
     except FileExistsError:
         return False
     except OSError as error:
-        # s3fs tells a refused condition of servers other than AWS, and conditions that a server
-        # does not know, by these.
+        # s3fs reports a refused condition of servers other than AWS, and conditions that a server
+        # does not support, by these errors.
         if error.errno not in (errno.EINVAL, errno.ENOSYS):
             raise
         files.invalidate_cache()

@@ -1,4 +1,4 @@
-"""A TOML file as frozen dataclasses."""
+"""Read a TOML file into frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Config = TypeVar("Config")
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:
-    """Read a TOML file as a frozen dataclass, tables as the dataclasses that its fields name.
+    """Read a TOML file into a frozen dataclass; tables become the dataclasses of its fields.
 
     Raises:
-        ConfigError: lists every unknown, missing or mistyped key, and what the ``faults`` property
-            of any of the dataclasses finds.
+        ConfigError: lists every unknown, missing or mistyped key, and the ``faults`` of any of the
+            dataclasses.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

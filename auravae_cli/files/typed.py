@@ -1,15 +1,15 @@
-"""Plain data, as JSON and TOML have it, to values of declared types; whatever is wrong is named.
+"""Convert plain data from JSON and TOML to values of declared types, and name everything that is wrong.
 
-Declared are annotations: of a dataclass's fields, or of a table (`table`). Where values
-contradict each other, a ``faults`` property of the dataclass says so::
+Types are declared by annotations of a dataclass's fields, or of a table (`table`). If values can
+contradict each other, a ``faults`` property of the dataclass reports it::
 
-    @dataclass(frozen=True)
-    class Output:
-        name: str
-        shape: tuple[Positive, Positive]
+   @dataclass(frozen=True)
+   class Output:
+       name: str
+       shape: tuple[Positive, Positive]
 
-    read_as(Output, {"name": 5, "shape": [0, 2]})
-        => Faults: name: expected str, found 5; shape[0]: expected a number from 1, found 0
+   read_as(Output, {"name": 5, "shape": [0, 2]})
+       => Faults: name: expected str, found 5; shape[0]: expected a number from 1, found 0
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from inspect import isfunction
 from types import UnionType
 from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-Natural = Annotated[int, 0]  # with the least that it may be
+Natural = Annotated[int, 0]  # annotated with the smallest allowed value
 Positive = Annotated[int, 1]
 
 Kind = TypeVar("Kind")
 Reader = Callable[[Any], Any]
 
-_LARGEST = 2**63  # of integers: what numpy, torch and other languages can count with
+_LARGEST = 2**63  # largest integer that numpy, torch and other languages can represent
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
 class Faults(ValueError):
-    """All that is wrong with plain data; each fault starts with the field it is about.
+    """All faults of plain data; each starts with the name of its field.
 
-    ``value`` is what could be made of it all the same, where no more than contradictions are wrong.
+    ``value`` is the value that could be built nevertheless, if the only faults are contradictions.
     """
 
     def __init__(self, found: Iterable[str], value: Any = None) -> None:
@@ -46,25 +46,25 @@ class Faults(ValueError):
 
     @property
     def lines(self) -> list[str]:
-        """A sentence each."""
+        """One sentence per fault."""
         return [fault.removeprefix(": ") for fault in self.found]
 
     def within(self, place: str) -> list[str]:
-        """The same faults, of the field ``place`` of something else."""
+        """Return the same faults, as those of the field ``place`` of something else."""
         return [place + (f if f[0] in ":[" else f".{f}") for f in self.found]
 
 
 def read_as(kind: type[Kind], value: Any) -> Kind:
-    """The value as a ``kind``. Raises Faults."""
+    """Return the value as a ``kind``. Raises Faults."""
     return cast(Kind, reader(cast(Hashable, kind))(value))
 
 
 def table(
     kinds: Mapping[str, Any], *, optional: Collection[str] = (), others: bool = False
 ) -> Callable[[Any], dict[str, Any]]:
-    """What takes the fields that ``kinds`` names out of a table, or raises Faults.
+    """Return a reader that takes the fields named by ``kinds`` out of a table, or raises Faults.
 
-    Those of ``optional`` may be absent; ``others`` says that there may be more, which are left out.
+    Those in ``optional`` may be absent; if ``others``, there may be more, which are ignored.
     """
     readers = {name: reader(kind) for name, kind in kinds.items()}
     required = dict.fromkeys(name for name in kinds if name not in optional).keys()
@@ -73,11 +73,11 @@ def table(
 
 @cache
 def reader(kind: Any) -> Reader:
-    """What makes a ``kind`` of plain data, or raises Faults.
+    """Return a function that makes a ``kind`` of plain data, or raises Faults.
 
-    Kinds: ``Any``, the plain types, `Natural` and `Positive` and types ``Annotated`` with a reader of
-    their own, ``tuple[X, ...]``, ``tuple[X, Y]``,
-    ``dict[str, X]``, ``X | None``, dataclasses, classes that ``parse`` a text, and readers themselves.
+    Kinds: ``Any``, the plain types, `Natural` and `Positive`, types ``Annotated`` with their own reader,
+    ``tuple[X, ...]``, ``tuple[X, Y]``, ``dict[str, X]``, ``X | None``, dataclasses, classes with a
+    ``parse`` method for text, and readers themselves.
     """
     if isfunction(kind):
         return cast(Reader, kind)
@@ -89,10 +89,10 @@ def reader(kind: Any) -> Reader:
 
 
 def shown(value: Any) -> str:
-    """A value in a sentence, cut where it is long."""
+    """Return a value for a message, shortened if it is long."""
     try:
         return _SHORT.repr(value)
-    except ValueError:  # an integer of thousands of digits, which Python does not write out
+    except ValueError:  # an integer of thousands of digits, which Python does not print
         return f"{type(value).__name__} of many digits"
 
 
@@ -135,7 +135,7 @@ def _float(value: Any) -> float:
 
 
 def or_none(read: Reader) -> Reader:
-    """What reads the same, and None."""
+    """Return a reader that also accepts None."""
     return lambda value: None if value is None else read(value)
 
 
@@ -158,7 +158,7 @@ def _sequence(readers: list[Reader], any_length: bool) -> Reader:
         if not any_length and len(value) != len(readers):
             raise _unexpected(f"a list of {len(readers)}", value)
         each = readers * len(value) if any_length else readers
-        try:  # nearly all are sound, and then places cost no time
+        try:  # nearly all are sound, and then tracking places costs nothing
             return tuple([read_item(item) for read_item, item in zip(each, value, strict=True)])
         except Faults:
             pass
@@ -188,7 +188,7 @@ def _dataclass(kind: Any) -> Reader:
     hints = get_type_hints(kind, include_extras=True)
     readers = {field.name: reader(hints[field.name]) for field in fields(kind)}
     needed = (f.name for f in fields(kind) if f.default is f.default_factory is MISSING)
-    required = dict.fromkeys(needed).keys()  # a set in this order
+    required = dict.fromkeys(needed).keys()  # an ordered set
 
     def read(value: Any) -> Any:
         faults: tuple[str, ...] = ()
@@ -211,7 +211,7 @@ def _read_fields(
 ) -> dict[str, Any]:
     if type(value) is not dict:
         raise _unexpected("a table", value)
-    try:  # as above; a name that is unknown is a KeyError
+    try:  # as above; an unknown name raises KeyError
         found = {n: readers[n](item) for n, item in value.items() if not others or n in readers}
         if found.keys() >= required:
             return found

@@ -1,4 +1,4 @@
-"""Every file below a folder; links are followed, and a ring of them is walked once."""
+"""Walk every file below a folder; links are followed, and cycles of links are walked once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def files_below(
     refused: Callable[[str, OSError], Entry],
     enters: Callable[[str], bool] = lambda name: True,
 ) -> list[Entry]:
-    """What ``take`` makes of each regular file below a folder, but hidden ones, in any order.
+    """Yield what ``take`` returns for each regular file below a folder except hidden ones, in any order.
 
-    It gets the file's name below the folder, with ``/``, and its entry. ``refused`` gets the name of
-    what cannot be looked at (empty: the folder itself), and may raise. Only folders below whose
-    names ``enters`` likes are looked into.
+    ``take`` gets the file's name below the folder, with ``/``, and its entry. ``refused`` gets the name
+    of an entry that cannot be read (empty for the folder itself), and may raise. Only folders whose
+    names ``enters`` accepts are entered.
 
-    Links to folders are followed, but for those to a folder that they lie in. Where others lead round
-    in a ring, every folder is walked once: by its own name, if it has one below the first.
+    Links to folders are followed, except links to a folder that contains them. If other links form a
+    cycle, every folder is walked once, by its own name if it has one below the first.
     """
     for once in (False, True):
         walk, taken = _Walk(os.path.realpath(folder), enters, once), list[Entry]()
@@ -46,7 +46,7 @@ def files_below(
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder to walk: its name, where it truly lies, and the folders of the links that led here."""
+    """A folder to walk: its name, its real path, and the folders of the links that led here."""
 
     name: str
     true: str
@@ -54,7 +54,7 @@ class _Folder:
 
 
 class _Walk:
-    """One walk from ``home``. It ends early where it meets a ring, unless it walks folders ``once``."""
+    """One walk from ``home``. It stops early at a cycle, unless it walks folders ``once``."""
 
     def __init__(self, home: str, enters: Callable[[str], bool], once: bool) -> None:
         self._home, self._enters, self._once, self.met_ring = home, enters, once, False
@@ -62,9 +62,9 @@ class _Walk:
         self._folders, self._links = [_Folder("", home)], deque[_Folder]()
 
     def items(self, root: str) -> Iterator[tuple[str, os.DirEntry[str] | OSError]]:
-        """The files, and what went wrong in their places."""
+        """Yield the files, or an error in place of one."""
         while not self.met_ring and (self._folders or self._links):
-            # Links come last, so that a folder is met by its own name first.
+            # Links come last, so a folder is met by its own name first.
             folder = self._folders.pop() if self._folders else self._links.popleft()
             if self._once and folder.true in self._walked:
                 continue
@@ -80,18 +80,18 @@ class _Walk:
     def _files(
         self, entries: Iterable[os.DirEntry[str]], folder: _Folder
     ) -> Iterator[tuple[str, os.DirEntry[str] | OSError]]:
-        for entry in entries:  # one at a time: what it remembers of each is large
+        for entry in entries:  # one at a time: each entry keeps much in memory
             if not entry.name.startswith("."):
                 name = f"{folder.name}/{entry.name}" if folder.name else entry.name
                 try:
                     if self._is_file(entry, name, folder):
                         yield name, entry
                 except OSError as error:
-                    if error.errno != errno.ELOOP:  # a link that leads nowhere, as others do
+                    if error.errno != errno.ELOOP:  # a broken link, skipped like others
                         yield name, error
 
     def _is_file(self, entry: os.DirEntry[str], name: str, folder: _Folder) -> bool:
-        """Whether an entry is a file; a folder is put on the list."""
+        """Return whether an entry is a file; a folder is added to the list."""
         if not entry.is_dir():
             return entry.is_file()
         if not self._enters(name):
@@ -108,12 +108,12 @@ class _Walk:
         return False
 
     def _has_a_name(self, target: str) -> bool:
-        """Whether a folder will be walked by its own name, without a link."""
+        """Return whether a folder will be walked by its own name, without a link."""
         if not _lies_in(target, self._home):
             return False
         return not any(part.startswith(".") for part in PurePath(target[len(self._home) :]).parts)
 
 
 def _lies_in(place: str, folder: str) -> bool:
-    """Whether a true place is a folder's, or below it."""
+    """Return whether a real path is a folder or below it."""
     return place == folder or place.startswith(os.path.join(folder, ""))  # noqa: PTH118

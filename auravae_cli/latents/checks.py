@@ -1,4 +1,4 @@
-"""Values that no latent may have: not finite, or beyond the clamp."""
+"""Find values that no latent may have: not finite, or beyond the clamp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from auravae_cli.latents.latent_file import LatentFile
 
 
 def rows_beyond(latents: LatentFile) -> NDArray[np.bool_]:
-    """For each latent, whether it has values that are not finite or beyond the clamp."""
+    """Return for each latent whether it has values that are not finite or beyond the clamp."""
     values = latents.values if latents.is_shard else latents.values[None]
     beyond = np.zeros(len(values), bool)
     limit = _limit(latents)
@@ -26,9 +26,9 @@ def rows_beyond(latents: LatentFile) -> NDArray[np.bool_]:
 
 
 def bad_values(latents: LatentFile) -> Iterator[str]:
-    """Whether all values, of a latent or of a shard, are finite and within the clamp, by their bits.
+    """Yield what is wrong if values of a latent or shard are not finite or beyond the clamp.
 
-    Without the sign, floats of any IEEE format are ordered as the integers of the same bits.
+    Values are compared by their bits: without the sign, IEEE floats are ordered like integers of the same bits.
     """
     if not latents.values.size:
         return
@@ -60,14 +60,14 @@ def _limit(latents: LatentFile) -> Any:
 
 @lru_cache
 def _bits_of_limit(dtype: StoredDtype, clamp: float) -> Any:
-    """The bits of the clamp, or of the largest number where the clamp is beyond it."""
+    """Return the bits of the clamp, or of the largest number if the clamp is beyond it."""
     ends = np.array([clamp, np.inf], np.float32)
     limit, infinity = _magnitudes(dtype.from_float32(ends))
     return min(limit, infinity - 1)
 
 
 def _largest(values: Array) -> int:
-    """The largest of `_magnitudes`: of the negative, by their bits, and of the others."""
+    """Return the largest of `_magnitudes`, computed separately for negative values, by their bits, and others."""
     size = values.dtype.itemsize
     negative = int(values.view(f"u{size}").max()) - (1 << (8 * size - 1))
     return max(negative, int(values.view(f"i{size}").max()))

@@ -1,7 +1,7 @@
 """The number formats in which latents are stored, and how numpy holds each.
 
-numpy has no bfloat16: such latents are held as their raw 16-bit words (uint16). The group
-action needs no more than that, since it only moves words and flips sign bits.
+numpy has no bfloat16, so such latents are held as raw 16-bit words (uint16). That suffices for the
+group action, which only moves words and flips sign bits.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class StoredDtype:
 
     @classmethod
     def parse(cls, name: str) -> StoredDtype:
-        """The format in which latents are stored under this name; ValueError for any other name."""
+        """Return the storage format of this name. Raises ValueError for any other name."""
         if name not in STORED_DTYPES:
             raise ValueError(f"expected one of {', '.join(STORED_DTYPES)}, found {name!r}")
         return STORED_DTYPES[name]
 
     def from_float32(self, values: NDArray[np.float32]) -> Array:
-        """Round to the nearest stored value, ties to even; beyond the range becomes infinity."""
+        """Round to the nearest stored value, ties to even; values out of range become infinity."""
         if self.name == "bfloat16":
             words = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
             rounded = (words + np.uint32(0x7FFF) + ((words >> 16) & 1)) >> 16
@@ -42,7 +42,7 @@ class StoredDtype:
             return values.astype(self.numpy)
 
     def to_float32(self, stored: Array) -> NDArray[np.float32]:
-        """The stored values, exactly."""
+        """Return the stored values, exactly."""
         if self.name == "bfloat16":
             return (stored.astype(np.uint32) << 16).view(np.float32)
         if self.name == "float16":  # numpy's own conversion takes five times as long
@@ -50,7 +50,7 @@ class StoredDtype:
         return stored.astype(np.float32)
 
     def exactly(self, values: NDArray[np.float32]) -> Array | None:
-        """The stored values that are exactly these; None where any would be rounded."""
+        """Return the stored values if none needs rounding, otherwise None."""
         if self.name == "float32":
             return np.ascontiguousarray(values, dtype=self.numpy)
         words = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
@@ -62,7 +62,7 @@ class StoredDtype:
         if magnitudes.max(initial=0) > _LARGEST:
             return None
         halves = ((magnitudes - _BIAS) >> 13 | (words >> 16) & 0x8000).astype("<u2")
-        small = np.flatnonzero(magnitudes < _LEAST_NORMAL)  # few: numpy converts them
+        small = np.flatnonzero(magnitudes < _LEAST_NORMAL)  # few, so numpy converts them
         parts = values.reshape(-1)[small]
         rounded = parts.astype(self.numpy)
         halves.reshape(-1)[small] = rounded.view(np.uint16)
@@ -76,11 +76,11 @@ BFLOAT16 = StoredDtype("bfloat16", "BF16", np.dtype("<u2"))
 FLOAT32 = StoredDtype("float32", "F32", np.dtype("<f4"))
 STORED_DTYPES = {dtype.name: dtype for dtype in (FLOAT16, BFLOAT16, FLOAT32)}
 
-# of float16, as bits of float32: its least normal number, its largest, and how far exponents differ
+# float16, as bits of float32: the smallest normal number, the largest, the difference of exponents
 _LEAST_NORMAL, _LARGEST, _BIAS = np.uint32(0x38800000), np.uint32(0x477FE000), np.uint32(0x38000000)
 
 
 @lru_cache(maxsize=1)
 def _all_halves() -> NDArray[np.float32]:
-    """Every float16 as float32, by its bits."""
+    """Return every float16 as float32, indexed by its bits."""
     return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)

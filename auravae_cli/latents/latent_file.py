@@ -1,8 +1,8 @@
 """Latent files: one tensor and one JSON header in a safetensors file.
 
 A file of one latent holds ``latent`` [C, h, w]; a shard holds ``latents`` [N, C, h, w] and one
-record a row. The metadata key ``auravae`` is canonical JSON (sorted keys, no spaces), so equal
-latents give equal bytes. Needs numpy alone.
+record per row. The metadata key ``auravae`` is canonical JSON (sorted keys, no spaces), so equal
+latents give equal bytes. Needs only numpy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BLOCK_BYTES = 1 << 20  # what is flipped at once stays in the cache
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """The latent space that a latent lies in: which weights made it, and how V4 acts on it.
+    """The space of a latent: which weights made it, and how V4 acts on it.
 
     ``is_symmetrized`` says that the model was averaged over the group (see `symmetrized`).
     """
@@ -53,7 +53,7 @@ class LatentSpace:
     is_symmetrized: bool = False
 
     def is_same(self, other: LatentSpace) -> bool:
-        """Whether it is the same space, whatever its model is called."""
+        """Return whether it is the same space, whatever its model is called."""
         return replace(self, model=other.model) == other
 
 
@@ -76,17 +76,17 @@ class LatentFile:
         return self.values.ndim == 4
 
     def row(self, index: int) -> LatentFile:
-        """One latent of a shard, as a file of its own would hold it; the values are a view."""
+        """Return one latent of a shard, as its own file would hold it; the values are a view."""
         values, records = self.values[index], (self.records[index],)
         return LatentFile(values, self.dtype, self.space, records, self.tool_version)
 
     def act(self, g: GroupElement) -> LatentFile:
-        """``g`` applied to every latent and its record, exactly."""
+        """Apply ``g`` to every latent and its record, exactly."""
         values = act(g, self.values, self.space.irreps)
         return replace(self, values=values, records=act_on_records(g, self.records))
 
     def to_float32(self) -> NDArray[np.float32]:
-        """The values; LatentFileError where one is not finite, since no decoder can use it."""
+        """Return the values. Raises LatentFileError if one is not finite, since no decoder can use it."""
         values = self.dtype.to_float32(self.values)
         if not np.isfinite(values).all():
             bad = int(np.size(values) - np.isfinite(values).sum())
@@ -96,26 +96,26 @@ class LatentFile:
         return values
 
     def require_space(self, space: LatentSpace) -> None:
-        """Raise LatentMismatchError unless this latent lies in ``space``."""
+        """Raise LatentMismatchError unless this latent is in ``space``."""
         for name, found, expected in (
             ("weights", self.space.weights_sha256, space.weights_sha256),
             ("representation", str(self.space.irreps), str(space.irreps)),
         ):
             if found != expected:
                 raise LatentMismatchError(
-                    f"latent of model {self.space.model!r} ({name} {found[:12]}), but the model at hand is "
+                    f"latent of model {self.space.model!r} ({name} {found[:12]}), but the model in use is "
                     f"{space.model!r} ({name} {expected[:12]}); name its model with --model, "
-                    "or go on regardless with --any-model"
+                    "or ignore this with --any-model"
                 )
 
     def header(self) -> bytes:
-        """What stands before the values in the file."""
+        """Return the bytes before the values in the file."""
         name = "latents" if self.is_shard else "latent"
         metadata = {METADATA_KEY: self.metadata()}
         return safetensors_file.header_bytes({name: (self.dtype, self.values.shape)}, metadata)
 
     def metadata(self, **more: str) -> str:
-        """All that is known beside the values, as canonical JSON; with ``more`` fields, if any."""
+        """Return everything except the values as canonical JSON, with ``more`` fields if given."""
         shard = self.is_shard
         common = {
             "format_version": FORMAT_VERSION,
@@ -126,22 +126,22 @@ class LatentFile:
         return compact(common | own | more)
 
     def to_bytes(self) -> bytes:
-        """The whole file."""
+        """Return the whole file."""
         return self.header() + self.values.tobytes()
 
 
 def parse_latents(buffer: Buffer) -> LatentFile:
-    """A latent file from its bytes or its memory map; the values are a view of them.
+    """Parse a latent file from its bytes or its memory map; the values are a view of them.
 
     Raises:
-        LatentFileError: not a latent file, damaged, or with another tensor than expected.
-        LatentHeaderError: our header is missing, of another version, or contradicts the tensor.
+        LatentFileError: not a latent file, damaged, or with unexpected tensors.
+        LatentHeaderError: our header is missing, has another version, or contradicts the tensor.
     """
     tensors, metadata = safetensors_file.parse(buffer)
     if METADATA_KEY not in metadata:
         names = ", ".join(map(repr, list(tensors)[:4])) or "nothing"
         raise LatentHeaderError(
-            f"a safetensors file, but no latent of auravae: it holds {names} and no "
+            f"a safetensors file, but not a latent of auravae: it holds {names} and no "
             f"{METADATA_KEY!r} metadata"
         )
     shard = "latents" in tensors
@@ -157,11 +157,11 @@ def parse_latents(buffer: Buffer) -> LatentFile:
 def with_metadata(
     values: Array, dtype: StoredDtype, metadata: str | dict[str, Any], *, shard: bool = False
 ) -> LatentFile:
-    """A latent [C, h, w], or a shard [N, C, h, w], with what `LatentFile.metadata` says of it.
+    """Combine a latent [C, h, w], or a shard [N, C, h, w], with the metadata of `LatentFile.metadata`.
 
     ``metadata`` may be parsed already.
 
-    Raises LatentHeaderError where that is damaged, or contradicts the values.
+    Raises LatentHeaderError if it is damaged or contradicts the values.
     """
     try:
         content = read_json(metadata) if isinstance(metadata, str) else metadata
@@ -182,9 +182,9 @@ def read_latents(path: Path | str) -> LatentFile:
 
 
 def flipped_chunks(latents: LatentFile, g: GroupElement) -> Iterator[bytes | memoryview]:
-    """The bytes of ``latents.act(g)`` in pieces: a shard needs no more memory than its header.
+    """Yield the bytes of ``latents.act(g)`` in pieces; a shard needs memory only for its header.
 
-    A piece is valid until the next one is asked for.
+    A piece is valid until the next one is requested.
     """
     yield replace(latents, records=act_on_records(g, latents.records)).header()
     rows = latents.values if latents.is_shard else latents.values[None]
@@ -197,14 +197,14 @@ def flipped_chunks(latents: LatentFile, g: GroupElement) -> Iterator[bytes | mem
 
 
 def write_flipped(path: Path, latents: LatentFile, g: GroupElement) -> None:
-    """Write ``latents.act(g)`` to a file. Raises OutputError where it cannot be written."""
+    """Write ``latents.act(g)`` to a file. Raises OutputError if it cannot be written."""
     with atomic_file(path) as file:
         for chunk in flipped_chunks(latents, g):
             file.write(chunk)
 
 
 def stack(latents: Sequence[LatentFile]) -> LatentFile:
-    """A shard of single latents that agree in shape, dtype and space; ValueError where they do not."""
+    """Stack single latents that agree in shape, dtype and space. Raises ValueError if they do not."""
     first = latents[0]
     if any(
         (z.values.shape, z.dtype, z.space) != (first.values.shape, first.dtype, first.space)
@@ -218,7 +218,7 @@ def stack(latents: Sequence[LatentFile]) -> LatentFile:
 def _read_header(
     content: dict[str, Any], shard: bool
 ) -> tuple[LatentSpace, tuple[Record, ...], str]:
-    """The parts of a header's JSON. Raises Faults."""
+    """Parse the parts of a header's JSON. Raises Faults."""
     header = _read_versions(content)
     if header["format_version"] != FORMAT_VERSION:
         raise LatentHeaderError(
@@ -229,7 +229,7 @@ def _read_header(
 
 
 def space_to_json(space: LatentSpace) -> dict[str, Any]:
-    """A space's fields as JSON types, as they stand in a header; ``symmetrized`` where it is true."""
+    """Return a space's fields as JSON types, as in a header; ``symmetrized`` only if it is true."""
     return ({"symmetrized": True} if space.is_symmetrized else {}) | {
         "model": space.model,
         "weights_sha256": space.weights_sha256,
@@ -240,7 +240,7 @@ def space_to_json(space: LatentSpace) -> dict[str, Any]:
 
 
 def space_from_json(content: Any) -> LatentSpace:
-    """The inverse; there may be other fields. Raises Faults."""
+    """Parse a space from JSON; other fields are ignored. Raises Faults."""
     found = _read_space(content)
     return LatentSpace(
         model=found["model"],
@@ -261,7 +261,7 @@ def _read_clamp(value: Any) -> float:
 
 def _read_irreps(value: Any) -> Irreps:
     irreps: Irreps = reader(Irreps)(value)
-    if reason := CHANNELS.excess(irreps.dim):  # a short text may stand for any number
+    if reason := CHANNELS.excess(irreps.dim):  # a short text can claim any number
         raise Faults([f": {reason}"])
     return irreps
 
@@ -288,13 +288,13 @@ def _check_shape(
     records: tuple[Record, ...],
     shard: bool,
 ) -> None:
-    """The tensor must be what the header says of it: channels, rows, and every picture's size."""
+    """Check the tensor against the header: channels, rows, and every picture's size."""
     *rows, channels, height, width = (0, 0, 0, *shape)[-4 if shard else -3 :]
     if len(shape) != (4 if shard else 3) or channels != space.irreps.dim:
         raise LatentHeaderError(
             f"expected a latent [{'N, ' * shard}{space.irreps.dim}, h, w] for {space.irreps}, found shape {shape}"
         )
-    if reason := FILE_BYTES.excess(channels * height * width * itemsize):  # of one, in memory whole
+    if reason := FILE_BYTES.excess(channels * height * width * itemsize):  # of one
         raise LatentHeaderError(f"a latent of {reason}")
     if shard and rows[0] != len(records):
         raise LatentHeaderError(f"{rows[0]} latents but {len(records)} records")

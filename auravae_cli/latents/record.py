@@ -1,4 +1,4 @@
-"""What is known of one stored latent, and how it stands in JSON. Needs no numpy."""
+"""The record of a stored latent, and its JSON form. Does not need numpy."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from auravae_cli.symmetry.group import E, GroupElement
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one stored latent.
+    """The record of a stored latent.
 
-    ``image_size`` is the picture's (height, width) before padding; ``orientation`` the group
-    element by which the latent differs from its source picture; ``preparation`` what was done to
-    the picture beyond turning it upright (see `auravae_cli.images.prepare.Preparation`).
+    ``image_size`` is the picture's (height, width) before padding; ``orientation`` is the group element
+    by which the latent differs from its source picture; ``preparation`` is what was done to the picture
+    beyond turning it upright (see `auravae_cli.images.prepare.Preparation`).
 
-    In a data set also: ``key`` names the sample, ``annotations`` are what stood beside the picture
+    In a dataset also: ``key`` names the sample, ``annotations`` are the picture's companions
     (``caption``, ``label``, ``metadata``), ``source_size`` is the upright source's (height, width),
-    and ``source_box`` the part of it that the latent shows. Neither box nor size turn with a flip:
-    they speak of the source.
+    and ``source_box`` is the part of it that the latent shows. A flip changes neither box nor size,
+    since they describe the source.
     """
 
     image_size: tuple[int, int]
@@ -41,8 +41,8 @@ class Record:
 
 
 def act_on_records(g: GroupElement, records: tuple[Record, ...]) -> tuple[Record, ...]:
-    """The records of latents after ``g``: padding and orientation follow."""
-    moved = {  # few, since the rows of a shard mostly agree, and have one object each afterwards
+    """Return the records of latents after ``g``, with padding and orientation updated."""
+    moved = {  # few, since most rows of a shard agree; equal rows share one object
         (padding, orientation): {"padding": padding.act(g), "orientation": g @ orientation}
         for padding, orientation in {(record.padding, record.orientation) for record in records}
     }
@@ -50,7 +50,7 @@ def act_on_records(g: GroupElement, records: tuple[Record, ...]) -> tuple[Record
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
-    """A record's fields as JSON types, as they stand in a header; none that says nothing."""
+    """Return a record's fields as JSON types, as in a header, without empty ones."""
     return {
         name: field.to_json(value)
         for name, field in FIELDS.items()
@@ -59,7 +59,7 @@ def record_to_json(record: Record) -> dict[str, Any]:
 
 
 def records_to_json(records: tuple[Record, ...]) -> dict[str, Any]:
-    """The fields of a shard: those that all rows share, and ``rows`` with each row's own."""
+    """Return the fields of a shard: those that all rows share, and ``rows`` with each row's own."""
     columns = {name: [getattr(record, name) for record in records] for name in FIELDS}
     columns = {n: column for n, column in columns.items() if n in _REQUIRED or any(column)}
     shared = {n: column[0] for n, column in columns.items() if _all_alike(column)}
@@ -74,7 +74,7 @@ def records_to_json(records: tuple[Record, ...]) -> dict[str, Any]:
 
 
 def records_from_json(content: dict[str, Any], shard: bool) -> tuple[Record, ...]:
-    """The inverse of both. Raises Faults."""
+    """Parse the records of a latent or a shard. Raises Faults."""
     shared = _read_shared(content)
     records = []
     for number, row in enumerate(_read_rows(content)["rows"] if shard else [{}]):
@@ -91,7 +91,7 @@ def records_from_json(content: dict[str, Any], shard: bool) -> tuple[Record, ...
 
 
 def _all_alike(column: list[Any]) -> bool:
-    """Whether there is one value for all; for tables as JSON, where 1 is neither 1.0 nor true."""
+    """Return whether all values are equal; tables are compared as JSON, where 1 is neither 1.0 nor true."""
     if not column or column.count(column[0]) < len(column):
         return False
     tables = {id(value): value for value in column if isinstance(value, dict)}.values()
@@ -116,7 +116,7 @@ def _read_box(value: Any) -> Box | None:
 
 
 def _read_table(value: Any) -> dict[str, Any]:
-    """A table of anything, but not nested without end."""
+    """Parse a table of anything that is not nested too deeply."""
     content: dict[str, Any] = reader(dict[str, Any])(value)
     try:
         check_depth(content)
@@ -128,7 +128,7 @@ def _read_table(value: Any) -> dict[str, Any]:
 def _read_annotations(value: Any) -> dict[str, Any]:
     annotations = _read_table(value)
     _check_annotations(annotations)
-    return annotations  # with all else that stands there
+    return annotations  # with all other keys
 
 
 _check_annotations = table(
@@ -138,7 +138,7 @@ _check_annotations = table(
 
 @dataclass(frozen=True)
 class RecordField:
-    """A field of `Record`: how it is read from JSON and written, and what it is where it is not set."""
+    """A field of `Record`: how to read it from JSON and write it, and its value if it is not set."""
 
     kind: Any  # for `reader`
     to_json: Callable[[Any], Any] = lambda value: value
@@ -163,12 +163,12 @@ FIELDS: dict[str, RecordField] = {
 
 
 def is_set(record: Record, name: str) -> bool:
-    """Whether a field of a record says anything."""
+    """Return whether a field of a record has a value."""
     return bool(getattr(record, name) != FIELDS[name].unset)
 
 
 _KINDS = {name: field.kind for name, field in FIELDS.items()}
-_LATER = {"key", "source_size", "source_box", "annotations"}  # absent where they say nothing
+_LATER = {"key", "source_size", "source_box", "annotations"}  # absent if empty
 _REQUIRED = FIELDS.keys() - _LATER
 _read_shared = table(_KINDS, optional=_KINDS, others=True)
 _read_row = table(_KINDS, optional=_KINDS)

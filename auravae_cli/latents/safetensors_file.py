@@ -1,9 +1,9 @@
-"""The safetensors container, read and written with numpy alone.
+"""The safetensors container, read and written with numpy only.
 
 The layout (huggingface/safetensors): 8 bytes, little endian, the header's length n; n bytes of
-JSON, which maps each tensor's name to its dtype, shape and byte range and ``__metadata__`` to
+JSON, which maps each tensor's name to its dtype, shape and byte range, and ``__metadata__`` to
 strings; the tensors' bytes, without gaps. This module exists because safetensors' numpy reader
-has no bfloat16, and its writer neither orders metadata, nor honours the umask, nor streams.
+has no bfloat16, and its writer does not order metadata, honour the umask, or stream.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _NUMPY_OF_CODE = {"F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a file: its values are a view of the file's bytes."""
+    """A tensor of a file; its values are a view of the file's bytes."""
 
     dtype: StoredDtype
     values: Array
 
 
 def parse(buffer: Buffer, *, any_dtype: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a whole file; nothing is copied.
+    """Return the tensors and the metadata of a file, without copying.
 
-    With ``any_dtype``, tensors may be of other types than latents are; those of types that numpy
-    has not are given as their bytes.
+    With ``any_dtype``, tensors may have other types than latents do; types that numpy lacks are
+    returned as bytes.
 
     Raises:
-        LatentFileError: the bytes are no safetensors file, or its header does not fit them.
+        LatentFileError: the bytes are not a safetensors file, or its header does not fit them.
     """
     header, start = _header(buffer)
     metadata = header.pop("__metadata__", {})
@@ -63,7 +63,7 @@ def parse(buffer: Buffer, *, any_dtype: bool = False) -> tuple[dict[str, Tensor]
         values = np.frombuffer(buffer, dtype.numpy, math.prod(shape), start + begin)
         try:
             tensors[name] = Tensor(dtype, values.reshape(shape))
-        except ValueError as error:  # more axes than numpy has, or an empty one beside huge ones
+        except ValueError as error:  # too many axes, or huge ones beside an empty one
             raise LatentFileError(f"damaged header: {name!r} has an impossible shape") from error
         end = start + stop
     if end != len(buffer):
@@ -74,9 +74,9 @@ def parse(buffer: Buffer, *, any_dtype: bool = False) -> tuple[dict[str, Tensor]
 def header_bytes(
     tensors: Mapping[str, tuple[StoredDtype, tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> bytes:
-    """What stands before the tensors' bytes, in their order; equal arguments give equal bytes.
+    """Return the bytes before the tensors, given in their order; equal arguments give equal bytes.
 
-    Raises LatentFileError where no reader would take it.
+    Raises LatentFileError if the header is longer than readers accept.
     """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     begin = 0
@@ -85,7 +85,7 @@ def header_bytes(
         header[name] = {"dtype": dtype.code, "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
     text = write_json(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # values start aligned, so they can be memory-mapped
+    text += b" " * (-len(text) % 8)  # aligns the values, so they can be memory-mapped
     if len(text) > MAX_HEADER_BYTES:
         raise LatentFileError(
             f"a header of {len(text)} bytes, captions and metadata included: safetensors allows "
@@ -95,14 +95,14 @@ def header_bytes(
 
 
 def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """A whole file of float16 and float32 arrays."""
+    """Return a complete file of float16 and float32 arrays."""
     dtypes = {dtype.numpy: dtype for dtype in (FLOAT16, FLOAT32)}
     entries = {name: (dtypes[array.dtype], array.shape) for name, array in arrays.items()}
     return header_bytes(entries, metadata) + b"".join(a.tobytes() for a in arrays.values())
 
 
 def _header(buffer: Buffer) -> tuple[dict[str, Any], int]:
-    """The header's JSON, and where the tensors' bytes start."""
+    """Return the header's JSON, and the offset of the tensors' bytes."""
     if len(buffer) == 0:
         raise LatentFileError("the file is empty: expected a safetensors file")
     length = int.from_bytes(bytes(buffer[:8]), "little")
@@ -121,7 +121,7 @@ def _header(buffer: Buffer) -> tuple[dict[str, Any], int]:
 
 
 def _entry(name: str, entry: Any, any_dtype: bool) -> tuple[StoredDtype, tuple[int, ...], int, int]:
-    """A tensor's dtype, shape and byte range from its JSON."""
+    """Return a tensor's dtype, shape and byte range from its JSON."""
     try:
         code, shape, (begin, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = [*shape, begin, stop]

@@ -1,4 +1,4 @@
-"""How the values of latents are distributed, channel by channel, in one pass over any number."""
+"""The distribution of the values of latents, channel by channel, in one pass over any number of them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class ChannelStatistics:
-    """What is known of the values of C channels after some blocks; all arrays have C rows.
+    """Statistics of C channels over the blocks added so far; all arrays have C rows.
 
-    ``counts`` are those of `BINS` bins of equal width over [-clamp, clamp]; values beyond are in
-    the outer bins. Values that are not finite are counted, and are in nothing else.
+    ``counts`` is a histogram of `BINS` bins of equal width over [-clamp, clamp]; values beyond are in
+    the outer bins. Values that are not finite are counted separately and excluded from everything else.
     """
 
     clamp: float
@@ -31,14 +31,14 @@ class ChannelStatistics:
 
     @classmethod
     def empty(cls, channels: int, clamp: float) -> ChannelStatistics:
-        """Before the first block."""
+        """Return the statistics before the first block."""
         zeros, infinite = np.zeros(channels), np.full(channels, np.inf)
         counts = np.zeros((channels, BINS), np.int64)
         return cls(clamp, counts, zeros, zeros.copy(), infinite, -infinite)
 
     @np.errstate(over="ignore", invalid="ignore")  # places of values far beyond the bins
     def add(self, values: NDArray[np.float32]) -> None:
-        """Count a block of latents [N, C, h, w]."""
+        """Add a block of latents [N, C, h, w]."""
         for channel in range(values.shape[1]):
             self._add(channel, values[:, channel].ravel())
 
@@ -68,7 +68,7 @@ class ChannelStatistics:
 
     @property
     def number(self) -> NDArray[np.int64]:
-        """How many finite values each channel has."""
+        """The number of finite values of each channel."""
         number: NDArray[np.int64] = self.counts.sum(axis=1)
         return number
 

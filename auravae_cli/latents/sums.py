@@ -1,4 +1,4 @@
-"""The statistics of latents, channel by channel, as sums that add up over any number of pictures."""
+"""Statistics of latents, channel by channel, as sums that can be added over any number of pictures."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from auravae_cli.latents.statistics import BINS, ChannelStatistics
 
 Floats = NDArray[np.float64]
 _TYPES = {"counts": np.int64, "clamped": np.int64}
-_LONGEST = 1 << 24  # bytes of a results file's JSON; those of 16 channels are 9 kB
-_DIGITS = 12  # of sums as they stand in a results file: far beyond what any statistic shows
+_LONGEST = 1 << 24  # bytes of JSON in a results file; 16 channels take 9 kB
+_DIGITS = 12  # digits of sums in a results file: far more than any statistic shows
 
 
 @dataclass(frozen=True)
 class LatentSums:
-    """Sums over the values of C channels: all arrays have C rows.
+    """Sums over the values of C channels; all arrays have C rows.
 
     ``powers`` [C, 4] are the sums of the first to the fourth power, ``products`` [C, C] those of
     pairs of channels in one cell, ``counts`` [C, bins] a histogram over [-clamp, clamp],
-    ``clamped`` how many values lie at the clamp.
+    ``clamped`` the number of values at the clamp.
     """
 
     number: int
@@ -39,7 +39,7 @@ class LatentSums:
 
     @classmethod
     def of(cls, latent: NDArray[np.float32], clamp: float) -> LatentSums:
-        """Those of one latent [C, h, w], all of whose values are finite."""
+        """Return the sums of one latent [C, h, w], whose values must be finite."""
         values = latent.reshape(len(latent), -1).astype(np.float64)
         statistics = ChannelStatistics.empty(len(latent), clamp)
         statistics.add(latent[None])
@@ -65,13 +65,13 @@ class LatentSums:
         )
 
     def to_text(self) -> str:
-        """As they stand in a results file: compressed JSON, two kilobytes for sixteen channels."""
+        """Return compressed JSON for a results file, two kilobytes for sixteen channels."""
         content = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
         return base64.b64encode(zlib.compress(canonical(content))).decode()
 
     @classmethod
     def from_text(cls, text: str) -> LatentSums:
-        """The inverse. Raises ValueError."""
+        """Parse the result of `to_text`. Raises ValueError."""
         try:
             content = zlib.decompressobj().decompress(base64.b64decode(text), _LONGEST)
         except zlib.error as error:
@@ -90,7 +90,7 @@ class LatentSums:
         return moments
 
     def statistics(self) -> dict[str, Any]:
-        """What is shown, as JSON types; None where a channel is constant.
+        """Return the statistics as JSON types; None if a channel is constant.
 
         ``kurtosis`` is 3 for a normal distribution; ``correlation`` [C, C] is Pearson's.
         """

@@ -1,1 +1,1 @@
-"""What this computer can do and did: memory, meters, speeds, threads."""
+"""This computer: memory, meters, recorded speeds, threads."""

@@ -1,6 +1,6 @@
-"""How much memory a process may still take, so that a picture can be refused before it is tried.
+"""How much memory a process can still take, so that a picture can be refused beforehand.
 
-Without this the kernel would kill the process in the middle of a batch, and say nothing.
+Otherwise the kernel would kill the process in the middle of a batch, without a message.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-# What a picture takes, at the most: uint8 as Pillow has it, as read and as framed, float32 as padded.
+# Memory per pixel, at most: uint8 in Pillow, as read and as framed; float32 as padded.
 BYTES_PER_PIXEL = 20
-_WORTH_A_LOOK = 16 << 20  # bytes from which it is asked how many are free
+_WORTH_A_LOOK = 16 << 20  # bytes from which free memory is checked
 
 _M_MMAP_THRESHOLD = -3  # of mallopt
-_OWN_MAPPING = 1 << 20  # bytes from which a block is given back as soon as it is freed
+_OWN_MAPPING = 1 << 20  # bytes from which a freed block is returned at once
 
 _LARGE_PAGE, _MADV_HUGEPAGE = 2 << 20, 14  # of madvise
 
@@ -26,16 +26,16 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int | None:
-    """Bytes to be had without swapping, by the machine and the container; None where unknown.
+    """Return the bytes available without swapping, in the machine and the container; None if unknown.
 
-    Linux tells; elsewhere nothing is known.
+    Only Linux tells.
     """
     found = [size for size in (_machine(), _container()) if size is not None]
     return min(found, default=None)
 
 
 def shortage(height: int, width: int) -> str:
-    """Why a picture of so many pixels is not tried; empty where the memory holds it, as far as is known."""
+    """Return why a picture of this size is not tried; empty if it fits into memory, as far as is known."""
     needed = height * width * BYTES_PER_PIXEL
     free = free_memory() if needed > _WORTH_A_LOOK else None
     if free is None or needed <= free:
@@ -56,7 +56,7 @@ def _machine() -> int | None:
 
 
 def _container() -> int | None:
-    """What control groups (version 2) leave; their ``max`` is no number where they set no limit."""
+    """Return what control groups (version 2) leave; ``max`` is not a number if they set no limit."""
     try:
         limit, used = (int((_CGROUP / f"memory.{k}").read_text()) for k in ("max", "current"))
     except (OSError, ValueError):
@@ -65,7 +65,7 @@ def _container() -> int | None:
 
 
 def _cached_files() -> int:
-    """Bytes of files read before: they count as used, and the kernel drops them when asked for more."""
+    """Return the bytes of cached files: they count as used, but the kernel drops them on demand."""
     try:
         lines = (_CGROUP / "memory.stat").read_text().splitlines()
         (line,) = (line for line in lines if line.startswith("inactive_file "))
@@ -76,11 +76,10 @@ def _cached_files() -> int:
 
 @cache
 def return_what_is_freed() -> bool:
-    """Have blocks of a megabyte and more given back as they are freed; whether that is so now.
+    """Return blocks of a megabyte and more to the system when they are freed; return whether that is so now.
 
-    By itself glibc keeps freed blocks of up to 32 MiB for later, and can give back none of them below
-    one that is in use: up to half as much again as is used. It costs some time, so it is done only
-    where memory is short.
+    By default, glibc keeps freed blocks of up to 32 MiB, and cannot return any below a block that is in
+    use: up to half as much again as is used. This costs some time, so it is done only if memory is short.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""What a piece of work took: seconds, and the most memory beside what was held before."""
+"""Measure a piece of work: seconds, and the peak memory above what was held before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-INTERVAL = 0.01  # seconds between looks: below a thousandth of a core
+INTERVAL = 0.01  # seconds between samples: below a thousandth of a core
 _STATM = Path("/proc/self/statm")
 
 
@@ -18,8 +18,8 @@ _STATM = Path("/proc/self/statm")
 class Meter:
     """Measures a ``with`` block on a device.
 
-    On CUDA ``memory`` is what torch allocated, exactly. On Linux it is the process's own pages, seen
-    every 10 ms, with whatever other threads take meanwhile; elsewhere it is None.
+    On CUDA, ``memory`` is what torch allocated, exactly. On Linux it is the process's own pages, sampled
+    every 10 ms, including what other threads take meanwhile; elsewhere it is None.
     """
 
     device: str = "cpu"
@@ -62,7 +62,7 @@ class Meter:
 
 
 class _Watch:
-    """A thread that looks at the process's own pages until it is stopped."""
+    """A thread that samples the process's own pages until it is stopped."""
 
     def __init__(self, interval: float) -> None:
         self._file = os.open(_STATM, os.O_RDONLY)
@@ -73,7 +73,7 @@ class _Watch:
         self._thread.start()
 
     def stop(self) -> int:
-        """The most bytes above those in the beginning."""
+        """Stop, and return the peak in bytes above the beginning."""
         self._ended.set()
         self._thread.join()
         self._peak = max(self._peak, self._own())
@@ -85,6 +85,6 @@ class _Watch:
             self._peak = max(self._peak, self._own())
 
     def _own(self) -> int:
-        """Resident pages that no file stands behind: libraries that are read in do not count."""
+        """Return resident pages that are not backed by a file, so that loaded libraries do not count."""
         numbers: Any = os.pread(self._file, 128, 0).split()
         return (int(numbers[1]) - int(numbers[2])) * self._page

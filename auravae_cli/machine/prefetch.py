@@ -1,4 +1,4 @@
-"""Work done ahead by threads: results in order, and never more of them than the memory allows."""
+"""Threads that work ahead: results in order, within a memory budget."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-_PATIENCE = 2.0  # seconds for the thread that reads ahead to notice that nobody wants more
-DECODED_BYTES = 256 << 20  # of pictures that are decoded ahead of the model
+_PATIENCE = 2.0  # seconds for the reading thread to notice that nobody wants more
+DECODED_BYTES = 256 << 20  # of pictures decoded ahead of the model
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def default_workers() -> int:
-    """One thread a core, as far as that helps."""
+    """Return one thread per core, as far as that helps."""
     return min(8, os.cpu_count() or 1)
 
 
@@ -29,9 +29,9 @@ def prefetch(
     cost: Callable[[Item], int] = lambda item: 0,
     budget: int = 0,
 ) -> Iterator[Result]:
-    """``work(item)`` for all items, in their order, by ``workers`` threads ahead of the reader.
+    """Yield ``work(item)`` for all items, in order, computed by ``workers`` threads ahead of the reader.
 
-    What is under way or not yet fetched costs at most ``budget`` in all; an item that costs more by
+    Items in progress or not yet consumed cost at most ``budget`` in total; an item that costs more by
     itself is worked on alone.
     """
     pool = ThreadPoolExecutor(workers)
@@ -52,9 +52,9 @@ def prefetch(
 
 
 def read_ahead(items: Iterable[Item], cost: Callable[[Item], int], budget: int) -> Iterator[Item]:
-    """The items, taken from their iterator by a thread of its own while the reader works.
+    """Yield the items of an iterator, which a thread advances while the reader works.
 
-    At most ``budget`` of cost waits, or one item. An error of the iterator is raised where it came.
+    At most ``budget`` of cost, or one item, is waiting. An error of the iterator is raised at its place.
     """
     waiting: deque[Item] = deque()
     changed = threading.Condition()
@@ -98,4 +98,4 @@ def read_ahead(items: Iterable[Item], cost: Callable[[Item], int], budget: int) 
         with changed:
             stopped = True
             changed.notify_all()
-        thread.join(_PATIENCE)  # what waits for a read that does not come ends with the process
+        thread.join(_PATIENCE)  # a thread that waits for a stalled read ends with the process

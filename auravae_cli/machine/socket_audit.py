@@ -1,7 +1,7 @@
-"""Proof that nothing is sent: what Python opens towards a network while something runs.
+"""Record what Python opens towards a network while something runs, to show that nothing is sent.
 
-By an audit hook (PEP 578), which sees every socket that Python code makes or connects, whatever
-library does it. What compiled code opens by itself, without Python, it cannot see.
+An audit hook (PEP 578) sees every socket that Python code makes or connects, in any library. It does
+not see what compiled code opens by itself, without Python.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _is_installed = False
 
 @contextmanager
 def watch_sockets(opened: list[str]) -> Iterator[None]:
-    """Note every attempt to reach a network during the block in ``opened``."""
+    """Append every attempt to reach a network during the block to ``opened``."""
     global _is_installed  # noqa: PLW0603 - a hook cannot be taken away, so there is one for all
     if not _is_installed:
         sys.addaudithook(_note)

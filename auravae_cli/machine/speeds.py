@@ -1,9 +1,9 @@
-"""How fast this machine was: rates of earlier runs, kept in the user's cache, and what they predict.
+"""Speeds of earlier runs on this machine, kept in the user's cache, and predictions from them.
 
-A rate belongs to a processor (or a GPU), its threads, torch's version, a model, a number format and a
-command. Seconds are predicted from the operations of a plan and the rate at the nearest number of
-operations that was measured. The file may be removed at any time; where it cannot be written,
-nothing is remembered.
+A speed belongs to a processor (or a GPU), its threads, torch's version, a model, a number format and a
+command. Predicted seconds are a plan's operations divided by the speed at the nearest number of
+operations that was measured. The file can be removed at any time; if it cannot be written, nothing
+is remembered.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.files.private import read_private, write_private
 
 SPEED_FILE = "speed.json"
-OLD_SHARE = 0.5  # of a rate that is measured again: one slow run is no new machine
-WORTH_WRITING = 0.05  # a rate that changed by less is not written again
+OLD_SHARE = 0.5  # weight of a new measurement: one slow run is not a new machine
+WORTH_WRITING = 0.05  # a smaller relative change is not written
 _Rates = dict[str, dict[str, list[float]]]  # key => operations, by powers of two => [work, seconds]
 
 
 class Speeds:
-    """The rates that are known, read when they are first asked for."""
+    """The known speeds, read on first use."""
 
     def __init__(self) -> None:
         self._known: _Rates | None = None
         self._changed: _Rates = {}
 
     def seconds(self, key: str, work: float) -> float | None:
-        """How long ``work`` operations take; None where nothing of the kind was measured."""
+        """Return how long ``work`` operations take; None if nothing similar was measured."""
         rates = self._rates().get(key, {})
         if not rates or work <= 0:
             return None
@@ -45,7 +45,7 @@ class Speeds:
         return seconds * work / known
 
     def record(self, key: str, work: float, seconds: float) -> None:
-        """Remember that so many operations took so long."""
+        """Record that ``work`` operations took ``seconds``."""
         if work <= 0 or seconds <= 0:
             return
         size = str(round(math.log2(work)))
@@ -61,7 +61,7 @@ class Speeds:
         self._changed.setdefault(key, {})[size] = entry
 
     def save(self) -> None:
-        """Write what is new, beside what other runs wrote meanwhile."""
+        """Write new speeds, merged with what other runs wrote meanwhile."""
         folder = cache_folder(make=True) if self._changed else None
         if folder is None:
             return
@@ -80,7 +80,7 @@ class Speeds:
 
 
 def _read(folder: Path | None) -> _Rates:
-    """The rates in a cache; whatever is none is left out, and so is a file of somebody else's."""
+    """Read the speeds in a cache; invalid entries, and a file of another user, are ignored."""
     if folder is None:
         return {}
     try:
@@ -105,13 +105,13 @@ def _is_pair(pair: Any) -> bool:
 
 
 def speed_key(command: str, weights_sha256: str, device: str, dtype: str) -> str:
-    """What a rate belongs to."""
+    """Return the key that identifies a speed."""
     return " | ".join([command, weights_sha256[:12], dtype, device_name(device), torch_version()])
 
 
 @cache
 def device_name(device: str) -> str:
-    """The GPU's name, or the processor's with its threads."""
+    """Return the GPU's name, or the processor's with its threads."""
     if device.startswith("cuda"):
         import torch
 
@@ -121,7 +121,7 @@ def device_name(device: str) -> str:
 
 @cache
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -132,7 +132,7 @@ def processor() -> str:
 
 
 def threads() -> int:
-    """How many threads a network runs in, as torch chooses them."""
+    """Return the number of threads of a network, as torch chooses it."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked):
         return int(asked)
@@ -143,7 +143,7 @@ def threads() -> int:
 
 @cache
 def torch_version() -> str:
-    """The installed torch's version, without importing it."""
+    """Return the installed torch's version, without importing it."""
     try:
         return f"torch {metadata.version('torch')}"
     except metadata.PackageNotFoundError:

@@ -1,8 +1,8 @@
 """The group action on latents, without the model.
 
 ``g`` acts on the base space (it reverses spatial axes) and on the fibre (it negates the channels
-that are odd under it). Together that is a signed permutation: exact in every float format,
-bfloat16 as raw 16-bit words included, because values only move and sign bits only flip.
+that are odd under it). Together this is a signed permutation, which is exact in every float format,
+including bfloat16 as raw 16-bit words, because values only move and sign bits only flip.
 
 Source: the AuraEquiVAE model card (``g_global`` is the base space, ``g_local`` the fibre).
 """
@@ -20,7 +20,7 @@ ArrayOrTensor = TypeVar("ArrayOrTensor", bound=Any)
 
 
 def act(g: GroupElement, latent: ArrayOrTensor, irreps: Irreps) -> ArrayOrTensor:
-    """``g`` applied to a latent; a new array or tensor of the same type.
+    """Apply ``g`` to a latent; return a new array or tensor of the same type.
 
     Args:
         g: the group element.
@@ -39,19 +39,19 @@ def act(g: GroupElement, latent: ArrayOrTensor, irreps: Irreps) -> ArrayOrTensor
         out: Any = np.empty(latent.shape, latent.dtype)
         act_into(out, g, latent, irreps)
         return out  # type: ignore[no-any-return]
-    flipped: ArrayOrTensor = latent.flip(g.axes)  # a copy even where g is the identity
+    flipped: ArrayOrTensor = latent.flip(g.axes)  # a copy, even if g is the identity
     for channel in irreps.odd_channels(g):
         flipped[..., channel, :, :].neg_()
     return flipped
 
 
 def act_into(out: NDArray[Any], g: GroupElement, latent: NDArray[Any], irreps: Irreps) -> None:
-    """Like `act` for numpy arrays, written into ``out``, which must not overlap ``latent``."""
+    """Apply `act` to a numpy array, writing into ``out``, which must not overlap ``latent``."""
     word = np.dtype(f"u{latent.dtype.itemsize}")
     sign_bit = word.type(1 << (8 * word.itemsize - 1))
     source, target = act_on_base(g, latent.view(word)), out.view(word)
     signs, start = irreps.signs(g), 0
-    for stop in range(1, len(signs) + 1):  # runs of equal sign move in one call
+    for stop in range(1, len(signs) + 1):  # runs of equal signs move in one call
         if stop == len(signs) or signs[stop] != signs[start]:
             run = (..., slice(start, stop), slice(None), slice(None))
             if signs[start] < 0:
@@ -62,7 +62,7 @@ def act_into(out: NDArray[Any], g: GroupElement, latent: NDArray[Any], irreps: I
 
 
 def act_on_base(g: GroupElement, array: NDArray[Any]) -> NDArray[Any]:
-    """``g`` on the base space alone: a view with the spatial axes reversed, for [..., H, W].
+    """Apply ``g`` to the base space only: return a view of [..., H, W] with the spatial axes reversed.
 
     This is the whole action on pixels, whose channels are all even.
     """
@@ -72,5 +72,5 @@ def act_on_base(g: GroupElement, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def act_on_pixels(g: GroupElement, pixels: NDArray[Any]) -> NDArray[Any]:
-    """``g`` on a picture [H, W, 3]: a view."""
+    """Apply ``g`` to a picture [H, W, 3]; return a view."""
     return act_on_base(g, pixels.transpose(2, 0, 1)).transpose(1, 2, 0)

@@ -1,4 +1,4 @@
-"""Sizes and padding: integers only. Sizes are always (height, width)."""
+"""Sizes and padding, in integers. Sizes are always (height, width)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Padding:
     bottom: int = 0
 
     def act(self, g: GroupElement) -> Padding:
-        """Where the padding lies after ``g``: a mirror exchanges opposite sides.
+        """Return the padding after ``g``: a mirror exchanges opposite sides.
 
         >>> from auravae_cli.symmetry.group import H
         >>> Padding(left=3, right=4).act(H)
@@ -35,20 +35,20 @@ class Padding:
         return Padding(left, right, top, bottom)
 
     def inner(self, height: int, width: int) -> tuple[slice, slice]:
-        """The slices that take an unpadded picture of ``height`` x ``width`` out of a padded one."""
+        """Return the slices that take an unpadded picture of ``height`` x ``width`` out of a padded one."""
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) of a padded picture."""
+        """Return the (height, width) of a padded picture."""
         return height + self.top + self.bottom, width + self.left + self.right
 
     def as_tuple(self) -> tuple[int, int, int, int]:
-        """(left, right, top, bottom)."""
+        """Return (left, right, top, bottom)."""
         return self.left, self.right, self.top, self.bottom
 
 
 def padding_for(height: int, width: int, multiple: int) -> Padding:
-    """The least padding that makes both sides multiples of ``multiple``, halved between sides.
+    """Return the smallest padding that makes both sides multiples of ``multiple``, split evenly.
 
     An odd pixel goes to the right or the bottom.
     """
@@ -60,7 +60,7 @@ def padding_for(height: int, width: int, multiple: int) -> Padding:
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a picture, in its pixels; sides may lie between pixels."""
+    """A part of a picture, in its pixels; sides may be fractional."""
 
     left: float
     top: float
@@ -68,7 +68,7 @@ class Box:
     bottom: float
 
     def act(self, g: GroupElement, height: float, width: float) -> Box:
-        """Where the part lies after ``g`` on a picture of ``height`` x ``width``."""
+        """Return the part after ``g`` acts on a picture of ``height`` x ``width``."""
         left, right = (
             (width - self.right, width - self.left) if g.horizontal else (self.left, self.right)
         )
@@ -78,11 +78,11 @@ class Box:
         return Box(left, top, right, bottom)
 
     def moved(self, x: float, y: float) -> Box:
-        """The same part, in a picture whose corner lies at (x, y)."""
+        """Return the same part in a picture whose corner is at (x, y)."""
         return Box(self.left + x, self.top + y, self.right + x, self.bottom + y)
 
     def as_tuple(self) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom)."""
+        """Return (left, top, right, bottom)."""
         return self.left, self.top, self.right, self.bottom
 
 
@@ -105,7 +105,7 @@ class Buckets:
 
     @cached_property
     def sizes(self) -> tuple[tuple[int, int], ...]:
-        """All (height, width), from wide to tall: for each height the widest that fits, and back."""
+        """All (height, width), from wide to tall: the widest that fits for each height, and vice versa."""
         budget = self.side * self.side
         square = self.side // self.step * self.step
         found = {(square, square)}
@@ -116,7 +116,7 @@ class Buckets:
         return tuple(sorted(found))
 
     def nearest(self, height: int, width: int) -> tuple[int, int]:
-        """The size whose aspect ratio is nearest; of two as near, the larger."""
+        """Return the size with the nearest aspect ratio; on a tie, the larger."""
         return min(
             self.sizes,
             key=lambda size: (

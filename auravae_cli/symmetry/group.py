@@ -29,11 +29,11 @@ class GroupElement:
     vertical: bool = False
 
     def __matmul__(self, other: GroupElement) -> GroupElement:
-        """The composition: first ``other``, then ``self``."""
+        """Return the composition: first ``other``, then ``self``."""
         return GroupElement(self.horizontal != other.horizontal, self.vertical != other.vertical)
 
     def __invert__(self) -> GroupElement:
-        """The inverse, which is the element itself."""
+        """Return the inverse, which is the element itself."""
         return self
 
     @property
@@ -53,7 +53,7 @@ class GroupElement:
 
     @classmethod
     def parse(cls, name: str) -> GroupElement:
-        """The element called ``e``, ``h``, ``v`` or ``hv``; ValueError for any other name."""
+        """Return the element called ``e``, ``h``, ``v`` or ``hv``. Raises ValueError for any other name."""
         for element in GROUP:
             if str(element) == name:
                 return element
@@ -68,7 +68,7 @@ GROUP = (E, H, V, HV)
 
 
 def character(parity: str, g: GroupElement) -> int:
-    """The sign, +1 or -1, by which ``g`` acts in the irrep called ``parity``.
+    """Return the sign, +1 or -1, by which ``g`` acts in the irrep called ``parity``.
 
     >>> [character("oe", g) for g in GROUP]
     [1, -1, 1, -1]
@@ -93,7 +93,7 @@ class Irreps:
 
     @classmethod
     def parse(cls, text: str) -> Irreps:
-        """Read e.g. ``12xee+2xoe+2xeo``; ValueError where a term is malformed."""
+        """Parse for example ``12xee+2xoe+2xeo``. Raises ValueError if a term is malformed."""
         return _parse(text)
 
     @classmethod
@@ -119,7 +119,7 @@ class Irreps:
         return tuple(parity for multiplicity, parity in self.terms for _ in range(multiplicity))
 
     def signs(self, g: GroupElement) -> tuple[int, ...]:
-        """The sign by which ``g`` multiplies each channel."""
+        """Return the sign by which ``g`` multiplies each channel."""
         return self._signs[g]
 
     @cached_property
@@ -127,7 +127,7 @@ class Irreps:
         return {g: tuple(character(parity, g) for parity in self.parities) for g in GROUP}
 
     def odd_channels(self, g: GroupElement) -> tuple[int, ...]:
-        """The channels that ``g`` negates."""
+        """Return the channels that ``g`` negates."""
         return tuple(channel for channel, sign in enumerate(self.signs(g)) if sign < 0)
 
     @cached_property
@@ -141,5 +141,5 @@ class Irreps:
 
 @lru_cache(64)
 def _parse(text: str) -> Irreps:
-    """Every latent says its representation, and nearly all the same."""
+    """Parse a representation, cached: every latent states it, and nearly all state the same."""
     return Irreps._read(text)

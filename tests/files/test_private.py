@@ -111,7 +111,7 @@ def test_a_file_that_is_written_can_be_read_by_its_owner_alone(
     with pytest.raises(OSError, match="link"):
         read_private(home / "link")
     os.mkfifo(home / "pipe")
-    with pytest.raises(InsecureError, match="no regular file"):
+    with pytest.raises(InsecureError, match="not a regular file"):
         read_private(home / "pipe")
     give_away(path, monkeypatch)
     with pytest.raises(InsecureError, match="belongs to user"):

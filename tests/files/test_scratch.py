@@ -189,7 +189,7 @@ def test_a_link_in_its_place_is_refused(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / SCRATCH).symlink_to("elsewhere", target_is_directory=True)
     with (
-        pytest.raises(OutputError, match="a link, which is never followed"),
+        pytest.raises(OutputError, match="a link, and links are not followed"),
         scratch_folder(LocalStorage(tmp_path)),
     ):
         pass
