@@ -51,14 +51,7 @@ def read_status(folder: Path) -> Status:
 
     Raises ConfigError: there is no log, or it does not tell what the run will do.
     """
-    path = folder / LOG_NAME
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{folder}: expected a run of `auravae train`; {path}: {error}"
-        ) from error
-    rows = list(_rows(lines))
+    path, rows = folder / LOG_NAME, read_rows(folder)
     openings = [row["opening"] for row in rows if "opening" in row]
     try:
         stages = tuple(
@@ -101,12 +94,24 @@ def pixels_until(step: int, stages: Sequence[Stage]) -> int:
     return pixels
 
 
-def _rows(lines: Sequence[str]) -> Any:
-    """The log's lines; one that a kill cut off is passed over."""
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """The log of the run in ``folder``; a line that a kill cut off is passed over.
+
+    Raises ConfigError: there is none.
+    """
+    path = folder / LOG_NAME
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{folder}: expected a run of `auravae train`; {path}: {error}"
+        ) from error
+    rows = []
     for line in lines:
         try:
             row = read_json(line)
         except ValueError:
             continue
         if isinstance(row, dict):
-            yield row
+            rows.append(row)
+    return rows
