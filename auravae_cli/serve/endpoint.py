@@ -101,12 +101,16 @@ class Serving:
         except ClientDisconnect:
             raise
         except Exception as error:
-            refusal = refusal_of(error)
-            if refusal.status == 429:
-                refusal.headers["retry_after"] = self.service.retry_after()
-            if refusal.status == 500:
-                log.exception("%s %s failed", self.endpoint.method, self.endpoint.path)
-            return refusal.response()
+            return self._refused(error)
+
+    def _refused(self, error: Exception) -> Response:
+        """What the client is told of an error. A bug is logged."""
+        refusal = refusal_of(error)
+        if refusal.status == 429:
+            refusal.headers["retry_after"] = self.service.retry_after()
+        if refusal.status == 500:
+            log.error("%s %s failed", self.endpoint.method, self.endpoint.path, exc_info=error)
+        return refusal.response()
 
 
 async def deliver(response: Response, send: Send) -> None:
@@ -136,3 +140,4 @@ async def unless_gone(request: Request, work: Awaitable[Response]) -> Response:
         for waiting in (task, gone):
             waiting.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
+        del task, gone  # an error's traceback holds this frame, and must not hold itself by it

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from auravae_cli.model.codec import Codec
@@ -74,7 +75,7 @@ class Lanes:
                 raise RuntimeError("the lanes are closed")
             queue.append(turn)
             self._changed.notify_all()
-        turn.future.add_done_callback(lambda future: self._forget(queue, turn))
+        turn.future.add_done_callback(partial(self._forget, queue))
         return turn.future
 
     def close(self) -> None:
@@ -85,10 +86,11 @@ class Lanes:
         for thread in self._threads:
             thread.join()
 
-    def _forget(self, queue: deque[Turn], turn: Turn) -> None:
-        if turn.future.cancelled():
+    def _forget(self, queue: deque[Turn], future: Future[Any]) -> None:
+        # It does not hold the turn, which holds the future: a cycle would keep pictures for long.
+        if future.cancelled():
             with self._changed:
-                if turn in queue:
+                for turn in [turn for turn in queue if turn.future is future]:
                     queue.remove(turn)
 
     def _work(self, codec: Codec, queues: list[deque[Turn]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -53,7 +54,7 @@ def integer(name: str, text: str, least: int, most: int, default: int | None = N
     """A whole number within bounds."""
 
     def read(value: str) -> int:
-        return _within(int(value), least, most)
+        return _within(_whole(value), least, most)
 
     schema = {"type": "integer", "minimum": least, "maximum": most}
     return Parameter(
@@ -102,7 +103,7 @@ def sides(name: str, text: str) -> Parameter:
     """A shape: the key repeated, once for each side."""
 
     def read(value: str) -> int:
-        return _within(int(value), 1, 1 << 31)
+        return _within(_whole(value), 1, 1 << 31)
 
     schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": 5}
     return Parameter(name, text, schema, _guarded(read, "whole numbers from 1"), None, True)
@@ -143,6 +144,13 @@ def _guarded(read: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
             raise ValueError(expected) from None
 
     return guarded
+
+
+def _whole(value: str) -> int:
+    """Python reads ``1_000`` and digits of every script, too."""
+    if not re.fullmatch(r"-?[0-9]+", value):
+        raise ValueError
+    return int(value)
 
 
 def _within(value: Number, least: float, most: float) -> Number:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import http.client
 import socket
 import struct
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 
 from auravae_cli.serve import server
+from auravae_cli.serve.endpoint import Call
+from auravae_cli.serve.lanes import Turn
 from auravae_cli.serve.limits import Limits
 
 PATIENCE = 30
@@ -294,3 +297,27 @@ def test_a_stop_finishes_what_is_under_way(linear, slow, gated):
     assert [a.result().status for a in asked] == [200] * 3
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         running.get("/health")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f"/decode?{SHAPE}", "/v1/encode", "/v1/roundtrip", "/v1/info", "/v1/roundtrip?resize=4500"],
+)
+def test_pictures_are_freed_when_they_are_answered(service, coffee, path):
+    """Not when the garbage collector comes, which would hold many of them until then."""
+    body = LATENT if path.startswith("/decode") else coffee
+    service.post(path, body)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in range(3):
+            service.post(path, body)
+        service.waits_until(lambda: service.service.bodies.lent == 0)
+        gc.collect()
+        held = [item for item in gc.garbage if isinstance(item, (Call, Turn))]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert held == []

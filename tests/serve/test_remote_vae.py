@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
@@ -15,6 +16,7 @@ from diffusers.utils.remote_utils import remote_decode, remote_encode
 from PIL import Image
 
 from auravae_cli.images.read import from_unit
+from tests.serve.conftest import REPOSITORY
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -186,3 +188,17 @@ def test_a_token_goes_in_the_address(start, latent):
         remote_decode(f"{running.url}/decode", latent, do_scaling=False)
     url = running.url.replace("http://", "http://any:secret@")
     remote_decode(f"{url}/decode", latent, do_scaling=False)
+
+
+def test_the_node_for_comfyui_in_the_documentation_works(service, linear, latent):
+    page = (REPOSITORY / "docs" / "serve.md").read_text(encoding="utf-8")
+    namespace: dict[str, Any] = {}
+    exec(
+        page.partition("## From ComfyUI")[2].partition("```python\n")[2].partition("```")[0],
+        namespace,
+    )
+    (node,) = namespace["NODE_CLASS_MAPPINGS"].values()
+    assert node.INPUT_TYPES()["required"]["url"][0] == "STRING"
+    both = torch.cat([latent, latent.flip(-1)])
+    (images,) = node().decode({"samples": both}, f"{service.url}/decode")
+    assert np.array_equal((images * 255).round().numpy(), pixels(expected(linear, both)))
