@@ -6,7 +6,6 @@ import glob
 import os
 import re
 from fnmatch import fnmatchcase
-from itertools import product
 from pathlib import Path
 
 
@@ -47,23 +46,54 @@ def leads_to(folder: list[str], pattern: list[str]) -> bool:
 
 
 def expand_braces(text: str) -> list[str]:
-    """Expand ``a{00..02}.tar`` and ``a{x,y}.tar`` like a shell; other braces are kept.
+    """Expand ``a{00..02}.tar`` and ``a{x,y}.tar`` like bash, nested too; other braces are kept.
 
     >>> expand_braces("a{08..10}.{tar,txt}")[:3], expand_braces("{a}")
     (['a08.tar', 'a08.txt', 'a09.tar'], ['{a}'])
+    >>> expand_braces("{0..10..5}{c..a}")[:4], expand_braces("{9,{10..11}}")
+    (['0c', '0b', '0a', '5c'], ['9', '10', '11'])
     """
-    pieces: list[list[str]] = []
-    for part in re.split(r"(\{\d+\.\.\d+\}|\{[^{}]*,[^{}]*\})", text):
-        numbers = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
-        if numbers:
-            first, last = numbers[1], numbers[2]
-            width = len(first) if first.startswith("0") or len(first) == len(last) else 0
-            pieces.append([f"{n:0{width}d}" for n in range(int(first), int(last) + 1)])
-        elif part.startswith("{") and "," in part:
-            pieces.append(part[1:-1].split(","))
+    for opening in (match.start() for match in re.finditer(r"\{", text)):
+        parts, end = _parts(text, opening + 1)
+        if len(parts) > 1:
+            choices = [choice for part in parts for choice in expand_braces(part)]
         else:
-            pieces.append([part])
-    return ["".join(choice) for choice in product(*pieces)]
+            choices = _range(parts[0]) if parts else []
+        if choices:
+            behind = expand_braces(text[end:])
+            return [f"{text[:opening]}{choice}{more}" for choice in choices for more in behind]
+    return [text]
+
+
+def _parts(text: str, start: int) -> tuple[list[str], int]:
+    """Split at the commas up to the closing brace; return the parts and where it ends; no parts if it is missing."""
+    parts, depth, begin = list[str](), 0, start
+    for place in range(start, len(text)):
+        character = text[place]
+        if depth == 0 and character in ",}":
+            parts.append(text[begin:place])
+            begin = place + 1
+            if character == "}":
+                return parts, begin
+        depth += {"{": 1, "}": -1}.get(character, 0)
+    return [], start
+
+
+def _range(text: str) -> list[str]:
+    """Expand ``1..9`` or ``a..c``, with or without a step; return nothing if the text is no range."""
+    number = re.fullmatch(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?", text)
+    letter = re.fullmatch(r"([A-Za-z])\.\.([A-Za-z])(?:\.\.(-?\d+))?", text)
+    match = number or letter
+    if match is None:
+        return []
+    first, last = (int(end) if number else ord(end) for end in match.groups()[:2])
+    step = abs(int(match[3] or 1)) or 1
+    way = range(first, last + 1, step) if first <= last else range(first, last - 1, -step)
+    if letter:
+        return [chr(code) for code in way]
+    is_padded = any(re.match(r"-?0\d", end) for end in match.groups()[:2])
+    width = max(map(len, match.groups()[:2])) if is_padded else 0
+    return [f"{n:0{width}d}" for n in way]
 
 
 def stands(path: Path | str) -> bool:
