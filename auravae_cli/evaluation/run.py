@@ -28,7 +28,8 @@ from auravae_cli.machine.prefetch import DECODED_BYTES, default_workers, prefetc
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import group_equal, try_batch
 from auravae_cli.operations.input_shards import InputShard
-from auravae_cli.operations.samples import Sample, ShardReader
+from auravae_cli.operations.sample import Sample
+from auravae_cli.operations.samples import ShardReader
 
 
 class Perceptual(Protocol):

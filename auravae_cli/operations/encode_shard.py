@@ -27,7 +27,8 @@ from auravae_cli.machine.prefetch import (
 )
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import group_equal, try_batch
-from auravae_cli.operations.samples import Sample, ShardReader
+from auravae_cli.operations.sample import Sample
+from auravae_cli.operations.samples import ShardReader
 from auravae_cli.store.format import Failure, StoreSettings
 from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
 
@@ -144,6 +145,7 @@ def encode_rows(
             kept = rows.add(item.index, item.item)
             failure = kept if isinstance(kept, Failure) else None
             yield RowDone(item.size, failure, item.reused)
+    rows.annotate(reader.late)
 
 
 def _encode(batch: Sequence[_Prepared], codec: Codec, settings: StoreSettings) -> list[_Settled]:

@@ -190,4 +190,5 @@ def _commit(
         made.size,
         reader.shard.size,
         round(time.perf_counter() - start, 3),
+        passed_over=dict(reader.passed_over),
     )

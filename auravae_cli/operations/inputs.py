@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from auravae_cli.errors import AuraVaeError, InputImageError
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import read_file, read_within
 from auravae_cli.operations.names import Named, resolve
+from auravae_cli.operations.suffixes import count_passed_over
 
 STREAM = "-"
 
@@ -52,19 +54,23 @@ class Source:
 
 
 def collect(
-    arguments: Iterable[str], suffixes: Iterable[str], result_tags: frozenset[str] = frozenset()
+    arguments: Iterable[str],
+    suffixes: Iterable[str],
+    result_tags: frozenset[str] = frozenset(),
+    passed_over: Counter[str] | None = None,
 ) -> list[Source]:
     """The inputs that the arguments name, each file once, in order.
 
     A folder stands for the files below it with one of ``suffixes``, but for hidden ones; a pattern
     that the shell left alone for what it matches; both but for `results` of earlier runs with one of
     ``result_tags``. ``-`` is standard input. Any other name, and a folder below that cannot be
-    listed, stands for itself: reading it gives the error.
+    listed, stands for itself: reading it gives the error. ``passed_over`` counts, by suffix, the
+    files of folders that look like pictures, or tars, and are no inputs.
     """
     known = frozenset(suffixes)
     found: dict[str | None, Source] = {}
     for named in resolve(arguments):
-        for source in _sources(named, known, result_tags):
+        for source in _sources(named, known, result_tags, passed_over):
             found.setdefault(os.path.abspath(source.path) if source.path else None, source)  # noqa: PTH100 - keeps links
     return list(found.values())
 
@@ -85,12 +91,19 @@ def _read_text(path: Path) -> str:
         return read_within(file, FILE_BYTES, InputImageError).decode()
 
 
-def _sources(named: Named, suffixes: frozenset[str], result_tags: frozenset[str]) -> list[Source]:
+def _sources(
+    named: Named,
+    suffixes: frozenset[str],
+    result_tags: frozenset[str],
+    passed_over: Counter[str] | None,
+) -> list[Source]:
     path = Path(named.text)
     if named.text == STREAM:
         return [Source(None, Path("stdin"))]
     files = named.choose(named.list_local(), result_tags) if named.pattern else []
     if named.is_folder:
+        if passed_over is not None:
+            count_passed_over((f.name for f in files if f.is_readable), suffixes, passed_over)
         names = [f.name for f in files if not f.is_readable or _has_suffix(f.name, suffixes)]
         return [
             Source(path / name, Path(name or path.resolve().name))

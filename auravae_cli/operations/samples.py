@@ -1,51 +1,49 @@
-"""The samples of an input shard: a picture's bytes and what stands beside it."""
+"""The samples of an input shard, read once."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, TypeAlias
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from auravae_cli.errors import InputImageError, StoreError
-from auravae_cli.files.canonical_json import check_depth, read_json
+from auravae_cli.errors import StoreError
 from auravae_cli.files.limits import FILE_BYTES, TEXT_BYTES, Limit
 from auravae_cli.files.storage import is_remote, open_storage
 from auravae_cli.files.tars import DAMAGES, read_members
-from auravae_cli.files.typed import read_as
 from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.operations.input_shards import InputShard
+from auravae_cli.operations.sample import Content, Member, Sample, make_samples
 from auravae_cli.operations.sources import SourceFile, is_picture, is_tar, is_wanted, stem
+from auravae_cli.operations.suffixes import looks_like_a_picture
+from auravae_cli.operations.tar_samples import TarSamples, is_meta
 from auravae_cli.store.format import Failure, Manifest, SourceState
 
 _REMOTE_READERS = 16  # requests under way at once, since each waits for the network
 _READ_BYTES = 64 << 20  # of files, read by them
 
-Content: TypeAlias = bytes | str  # of a file; or a text, why it could not be read
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A picture on its way: ``source`` is its name in the data set, ``content`` the file's bytes."""
-
-    key: str
-    source: str
-    content: bytes
-    annotations: dict[str, Any]
-
 
 @dataclass
 class ShardReader:
-    """Reads an input shard once; afterwards ``states`` says what was read."""
+    """Reads an input shard once; afterwards ``states`` says what was read.
+
+    ``late`` has the annotations, by key, that stood in a tar apart from their pictures, and behind
+    them; ``passed_over`` how many members of a tar look like pictures and are none here, by suffix.
+    """
 
     shard: InputShard
     states: list[SourceState] = field(default_factory=list)
+    late: dict[str, dict[str, Any]] = field(default_factory=dict)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[Sample | Failure]:
         """Every sample, in order, each key once; a failure in the place of one that has none."""
         seen: set[str] = set()
         self.states = []
+        self.late.clear()
+        self.passed_over.clear()
         for item in self._read_tar() if self.shard.is_tar else self._read_files():
             if isinstance(item, Sample):
                 if item.key in seen:
@@ -58,21 +56,15 @@ class ShardReader:
         (file,) = self.shard.files
         with open_storage(file.root).open(file.entry.name) as raw:
             hashed = _Hashed(raw, f"{file.root}/{file.entry.name}")
-            members: list[tuple[str, Content]] = []
-            key, size = None, 0
+            samples = TarSamples(self.late, self.passed_over)
             try:
-                for member, content in read_members(hashed, limit_of):
-                    name, suffix = split_name(member)
-                    if name != key:
-                        yield from make_samples(key, members)
-                        key, members, size = name, [], 0
-                    size += len(content)  # of all that has one key, for that is held together
+                for member, content in read_members(hashed, self._limit_of):
                     kept = content if isinstance(content, str) else bytes(content)
-                    members.append((suffix, FILE_BYTES.excess(size) or kept))
-                yield from make_samples(key, members)
+                    yield from samples.add(member, kept)
+                yield from samples.finish()
             except DAMAGES as error:
                 # A member that is cut off would give half a picture: what came before it is whole.
-                yield from make_samples(key, members)
+                yield from samples.finish()
                 reason = str(error) or type(error).__name__
                 yield Failure(None, "archive", f"{file.key}: damaged or cut off: {reason}")
             reason = hashed.read_to_end()
@@ -81,6 +73,15 @@ class ShardReader:
             return
         entry = file.entry
         self.states = [SourceState(file.key, entry.size, entry.version, hashed.digest.hexdigest())]
+
+    def _limit_of(self, name: str) -> Limit | None:
+        """How large a member may be; None of what no sample is made of."""
+        if is_meta(name):
+            return None
+        if is_tar(name) or looks_like_a_picture(name):
+            self.passed_over[Path(name).suffix.lower()] += 1
+            return None
+        return limit_of(name)
 
     def _read_files(self) -> Iterator[Sample | Failure]:
         groups: defaultdict[str, list[SourceFile]] = defaultdict(list)
@@ -93,13 +94,13 @@ class ShardReader:
             items, _read_group, workers=workers, cost=_group_size, budget=_READ_BYTES
         )
         for key, read in read_ahead:
-            members = []
+            members = list[Member]()
             for file, content in read:
                 members.append((file.key[len(key) :], content))
                 if isinstance(content, bytes):
                     digest, entry = hashlib.sha256(content).hexdigest(), file.entry
                     self.states.append(SourceState(file.key, entry.size, entry.version, digest))
-            yield from make_samples(key, members)
+            yield from make_samples(key, members, self.passed_over)
 
 
 def is_done(shard: InputShard, manifest: Manifest) -> bool:
@@ -118,81 +119,11 @@ def is_done(shard: InputShard, manifest: Manifest) -> bool:
     )
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """A member's key and suffix: split at the first dot of the last part, as WebDataset does.
-
-    >>> split_name("a.b/000.seg.png")
-    ('a.b/000', '.seg.png')
-    """
-    folder, slash, last = name.removeprefix("./").rpartition("/")
-    stem, dot, suffix = last.partition(".")
-    return folder + slash + stem, dot + suffix
-
-
 def limit_of(name: str) -> Limit | None:
     """How large a file of a data set may be, by its name; None where it is none."""
     if is_picture(name) or is_tar(name):
         return FILE_BYTES
     return TEXT_BYTES if is_wanted(name) else None
-
-
-def make_samples(key: str | None, members: list[tuple[str, Content]]) -> Iterator[Sample | Failure]:
-    """The sample of one key: its first picture, and the companions that it has.
-
-    One that lacks something which could not be read is a failure.
-    """
-    pictures = [(suffix, content) for suffix, content in members if is_picture("_" + suffix)]
-    if key is None or not pictures:
-        return
-    suffix, picture = pictures[0]
-    try:
-        whole = [(suffix, _require(key + suffix, content)) for suffix, content in members]
-        annotations = read_annotations(key, whole)
-        yield Sample(key, key + suffix, _require(key + suffix, picture), annotations)
-    except InputImageError as error:
-        yield Failure(key, "read", str(error))
-    for suffix, _ in pictures[1:]:
-        yield Failure(key, "read", f"{key}{suffix}: another picture has this key")
-
-
-def _require(name: str, content: Content) -> bytes:
-    if isinstance(content, str):
-        raise InputImageError(f"{name}: {content}")
-    return content
-
-
-def read_annotations(key: str, members: list[tuple[str, bytes]]) -> dict[str, Any]:
-    """Caption, label and metadata from the companions of a key; see `_COMPANIONS`.
-
-    Raises InputImageError, with the companion's name, where one is not what its suffix says, or is
-    nested without end.
-    """
-    annotations: dict[str, Any] = {}
-    for suffix, content in members:
-        if suffix.lower() not in _COMPANIONS:
-            continue
-        field, expected, read = _COMPANIONS[suffix.lower()]
-        try:
-            annotations[field] = read(content)
-            check_depth(annotations)
-        except ValueError as error:
-            raise InputImageError(
-                f"{key}{suffix}: a damaged companion: expected {expected}: {error}"
-            ) from error
-    return annotations
-
-
-def _text(content: bytes) -> str:
-    return content.decode().strip()
-
-
-# suffix => what it is of a sample, what it is expected to be, how it is read
-_COMPANIONS: dict[str, tuple[str, str, Callable[[bytes], Any]]] = {
-    ".txt": ("caption", "UTF-8 text", _text),
-    ".caption": ("caption", "UTF-8 text", _text),
-    ".cls": ("label", "an integer", lambda content: read_as(int, int(content))),
-    ".json": ("metadata", "JSON", read_json),
-}
 
 
 class _Hashed:

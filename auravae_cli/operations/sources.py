@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import TypeAlias
 from auravae_cli.errors import InputImageError
 from auravae_cli.files.storage import Entry, is_remote, open_storage
 from auravae_cli.operations.names import Named, folder, resolve
-from auravae_cli.operations.suffixes import PICTURE_TAGS, PICTURES
+from auravae_cli.operations.suffixes import (
+    PICTURE_TAGS,
+    PICTURES,
+    TARS as TARS,
+    count_passed_over,
+)
 
-TARS = (".tar", ".tar.gz", ".tgz")
 COMPANIONS = (".txt", ".caption", ".json", ".cls")
 
 
@@ -32,11 +37,14 @@ class SourceFile:
 Listings: TypeAlias = dict[str, dict[str, SourceFile]]  # folder => key => file
 
 
-def find_files(arguments: Iterable[str]) -> list[SourceFile]:
+def find_files(
+    arguments: Iterable[str], passed_over: Counter[str] | None = None
+) -> list[SourceFile]:
     """The pictures, their companions, and the tars that the arguments name, each once, by key.
 
     An argument is a file, a folder (all that lies below it), a pattern, or a URL of any of these;
-    ``{00000..00099}`` and ``{a,b}`` are expanded as a shell does.
+    ``{00000..00099}`` and ``{a,b}`` are expanded as a shell does. ``passed_over`` counts, by suffix,
+    the files of folders that look like pictures and are not read.
 
     Raises:
         InputImageError: nothing is there, or two files have one key.
@@ -46,7 +54,7 @@ def find_files(arguments: Iterable[str]) -> list[SourceFile]:
     several = sum(bool(named.pattern) for named in names) > 1
     by_key: dict[str, SourceFile] = {}
     for named in names:
-        files = list(_find(named, listings))
+        files = list(_find(named, listings, passed_over))
         if not files:
             raise InputImageError(f"{named.text}: no pictures and no tars there")
         within = f"{_folder_name(named.root)}/" if several and named.pattern else ""
@@ -83,11 +91,13 @@ def _with_remote_folders(named: Named) -> Named:
     return named if is_file else folder(named.text)
 
 
-def _find(named: Named, listings: Listings) -> Iterator[SourceFile]:
+def _find(
+    named: Named, listings: Listings, passed_over: Counter[str] | None
+) -> Iterator[SourceFile]:
     """The files that one name stands for; ``listings`` remembers folders that were listed."""
     name = named.text.rstrip("/").rpartition("/")[2]
     if named.pattern:
-        listing = _listing(named.root, listings)
+        listing = _listing(named.root, listings, passed_over if named.is_folder else None)
         for entry in named.choose((file.entry for file in listing.values()), PICTURE_TAGS):
             if named.is_folder:
                 yield listing[entry.name]
@@ -117,11 +127,16 @@ def _beside(path: Path) -> dict[str, SourceFile]:
     return found
 
 
-def _listing(root: str, listings: Listings) -> dict[str, SourceFile]:
+def _listing(
+    root: str, listings: Listings, passed_over: Counter[str] | None = None
+) -> dict[str, SourceFile]:
     if root not in listings:
+        entries = list(open_storage(root).entries())
+        if passed_over is not None:
+            count_passed_over((e.name for e in entries), (*PICTURES, *TARS), passed_over)
         listings[root] = {
             entry.name: SourceFile(root, entry, entry.name)
-            for entry in open_storage(root).entries()
+            for entry in entries
             if is_wanted(entry.name)
         }
     return listings[root]

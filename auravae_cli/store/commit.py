@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from auravae_cli.errors import OutputError, StoreError
@@ -37,7 +37,8 @@ class ShardOutcome:
     """What became of one shard: ``done``, ``skipped`` (finished before) or ``failed``.
 
     ``reused`` of its rows were taken over from an older version; ``size`` is the bytes of its
-    latents, ``source_size`` those of its source.
+    latents, ``source_size`` those of its source; ``passed_over`` counts, by suffix, what looks like
+    pictures in it and was not read.
     """
 
     shard: str
@@ -49,6 +50,7 @@ class ShardOutcome:
     source_size: int = 0
     seconds: float = 0.0
     reason: str | None = None
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 def prepare_store(storage: Storage, settings: StoreSettings) -> None:

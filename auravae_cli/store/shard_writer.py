@@ -10,7 +10,7 @@ from functools import partial
 from io import FileIO
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -50,6 +50,13 @@ class RowSpool:
         self._waiting.append(latent.values)
         self._indices.append(index)
         self._records.append(latent.records[0])
+
+    def annotate(self, late: dict[str, dict[str, Any]]) -> None:
+        """Give rows, by key, more annotations."""
+        for place, record in enumerate(self._records):
+            if record.key in late:
+                annotations = record.annotations | late[record.key]
+                self._records[place] = replace(record, annotations=annotations)
 
     def write(self) -> None:
         """Put on the disk what waits in memory."""
@@ -123,6 +130,11 @@ class ShardWriter:
         except OSError as error:
             raise OutputError(f"cannot write {self._scratch}: {error.strerror}") from error
         return item
+
+    def annotate(self, late: dict[str, dict[str, Any]]) -> None:
+        """Give rows that are here more annotations, by key: those that came after them."""
+        for spool in self._spools.values() if late else ():
+            spool.annotate(late)
 
     def commit(
         self,

@@ -203,9 +203,9 @@ def test_lists(work, auravae, keys):
     assert list(rows(work / "piped")) == ["000"]
 
 
-@pytest.mark.parametrize("name", ["photo.heic", "photo", "nothing.png", "no/such", "x" * 300])
+@pytest.mark.parametrize("name", ["photo.doc", "photo", "nothing.png", "no/such", "x" * 300])
 def test_what_is_no_input_is_said(work, auravae, name):
-    for path in ("photo.heic", "photo"):
+    for path in ("photo.doc", "photo"):
         Path(path).write_bytes(picture(1))
     result = auravae("encode", name, *SHARDS)
     assert result.code == 2

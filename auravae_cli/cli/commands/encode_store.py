@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +56,9 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
     """Encode into a store; the exit code."""
     output = _absolute(_output(request), request)
     try:
-        files = find_files([_absolute(name, request) for name in request.names])
+        passed_over = Counter[str]()
+        files = find_files([_absolute(name, request) for name in request.names], passed_over)
+        reporter.tell_passed_over(passed_over)
     except InputImageError as error:
         raise typer.BadParameter(str(error)) from error
     if not files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import typer
@@ -33,10 +34,12 @@ def plan_jobs(
     Ends with a usage error where nothing is named, or the output cannot take it.
     """
     try:
-        files = collect(names, input_suffixes, result_tags)
+        passed_over = Counter[str]() if ".png" in (known := frozenset(input_suffixes)) else None
+        files = collect(names, known, result_tags, passed_over)
         sources = [source for file in files for source in expand(file)]
     except AuraVaeError as error:
         raise typer.BadParameter(str(error)) from error
+    reporter.tell_passed_over(passed_over or {})
     if not sources:
         found = "the folders named hold none" if names else "none was named"
         raise typer.BadParameter(f"no input: {found}; expected files, folders, patterns or -")

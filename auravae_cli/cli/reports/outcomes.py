@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,13 @@ class Reporter:
         if total > 1 and is_summed and not self.quiet and not self.as_json:
             say(self.summary())
         return EXIT_SOME_FAILED if self.counts["failed"] else 0
+
+    def tell_passed_over(self, by_suffix: Mapping[str, int], where: str = "") -> None:
+        """How many files look like inputs and are none, by suffix: the most first."""
+        ordered = sorted(by_suffix.items(), key=lambda item: (-item[1], item[0]))
+        if ordered and not self.quiet:
+            found = ", ".join(f"{number} {suffix}" for suffix, number in ordered)
+            say(f"note: {where}passed over: {found}")
 
     def summary(self) -> str:
         """How many inputs came to what."""

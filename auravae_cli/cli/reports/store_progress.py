@@ -46,6 +46,7 @@ class StoreReporter:
         elif not self.reporter.quiet:
             failed = f", {outcome.failures} failed" if outcome.failures else ""
             note = "  (up to date)" if outcome.status == "skipped" else ""
+            self.reporter.tell_passed_over(outcome.passed_over, f"{outcome.shard}: ")
             tell(f"{outcome.shard}: {counted(outcome.rows, 'latent')}{failed}{note}", flush=True)
 
     def _finish(self) -> int:

@@ -1,0 +1,100 @@
+"""The members of a tar, in their order, to samples: as webdataset 1.0.2 reads them, but that nothing is lost.
+
+webdataset joins what stands side by side alone. A caption that stands elsewhere belongs to its picture
+all the same; where that has gone on its way before, the caption is sent after it (`late`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from auravae_cli.errors import InputImageError
+from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.operations.sample import (
+    Content,
+    Member,
+    Sample,
+    has_picture,
+    make_samples,
+    read_annotations,
+    require,
+    split_name,
+)
+from auravae_cli.store.format import Failure
+
+_META = re.compile(r"__[^/]*__($|/)")  # of names that webdataset passes over
+_WAITING_BYTES = 64 << 20  # of companions that came before their pictures
+_LATE_BYTES = 1 << 20  # of a companion that came behind its picture
+
+
+def is_meta(name: str) -> bool:
+    """Whether a member says something of the tar, as ``__meta__.json`` in a folder of such a name.
+
+    >>> is_meta("__meta__"), is_meta("__index__/a.png"), is_meta("__a.png"), is_meta("a/__meta__")
+    (True, True, False, False)
+    """
+    return _META.match(name) is not None
+
+
+@dataclass
+class TarSamples:
+    """Takes members one by one. ``late`` has the annotations, by key, that came behind a picture."""
+
+    late: dict[str, dict[str, Any]] = field(default_factory=dict)
+    passed_over: Counter[str] = field(default_factory=Counter)  # suffixes of pictures
+    _key: str | None = None
+    _members: list[Member] = field(default_factory=list)
+    _size: int = 0
+    _given: dict[str, set[str]] = field(default_factory=dict)  # key => suffixes that it had
+    _early: dict[str, list[Member]] = field(default_factory=dict)
+    _early_size: int = 0
+
+    def add(self, name: str, content: Content) -> Iterator[Sample | Failure]:
+        """A member; the samples that are complete by now."""
+        key, suffix = split_name(name)
+        if key != self._key:
+            yield from self.finish()
+            self._key, self._size = key, 0
+        self._size += len(content)  # of all that has one key, for that is held together
+        self._members.append((suffix, FILE_BYTES.excess(self._size) or content))
+
+    def finish(self) -> Iterator[Sample | Failure]:
+        """The sample under way."""
+        key, members = self._key, self._members
+        self._key, self._members = None, []
+        if key is None:
+            return
+        if has_picture(members):
+            members = self._early.pop(key, []) + members
+            self._given.setdefault(key, {suffix.lower() for suffix, _ in members})
+            yield from make_samples(key, members, self.passed_over)
+        elif key in self._given:
+            yield from self._send_after(key, members)
+        else:
+            yield from self._keep(key, members)
+
+    def _keep(self, key: str, members: list[Member]) -> Iterator[Failure]:
+        self._early_size += sum(len(content) for _, content in members)
+        if self._early_size > _WAITING_BYTES:
+            yield Failure(key, "read", f"{key}{members[0][0]}: too far before its picture")
+        else:
+            self._early.setdefault(key, []).extend(members)
+
+    def _send_after(self, key: str, members: list[Member]) -> Iterator[Failure]:
+        for suffix, content in members:
+            name = key + suffix
+            if suffix.lower() in self._given[key]:
+                yield Failure(key, "read", f"{name}: stands twice")
+            elif len(content) > _LATE_BYTES:
+                yield Failure(key, "read", f"{name}: too long to stand apart from its picture")
+            else:
+                self._given[key].add(suffix.lower())
+                try:
+                    found = read_annotations(key, [(suffix, require(name, content))])
+                    self.late.setdefault(key, {}).update(found)
+                except InputImageError as error:
+                    yield Failure(key, "read", str(error))
