@@ -46,8 +46,20 @@ def read_file(path: Path, limit: Limit, error: type[AuraVaeError]) -> bytes:
         with path.open("rb") as file:
             return read_within(file, limit, error)
     except (OSError, ValueError) as reason:
-        told = getattr(reason, "strerror", None) or reason
-        raise error(f"cannot be read: {told}") from reason
+        raise _unreadable(reason, error) from reason
+
+
+def map_file(path: Path, error: type[AuraVaeError]) -> bytes | memoryview:
+    """As `read_or_map`, by a file's name. Raises ``error`` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return read_or_map(file)
+    except (OSError, ValueError) as reason:
+        raise _unreadable(reason, error) from reason
+
+
+def _unreadable(reason: Exception, error: type[AuraVaeError]) -> AuraVaeError:
+    return error(f"cannot be read: {getattr(reason, 'strerror', None) or reason}")
 
 
 def open_regular(path: Path) -> io.BufferedReader:

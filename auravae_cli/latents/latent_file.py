@@ -19,7 +19,7 @@ from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatc
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.canonical_json import compact, read_json
 from auravae_cli.files.limits import CHANNELS, FILE_BYTES
-from auravae_cli.files.mapping import Buffer, read_or_map
+from auravae_cli.files.mapping import Buffer, map_file
 from auravae_cli.files.typed import Faults, Positive, reader, shown, table
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import Array, StoredDtype
@@ -174,11 +174,7 @@ def with_metadata(
 
 def read_latents(path: Path | str) -> LatentFile:
     """Read a latent file or a shard; a large one is memory-mapped. Raises LatentFileError."""
-    try:
-        with Path(path).open("rb") as file:
-            return parse_latents(read_or_map(file))
-    except OSError as error:
-        raise LatentFileError(f"cannot be read: {error.strerror or error}") from error
+    return parse_latents(map_file(Path(path), LatentFileError))
 
 
 def flipped_chunks(latents: LatentFile, g: GroupElement) -> Iterator[bytes | memoryview]:

@@ -14,6 +14,7 @@ from auravae_cli.errors import (
     MissingWeightsError,
     OutputError,
 )
+from auravae_cli.files.mapping import Buffer
 from auravae_cli.images.read import Pixels
 from auravae_cli.images.write import picture_bytes, read_provenance
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
@@ -22,7 +23,7 @@ from auravae_cli.model.spec.registry import model_names
 from auravae_cli.operations.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.latent_rows import StoreRow, open_latents
-from auravae_cli.operations.outputs import Job, is_taken, refuse_to_replace, write_result
+from auravae_cli.operations.outputs import Job, is_pipe, is_taken, refuse_to_replace, write_result
 from auravae_cli.operations.timed_batches import DECODE_PARTS, Stopwatch
 
 
@@ -112,19 +113,23 @@ def decode_files(
     return run(jobs, work, Stopwatch("decode", DECODE_PARTS))
 
 
-def read_latent(source: Source) -> tuple[LatentFile, bytes]:
+def read_latent(source: Source) -> tuple[LatentFile, bytes | memoryview]:
     """A latent, and the bytes of a file that holds it alone. Raises LatentFileError, StoreError."""
     if isinstance(source, StoreRow):
         latent = source.read()
         return latent, latent.to_bytes()
-    if source.path is not None and source.row is not None:
-        latent = open_latents(source.path).row(source.row)
-        return latent, latent.to_bytes()
-    data = source.read_bytes(LatentFileError)
-    latent = parse_latents(data)
+    if source.path is None or is_pipe(source.path):
+        content: bytes | memoryview = source.read_bytes(LatentFileError)
+        latent = parse_latents(content)
+    else:
+        opened = open_latents(source.path)
+        content, latent = opened.content, opened.latents
+        if source.row is not None:
+            latent = latent.row(source.row)
+            return latent, latent.to_bytes()
     if latent.is_shard:
         raise LatentFileError("a shard of latents in a stream: name its file, and a folder with -o")
-    return latent, data
+    return latent, content
 
 
 class CodecByModel:
@@ -164,7 +169,9 @@ def check_space(latent: LatentFile, codec: Codec, any_model: bool) -> None:
         )
 
 
-def provenance_of(data: bytes, codec: Codec, options: DecodeOptions, suffix: str) -> dict[str, Any]:
+def provenance_of(
+    data: Buffer, codec: Codec, options: DecodeOptions, suffix: str
+) -> dict[str, Any]:
     """What fixes the decoded picture: the latent, the weights and the settings."""
     return {
         "latent_sha256": hashlib.sha256(data).hexdigest(),

@@ -8,10 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError
+from auravae_cli.files.mapping import map_file
 from auravae_cli.files.places import below, safe_name
 from auravae_cli.files.storage import Storage
-from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents, read_latents
+from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
 from auravae_cli.operations.inputs import Source
+from auravae_cli.operations.outputs import is_pipe
 from auravae_cli.store.format import read_manifest, require_settings, shards_of
 from auravae_cli.store.headers import read_header
 
@@ -48,10 +50,10 @@ class StoreRow(Source):
 
 def expand_shard(source: Source) -> list[Source]:
     """The rows of a shard, named after their pictures; any other input as it is."""
-    if source.path is None:
+    if source.path is None or is_pipe(source.path):  # which reading it here would use up
         return [source]
     try:
-        latents = open_latents(source.path)
+        latents = open_latents(source.path).latents
     except LatentFileError:
         return [source]  # reading it gives the error
     if not latents.is_shard:
@@ -117,18 +119,27 @@ def _row_name(record: Record, otherwise: str) -> Path:
     return Path(safe_name(record.source or f"{record.key or otherwise}.safetensors"))
 
 
-def open_latents(path: Path) -> LatentFile:
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file of latents: its bytes, read or mapped, and what they say."""
+
+    content: bytes | memoryview
+    latents: LatentFile
+
+
+def open_latents(path: Path) -> OpenedFile:
     """A file of latents, which stays open until the next one is. Raises LatentFileError."""
     try:
         status = path.stat()
     except (OSError, ValueError):
-        return read_latents(path)  # says why it cannot be read
-    return _open_version(path, status.st_ino, status.st_mtime_ns)
+        return _open_version(path)  # says why it cannot be read
+    return _open_version(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=1)  # the rows of a shard come one after the other
-def _open_version(path: Path, *version: int) -> LatentFile:
-    return read_latents(path)
+def _open_version(path: Path, *version: int) -> OpenedFile:
+    content = map_file(path, LatentFileError)
+    return OpenedFile(content, parse_latents(content))
 
 
 @lru_cache(maxsize=1)  # likewise, and a remote file is fetched once

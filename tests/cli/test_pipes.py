@@ -93,6 +93,14 @@ def test_a_stream_beside_files(auravae, work, picture):
     assert result.out[8:9] == b"{" and Path("a.safetensors").exists()
 
 
+def test_a_named_pipe_is_read_once(shell, auravae, work, picture):
+    picture("a.png")
+    assert auravae("encode", "a.png").code == 0
+    result = shell("$A decode <(cat a.safetensors) -o named.png && $A decode a.safetensors")
+    assert result.returncode == 0, result.stderr
+    assert Path("named.png").read_bytes() == Path("a.decoded.png").read_bytes()
+
+
 def test_data_does_not_go_to_a_terminal(auravae, work, picture):
     data = picture("a.png").read_bytes()
     for arguments in (["encode", "-"], ["encode", "a.png", "-o", "-"]):
