@@ -18,7 +18,7 @@ from auravae_cli.errors import LatentMismatchError, WeightsError
 from auravae_cli.model.codec import Codec, load_codec
 from auravae_cli.model.loaded_network import Network
 from auravae_cli.model.spec.config import conventional_irreps
-from auravae_cli.model.spec.registry import known_models, local_weights, model_names
+from auravae_cli.model.spec.registry import known_models, local_weights, model_files
 from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.geometry import padding_for
 from auravae_cli.symmetry.group import HV, GroupElement, H, V
@@ -118,7 +118,7 @@ class LoadModel:
 
     def load(self, model: str, device: str = "auto", dtype: str = "auto") -> tuple[ComfyVae]:
         """Raises WeightsError where it is no such model, DeviceError."""
-        path = model if model in model_names() else _vae_path(model)
+        path = model if model in model_files() else _vae_path(model)
         return (ComfyVae(load_codec(path, device=device, dtype=dtype)),)
 
 

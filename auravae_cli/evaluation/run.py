@@ -24,7 +24,7 @@ from auravae_cli.evaluation.rfid import Extract
 from auravae_cli.images.read import Pixels, count_pixels, read_image
 from auravae_cli.latents.latent_file import space_to_json
 from auravae_cli.machine.memory import BYTES_PER_PIXEL
-from auravae_cli.machine.prefetch import DECODED_BYTES, default_workers, prefetch
+from auravae_cli.machine.prefetch import DECODED_BYTES, prefetch
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import group_equal, try_batch
 from auravae_cli.operations.input_shards import InputShard
@@ -200,9 +200,7 @@ class Evaluation:
             for item in ShardReader(shard)
             if isinstance(item, Sample) and (name := self._name(shard, item)) in names
         )
-        loaded = prefetch(
-            samples, load, workers=default_workers(), cost=_decoded_size, budget=DECODED_BYTES
-        )
+        loaded = prefetch(samples, load, cost=_decoded_size, budget=DECODED_BYTES)
         batch_size = self.options.batch_size or max(c.batch_size for c in self.codecs.values())
         return group_equal(
             loaded,

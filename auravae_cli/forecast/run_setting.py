@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from auravae_cli.errors import ComputeError
 from auravae_cli.machine.speeds import threads
 from auravae_cli.model.cpu import native
-from auravae_cli.model.latent_space import weights_sha256
+from auravae_cli.model.latent_space import LocatedModel, locate
 from auravae_cli.model.placement import ITEM_SIZES, Placement, place
 from auravae_cli.model.planning.layer_costs import Arithmetic
 from auravae_cli.model.planning.run_plan import (
@@ -23,9 +23,7 @@ from auravae_cli.model.planning.run_plan import (
     plan_run,
     refusal,
 )
-from auravae_cli.model.spec.card import read_card
-from auravae_cli.model.spec.config import Architecture, ModelConfig, SpaceSpec, canonical_name
-from auravae_cli.model.spec.registry import find_weights
+from auravae_cli.model.spec.config import Architecture, SpaceSpec, canonical_name
 
 
 @dataclass(frozen=True)
@@ -69,16 +67,12 @@ def find_setting(
     model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None
 ) -> RunSetting:
     """What `load_codec` would load. Raises WeightsError or DeviceError."""
-    path, config = find_weights(model)
-    digest, name = weights_sha256(path, config), config.name if config else path.stem
-    card = read_card(path)
-    origin = config or card
-    if origin is not None and origin.kind == "linear":
+    located = locate(model)
+    name, digest = located.name, located.sha256
+    if located.is_linear:
         return RunSetting(name, digest, None, Placement(), Arithmetic(), None)
-    architecture, where = (
-        _architecture(path, config, parts),
-        place(device, dtype, bool(card and card.is_tied)),
-    )
+    architecture = _architecture(located, parts)
+    where = place(device, dtype, located.is_tied)
     if where.is_on_cpu:
         maps = "float32" if where.has_products else where.dtype
         arithmetic = Arithmetic(
@@ -101,14 +95,14 @@ def find_setting(
     return RunSetting(name, digest, architecture, where, arithmetic, budget)
 
 
-def _architecture(path: Path, config: ModelConfig | None, parts: tuple[str, ...]) -> Architecture:
+def _architecture(located: LocatedModel, parts: tuple[str, ...]) -> Architecture:
     """From the config, from the names and shapes of a plain safetensors file, else by loading it."""
+    config = located.config
     if config is not None and config.architecture is not None:
         return config.architecture
-    card = read_card(path)
-    if not (card and card.is_tied):
+    if not located.is_tied:
         try:
-            with safe_open(path, framework="np") as file:
+            with safe_open(located.path, framework="np") as file:
                 shapes = {
                     canonical_name(name): tuple(file.get_slice(name).get_shape())
                     for name in file.keys()  # noqa: SIM118 - no dict
@@ -120,7 +114,7 @@ def _architecture(path: Path, config: ModelConfig | None, parts: tuple[str, ...]
             pass
     from auravae_cli.model.loaded_network import load_network
 
-    return load_network(path, parts, Placement())[1]
+    return load_network(located.path, parts, Placement())[1]
 
 
 def may_have_nnpack() -> bool:

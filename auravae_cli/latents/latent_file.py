@@ -99,12 +99,12 @@ class LatentFile:
         """Raise LatentMismatchError unless this latent is in ``space``."""
         for name, found, expected in (
             ("weights", self.space.weights_sha256, space.weights_sha256),
-            ("representation", str(self.space.irreps), str(space.irreps)),
+            ("representation", self.space.irreps, space.irreps),
         ):
             if found != expected:
                 raise LatentMismatchError(
-                    f"latent of model {self.space.model!r} ({name} {found[:12]}), but the model in use is "
-                    f"{space.model!r} ({name} {expected[:12]}); name its model with --model, "
+                    f"latent of model {self.space.model!r} ({name} {str(found)[:12]}), but the model in use "
+                    f"is {space.model!r} ({name} {str(expected)[:12]}); name its model with --model, "
                     "or ignore this with --any-model"
                 )
 

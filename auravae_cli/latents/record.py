@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auravae_cli.files.canonical_json import check_depth
-from auravae_cli.files.typed import Faults, Natural, Positive, reader, table
+from auravae_cli.files.typed import Faults, Natural, Positive, reader, shown, table
 from auravae_cli.symmetry.geometry import Box, Padding
 from auravae_cli.symmetry.group import E, GroupElement
 
@@ -117,12 +117,13 @@ def _read_box(value: Any) -> Box | None:
 
 def _read_table(value: Any) -> dict[str, Any]:
     """Parse a table of anything that is not nested too deeply."""
-    content: dict[str, Any] = reader(dict[str, Any])(value)
+    if type(value) is not dict:
+        raise Faults([f": expected a table, found {shown(value)}"])
     try:
-        check_depth(content)
+        check_depth(value)
     except ValueError as error:
         raise Faults([f": {error}"]) from None
-    return content
+    return value
 
 
 def _read_annotations(value: Any) -> dict[str, Any]:

@@ -25,15 +25,17 @@ def prefetch(
     items: Iterable[Item],
     work: Callable[[Item], Result],
     *,
-    workers: int,
+    workers: int | None = None,
     cost: Callable[[Item], int] = lambda item: 0,
     budget: int = 0,
 ) -> Iterator[Result]:
     """Yield ``work(item)`` for all items, in order, computed by ``workers`` threads ahead of the reader.
 
-    Items in progress or not yet consumed cost at most ``budget`` in total; an item that costs more by
+    ``workers`` is `default_workers` where it is None. Items in progress or not yet consumed cost at
+    most ``budget`` in total; an item that costs more by
     itself is worked on alone.
     """
+    workers = workers or default_workers()
     pool = ThreadPoolExecutor(workers)
     waiting: deque[tuple[int, Future[Result]]] = deque()
     spent = 0

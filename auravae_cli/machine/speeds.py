@@ -12,6 +12,7 @@ import math
 import os
 import platform
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -28,12 +29,12 @@ WORTH_WRITING = 0.05  # a smaller relative change is not written
 _Rates = dict[str, dict[str, list[float]]]  # key => operations, by powers of two => [work, seconds]
 
 
+@dataclass
 class Speeds:
     """The known speeds, read on first use."""
 
-    def __init__(self) -> None:
-        self._known: _Rates | None = None
-        self._changed: _Rates = {}
+    _known: _Rates | None = None
+    _changed: _Rates = field(default_factory=dict)
 
     def seconds(self, key: str, work: float) -> float | None:
         """Return how long ``work`` operations take; None if nothing similar was measured."""

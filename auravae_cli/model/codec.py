@@ -29,19 +29,11 @@ from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record, read_latents
 from auravae_cli.model.autoencoder import Autoencoder
-from auravae_cli.model.latent_space import (
-    checkpoint_space,
-    require_architecture,
-    space_of,
-    weights_sha256,
-)
+from auravae_cli.model.latent_space import locate, require_architecture
 from auravae_cli.model.linear import LinearAutoencoder
-from auravae_cli.model.placement import place
 from auravae_cli.model.planning.run_plan import Plan
-from auravae_cli.model.spec.card import read_card
-from auravae_cli.model.spec.config import ModelConfig, SpaceSpec
-from auravae_cli.model.spec.registry import find_weights
 from auravae_cli.model.symmetrized import Symmetrized
+from auravae_cli.symmetry.group import Irreps
 from auravae_cli.version import __version__
 
 PARTS = ("encoder", "decoder")
@@ -267,22 +259,18 @@ def load_codec(
 
 
 def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None) -> Codec:
-    path, config = find_weights(model)
-    digest = weights_sha256(path, config)
-    name = config.name if config else path.stem
-    card = read_card(path)
-    origin = config or card
-    if origin is not None and origin.kind == "linear":
-        linear = _load_linear(path, config)
-        return Codec(space_of(name, digest, config.space if config else SpaceSpec()), linear)
+    located = locate(model)
+    if located.is_linear:
+        space = located.space()
+        return Codec(space, _load_linear(located.path, space.irreps))
     from auravae_cli.model.loaded_network import load_network
+    from auravae_cli.model.placement import place
 
-    where = place(device, dtype, bool(card and card.is_tied))
-    network, architecture = load_network(path, parts, where, memory)
-    require_architecture(path, config, architecture)
-    space = config.space if config else checkpoint_space(path, architecture, card)
+    where = place(device, dtype, located.is_tied)
+    network, architecture = load_network(located.path, parts, where, memory)
+    require_architecture(located.path, located.config, architecture)
     return Codec(
-        space_of(name, digest, space),
+        located.space(architecture),
         network,
         where.device,
         where.batch_size,
@@ -291,8 +279,7 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
     )
 
 
-def _load_linear(path: Path, config: ModelConfig | None) -> LinearAutoencoder:
-    irreps = (config.space if config else SpaceSpec()).irreps
+def _load_linear(path: Path, irreps: Irreps) -> LinearAutoencoder:
     try:
         tensors, _ = safetensors_file.parse(path.read_bytes())
         basis, mean, scale = (tensors[name].values for name in ("basis", "mean", "scale"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from auravae_cli.errors import WeightsError
@@ -17,30 +19,90 @@ from auravae_cli.model.spec.config import (
 from auravae_cli.model.spec.registry import find_weights
 
 
-def read_space(model: str) -> LatentSpace:
-    """The space of a model's latents, by its name or its checkpoint's path.
+@dataclass(frozen=True)
+class LocatedModel:
+    """A model whose weights are on this machine: what is known of it before it is loaded.
 
-    A known name costs the sha256 of its weights; only a network's path needs torch.
+    ``config`` is that of a known name.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    config: ModelConfig | None
+
+    @cached_property
+    def card(self) -> Card | None:
+        """What its weights say of themselves, if anything. Raises WeightsError where that is damaged."""
+        return read_card(self.path)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether its weights are exactly equivariant, and stored as such."""
+        return self.card is not None and self.card.is_tied
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a linear model, no network."""
+        origin = self.config or self.card
+        return origin is not None and origin.kind == "linear"
+
+    def space(self, architecture: Architecture | None = None) -> LatentSpace:
+        """The space of its latents; of a network without a config by its ``architecture``.
+
+        Raises WeightsError where its card contradicts that.
+        """
+        if self.config is not None:
+            space = self.config.space
+        else:
+            space = SpaceSpec() if architecture is None else self._space_by_card(architecture)
+        return LatentSpace(
+            self.name, self.sha256, space.downsampling_factor, space.irreps, space.clamp
+        )
+
+    def _space_by_card(self, architecture: Architecture) -> SpaceSpec:
+        """What its card says, else what the reference's has."""
+        channels, card = architecture.latent_channels, self.card
+        irreps = (card.irreps if card else None) or conventional_irreps(channels)
+        if irreps.dim != channels:
+            raise WeightsError(
+                f"{self.path}: its card says {irreps}, but its latent has {channels} channels"
+            )
+        clamp = card.clamp if card and card.clamp else SpaceSpec.clamp
+        return SpaceSpec(channels, architecture.downsampling_factor, irreps, clamp)
+
+
+def locate(model: str) -> LocatedModel:
+    """A model by its name or its checkpoint's path, which costs the sha256 of its weights.
 
     Raises:
-        WeightsError: no such model, its weights are not on this machine, or they are damaged.
+        WeightsError: no such model, its weights are not on this machine, or not those of its name.
     """
     path, config = find_weights(model)
     digest = weights_sha256(path, config)
-    if config is not None:
-        return space_of(config.name, digest, config.space)
-    card = read_card(path)
-    if card is not None and card.kind == "linear":
-        return space_of(path.stem, digest, SpaceSpec())
+    return LocatedModel(config.name if config else path.stem, path, digest, config)
+
+
+def read_space(model: str) -> LatentSpace:
+    """The space of a model's latents, by its name or its checkpoint's path.
+
+    Only a network's path needs torch.
+
+    Raises:
+        WeightsError: as `locate`, or the weights are damaged.
+    """
+    located = locate(model)
+    if located.config is not None or located.is_linear:
+        return located.space()
     from auravae_cli.model.network.weights import read_checkpoint
 
-    shapes = {name: tuple(tensor.shape) for name, tensor in read_checkpoint(path).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in read_checkpoint(located.path).items()}
     architecture = Architecture.from_shapes(shapes)
     if architecture is None:
         raise WeightsError(
-            f"{path}: no AuraEquiVAE checkpoint: {len(shapes)} tensors, whose shapes do not fit it"
+            f"{located.path}: no AuraEquiVAE checkpoint: {len(shapes)} tensors, whose shapes do not fit it"
         )
-    return space_of(path.stem, digest, checkpoint_space(path, architecture, card))
+    return located.space(architecture)
 
 
 def weights_sha256(path: Path, config: ModelConfig | None) -> str:
@@ -71,20 +133,3 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def checkpoint_space(path: Path, architecture: Architecture, card: Card | None) -> SpaceSpec:
-    """The latent space of a checkpoint: what its card says, else what the reference's has."""
-    channels = architecture.latent_channels
-    irreps = (card.irreps if card else None) or conventional_irreps(channels)
-    if irreps.dim != channels:
-        raise WeightsError(
-            f"{path}: its card says {irreps}, but its latent has {channels} channels"
-        )
-    clamp = card.clamp if card and card.clamp else SpaceSpec.clamp
-    return SpaceSpec(channels, architecture.downsampling_factor, irreps, clamp)
-
-
-def space_of(name: str, digest: str, space: SpaceSpec) -> LatentSpace:
-    """A model's space with its name and the sha256 of its weights."""
-    return LatentSpace(name, digest, space.downsampling_factor, space.irreps, space.clamp)

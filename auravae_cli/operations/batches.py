@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from auravae_cli.errors import AuraVaeError, ModelError, TooManyFailuresError, reason_of
-from auravae_cli.machine.prefetch import DECODED_BYTES, default_workers, prefetch
+from auravae_cli.machine.prefetch import DECODED_BYTES, prefetch
 from auravae_cli.operations.outputs import Job
 
 if TYPE_CHECKING:
@@ -140,9 +140,7 @@ def run(
 
     finish = work.finish if watch is None else partial(watch.run, work.finish)
     loaded = (
-        map(read, jobs)
-        if cost is None
-        else prefetch(jobs, read, workers=default_workers(), cost=cost, budget=DECODED_BYTES)
+        map(read, jobs) if cost is None else prefetch(jobs, read, cost=cost, budget=DECODED_BYTES)
     )
     try:
         for batch in group_equal(loaded, _group, _size, DECODED_BYTES):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,15 @@ from auravae_cli.errors import (
     MissingWeightsError,
     OutputError,
 )
-from auravae_cli.files.mapping import Buffer
 from auravae_cli.images.read import Pixels
 from auravae_cli.images.write import picture_bytes, read_provenance
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.model.codec import Codec
-from auravae_cli.model.spec.registry import model_names
+from auravae_cli.model.spec.registry import model_files
 from auravae_cli.operations.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.latent_rows import StoreRow, open_latents
-from auravae_cli.operations.outputs import Job, is_pipe, is_taken, refuse_to_replace, write_result
+from auravae_cli.operations.outputs import Job, is_taken, refuse_to_replace, write_result
 from auravae_cli.operations.timed_batches import DECODE_PARTS, Stopwatch
 
 
@@ -118,37 +117,38 @@ def read_latent(source: Source) -> tuple[LatentFile, bytes | memoryview]:
     if isinstance(source, StoreRow):
         latent = source.read()
         return latent, latent.to_bytes()
-    if source.path is None or is_pipe(source.path):
+    opened = None if source.path is None else open_latents(source.path)
+    if opened is None:
         content: bytes | memoryview = source.read_bytes(LatentFileError)
         latent = parse_latents(content)
+    elif source.row is not None:
+        latent = opened.latents.row(source.row)
+        return latent, latent.to_bytes()
     else:
-        opened = open_latents(source.path)
         content, latent = opened.content, opened.latents
-        if source.row is not None:
-            latent = latent.row(source.row)
-            return latent, latent.to_bytes()
     if latent.is_shard:
         raise LatentFileError("a shard of latents in a stream: name its file, and a folder with -o")
     return latent, content
 
 
+@dataclass
 class CodecByModel:
-    """The codec of each latent's own model, loaded when the first latent of it comes."""
+    """The codec of each latent's own model, which ``load`` gives when the first latent of it comes."""
 
-    def __init__(self, load: Callable[[str], Codec]) -> None:
-        self._load, self._codecs = load, dict[str, Codec]()
+    load: Callable[[str], Codec]
+    _codecs: dict[str, Codec] = field(default_factory=dict)
 
     def __call__(self, latent: LatentFile) -> Codec:
         """The codec; LatentMismatchError where the latent's model is not on this machine."""
         name = latent.space.model
         if name not in self._codecs:
-            if name not in model_names():  # a checkpoint by path: its name alone does not find it
+            if name not in model_files():  # a checkpoint by path: its name alone does not find it
                 raise LatentMismatchError(
                     f"latent of model {name!r} (weights {latent.space.weights_sha256[:12]}), which is "
                     "none of the known ones; name its checkpoint with --model PATH"
                 )
             try:
-                self._codecs[name] = self._load(name)
+                self._codecs[name] = self.load(name)
             except MissingWeightsError as error:  # this latent fails, others may not
                 raise LatentMismatchError(f"latent of model {name!r}: {error}") from error
         return self._codecs[name]
@@ -170,7 +170,7 @@ def check_space(latent: LatentFile, codec: Codec, any_model: bool) -> None:
 
 
 def provenance_of(
-    data: Buffer, codec: Codec, options: DecodeOptions, suffix: str
+    data: bytes | memoryview, codec: Codec, options: DecodeOptions, suffix: str
 ) -> dict[str, Any]:
     """What fixes the decoded picture: the latent, the weights and the settings."""
     return {

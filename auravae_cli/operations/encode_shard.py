@@ -21,7 +21,6 @@ from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.machine.memory import BYTES_PER_PIXEL
 from auravae_cli.machine.prefetch import (
     DECODED_BYTES,
-    default_workers,
     prefetch,
     read_ahead,
 )
@@ -126,7 +125,7 @@ def encode_rows(
     loaded = prefetch(
         samples,
         load,
-        workers=options.workers or default_workers(),
+        workers=options.workers,
         cost=_decoded_size,
         budget=DECODED_BYTES,
     )

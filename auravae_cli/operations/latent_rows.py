@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,7 +14,6 @@ from auravae_cli.files.places import below, safe_name
 from auravae_cli.files.storage import Storage
 from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
 from auravae_cli.operations.inputs import Source
-from auravae_cli.operations.outputs import is_pipe
 from auravae_cli.store.format import read_manifest, require_settings, shards_of
 from auravae_cli.store.headers import read_header
 
@@ -50,18 +50,18 @@ class StoreRow(Source):
 
 def expand_shard(source: Source) -> list[Source]:
     """The rows of a shard, named after their pictures; any other input as it is."""
-    if source.path is None or is_pipe(source.path):  # which reading it here would use up
+    if source.path is None:
         return [source]
     try:
-        latents = open_latents(source.path).latents
+        opened = open_latents(source.path)
     except LatentFileError:
         return [source]  # reading it gives the error
-    if not latents.is_shard:
+    if opened is None or not opened.latents.is_shard:
         return [source]
     folder = source.relative.parent
     return [
         Source(source.path, folder / _row_name(record, f"{row:06d}"), row)
-        for row, record in enumerate(latents.records)
+        for row, record in enumerate(opened.latents.records)
     ]
 
 
@@ -127,12 +127,17 @@ class OpenedFile:
     latents: LatentFile
 
 
-def open_latents(path: Path) -> OpenedFile:
-    """A file of latents, which stays open until the next one is. Raises LatentFileError."""
+def open_latents(path: Path) -> OpenedFile | None:
+    """A file of latents, which stays open until the next one is; None for what is no file.
+
+    Reading a pipe here would use it up. Raises LatentFileError.
+    """
     try:
         status = path.stat()
     except (OSError, ValueError):
         return _open_version(path)  # says why it cannot be read
+    if not stat.S_ISREG(status.st_mode):
+        return None
     return _open_version(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

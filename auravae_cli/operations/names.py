@@ -85,14 +85,13 @@ def _spelled(argument: str) -> list[str]:
 
 
 def _stand_for(name: str) -> Named:
-    if glob.has_magic(name) and (is_remote(name) or not stands(name)):
+    remote = is_remote(name)
+    if not remote and os.path.isdir(name):  # noqa: PTH112 - never raises
+        return folder(name)
+    if glob.has_magic(name) and (remote or not stands(name)):
         root, pattern = split_pattern(name)
         return Named(name, root, tuple(pattern))
-    if not is_remote(name) and os.path.isdir(name):  # noqa: PTH112 - never raises
-        return folder(name)
-    if is_remote(name):
-        return Named(name, name.rstrip("/").rpartition("/")[0])
-    return Named(name, str(Path(name).parent))
+    return Named(name, name.rstrip("/").rpartition("/")[0] if remote else str(Path(name).parent))
 
 
 def folder(name: str) -> Named:

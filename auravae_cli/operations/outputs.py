@@ -116,10 +116,12 @@ def is_taken(output: Path) -> bool:
 
     Raises OutputError where something else does, which is neither read nor replaced.
     """
-    if is_pipe(output):
+    if not stands(output):
+        return False
+    if not os.path.isfile(output):  # noqa: PTH113 - as above
         kind = "a folder" if os.path.isdir(output) else "no file, but a pipe or device"  # noqa: PTH112 - as above
         raise OutputError(f"{output} is {kind}: expected a file's name")
-    return stands(output)
+    return True
 
 
 def is_pipe(path: Path) -> bool:

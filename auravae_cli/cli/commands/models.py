@@ -108,11 +108,11 @@ def pull(
     Needs the package huggingface_hub.
     """
     from auravae_cli.model.codec import load_codec
-    from auravae_cli.model.spec.registry import find_model, find_weights, model_names, pull as fetch
+    from auravae_cli.model.spec.registry import find_model, find_weights, model_files, pull as fetch
 
     config = find_model(name)
     if config is None:
-        raise typer.BadParameter(f"no model {name!r}: expected one of {', '.join(model_names())}")
+        raise typer.BadParameter(f"no model {name!r}: expected one of {', '.join(model_files())}")
     fetch(config)
     path, _ = find_weights(name)  # what goes by this name from now on
     codec = load_codec(name, device="cpu", dtype="auto")

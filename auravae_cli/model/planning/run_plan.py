@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from auravae_cli.machine.memory import free_memory
 from auravae_cli.model.planning.layer_costs import (
@@ -22,8 +23,10 @@ from auravae_cli.model.planning.layer_costs import (
     layers,
     nominal_flops,
 )
-from auravae_cli.model.planning.strip_plan import Search, StripPlan
 from auravae_cli.model.spec.config import IMAGE_CHANNELS, Architecture
+
+if TYPE_CHECKING:
+    from auravae_cli.model.planning.strip_plan import Search, StripPlan
 
 SHARE_OF_FREE = 0.8  # of the free memory that features may take
 ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
@@ -127,6 +130,8 @@ def least_memory(
 def _search(
     architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
 ) -> Search:
+    from auravae_cli.model.planning.strip_plan import Search  # the linear model has no strips
+
     return Search(tuple(layers(architecture, part)), *size, arithmetic)
 
 

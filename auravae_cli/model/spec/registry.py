@@ -14,22 +14,21 @@ WEIGHTS_PATH = Path(__file__).parents[2] / "weights"
 
 
 @cache
-def model_names() -> tuple[str, ...]:
-    """The names of the known models: those of the files of ``configs/model``."""
-    return tuple(sorted(path.stem for path in (configs_path() / "model").glob("*.toml")))
+def model_files() -> dict[str, Path]:
+    """The names of the known models, which are those of their files, and these."""
+    return {path.stem: path for path in sorted((configs_path() / "model").glob("*.toml"))}
 
 
 @cache
 def find_model(name: str) -> ModelConfig | None:
     """The config of a known model, read once; None for any other name."""
-    if name not in model_names():
-        return None
-    return read_config(configs_path() / "model" / f"{name}.toml", ModelConfig)
+    path = model_files().get(name)
+    return None if path is None else read_config(path, ModelConfig)
 
 
 def known_models() -> dict[str, ModelConfig]:
     """Every config of ``configs/model``, by name."""
-    return {name: config for name in model_names() if (config := find_model(name))}
+    return {name: config for name in model_files() if (config := find_model(name))}
 
 
 def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
@@ -42,7 +41,7 @@ def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
     if config is None:
         if not Path(model).is_file():
             raise WeightsError(
-                f"no model {model!r}: expected one of {', '.join(model_names())}, or the path of "
+                f"no model {model!r}: expected one of {', '.join(model_files())}, or the path of "
                 "a checkpoint"
             )
         return Path(model), None
