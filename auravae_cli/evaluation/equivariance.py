@@ -78,10 +78,8 @@ def action_is_exact(item: Encoded) -> bool:
     for dtype in STORED_DTYPES.values():
         file = replace(item.stored, values=dtype.from_float32(item.latent), dtype=dtype)
         orbit = {g: file.act(g) for g in GROUP}
-        if any(
-            orbit[g].act(f).to_bytes() != orbit[f @ g].to_bytes()
-            for f, g in product(GROUP, repeat=2)
-        ):
+        written = {g: flipped.to_bytes() for g, flipped in orbit.items()}
+        if any(orbit[g].act(f).to_bytes() != written[f @ g] for f, g in product(GROUP, repeat=2)):
             return False
         values = dtype.to_float32(file.values)
         for g, flipped in orbit.items():

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auravae_cli.errors import AuraVaeError, reason_of
 from auravae_cli.images.prepare import Preparation, PreparedImage
@@ -82,6 +82,52 @@ class _Settled:
     reused: bool = False
 
 
+@dataclass(frozen=True)
+class RowEncoder:
+    """Reads samples, and encodes pictures of one size; ``old`` has the rows of an older version."""
+
+    codec: Codec
+    settings: StoreSettings
+    options: ShardOptions
+    old: PreviousRows
+
+    def read(self, numbered: tuple[int, Sample | Failure]) -> _Prepared | _Settled:
+        """A sample's picture, prepared; or its latent of before, or why there is none."""
+        index, sample = numbered
+        if isinstance(sample, Failure):
+            return _Settled(index, 0, sample)
+        size, preparation = len(sample.content), self.options.preparation
+        if len(self.old):
+            digest = hashlib.sha256(sample.content).hexdigest()
+            latent = self.old.find(sample.key, digest, sample.source)
+            if latent is not None:
+                record = replace(latent.records[0], annotations=sample.annotations)
+                return _Settled(index, size, replace(latent, records=(record,)), reused=True)
+        try:
+            picture = read_image(
+                sample.content,
+                background=preparation.background,
+                max_pixels=self.options.max_pixels,
+            )
+            image = preparation.apply(picture, self.codec.space.downsampling_factor)
+            return _Prepared.of(index, sample, image)
+        except (AuraVaeError, MemoryError) as error:
+            return _Settled(index, size, _failure(sample, "decode", error))
+
+    def encode(self, batch: Sequence[_Prepared]) -> list[_Settled]:
+        """The latents of pictures of one size."""
+        images = [item.image.padded for item in batch]
+        latents = self.codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
+        return [self._settled(item, z) for item, z in zip(batch, latents, strict=True)]
+
+    def _settled(self, item: _Prepared, z: NDArray[np.float32]) -> _Settled:
+        sample, dtype = item.sample, self.settings.stored_dtype
+        latent = self.codec.store(
+            z, item.image, dtype, sample.source, sample.key, sample.annotations
+        )
+        return _Settled(item.index, item.size, latent)
+
+
 def encode_rows(
     rows: ShardWriter,
     reader: ShardReader,
@@ -96,35 +142,12 @@ def encode_rows(
         ModelError: the model cannot run. OutputError: the disk takes no more.
         StoreError: the source cannot be read any more.
     """
-    space = codec.space
-
-    def load(numbered: tuple[int, Sample | Failure]) -> _Prepared | _Settled:
-        index, sample = numbered
-        if isinstance(sample, Failure):
-            return _Settled(index, 0, sample)
-        digest = hashlib.sha256(sample.content).hexdigest() if len(old) else ""
-        latent = old.find(sample.key, digest, sample.source) if len(old) else None
-        if latent is not None:
-            record = replace(latent.records[0], annotations=sample.annotations)
-            return _Settled(
-                index, len(sample.content), replace(latent, records=(record,)), reused=True
-            )
-        try:
-            picture = read_image(
-                sample.content,
-                background=options.preparation.background,
-                max_pixels=options.max_pixels,
-            )
-            image = options.preparation.apply(picture, space.downsampling_factor)
-            return _Prepared.of(index, sample, image)
-        except (AuraVaeError, MemoryError) as error:
-            return _Settled(index, len(sample.content), _failure(sample, "decode", error))
-
+    encoder = RowEncoder(codec, settings, options, old)
     batch_size = options.batch_size or codec.batch_size
     samples = enumerate(read_ahead(reader, _file_size, READ_AHEAD_BYTES))
     loaded = prefetch(
         samples,
-        load,
+        encoder.read,
         workers=options.workers,
         cost=_decoded_size,
         budget=DECODED_BYTES,
@@ -138,34 +161,12 @@ def encode_rows(
         prepared = [item for item in batch if isinstance(item, _Prepared)]
         settled = [item for item in batch if isinstance(item, _Settled)]
         if prepared:
-            encode = partial(_encode, codec=codec, settings=settings)
-            settled += try_batch(prepared, encode, _not_encoded)
+            settled += try_batch(prepared, encoder.encode, _not_encoded)
         for item in settled:
             kept = rows.add(item.index, item.item)
             failure = kept if isinstance(kept, Failure) else None
             yield RowDone(item.size, failure, item.reused)
     rows.annotate(reader.late)
-
-
-def _encode(batch: Sequence[_Prepared], codec: Codec, settings: StoreSettings) -> list[_Settled]:
-    """Encode pictures of one shape."""
-    images = [item.image.padded for item in batch]
-    latents = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
-    return [
-        _Settled(
-            item.index,
-            item.size,
-            codec.store(
-                z,
-                item.image,
-                settings.stored_dtype,
-                item.sample.source,
-                item.sample.key,
-                item.sample.annotations,
-            ),
-        )
-        for item, z in zip(batch, latents, strict=True)
-    ]
 
 
 def _not_encoded(item: _Prepared, error: Exception) -> _Settled:
