@@ -172,6 +172,7 @@ class Evaluation:
                 "device": codec.device.partition(":")[0],
                 "compute_dtype": codec.compute_dtype,
                 "engine": codec.engine,
+                "symmetry": codec.symmetry,
                 "stored_dtype": options.stored_dtype.name,
                 "preparation": options.preparation.to_json(),
                 "noise": options.noise,

@@ -29,11 +29,13 @@ from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record, read_latents
 from auravae_cli.model.autoencoder import Autoencoder
+from auravae_cli.model.canonical import CANONICAL, MEAN, NONE, SYMMETRIES, run_canonically
 from auravae_cli.model.latent_space import locate, require_architecture
 from auravae_cli.model.linear import LinearAutoencoder
 from auravae_cli.model.planning.run_plan import Plan
-from auravae_cli.model.symmetrized import Symmetrized
-from auravae_cli.symmetry.group import Irreps
+from auravae_cli.model.symmetrized import Symmetrized, mirrored
+from auravae_cli.symmetry.action import act
+from auravae_cli.symmetry.group import GroupElement, Irreps
 from auravae_cli.version import __version__
 
 PARTS = ("encoder", "decoder")
@@ -46,7 +48,8 @@ class Codec:
     ``device`` is where it runs, in ``compute_dtype``; ``batch_size`` how many pictures of one size it runs best at once
     (one on a CPU, where larger batches gain nothing and would change the last bits). ``engine`` is
     ``channels-last`` where the network runs prepared for a GPU, ``native`` where it runs by kernels in C on
-    a CPU, ``plain`` where all is left to torch.
+    a CPU, ``plain`` where all is left to torch; ``kernels`` says the same with the instructions on which
+    last bits depend. ``symmetry`` is ``none``, ``mean`` (see `symmetrized`) or ``canonical``.
     """
 
     space: LatentSpace
@@ -55,6 +58,8 @@ class Codec:
     batch_size: int = 1
     compute_dtype: str = "float32"
     engine: str = "plain"
+    kernels: str | None = None
+    symmetry: str = NONE
 
     def encode(self, images: Any) -> Any:
         """Pixels => latents.
@@ -80,7 +85,11 @@ class Codec:
             raise ValueError(
                 f"expected [B, 3, H, W] in multiples of {factor}, found {tuple(images.shape)}"
             )
-        raw = self.autoencoder.encode(images)
+        encode = self.autoencoder.encode
+        if self.symmetry == CANONICAL:
+            raw = run_canonically(encode, images, mirrored, self._act)
+        else:
+            raw = encode(images)
         if not (abs(raw) < math.inf).all():  # the clamp would make infinity look like a latent
             raise ComputeError("the encoder gave NaN or infinite values; try --dtype float32")
         return raw.clip(-self.space.clamp, self.space.clamp)
@@ -94,7 +103,13 @@ class Codec:
         channels = self.space.irreps.dim
         if len(latents.shape) != 4 or latents.shape[1] != channels or 0 in latents.shape[2:]:
             raise ValueError(f"expected [B, {channels}, h, w], found {tuple(latents.shape)}")
-        return self.autoencoder.decode(latents)
+        decode = self.autoencoder.decode
+        if self.symmetry == CANONICAL:
+            return run_canonically(decode, latents, self._act, mirrored)
+        return decode(latents)
+
+    def _act(self, g: GroupElement, latents: Any) -> Any:
+        return act(g, latents, self.space.irreps)
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         """How so many pictures of a padded size run, and what that takes.
@@ -183,7 +198,7 @@ class Codec:
             return self
         space = replace(self.space, is_symmetrized=True)
         autoencoder = Symmetrized(self.autoencoder, space.irreps)
-        return replace(self, space=space, autoencoder=autoencoder)
+        return replace(self, space=space, autoencoder=autoencoder, symmetry=MEAN)
 
     def decode_latent(self, latent: LatentFile | Path | str, **options: Any) -> Pixels:
         """One stored latent => a picture; options as for `decode_latents`. Raises LatentFileError."""
@@ -238,7 +253,7 @@ def load_codec(
     device: str = "auto",
     dtype: str = "auto",
     memory: int | None = None,
-    symmetrize: bool = False,
+    symmetrize: bool | str = "auto",
 ) -> Codec:
     """Load a model.
 
@@ -249,13 +264,21 @@ def load_codec(
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``: what the network computes in.
         memory: bytes that a network's features may take, in each thread that runs it; larger
             pictures run in strips, with the same result. None: most of what is free.
-        symmetrize: average over the group (see `symmetrized`).
+        symmetrize: ``mean`` or True: average over the group (see `symmetrized`). ``canonical``: run of each
+            picture's or latent's four mirror images the one that comes first (see
+            `model.canonical`), at no cost. ``none`` or False: as the network is. ``auto``: ``canonical`` for
+            tied weights, where it changes last bits alone, else ``none``.
 
     Raises:
         WeightsError: no such model, or damaged weights. DeviceError: no such device.
     """
     codec = _load(model, parts, device, dtype, memory)
-    return codec.symmetrized() if symmetrize else codec
+    how = symmetrize if isinstance(symmetrize, str) else MEAN if symmetrize else NONE
+    if how not in ("auto", *SYMMETRIES):
+        raise ValueError(f"symmetrize {how!r}: expected auto or one of {', '.join(SYMMETRIES)}")
+    if how == MEAN:
+        return codec.symmetrized()
+    return codec if how == "auto" else replace(codec, symmetry=how)
 
 
 def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: int | None) -> Codec:
@@ -264,7 +287,7 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
         space = located.space()
         return Codec(space, _load_linear(located.path, space.irreps))
     from auravae_cli.model.loaded_network import load_network
-    from auravae_cli.model.placement import place
+    from auravae_cli.model.placement import kernels_of, place
 
     where = place(device, dtype, located.is_tied)
     network, architecture = load_network(located.path, parts, where, memory)
@@ -276,6 +299,8 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
         where.batch_size,
         where.dtype,
         where.kernels,
+        kernels_of(where),
+        CANONICAL if located.is_tied else NONE,
     )
 
 

@@ -7,6 +7,7 @@ machine may have a GPU.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from dataclasses import dataclass
 
@@ -69,6 +70,22 @@ def _on_cpu(device: str, dtype: str, is_tied: bool) -> Placement:
     if number == "bfloat16" and is_tied and native.kernels() and bfloat16.kernels():
         kernels = native.NATIVE
     return Placement(device, number, kernels)
+
+
+def kernels_of(where: Placement) -> str:
+    """What last bits depend on beside the number format: whose kernels, and on a CPU their instructions.
+
+    torch chooses its own by the processor: for these it has the name of a capability.
+    """
+    if where.kernels == native.NATIVE:
+        kernels = native.kernels()
+        assert kernels is not None
+        return f"{where.kernels} ({platform.machine()}, {kernels.lanes} lanes)"
+    if where.is_on_cpu:
+        import torch
+
+        return f"{where.kernels} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+    return where.kernels
 
 
 def may_have_gpu() -> bool:

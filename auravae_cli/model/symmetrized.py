@@ -35,12 +35,12 @@ class Symmetrized:
     def encode(self, images: Any) -> Any:
         """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
         encode = self.autoencoder.encode
-        return orbit_mean(lambda g: self._act(g, encode(_mirrored(g, images))))
+        return orbit_mean(lambda g: self._act(g, encode(mirrored(g, images))))
 
     def decode(self, latents: Any) -> Any:
         """[B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
         decode = self.autoencoder.decode
-        return orbit_mean(lambda g: _mirrored(g, decode(self._act(g, latents))))
+        return orbit_mean(lambda g: mirrored(g, decode(self._act(g, latents))))
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         """That of one run, with the operations of all four."""
@@ -57,7 +57,7 @@ def orbit_mean(term: Callable[[GroupElement], Any]) -> Any:
     return total / len(GROUP)  # exact, being a power of two
 
 
-def _mirrored(g: GroupElement, images: Any) -> Any:
+def mirrored(g: GroupElement, images: Any) -> Any:
     """``g`` on pixels [..., H, W]: an array or a tensor."""
     if isinstance(images, np.ndarray):
         return np.ascontiguousarray(act_on_base(g, images))

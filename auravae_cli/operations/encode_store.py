@@ -43,6 +43,7 @@ class LocalEngine:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self.space, self.compute_dtype = codec.space, codec.compute_dtype
+        self.kernels, self.symmetry = codec.kernels, codec.symmetry
 
     def __enter__(self) -> LocalEngine:
         return self

@@ -39,7 +39,7 @@ class ShardWorker:
     """What runs on the cluster: a model, and the shards that come to it."""
 
     def __init__(
-        self, model: str, device: str, dtype: str, memory: int | None, symmetrize: bool
+        self, model: str, device: str, dtype: str, memory: int | None, symmetrize: str
     ) -> None:
         self._arguments = model, device, dtype, memory, symmetrize
 
@@ -56,9 +56,13 @@ class ShardWorker:
             symmetrize=symmetrize,
         )
 
-    def facts(self) -> tuple[LatentSpace, str]:
-        """The latent space, and what the network computes in. Loads the model."""
-        return self._codec.space, self._codec.compute_dtype
+    def facts(self) -> tuple[LatentSpace, str, str | None, str]:
+        """The latent space, what the network computes in, by whose kernels, and how flips are made exact.
+
+        Loads the model.
+        """
+        codec = self._codec
+        return codec.space, codec.compute_dtype, codec.kernels, codec.symmetry
 
     def encode(
         self,
@@ -69,10 +73,14 @@ class ShardWorker:
         options: ShardOptions,
     ) -> ShardOutcome:
         """Encode a shard and commit it. Raises ModelError, OutputError or StoreError."""
-        if self.facts() != (settings.space, settings.compute_dtype):
+        space, compute_dtype, kernels, symmetry = self.facts()
+        own = replace(
+            settings, space=space, compute_dtype=compute_dtype, kernels=kernels, symmetry=symmetry
+        )
+        if own.as_known_to(settings) != settings:
             host = socket.gethostname()
             raise ModelError(
-                f"{host} has other weights, or computes in another type, than the rest"
+                f"{host} has other weights, or computes in another type or by other kernels, than the rest"
             )
         storage = open_storage(root)
         with scratch_folder(storage) as scratch:
@@ -105,7 +113,7 @@ class RayEngine:
         device: str,
         dtype: str,
         memory: int | None,
-        symmetrize: bool,
+        symmetrize: str,
         address: str | None,
     ) -> None:
         find_weights(model)  # says what is wrong before a cluster is started
@@ -126,7 +134,8 @@ class RayEngine:
         )
         first = self._actor.remote(*self._arguments)
         try:
-            self.space, self.compute_dtype = self._get(first.facts.remote())
+            facts = self._get(first.facts.remote())
+            self.space, self.compute_dtype, self.kernels, self.symmetry = facts
         except self._ray.exceptions.RayError as error:
             advice = _ADVICE * bool(address)
             raise ModelError(f"no worker starts on Ray: {_brief(error)}{advice}") from error

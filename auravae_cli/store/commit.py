@@ -53,8 +53,10 @@ class ShardOutcome:
     passed_over: dict[str, int] = field(default_factory=dict)
 
 
-def prepare_store(storage: Storage, settings: StoreSettings) -> None:
-    """Make the store, or see that it has these very settings.
+def prepare_store(storage: Storage, settings: StoreSettings) -> StoreSettings:
+    """Make the store, or see that it has these very settings; those to go on with.
+
+    A store that does not know by whose kernels it was made is taken, and goes on not knowing it.
 
     Raises:
         StoreError: it was made by another model or with other settings. OutputError.
@@ -65,6 +67,7 @@ def prepare_store(storage: Storage, settings: StoreSettings) -> None:
             content = canonical(settings.to_json())
             storage.create(write_small(scratch, SETTINGS_FILE, content), SETTINGS_FILE)
         found = require_settings(storage)  # another run may have been first
+    settings = settings.as_known_to(found)
     if found != settings:
         old, new = found.to_json(), settings.to_json()
         differences = "; ".join(
@@ -76,6 +79,7 @@ def prepare_store(storage: Storage, settings: StoreSettings) -> None:
             f"{storage.root} holds latents of other settings ({differences}): they are never mixed. "
             "Name another store, or encode with the same settings"
         )
+    return settings
 
 
 def refuse_lookalikes(shards: Iterable[str | None], storage: Storage) -> None:

@@ -89,7 +89,7 @@ class StoreFlipper:
         sizes = {entry.name: entry.size for entry in self.target.entries()}
         files = names_by_shard(sizes)
         refuse_lookalikes([*shards, *files], self.target)
-        prepare_store(self.target, settings)
+        settings = prepare_store(self.target, settings)
         with scratch_folder(self.target) as scratch:
             for shard in shards:
                 started = time.perf_counter()

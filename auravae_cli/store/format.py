@@ -19,7 +19,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -49,7 +49,9 @@ class StoreSettings:
     """What all latents of a store have in common.
 
     ``preparation`` is `Preparation.to_json`; ``compute_dtype`` what the network computed in;
-    ``num_file_shards`` into how many shards loose files were dealt (which tars are not).
+    ``num_file_shards`` into how many shards loose files were dealt (which tars are not); ``kernels``
+    whose kernels computed (`Codec.kernels`) and ``symmetry`` how flips were made exact, on both of which last
+    bits depend: None where that is not known, as in stores of before.
     """
 
     space: LatentSpace
@@ -57,6 +59,8 @@ class StoreSettings:
     compute_dtype: str
     preparation: dict[str, Any]
     num_file_shards: int = 1
+    kernels: str | None = None
+    symmetry: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in ``store.json``."""
@@ -68,7 +72,17 @@ class StoreSettings:
             "compute_dtype": self.compute_dtype,
             "preparation": self.preparation,
             "num_file_shards": self.num_file_shards,
+            **({} if self.kernels is None else {"kernels": self.kernels}),
+            **({} if self.symmetry is None else {"symmetry": self.symmetry}),
         }
+
+    def as_known_to(self, found: StoreSettings) -> StoreSettings:
+        """These settings, to go on with a store of ``found``: without what that does not know of itself."""
+        return replace(
+            self,
+            kernels=None if found.kernels is None else self.kernels,
+            symmetry=None if found.symmetry is None else self.symmetry,
+        )
 
     @property
     def sha256(self) -> str:
@@ -238,7 +252,10 @@ _read_settings = table(
         "compute_dtype": str,
         "preparation": dict[str, Any],
         "num_file_shards": Positive,
+        "kernels": str,
+        "symmetry": str,
     },
+    optional=("kernels", "symmetry"),
     others=True,
 )
 

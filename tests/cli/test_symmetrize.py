@@ -31,15 +31,16 @@ def encode(auravae, tiny, *arguments):
     return result
 
 
-def test_flips_commute_with_encoding_and_decoding(auravae, tiny, photo, pixels):
+@pytest.mark.parametrize("how", ["mean", "canonical"])
+def test_flips_commute_with_encoding_and_decoding(auravae, tiny, photo, pixels, how):
     from auravae_cli.latents.latent_file import read_latents
 
-    encode(auravae, tiny, "a.png", "m.png", "--symmetrize")
+    encode(auravae, tiny, "a.png", "m.png", "--symmetrize", how)
     assert auravae("flip", "a.safetensors", "-H", "-o", "h.safetensors").code == 0
     flipped, mirrored = (read_latents(Path(f"{name}.safetensors")) for name in "hm")
     assert np.array_equal(flipped.values, mirrored.values)
     for name in "ah":
-        options = ["-m", tiny, "--device", "cpu", "--symmetrize", "-o", f"{name}.out.png"]
+        options = ["-m", tiny, "--device", "cpu", "--symmetrize", how, "-o", f"{name}.out.png"]
         assert auravae("decode", f"{name}.safetensors", *options).code == 0
     assert np.array_equal(pixels("h.out.png"), pixels("a.out.png")[:, ::-1])
 
@@ -47,7 +48,7 @@ def test_flips_commute_with_encoding_and_decoding(auravae, tiny, photo, pixels):
 def test_without_it_they_do_not(auravae, tiny, photo):
     from auravae_cli.latents.latent_file import read_latents
 
-    encode(auravae, tiny, "a.png", "m.png")
+    encode(auravae, tiny, "a.png", "m.png", "--symmetrize", "none")
     auravae("flip", "a.safetensors", "-H", "-o", "h.safetensors")
     flipped, mirrored = (read_latents(Path(f"{name}.safetensors")) for name in "hm")
     assert not np.array_equal(flipped.values, mirrored.values)
@@ -56,7 +57,7 @@ def test_without_it_they_do_not(auravae, tiny, photo):
 def test_the_header_says_so_and_flips_keep_it(auravae, work, picture):
     picture("a.png")
     auravae("encode", "a.png", "-o", "plain.safetensors")
-    auravae("encode", "a.png", "--symmetrize")
+    auravae("encode", "a.png", "--symmetrize", "mean")
     auravae("flip", "a.safetensors", "-H", "-o", "h.safetensors")
     assert "symmetrized" not in auravae("info", "plain.safetensors", "--json").row
     for name in ("a", "h"):
@@ -66,18 +67,18 @@ def test_the_header_says_so_and_flips_keep_it(auravae, work, picture):
 def test_what_is_finished_is_so_with_the_same_setting_only(auravae, work, picture):
     picture("a.png")
     assert auravae("encode", "a.png").code == 0
-    assert auravae("encode", "a.png", "--symmetrize").code == 1  # kept: another result
-    assert auravae("encode", "a.png", "--symmetrize", "--overwrite").code == 0
-    again = auravae("encode", "a.png", "--symmetrize", "--json").row
+    assert auravae("encode", "a.png", "--symmetrize", "mean").code == 1  # kept: another result
+    assert auravae("encode", "a.png", "--symmetrize", "mean", "--overwrite").code == 0
+    again = auravae("encode", "a.png", "--symmetrize", "mean", "--json").row
     assert again["status"] == "skipped"
     assert auravae("decode", "a.safetensors").code == 0
-    assert auravae("decode", "a.safetensors", "--symmetrize").code == 1
+    assert auravae("decode", "a.safetensors", "--symmetrize", "mean").code == 1
 
 
 def test_a_store_takes_no_mixture(auravae, work, picture, tree):
     picture("photos/a.png")
     store = ["-o", "store", "--layout", "shards"]
-    assert auravae("encode", "photos", *store, "--symmetrize").code == 0
+    assert auravae("encode", "photos", *store, "--symmetrize", "mean").code == 0
     assert auravae("info", "store", "--json").row["symmetrized"] is True
     before = tree(Path("store"))
     picture("photos/b.png")
@@ -85,7 +86,7 @@ def test_a_store_takes_no_mixture(auravae, work, picture, tree):
     assert result.code == 1
     assert "symmetrized True, now False" in result.err
     assert tree(Path("store")) == before
-    assert auravae("encode", "photos", *store, "--symmetrize").code == 0
+    assert auravae("encode", "photos", *store, "--symmetrize", "mean").code == 0
     assert auravae("verify", "store").code == 0
     assert auravae("decode", "store", "-o", "out").code == 0
 
@@ -93,7 +94,7 @@ def test_a_store_takes_no_mixture(auravae, work, picture, tree):
 def test_a_plain_store_refuses_symmetrized_latents(auravae, work, picture):
     picture("photos/a.png")
     assert auravae("encode", "photos", "-o", "store", "--layout", "shards").code == 0
-    result = auravae("encode", "photos", "-o", "store", "--symmetrize")
+    result = auravae("encode", "photos", "-o", "store", "--symmetrize", "mean")
     assert result.code == 1 and "symmetrized False, now True" in result.err
 
 
@@ -111,7 +112,7 @@ def test_a_round_trip(auravae, tiny, photo):
         "--overwrite",
     ]
     plain = auravae("roundtrip", photo, *options).row["details"]
-    exact = auravae("roundtrip", photo, *options, "--symmetrize").row["details"]
+    exact = auravae("roundtrip", photo, *options, "--symmetrize", "mean").row["details"]
     gaps = {
         name: max(abs(n["psnr"] - details["psnr"]) for n in details["flips"].values())
         for name, details in (("plain", plain), ("exact", exact))

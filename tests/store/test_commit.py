@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from dataclasses import replace
 
@@ -51,6 +52,30 @@ def test_two_with_the_same_settings_go_on(storage, monkeypatch):
     delay(monkeypatch, lambda: prepare_store(storage, FIRST))
     prepare_store(storage, FIRST)
     assert read_settings(storage) == FIRST
+
+
+KNOWN = replace(FIRST, kernels="native (x86_64, 16 lanes)", symmetry="canonical")
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ({"kernels": "native (x86_64, 8 lanes)"}, "kernels native (x86_64, 16 lanes), now native (x86_64, 8"),
+        ({"symmetry": "none"}, "symmetry canonical, now none"),
+    ],
+)  # fmt: skip
+def test_last_bits_are_never_mixed(storage, other, difference):
+    prepare_store(storage, KNOWN)
+    assert prepare_store(storage, KNOWN) == KNOWN
+    with pytest.raises(StoreError, match=re.escape(difference)):
+        prepare_store(storage, replace(KNOWN, **other))
+
+
+def test_a_store_of_before_goes_on_not_knowing_its_kernels(storage):
+    prepare_store(storage, FIRST)
+    assert prepare_store(storage, KNOWN) == FIRST == read_settings(storage)
+    with pytest.raises(StoreError, match="other settings"):
+        prepare_store(storage, replace(KNOWN, compute_dtype="bfloat16"))
 
 
 def test_of_many_at_once_one_wins(storage):

@@ -50,7 +50,7 @@ def decode(
     dry_run: opt.DryRunOption = False,
     listed: opt.From = None,
     any_model: opt.AnyModel = False,
-    symmetrize: opt.Symmetrize = False,
+    symmetrize: opt.Symmetrize = opt.Symmetry.auto,
     noise: opt.Noise = 0.0,
     seed: opt.Seed = 0,
     bits: Annotated[
@@ -112,7 +112,14 @@ def decode(
         from auravae_cli.operations.timed_batches import DECODE_PARTS
 
         dry = DryRun(
-            "decode", DECODE_PARTS, reporter, device, dtype.value, budget, batch_size, symmetrize
+            "decode",
+            DECODE_PARTS,
+            reporter,
+            device,
+            dtype.value,
+            budget,
+            batch_size,
+            symmetrize.value,
         )
         rows = forecast_latents(
             jobs, dry.forecaster, lambda own: dry.setting(model or own), keeps=not overwrite
@@ -124,7 +131,7 @@ def decode(
         device=device,
         dtype=dtype.value,
         memory=budget,
-        symmetrize=symmetrize,
+        symmetrize=symmetrize.value,
     )
     if model is None:
         codec_of: Callable[[LatentFile], Codec] = CodecByModel(load)

@@ -28,7 +28,7 @@ def encode(
     buckets: opt.BucketsOption = None,
     pad: opt.PadOption = opt.Pad.edge,
     background: opt.Background = "white",
-    symmetrize: opt.Symmetrize = False,
+    symmetrize: opt.Symmetrize = opt.Symmetry.auto,
     store: opt.Store = opt.StoredDtypeName.float16,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -99,7 +99,7 @@ def encode(
             device=device,
             compute_dtype=dtype.value,
             memory=budget,
-            symmetrize=symmetrize,
+            symmetrize=symmetrize.value,
             stored_dtype=stored_dtype,
             options=ShardOptions(preparation, max_pixels, batch_size, workers),
             overwrite=overwrite,
@@ -133,7 +133,7 @@ def encode(
         device=device,
         dtype=dtype.value,
         memory=budget,
-        symmetrize=symmetrize,
+        symmetrize=symmetrize.value,
     )
     options = EncodeOptions(preparation, stored_dtype, max_pixels, overwrite)
     if watch:
@@ -162,7 +162,14 @@ def encode(
         from auravae_cli.operations.timed_batches import ENCODE_PARTS
 
         dry = DryRun(
-            "encode", ENCODE_PARTS, reporter, device, dtype.value, budget, batch_size, symmetrize
+            "encode",
+            ENCODE_PARTS,
+            reporter,
+            device,
+            dtype.value,
+            budget,
+            batch_size,
+            symmetrize.value,
         )
         setting = dry.setting(model)
         rows = forecast_pictures(

@@ -38,7 +38,7 @@ class StoreRequest:
     device: str
     compute_dtype: str
     memory: int | None
-    symmetrize: bool
+    symmetrize: str
     stored_dtype: StoredDtype
     options: ShardOptions
     overwrite: bool
@@ -76,8 +76,10 @@ def encode_to_store(request: StoreRequest, reporter: Reporter) -> int:
             engine.compute_dtype,
             request.options.preparation.to_json(),
             dealt,
+            engine.kernels,
+            engine.symmetry,
         )
-        prepare_store(storage, settings)
+        settings = prepare_store(storage, settings)
         work = find_work(shards, storage, settings, retry_failures=request.retry_failures)
         steps = engine.encode(work, storage, settings, request.options, request.limit)
         return StoreReporter(reporter, storage.root, sum(shard.size for shard in shards)).run(steps)

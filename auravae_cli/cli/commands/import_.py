@@ -192,7 +192,7 @@ def _to_store(
     except InputImageError as error:
         raise typer.BadParameter(str(error)) from error
     settings = settings_for(first_latent(sources, form, adopt), form, dealt)
-    prepare_store(storage, settings)
+    settings = prepare_store(storage, settings)
     importer = StoreImporter(form, adopt, storage, settings)
     work = find_work(shards, storage, settings, retry_failures=retry_failures)
     code = StoreReporter(reporter, storage.root, sum(shard.size for shard in shards)).run(

@@ -42,7 +42,7 @@ def roundtrip(
     center_crop: opt.CenterCrop = None,
     pad: opt.PadOption = opt.Pad.edge,
     background: opt.Background = "white",
-    symmetrize: opt.Symmetrize = False,
+    symmetrize: opt.Symmetrize = opt.Symmetry.auto,
     noise: opt.Noise = 0.0,
     seed: opt.Seed = 0,
     store: opt.Store = opt.StoredDtypeName.float16,
@@ -97,14 +97,16 @@ def roundtrip(
         from auravae_cli.operations.timed_batches import roundtrip_parts
 
         parts = roundtrip_parts(len(elements))
-        dry = DryRun("roundtrip", parts, reporter, device, dtype.value, budget, None, symmetrize)
+        dry = DryRun(
+            "roundtrip", parts, reporter, device, dtype.value, budget, None, symmetrize.value
+        )
         setting = dry.setting(model)
         rows = forecast_pictures(
             jobs, dry.forecaster, setting, preparation, max_pixels, keeps=False
         )
         raise typer.Exit(dry.report(rows, len(jobs)))
     codec = load_codec(
-        model, device=device, dtype=dtype.value, memory=budget, symmetrize=symmetrize
+        model, device=device, dtype=dtype.value, memory=budget, symmetrize=symmetrize.value
     )
     encode = EncodeOptions(preparation, STORED_DTYPES[store.value], max_pixels, overwrite)
     decode = DecodeOptions(noise=noise, seed=seed)

@@ -26,7 +26,7 @@ class DryRun:
     dtype: str
     memory: int | None
     batch_size: int | None = None
-    symmetrize: bool = False
+    symmetrize: str = "auto"
     speeds: Speeds = field(default_factory=Speeds)
     _settings: dict[str, RunSetting] = field(default_factory=dict)
     _models: dict[str, str] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class DryRun:
         if model not in self._settings:
             names = tuple(part for part, _ in self.parts)
             found = find_setting(model, names, self.device, self.dtype, self.memory)
-            repeats = len(GROUP) if self.symmetrize else 1
+            repeats = len(GROUP) if self.symmetrize == "mean" else 1
             self._settings[model] = replace(found, repeats=repeats)
             self._models[found.weights_sha256] = model
         return self._settings[model]

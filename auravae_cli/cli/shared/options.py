@@ -152,12 +152,25 @@ BatchSize = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+
+
+class Symmetry(str, Enum):
+    """`--symmetrize`; see `model.codec.load_codec`."""
+
+    auto = "auto"
+    none = "none"
+    mean = "mean"
+    canonical = "canonical"
+
+
 Symmetrize = Annotated[
-    bool,
+    Symmetry,
     typer.Option(
         "--symmetrize",
-        help="Average the model over the four flips. The result is exactly equivariant, whatever the "
-        "weights, and takes four times as long.",
+        metavar="HOW",
+        help="Make flips exact, whatever the weights. canonical runs, of the four mirror images, the one that "
+        "comes first, in the same time; mean averages over the four flips, in four times the time; none "
+        "runs the network as it is; auto is canonical for tied weights (only last bits change), otherwise none.",
         rich_help_panel=MODEL,
     ),
 ]

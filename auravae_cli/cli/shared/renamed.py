@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from auravae_cli.cli.terminal.lines import say
 
 OPTIONS = {"--store": "--latent-dtype", "--engine": "--runner", "--from": "--files-from"}
+SYMMETRIZE, HOW = "--symmetrize", frozenset(("auto", "none", "mean", "canonical"))
 STILL_THERE = {"import": frozenset(("--from",))}  # where the word has its other meaning
 VARIABLES = {"AURAVAE_ENGINE": "AURAVAE_KERNELS"}
 
@@ -20,11 +21,21 @@ def with_new_names(arguments: Sequence[str]) -> list[str]:
     for place, argument in enumerate(arguments):
         if argument == "--":
             break
+        if argument == SYMMETRIZE and command != "eval" and not _says_how(arguments, place):
+            say(
+                f"note: {SYMMETRIZE} alone is {SYMMETRIZE} mean now; alone it goes with the next version"
+            )
+            result[place] = f"{SYMMETRIZE}=mean"
         name, equals, value = argument.partition("=")
         if name in OPTIONS and name not in kept:
             say(f"note: {name} is {OPTIONS[name]} now; the old name goes with the next version")
             result[place] = OPTIONS[name] + equals + value
     return result
+
+
+def _says_how(arguments: Sequence[str], place: int) -> bool:
+    """Whether the option of before, which had no value, is followed by one of today."""
+    return bool({*arguments[place + 1 : place + 2]} & HOW)
 
 
 def take_new_variables() -> None:

@@ -123,6 +123,7 @@ typedef struct {
 } Job;
 
 int32_t channels_out_at_once(void) { return CHANNELS_OUT; }
+int32_t lanes(void) { return LANES; }
 
 /* ---- reading ---- */
 

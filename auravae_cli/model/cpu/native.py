@@ -59,7 +59,7 @@ class Kernels(Convolutions):
 
     def __init__(self, library: ctypes.CDLL) -> None:
         super().__init__(library)
-        self.measure = library.measure
+        self.measure, self.lanes = library.measure, int(library.lanes())
         address, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         self.measure.restype = None
         self.measure.argtypes = [address, size, number, size, size, address, address, size]
