@@ -42,7 +42,7 @@ def serve(
             rich_help_panel=opt.INPUT,
         ),
     ] = 300,
-    symmetrize: opt.Symmetrize = False,
+    symmetrize: opt.Symmetrize = opt.Symmetry.auto,
     quiet: opt.Quiet = False,
     workers: Annotated[
         int,
@@ -91,7 +91,7 @@ def serve(
         model,
         dtype=dtype.value,
         memory=read_size(memory, "--memory"),
-        symmetrize=symmetrize,
+        symmetrize=symmetrize.value,
     )
     limits = Limits(
         body=read_size(max_body, "--max-body") or 0,
