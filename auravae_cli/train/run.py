@@ -123,10 +123,7 @@ def run_training(
         raise
     if processes.is_first:
         checkpoint.write_checkpoint(checkpoint_path, state, recipe)
-        centre_colours(state.ema, _crops(recipe, pictures, state))
-        result = _validate(folder, state, pictures)
-        export(folder / "model.safetensors", state, recipe, pictures, result)
-        yield result
+        yield finish(folder, state, recipe, pictures)
 
 
 def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
@@ -150,6 +147,14 @@ def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
         check_names(path, expected, found)
         load_whole_state(autoencoder, weights)
     state.ema.load_state_dict(autoencoder.state_dict())
+
+
+def finish(folder: Path, state: State, recipe: Recipe, pictures: Pictures) -> Validation:
+    """Leave a model in a folder, with a preview and how well it does; colours are centred first."""
+    centre_colours(state.ema, _crops(recipe, pictures, state))
+    result = _validate(folder, state, pictures)
+    export(folder / "model.safetensors", state, recipe, pictures, result)
+    return result
 
 
 def export(

@@ -1,0 +1,79 @@
+"""A run under way is exported by scripts/export_checkpoint.py, and is left alone."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from auravae_cli.files.toml_config import read_config
+from auravae_cli.model.codec import load_codec
+from auravae_cli.train import run
+from auravae_cli.train.processes import Processes
+from auravae_cli.train.recipe import Recipe
+from auravae_cli.train.run import run_training
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "export_checkpoint.py"
+RECIPE = """
+name = "tiny"
+precision = "float32"
+[architecture]
+ch = 32
+ch_mult = [1, 2]
+num_res_blocks = 1
+latent_channels = 8
+[space]
+channels = 8
+downsampling_factor = 2
+irreps = "6xee+1xoe+1xeo"
+[data]
+num_validation = 2
+[[stages]]
+steps = 9
+crop_size = 16
+batch_size = 2
+"""
+
+
+@pytest.fixture
+def interrupted(photos, tmp_path, monkeypatch):
+    """A recipe file, and the folder of a run that was stopped after one step."""
+
+    monkeypatch.setattr(run, "PREVIEW_SIDE", 32)
+    monkeypatch.setattr(run, "SCALE_COUNT", 2)
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    recipe = read_config(path, Recipe)
+    recipe = replace(recipe, data=replace(recipe.data, sources=(str(photos),)))
+    events = run_training(recipe, tmp_path / "run", torch.device("cpu"), Processes())
+    for _ in range(2):
+        next(events)
+    events.close()
+    return path, tmp_path / "run"
+
+
+def test_the_model_of_a_run_under_way(interrupted, photos, tmp_path, capsys):
+    recipe, folder = interrupted
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    main = runpy.run_path(str(SCRIPT))["main"]
+    place = tmp_path / "new" / "out"
+    main([*map(str, (recipe, folder / "checkpoint.pt", place)), "--data", str(photos)])
+    assert capsys.readouterr().out.startswith("step 1: PSNR ")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    codec = load_codec(str(place / "model.safetensors"), device="cpu")
+    assert np.isfinite(codec.decode(codec.encode(np.zeros((1, 3, 16, 16), np.float32)))).all()
+    with Image.open(place / "preview.png") as preview:
+        assert preview.width > 4 * 32
+
+
+def test_a_recipe_that_has_changed_since_is_told(interrupted, photos, tmp_path, capsys):
+    recipe, folder = interrupted
+    recipe.write_text(RECIPE.replace("steps = 9", "steps = 7"))
+    main = runpy.run_path(str(SCRIPT))["main"]
+    main([*map(str, (recipe, folder / "checkpoint.pt", tmp_path / "o")), "--data", str(photos)])
+    assert "stages.0.steps: 9 then, 7 now" in capsys.readouterr().out
