@@ -6,6 +6,9 @@
     latent = codec.encode_image("photo.jpg")
     mirrored = codec.decode_latent(latent.act(H))
 
+What the commands do to many files is a call, too: `encode_files`, `encode_store`, `evaluate` and
+others (docs/python.md).
+
 Names are loaded when they are used: importing this package imports neither torch nor numpy.
 """
 
@@ -22,7 +25,23 @@ if TYPE_CHECKING:
         IterableLatentDataset as IterableLatentDataset,
         LatentDataset as LatentDataset,
     )
-    from auravae_cli.errors import AuraVaeError as AuraVaeError
+    from auravae_cli.errors import AuraVaeError as AuraVaeError, UsageError as UsageError
+    from auravae_cli.evaluation.measure import MeasureOptions as MeasureOptions
+    from auravae_cli.evaluation.run import EvalOptions as EvalOptions
+    from auravae_cli.evaluation.session import (
+        EvaluationFiles as EvaluationFiles,
+        evaluate as evaluate,
+    )
+    from auravae_cli.exchange.export import export_latents as export_latents
+    from auravae_cli.exchange.import_files import import_files as import_files
+    from auravae_cli.exchange.import_store import import_store as import_store
+    from auravae_cli.forecast.benchmark import benchmark as benchmark
+    from auravae_cli.forecast.predict import (
+        predict_decode as predict_decode,
+        predict_encode as predict_encode,
+        predict_encode_store as predict_encode_store,
+        predict_roundtrip as predict_roundtrip,
+    )
     from auravae_cli.images.metrics import ms_ssim as ms_ssim, psnr as psnr, ssim as ssim
     from auravae_cli.images.prepare import Preparation as Preparation
     from auravae_cli.latents.latent_file import (
@@ -31,6 +50,16 @@ if TYPE_CHECKING:
         stack as stack,
     )
     from auravae_cli.model.codec import Codec as Codec, load_codec as load_codec
+    from auravae_cli.operations.batches import FailureLimit as FailureLimit, Outcome as Outcome
+    from auravae_cli.operations.decode import decode_files as decode_files
+    from auravae_cli.operations.encode import encode_files as encode_files
+    from auravae_cli.operations.encode_store import encode_store as encode_store
+    from auravae_cli.operations.flip import flip_files as flip_files
+    from auravae_cli.operations.roundtrip import roundtrip_files as roundtrip_files
+    from auravae_cli.operations.watch import watch_folders as watch_folders
+    from auravae_cli.store.commit import ShardOutcome as ShardOutcome
+    from auravae_cli.store.flip import flip_store as flip_store
+    from auravae_cli.store.verify import verify_store as verify_store
     from auravae_cli.symmetry.action import act as act
     from auravae_cli.symmetry.group import (
         GROUP as GROUP,
@@ -47,6 +76,9 @@ _HOME = {
     "BucketBatchSampler": "datasets.bucket_sampler",
     "Codec": "model.codec",
     "E": "symmetry.group",
+    "EvalOptions": "evaluation.run",
+    "EvaluationFiles": "evaluation.session",
+    "FailureLimit": "operations.batches",
     "GROUP": "symmetry.group",
     "GroupElement": "symmetry.group",
     "H": "symmetry.group",
@@ -55,21 +87,45 @@ _HOME = {
     "IterableLatentDataset": "datasets.latent_dataset",
     "LatentDataset": "datasets.latent_dataset",
     "LatentFile": "latents.latent_file",
+    "MeasureOptions": "evaluation.measure",
+    "Outcome": "operations.batches",
     "Preparation": "images.prepare",
+    "ShardOutcome": "store.commit",
+    "UsageError": "errors",
     "V": "symmetry.group",
     "act": "symmetry.action",
+    "benchmark": "forecast.benchmark",
+    "decode_files": "operations.decode",
+    "encode_files": "operations.encode",
+    "encode_store": "operations.encode_store",
+    "evaluate": "evaluation.session",
+    "export_latents": "exchange.export",
+    "flip_files": "operations.flip",
+    "flip_store": "store.flip",
+    "import_files": "exchange.import_files",
+    "import_store": "exchange.import_store",
     "load_codec": "model.codec",
     "ms_ssim": "images.metrics",
+    "predict_decode": "forecast.predict",
+    "predict_encode": "forecast.predict",
+    "predict_encode_store": "forecast.predict",
+    "predict_roundtrip": "forecast.predict",
     "psnr": "images.metrics",
     "read_latents": "latents.latent_file",
+    "roundtrip_files": "operations.roundtrip",
     "ssim": "images.metrics",
     "stack": "latents.latent_file",
+    "verify_store": "store.verify",
+    "watch_folders": "operations.watch",
 }
 __all__ = [  # a test holds it to the names of _HOME, sorted
     "AuraVaeError",
     "BucketBatchSampler",
     "Codec",
     "E",
+    "EvalOptions",
+    "EvaluationFiles",
+    "FailureLimit",
     "GROUP",
     "GroupElement",
     "H",
@@ -78,16 +134,37 @@ __all__ = [  # a test holds it to the names of _HOME, sorted
     "IterableLatentDataset",
     "LatentDataset",
     "LatentFile",
+    "MeasureOptions",
+    "Outcome",
     "Preparation",
+    "ShardOutcome",
+    "UsageError",
     "V",
     "__version__",
     "act",
+    "benchmark",
+    "decode_files",
+    "encode_files",
+    "encode_store",
+    "evaluate",
+    "export_latents",
+    "flip_files",
+    "flip_store",
+    "import_files",
+    "import_store",
     "load_codec",
     "ms_ssim",
+    "predict_decode",
+    "predict_encode",
+    "predict_encode_store",
+    "predict_roundtrip",
     "psnr",
     "read_latents",
+    "roundtrip_files",
     "ssim",
     "stack",
+    "verify_store",
+    "watch_folders",
 ]
 
 

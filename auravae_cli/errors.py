@@ -1,6 +1,7 @@
 """All errors that a user can cause or meet, as one tree.
 
 AuraVaeError              says what, where, found, expected, and what to do next
+├─ UsageError             what was asked for contradicts itself, or names nothing
 ├─ InputImageError        a picture that cannot be read as one
 ├─ LatentFileError        a file that is no latent of ours, or a damaged one
 │  ├─ LatentHeaderError   the header is missing, of another version, or contradicts the tensor
@@ -28,6 +29,14 @@ class AuraVaeError(Exception):
 def reason_of(error: Exception) -> str:
     """Why one input of many failed, in a sentence: an error's own words, but for memory."""
     return "not enough memory" if isinstance(error, MemoryError) else str(error)
+
+
+class UsageError(AuraVaeError, ValueError):
+    """What was asked for contradicts itself, or names nothing; ``argument`` is what to change."""
+
+    def __init__(self, message: str, argument: str | None = None) -> None:
+        self.argument = argument
+        super().__init__(message)
 
 
 class InputImageError(AuraVaeError):

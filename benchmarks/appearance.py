@@ -26,10 +26,8 @@ import numpy as np
 from colour_difference import ciede2000
 from numpy.typing import NDArray
 
-from auravae_cli.images.metrics import psnr
+from auravae_cli import Codec, LatentFile, load_codec, psnr
 from auravae_cli.images.read import Pixels, from_unit, read_image, to_8_bit, to_unit
-from auravae_cli.latents.latent_file import LatentFile
-from auravae_cli.model.codec import Codec, load_codec
 
 Floats = NDArray[np.floating]
 

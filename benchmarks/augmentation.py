@@ -19,20 +19,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from auravae_cli import LatentDataset, Preparation, load_codec
-from auravae_cli.defaults import MAX_PIXELS
-from auravae_cli.files.storage import open_storage
-from auravae_cli.latents.dtypes import FLOAT16
+from auravae_cli import Codec, LatentDataset, Preparation, encode_store, load_codec
 from auravae_cli.model.autoencoder import Autoencoder
-from auravae_cli.model.codec import Codec
 from auravae_cli.model.planning.run_plan import Plan
-from auravae_cli.operations.batches import FailureLimit
-from auravae_cli.operations.encode_shard import ShardOptions
-from auravae_cli.operations.encode_store import LocalEngine, find_work
-from auravae_cli.operations.input_shards import InputShard, make_shards
-from auravae_cli.operations.sources import find_files
-from auravae_cli.store.commit import prepare_store
-from auravae_cli.store.format import StoreSettings
+from auravae_cli.operations.suffixes import PICTURES
 
 
 @dataclass(frozen=True)
@@ -69,11 +59,12 @@ def main() -> None:
     codec = load_codec(arguments.model, parts=("encoder",))
     side = arguments.resize
     preparation = Preparation(resize=side, center_crop=(side, side))
-    shards = make_shards(find_files([arguments.photos])[: arguments.limit], 1)
+    files = sorted(p for p in Path(arguments.photos).rglob("*") if p.suffix.lower() in PICTURES)
+    photos = files[: arguments.limit]
     results: dict[str, list[tuple[float, int]]] = {"encoded twice": [], "flipped as read": []}
     for _ in range(arguments.runs):
-        results["encoded twice"].append(encode_twice(codec, shards, preparation))
-        results["flipped as read"].append(encode_once(codec, shards, preparation))
+        results["encoded twice"].append(encode_twice(codec, photos, preparation))
+        results["flipped as read"].append(encode_once(codec, photos, preparation))
     for name, runs in results.items():
         seconds = [run[0] for run in runs]
         print(
@@ -89,41 +80,33 @@ def main() -> None:
     )
 
 
-def encode_once(
-    codec: Codec, shards: list[InputShard], preparation: Preparation
-) -> tuple[float, int]:
+def encode_once(codec: Codec, photos: list[Path], preparation: Preparation) -> tuple[float, int]:
     """Seconds and bytes of a store, and of an epoch of random flips read from it."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        size = fill(codec, shards, preparation, Path(folder, "store"))
+        size = fill(codec, photos, preparation, Path(folder, "store"))
         data = LatentDataset(f"{folder}/store", flip="random")
         for index in range(len(data)):
             data[index]
         return time.perf_counter() - start, size
 
 
-def encode_twice(
-    codec: Codec, shards: list[InputShard], preparation: Preparation
-) -> tuple[float, int]:
+def encode_twice(codec: Codec, photos: list[Path], preparation: Preparation) -> tuple[float, int]:
     """Seconds and bytes of a store, and of as many mirrored latents encoded on their own."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         with Path(folder, "mirrored").open("wb") as mirrored:
             twice = replace(codec, autoencoder=Twice(codec.autoencoder, mirrored))
-            size = fill(twice, shards, preparation, Path(folder, "store"))
+            size = fill(twice, photos, preparation, Path(folder, "store"))
         return time.perf_counter() - start, size + Path(folder, "mirrored").stat().st_size
 
 
-def fill(codec: Codec, shards: list[InputShard], preparation: Preparation, path: Path) -> int:
+def fill(codec: Codec, photos: list[Path], preparation: Preparation, path: Path) -> int:
     """Encode into a store; its bytes."""
-    options = ShardOptions(preparation, MAX_PIXELS)
-    settings = StoreSettings(codec.space, FLOAT16, codec.compute_dtype, preparation.to_json(), 1)
-    storage = open_storage(str(path))
-    prepare_store(storage, settings)
-    work = find_work(shards, storage, settings, retry_failures=False)
-    for _ in LocalEngine(codec).encode(work, storage, settings, options, FailureLimit()):
-        pass
-    return sum(entry.size for entry in storage.entries())
+    (shard,) = encode_store(
+        photos, path, model=codec, preparation=preparation, shard_size=len(photos)
+    )
+    return shard.size
 
 
 if __name__ == "__main__":

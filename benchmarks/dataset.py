@@ -16,19 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from auravae_cli import Preparation, load_codec
-from auravae_cli.defaults import MAX_PIXELS
-from auravae_cli.files.storage import open_storage
+from auravae_cli import Codec, Preparation, encode_store, load_codec
 from auravae_cli.images.read import read_image
-from auravae_cli.latents.dtypes import FLOAT16
-from auravae_cli.model.codec import Codec
-from auravae_cli.operations.batches import FailureLimit
-from auravae_cli.operations.encode_shard import ShardOptions
-from auravae_cli.operations.encode_store import LocalEngine, find_work
-from auravae_cli.operations.input_shards import InputShard, make_shards
-from auravae_cli.operations.sources import find_files
-from auravae_cli.store.commit import prepare_store
-from auravae_cli.store.format import StoreSettings
+from auravae_cli.operations.suffixes import PICTURES
 
 
 def main() -> None:
@@ -40,16 +30,13 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="so many pictures; 0: all")
     arguments = parser.parse_args()
     codec = load_codec(arguments.model, parts=("encoder",))
-    files = find_files([arguments.photos])
-    shards = make_shards(files[: arguments.limit or None], 1)
-    tensors = [
-        Preparation().apply(read_image(Path(f.root, f.entry.name).read_bytes()), 8).padded
-        for f in shards[0].files
-    ]
+    files = sorted(p for p in Path(arguments.photos).rglob("*") if p.suffix.lower() in PICTURES)
+    photos = files[: arguments.limit or None]
+    tensors = [Preparation().apply(read_image(photo.read_bytes()), 8).padded for photo in photos]
     alone, whole = [], []
     for _ in range(arguments.runs):
         alone.append(time_model(codec, tensors))
-        whole.append(time_pipeline(codec, shards))
+        whole.append(time_pipeline(codec, photos))
     for name, seconds in (("model alone", alone), ("files to store", whole)):
         rates = [len(tensors) / s for s in seconds]
         print(
@@ -70,19 +57,11 @@ def time_model(codec: Codec, tensors: list[np.ndarray]) -> float:
     return time.perf_counter() - start
 
 
-def time_pipeline(codec: Codec, shards: list[InputShard]) -> float:
+def time_pipeline(codec: Codec, photos: list[Path]) -> float:
     """Seconds from files to a store."""
-    options = ShardOptions(Preparation(), MAX_PIXELS)
-    settings = StoreSettings(
-        codec.space, FLOAT16, codec.compute_dtype, options.preparation.to_json(), len(shards)
-    )
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        storage = open_storage(f"{folder}/store")
-        prepare_store(storage, settings)
-        work = find_work(shards, storage, settings, retry_failures=False)
-        for _ in LocalEngine(codec).encode(work, storage, settings, options, FailureLimit()):
-            pass
+        encode_store(photos, f"{folder}/store", model=codec, shard_size=len(photos))
         return time.perf_counter() - start
 
 

@@ -23,20 +23,9 @@ from pathlib import Path
 
 from reading import SPACE, make_files
 
-from auravae_cli.exchange.adopt import LatentImporter
-from auravae_cli.exchange.export import Exporter
-from auravae_cli.exchange.exportable import store_parts
-from auravae_cli.exchange.formats.base import Choices, Format
-from auravae_cli.exchange.import_files import Importer
-from auravae_cli.exchange.import_plan import deal, first_latent, settings_for
-from auravae_cli.exchange.import_store import StoreImporter
+from auravae_cli import export_latents, import_files, import_store
 from auravae_cli.exchange.registry import FORMATS
-from auravae_cli.exchange.unkept import Unkept
 from auravae_cli.files.atomic import atomic_file
-from auravae_cli.files.storage import LocalStorage
-from auravae_cli.operations.encode_store import find_work
-from auravae_cli.operations.inputs import collect
-from auravae_cli.store.commit import prepare_store
 
 
 def main() -> None:
@@ -53,24 +42,24 @@ def main() -> None:
         shutil.rmtree(folder / "files")
         print(f"{arguments.latents} latents of 16 x 32 x 32, float16, {arguments.rounds} rounds")
         print(f"{'':<30} {'median':>8} {'quartiles':>17} {'of a copy':>10} {'of its files':>11}")
-        for form in (FORMATS[name] for name in arguments.formats.split(",")):
+        for form in arguments.formats.split(","):
             measure(folder, form, arguments.rounds, arguments.tasks.split(","))
 
 
-def measure(folder: Path, form: Format, rounds: int, tasks: list[str]) -> None:
+def measure(folder: Path, form: str, rounds: int, tasks: list[str]) -> None:
     """Measure one format: export, import to files, import to a store."""
     store, out = folder / "store", folder / "out"
     export(store, out, form)
     latents, exported = files_of(store, "*.safetensors"), files_of(out)
-    import_files(out, folder / "back", form)
-    import_store(out, folder / "again", form)
+    to_files(out, folder / "back", form)
+    to_store(out, folder / "again", form)
     # What each task reads, what it writes, and how many bytes the copy writes in as many files.
     work: dict[str, tuple[Callable[[Path], object], list[Path], list[Path], int]] = {
         "export": (partial(export, store, form=form), latents, exported, size_of(latents))
     }
     for task, name, make in (
-        ("import to files", "back", import_files),
-        ("import to a store", "again", import_store),
+        ("import to files", "back", to_files),
+        ("import to a store", "again", to_store),
     ):
         written = files_of(folder / name)
         work[task] = (partial(make, out, form=form), exported, written, size_of(written))
@@ -91,7 +80,7 @@ def measure(folder: Path, form: Format, rounds: int, tasks: list[str]) -> None:
         low, median, high = statistics.quantiles(seconds["own"][1:], n=4)
         copy, same = (statistics.median(seconds[c][1:]) / median for c in ("copy", "files"))
         print(
-            f"{form.name + ', ' + task:<30} {median:7.2f}s "
+            f"{form + ', ' + task:<30} {median:7.2f}s "
             f"{low:6.2f} to {high:5.2f}s {copy:9.0%} {same:12.0%}",
             flush=True,
         )
@@ -104,30 +93,21 @@ def size_of(files: list[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def export(store: Path, out: Path, form: Format) -> None:
+def export(store: Path, out: Path, form: str) -> None:
     """What `auravae export` runs."""
-    choices = Choices(True, form.archs[0] if form.archs else "")
-    run = Exporter(form, out, choices).run(store_parts(LocalStorage(store)), Unkept(form))
-    check(outcome.status for outcome in run)
+    check(outcome.status for outcome in export_latents(store, out, form).outcomes)
 
 
-def import_files(out: Path, back: Path, form: Format) -> None:
+def to_files(out: Path, back: Path, form: str) -> None:
     """What `auravae import --layout files` runs."""
-    sources = collect([str(out)], form.suffixes)
-    run = Importer(form, LatentImporter(form.name, SPACE), back).run(sources)
-    check(outcome.status for outcome in run if outcome.reason != "the flipped copy of another")
+    made = import_files(out, back, form, assume_model=SPACE.model).outcomes
+    check(one.status for one in made if one.reason != "the flipped copy of another")
 
 
-def import_store(out: Path, store: Path, form: Format) -> None:
+def to_store(out: Path, store: Path, form: str) -> None:
     """What `auravae import --layout shards` runs."""
-    sources, adopt = collect([str(out)], form.suffixes), LatentImporter(form.name, SPACE)
-    dealt = -(-len(sources) // 1000)
-    storage = LocalStorage(store)
-    settings = settings_for(first_latent(sources, form, adopt), form, dealt)
-    prepare_store(storage, settings)
-    work = find_work(deal(sources, form, dealt), storage, settings, retry_failures=False)
-    for step in StoreImporter(form, adopt, storage, settings).run(work):
-        check([getattr(step, "status", "done")])
+    made = import_store(out, store, form, assume_model=SPACE.model).outcomes
+    check(outcome.status for outcome in made)
 
 
 def check(statuses: Iterable[str]) -> None:

@@ -23,10 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from auravae_cli import HV, H, V, load_codec, read_latents, stack
+from auravae_cli import HV, GroupElement, H, LatentFile, V, load_codec, read_latents, stack
 from auravae_cli.files.atomic import atomic_file
-from auravae_cli.latents.latent_file import LatentFile, flipped_chunks, write_flipped
-from auravae_cli.symmetry.group import GroupElement
+from auravae_cli.latents.latent_file import flipped_chunks, write_flipped
 
 SHARD = 1000
 

@@ -59,16 +59,16 @@ class Target:
 
 def read_store(inputs: Path, output: Path, file: Path) -> None:
     """All that reads a store."""
+    from auravae_cli import verify_store
     from auravae_cli.files.storage import LocalStorage
     from auravae_cli.store.certificate import read_certificate
     from auravae_cli.store.reader import LatentStore
     from auravae_cli.store.survey import survey
-    from auravae_cli.store.verify import VerifyState, verify_store
 
     storage = LocalStorage(inputs / "store")
     for work in (
         lambda: survey(storage),
-        lambda: list(verify_store(storage, VerifyState())),
+        lambda: verify_store(inputs / "store"),
         lambda: read_certificate(storage),
         lambda: read_parts(LatentStore(inputs / "store")),
     ):
@@ -84,9 +84,9 @@ def read_parts(store: Any) -> None:
 
 def read_latent(inputs: Path, output: Path, file: Path) -> None:
     """All that reads a latent file."""
-    from auravae_cli.latents.latent_file import read_latents, write_flipped
+    from auravae_cli import HV, read_latents
+    from auravae_cli.latents.latent_file import write_flipped
     from auravae_cli.operations.describe import describe
-    from auravae_cli.symmetry.group import HV
 
     def work() -> None:
         latents = read_latents(file)
@@ -151,7 +151,7 @@ def read_results(inputs: Path, output: Path, file: Path) -> None:
 
 def ours(work: Callable[[], object]) -> None:
     """Errors of ours are what a damaged file is to give."""
-    from auravae_cli.errors import AuraVaeError
+    from auravae_cli import AuraVaeError
 
     with suppress(AuraVaeError):
         work()

@@ -22,16 +22,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from auravae_cli import GROUP, LatentDataset, read_latents, stack
+from auravae_cli import GROUP, LatentDataset, LatentFile, load_codec, read_latents, stack
 from auravae_cli.files.canonical_json import canonical
 from auravae_cli.latents.dtypes import FLOAT16
-from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record
+from auravae_cli.latents.latent_file import Record
 from auravae_cli.store.format import Manifest, Output, StoreSettings, manifest_name
 from auravae_cli.symmetry.geometry import Padding
-from auravae_cli.symmetry.group import Irreps
 
 SHARDS = 4
-SPACE = LatentSpace("none", "0" * 64, 8, Irreps.parse("12xee+2xoe+2xeo"), 8.0)
+SPACE = load_codec("linear", parts=("encoder",)).space
 
 
 def main() -> None:

@@ -27,9 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from auravae_cli import load_codec
+from auravae_cli import Codec, load_codec
 from auravae_cli.images.read import from_unit
-from auravae_cli.model.codec import Codec
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from auravae_cli import load_codec
-from auravae_cli.cli.shared.sizes import read_size
+from auravae_cli.files.limits import parse_size
 from auravae_cli.images.read import from_unit
 from auravae_cli.machine.meter import Meter
 
@@ -69,7 +69,7 @@ def main() -> None:
 
 def run(model: str, side: int, part: str, budget: str, output: Path) -> None:
     """One run: its seconds and peak go to standard output, its result to a file."""
-    memory = AMPLE if budget == "none" else read_size(budget, "--budgets")
+    memory = AMPLE if budget == "none" else parse_size(budget)
     codec = load_codec(model, parts=(f"{part}r",), memory=memory)
     random = np.random.default_rng(0)
     shape = (1, 16, side // 8, side // 8) if part == "decode" else (1, 3, side, side)

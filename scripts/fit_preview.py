@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auravae_cli.images.prepare import Preparation
+from auravae_cli import Codec, Preparation, load_codec
 from auravae_cli.images.read import read_image
-from auravae_cli.model.codec import Codec, load_codec
 from auravae_cli.operations.suffixes import PICTURES
 
 Double = NDArray[np.float64]

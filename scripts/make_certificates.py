@@ -12,12 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from auravae_cli.evaluation.results import Results
-from auravae_cli.evaluation.run import EvalOptions, Evaluation
-from auravae_cli.evaluation.summary import certify
-from auravae_cli.model.codec import load_codec
-from auravae_cli.operations.input_shards import make_shards
-from auravae_cli.operations.sources import find_files
+from auravae_cli import EvalOptions, evaluate
 from auravae_cli.store.certificate import Certificate
 
 REPOSITORY = Path(__file__).parents[1]
@@ -54,17 +49,16 @@ def main() -> None:
 
 def measure(model: str) -> Certificate:
     """The certificate of a model on the sample pictures."""
-    codec = load_codec(model, device="cpu", dtype="float32")
-    shards = make_shards(find_files([str(REPOSITORY / "samples")]), 1)
-    options = EvalOptions(sweeps=0)
-    evaluation = Evaluation({model: codec}, shards, options, Results(None))
-    survey = evaluation.survey()
-    for _ in evaluation.run(survey):
-        pass
-    certificate = certify(codec, evaluation.rows(model, survey), options.measure)
-    assert certificate is not None
-    assert not evaluation.failures
-    return certificate
+    result = evaluate(
+        REPOSITORY / "samples",
+        [model],
+        options=EvalOptions(sweeps=0),
+        lpips="none",
+        device="cpu",
+        dtype="float32",
+    )
+    assert not result.failures
+    return result.certificates[model]
 
 
 def table_rows(model: str, content: dict[str, Any]) -> list[list[str]]:

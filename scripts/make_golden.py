@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from auravae_cli import load_codec
 from auravae_cli.diagnostics.golden import GOLDEN_PATH, KEY
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.images.read import from_unit, read_image, to_unit
-from auravae_cli.model.codec import load_codec
 from auravae_cli.model.spec.registry import known_models
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "astronaut.jpg"

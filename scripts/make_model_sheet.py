@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from auravae_cli import load_codec, psnr
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.images.contact_sheet import contact_sheet, difference
-from auravae_cli.images.metrics import psnr
 from auravae_cli.images.read import Pixels, read_image
 from auravae_cli.images.write import picture_bytes
-from auravae_cli.model.codec import load_codec
 from auravae_cli.train.synthetic import drawn
 
 SAMPLES = Path(__file__).parents[1] / "samples"

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import ast
 import importlib
+import textwrap
 from pathlib import Path
 
 import pytest
 
 import auravae_cli
+from tests.test_rooms import doings
 
+REPOSITORY = Path(__file__).parents[1]
+PROGRAMS = sorted([*REPOSITORY.glob("benchmarks/*.py"), *REPOSITORY.glob("scripts/*.py")])
+# What is fed with garbage is an inner part; or stores are written and looked at by hand.
+INNER = {"fuzz.py", "kills.py", "reading.py"}
+NOT_OFFERED = ("auravae_cli.train.", "auravae_cli.evaluation.page.")  # rooms without public calls
 SOURCE = Path(auravae_cli.__file__).read_text(encoding="utf-8")
 
 
@@ -53,3 +60,33 @@ def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match=r"'auravae_cli'.*'no_such_name'"):
         auravae_cli.no_such_name  # noqa: B018
     assert not hasattr(auravae_cli, "torch")
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_programs_use_the_public_names(path):
+    source = path.read_text(encoding="utf-8")
+    assert inner_imports(source) == []
+    if path.name not in INNER:
+        body = f"def everything():\n{textwrap.indent(source, '    ')}"
+        (calls,) = doings(body.replace("from __future__ import annotations", "")).values()
+        assert {call for call in calls if not call.startswith(NOT_OFFERED)} == set()
+
+
+def inner_imports(source: str) -> list[str]:
+    """The imports from within the package of names that the package itself offers."""
+    return [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("auravae_cli.")
+        for alias in node.names
+        if auravae_cli._HOME.get(alias.name) == str(node.module).removeprefix("auravae_cli.")
+    ]
+
+
+def test_the_check_of_programs_would_notice():
+    line = "from auravae_cli.operations.encode import encode_files, encode_jobs"
+    assert inner_imports(line) == ["auravae_cli.operations.encode.encode_files"]
+    assert doings(f"def f():\n    {line}")["f"] == {
+        "auravae_cli.operations.encode.encode_files",
+        "auravae_cli.operations.encode.encode_jobs",
+    }

@@ -22,7 +22,7 @@ ROOMS = (
     *("model.spec", "model.network", "model.planning", "model.cpu", "model.gpu", "model"),
     *("store", "operations", "serve", "datasets", "adapters", "forecast"),
     *("exchange.formats", "exchange", "train"),
-    *("evaluation", "evaluation.page", "diagnostics"),
+    *("evaluation.page", "evaluation", "diagnostics"),
     *("cli.terminal", "cli.shared", "cli.reports", "cli.commands", "cli"),
     *("__init__", "__main__"),
 )
@@ -113,6 +113,60 @@ def test_no_modules_import_each_other():
     graph["auravae_cli.errors"] = {"auravae_cli.model.codec"}
     with pytest.raises(CycleError):
         TopologicalSorter(graph).prepare()
+
+
+DOING = frozenset(
+    ("store", "operations", "datasets", "adapters", "forecast", "exchange.formats", "exchange")
+    + ("train", "evaluation", "evaluation.page", "diagnostics")
+)
+
+
+def doings(source: str) -> dict[str, set[str]]:
+    """The functions of the doing rooms that each function of a command imports.
+
+    Classes and constants, which hold what is asked for and what came out, are none, nor are
+    questions (``is_store``).
+    """
+    body = ast.parse(source).body
+    functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+    shared = [node for node in body if isinstance(node, ast.ImportFrom)]
+    return {
+        function.name: {
+            f"{node.module}.{alias.name}"
+            for node in [*shared, *ast.walk(function)]
+            if isinstance(node, ast.ImportFrom)
+            and (node.module or "").startswith("auravae_cli")
+            and room_of(str(node.module)) in DOING
+            for alias in node.names
+            if alias.name.islower() and not alias.name.startswith("is_")
+        }
+        for function in functions
+    }
+
+
+@pytest.mark.parametrize(
+    "command", [n for n in MODULES if n.startswith("auravae_cli.cli.commands.")]
+)
+def test_a_command_makes_one_call(command):
+    found = doings(MODULES[command])
+    assert {name: calls for name, calls in found.items() if len(calls) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "number"),
+    [
+        ("    from auravae_cli.operations.encode import encode_files, plan_encode", 2),
+        ("    from auravae_cli.store.flip import StoreFlipper, flip_store", 1),
+        ("    from auravae_cli.store.format import SETTINGS_FILE, is_store", 0),
+        (
+            "    from auravae_cli.evaluation import session\n    from auravae_cli.store import flip",
+            2,
+        ),
+        ("    from auravae_cli.model.codec import load_codec", 0),
+    ],
+)
+def test_the_check_of_calls_would_notice(lines, number):
+    assert [len(calls) for calls in doings(f"def f():\n{lines}\n").values()] == [number]
 
 
 def test_the_top_holds_nothing_but_the_face():

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from auravae_cli.cli.commands.bench import bench
 from auravae_cli.cli.commands.decode import decode
@@ -35,7 +35,7 @@ from auravae_cli.cli.commands.train import train
 from auravae_cli.cli.commands.verify import verify
 from auravae_cli.cli.shared.renamed import take_new_variables, with_new_names
 from auravae_cli.cli.terminal.lines import inert, say, tell
-from auravae_cli.errors import AuraVaeError, ConfigError, ModelError
+from auravae_cli.errors import AuraVaeError, ConfigError, ModelError, UsageError
 from auravae_cli.files.limits import check_environment
 from auravae_cli.version import __version__
 
@@ -50,6 +50,17 @@ class _Inert(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with _inert_errors():
             return super().invoke(ctx)
+
+
+class _Command(TyperCommand):
+    """A command; what the library says of wrong usage is said of its options."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            option = error.argument and f"--{error.argument.replace('_', '-')}"
+            raise typer.BadParameter(str(error), ctx=ctx, param_hint=option) from error
 
 
 @contextmanager
@@ -89,7 +100,7 @@ app = typer.Typer(
 )
 for panel, commands in _COMMANDS.items():
     for command in commands:
-        app.command(_NAMES.get(command), rich_help_panel=panel)(command)
+        app.command(_NAMES.get(command), cls=_Command, rich_help_panel=panel)(command)
 app.add_typer(models_app, name="models", rich_help_panel="Models")
 
 

@@ -14,7 +14,6 @@ import hashlib
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,15 @@ from PIL import Image
 
 from auravae_cli.errors import AuraVaeError, reason_of
 from auravae_cli.evaluation.measure import MeasureOptions, Subject
+from auravae_cli.evaluation.page.data import (
+    COMPONENTS,
+    DIFFERENCE,
+    LATENT,
+    ORIGINAL,
+    RECONSTRUCTION,
+    Choice,
+)
+from auravae_cli.evaluation.page.gallery import LONGEST_LATENT, png
 from auravae_cli.evaluation.run import Evaluation, PictureFailure, Survey
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.images.contact_sheet import difference
@@ -34,29 +42,13 @@ from auravae_cli.symmetry.action import act_on_pixels
 from auravae_cli.symmetry.group import GROUP
 
 FOLDER = "pictures"
-LONGEST_SIDE, LONGEST_ORBIT, LONGEST_LATENT = 720, 400, 256
-ORIGINAL, RECONSTRUCTION, DIFFERENCE = "original.webp", "reconstruction.webp", "difference.webp"
-COMPONENTS, LATENT = "latent.png", "latent.safetensors"
+LONGEST_SIDE, LONGEST_ORBIT = 720, 400
 PLAIN = (ORIGINAL, RECONSTRUCTION, DIFFERENCE, COMPONENTS)
 ORBIT = tuple(f"orbit-{g}.webp" for g in GROUP)
 ORBIT_DIFFERENCES = tuple(f"orbit-{g}-difference.webp" for g in GROUP[1:])
 FEATURED = (*PLAIN, LATENT, *ORBIT, *ORBIT_DIFFERENCES)
 
 PictureRows = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a page shows: names of pictures in groups with titles, and the one shown in detail."""
-
-    groups: tuple[tuple[str, tuple[str, ...]], ...]
-    featured: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All of them, each once."""
-        shown = (name for _, names in self.groups for name in names)
-        return tuple(dict.fromkeys((*shown, self.featured)))
 
 
 def choose(rows: PictureRows, worst_flip: str | None, limit: int) -> Choice:
@@ -208,13 +200,4 @@ def webp(pixels: Pixels, longest: int, quality: int = 90) -> bytes:
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality)
-    return buffer.getvalue()
-
-
-def png(pixels: Pixels) -> bytes:
-    """Cells of a latent as PNG, a pixel each while there are not too many."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((LONGEST_LATENT, LONGEST_LATENT), Image.Resampling.BOX)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from auravae_cli.errors import (
@@ -17,18 +18,32 @@ from auravae_cli.errors import (
     LatentFileError,
     LatentMismatchError,
     OutputError,
+    UsageError,
     reason_of,
 )
-from auravae_cli.exchange.exportable import ExportBatch, stacked
+from auravae_cli.exchange.exportable import (
+    ExportBatch,
+    count_rows,
+    file_parts,
+    stacked,
+    store_parts,
+)
 from auravae_cli.exchange.formats.base import Choices, Exported, Format, Index, original_size
+from auravae_cli.exchange.registry import format_of
 from auravae_cli.exchange.unkept import Unkept
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.places import below
+from auravae_cli.files.storage import is_remote, open_storage
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.machine.prefetch import prefetch
+from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.operations.batches import Outcome, failed
+from auravae_cli.operations.inputs import collect
+from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
+from auravae_cli.operations.suffixes import LATENTS
 from auravae_cli.operations.taken_names import TakenNames
+from auravae_cli.store.format import is_store
 
 _WRITERS = 4  # threads, each of which mostly waits for the disk
 _READY_BYTES = 256 << 20  # of latents that wait to be written
@@ -213,3 +228,66 @@ def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview
             yield b"".join(waiting)
             waiting, size = [], 0
     yield b"".join(waiting)
+
+
+@dataclass(frozen=True)
+class Exports:
+    """What an export came to: an outcome for each file, and what its format has no place for."""
+
+    outcomes: list[Outcome]
+    unkept: Unkept
+
+
+def export_latents(
+    latents: Names,
+    output: str | Path,
+    to: str,
+    *,
+    flipped: bool = True,
+    arch: str | None = None,
+    any_model: bool = False,
+    overwrite: bool = False,
+    progress: Progress[Outcome] | None = None,
+) -> Exports:
+    """Write latents as another project keeps them, as ``auravae export`` does.
+
+    Args:
+        latents: stores (folders or URLs), latent files and shards, folders, patterns.
+        output: a folder on this machine.
+        to: the name of a format: see docs/exchange.md.
+        flipped: fill the format's place for a mirrored copy, by the group action, if it has one.
+        arch: the network that the files are for, where names or keys say it.
+        any_model: take latents of several models together.
+        overwrite: replace outputs that exist. Finished ones are skipped in any case.
+        progress: hears each outcome, and how many there were of about how many.
+
+    Raises:
+        UsageError: no latent is there, or the format does not go with the other arguments.
+        StoreError: a store cannot be reached.
+    """
+    if is_remote(str(output)):
+        raise UsageError(f"{output}: expected a folder here; copy it there afterwards", "output")
+    form, choices = _choose(to, flipped, arch)
+    names = listed(latents)
+    stores = [open_storage(name) for name in names if is_store(name)]
+    files = collect([name for name in names if not is_store(name)], LATENTS)
+    if not stores and not files:
+        found = "the folders named hold none" if names else "none was named"
+        raise UsageError(f"no latents: {found}; expected stores, files, folders, patterns")
+    total = sum(map(count_rows, stores)) + len(files)
+    parts, unkept = chain(*map(store_parts, stores), file_parts(files)), Unkept(form)
+    exporter = Exporter(form, Path(output), choices, overwrite, any_model)
+    return Exports(follow(exporter.run(parts, unkept), total, progress), unkept)
+
+
+def _choose(name: str, flipped: bool, arch: str | None) -> tuple[Format, Choices]:
+    form = format_of(name)
+    if arch is not None and not form.archs:
+        raise UsageError(f"{name} names no network", "arch")
+    if arch is not None and arch not in form.archs and not form.any_arch:
+        raise UsageError(f"{arch!r}: expected one of {', '.join(form.archs)}", "arch")
+    if form.needs_flipped and not flipped:
+        raise UsageError(
+            f"readers of {name} take {form.flipped!r} at random: it must be there", "no_flipped"
+        )
+    return form, Choices(flipped, arch or (form.archs[0] if form.archs else ""))

@@ -8,16 +8,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from auravae_cli.errors import AuraVaeError, LatentFileError, reason_of
+from auravae_cli.errors import AuraVaeError, LatentFileError, UsageError, reason_of
 from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Foreign, Format, Found
+from auravae_cli.exchange.registry import format_of
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.mapping import read_or_map
 from auravae_cli.files.places import below, safe_name
+from auravae_cli.files.storage import is_remote
+from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.machine.prefetch import prefetch
+from auravae_cli.machine.progress import Progress, follow
+from auravae_cli.model.latent_space import read_space
 from auravae_cli.operations.batches import Outcome, failed
-from auravae_cli.operations.inputs import Source
+from auravae_cli.operations.inputs import Source, collect
+from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
 from auravae_cli.operations.taken_names import TakenNames
 
@@ -127,3 +133,63 @@ def split(source: Source) -> tuple[str, str]:
     """The folder that was named, and the file's name below it."""
     path, name = str(source.path), source.relative.as_posix()
     return path[: len(path) - len(name)].rstrip("/") or "/" * path.startswith("/") or ".", name
+
+
+@dataclass(frozen=True)
+class ImportedFiles:
+    """What an import came to: an outcome for each latent, and how much of what was not taken."""
+
+    outcomes: list[Outcome]
+    not_taken: Counter[str]
+
+
+def import_files(
+    files: Names,
+    output: str | Path,
+    of: str,
+    *,
+    assume_model: str | None = None,
+    latent_dtype: str | None = None,
+    overwrite: bool = False,
+    progress: Progress[Outcome] | None = None,
+) -> ImportedFiles:
+    """Import latents of another project as latent files, as ``auravae import`` does.
+
+    Args:
+        files: files of the other project, folders, patterns.
+        output: a folder on this machine.
+        of: the name of their format: see docs/exchange.md.
+        assume_model: the model that made latents which do not say theirs.
+        latent_dtype: how latents are stored; None: as they come.
+        overwrite: replace outputs that exist. Finished ones are skipped in any case.
+        progress: hears each outcome, and how many there were of about how many.
+
+    Raises:
+        UsageError: no file is there. ModelError: the assumed model is not known.
+    """
+    form, sources, adopt = plan_import(files, of, assume_model, latent_dtype)
+    if is_remote(str(output)):
+        raise UsageError(f"{output}: only stores are written there: --layout shards", "output")
+    importer = Importer(form, adopt, Path(output), overwrite)
+    return ImportedFiles(follow(importer.run(sources), len(sources), progress), importer.ignored)
+
+
+def plan_import(
+    files: Names, of: str, assume_model: str | None, latent_dtype: str | None
+) -> tuple[Format, list[Source], LatentImporter]:
+    """The format, the files that it has, and how their latents are taken over."""
+    form, names = format_of(of), listed(files)
+    sources = [
+        source
+        for source in collect(names, form.suffixes)
+        if str(source.path) in names or not form.ignores(str(source.path))
+    ]
+    if any(source.path is None for source in sources):
+        raise UsageError("expected files: standard input has no name")
+    if not sources:
+        found = "the folders named hold none" if names else "none was named"
+        kinds = " ".join(sorted(form.suffixes))
+        raise UsageError(f"no files: {found}; expected {kinds}, or folders of them")
+    assumed = read_space(assume_model) if assume_model else None
+    stored = StoredDtype.parse(latent_dtype) if latent_dtype else None
+    return form, sources, LatentImporter(form.name, assumed, stored)

@@ -18,21 +18,25 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from auravae_cli.errors import LatentFileError, reason_of
+from auravae_cli.errors import InputImageError, LatentFileError, UsageError, reason_of
 from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Foreign, Format, Found
-from auravae_cli.exchange.import_files import name_by_file, open_foreign
+from auravae_cli.exchange.import_files import name_by_file, open_foreign, plan_import
+from auravae_cli.exchange.import_plan import count_file_shards, deal, first_latent, settings_for
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import MOST_READ
 from auravae_cli.files.scratch import scratch_folder
-from auravae_cli.files.storage import Storage
+from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace
+from auravae_cli.machine.progress import Progress
 from auravae_cli.operations.encode_shard import RowDone
-from auravae_cli.operations.encode_store import Work
+from auravae_cli.operations.encode_store import SHARD_SIZE, Work, find_work
 from auravae_cli.operations.input_shards import InputShard
+from auravae_cli.operations.jobs import Names
 from auravae_cli.operations.sources import SourceFile
-from auravae_cli.store.commit import PreviousShard, ShardOutcome
-from auravae_cli.store.format import Failure, SourceState, StoreSettings
+from auravae_cli.store.commit import PreviousShard, ShardOutcome, prepare_store
+from auravae_cli.store.format import Failure, SourceState, StoreSettings, read_settings
+from auravae_cli.store.progress import follow_shards
 from auravae_cli.store.shard_writer import ShardWriter
 
 _PIECE = 16 << 20  # bytes that are hashed at once
@@ -197,3 +201,51 @@ def _same(space: LatentSpace, expected: LatentSpace) -> None:
             f"latent of model {space.model!r} ({space.weights_sha256[:12]}, {space.irreps}), but the "
             f"store holds those of {expected.model!r} ({expected.weights_sha256[:12]}, {expected.irreps})"
         )
+
+
+@dataclass(frozen=True)
+class ImportedStore:
+    """What an import came to: an outcome for each shard, and how much of what was not taken."""
+
+    outcomes: list[ShardOutcome]
+    not_taken: Counter[str]
+
+
+def import_store(
+    files: Names,
+    output: str | Path,
+    of: str,
+    *,
+    assume_model: str | None = None,
+    latent_dtype: str | None = None,
+    shard_size: int = SHARD_SIZE,
+    retry_failures: bool = False,
+    progress: Progress[RowDone | ShardOutcome] | None = None,
+) -> ImportedStore:
+    """Import latents of another project into a store of shards; shards that are done are skipped.
+
+    Args:
+        output: a folder or a URL.
+        shard_size: files of one latent that go into a shard, about; others are a shard each.
+        retry_failures: also try again what failed in shards that are done.
+        progress: hears each row and each outcome, and how many bytes of the files are done.
+        files, of, assume_model, latent_dtype: as for `import_files`.
+
+    Raises:
+        UsageError, ModelError: as `import_files`. LatentFileError: no file can be imported.
+        StoreError, OutputError: the store cannot be written, or is of other settings.
+    """
+    form, sources, adopt = plan_import(files, of, assume_model, latent_dtype)
+    storage = open_storage(str(output))
+    found = read_settings(storage)
+    dealt = found.num_file_shards if found else count_file_shards(sources, form, shard_size)
+    try:
+        shards = deal(sources, form, dealt)
+    except InputImageError as error:
+        raise UsageError(str(error)) from error
+    settings = settings_for(first_latent(sources, form, adopt), form, dealt)
+    settings = prepare_store(storage, settings)
+    importer = StoreImporter(form, adopt, storage, settings)
+    work = find_work(shards, storage, settings, retry_failures=retry_failures)
+    size = sum(shard.size for shard in shards)
+    return ImportedStore(follow_shards(importer.run(work), size, progress), importer.ignored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from auravae_cli.errors import UsageError
 from auravae_cli.exchange.formats import (
     aitoolkit,
     arrays,
@@ -24,3 +25,10 @@ FORMATS: dict[str, Format] = {
         *(tensors.SAFETENSORS, tensors.PICKLE),
     )
 }
+
+
+def format_of(name: str) -> Format:
+    """The format of this name. Raises UsageError."""
+    if name not in FORMATS:
+        raise UsageError(f"{name!r}: expected one of {', '.join(FORMATS)}")
+    return FORMATS[name]

@@ -12,13 +12,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.forecast.run_setting import RunSetting, find_setting
 from auravae_cli.machine.meter import Meter
 from auravae_cli.machine.speeds import processor, torch_version
@@ -30,6 +31,7 @@ from auravae_cli.symmetry.group import H
 from auravae_cli.version import __version__
 
 OPERATIONS = ("encode", "decode", "flip", "startup")
+SIZES = ((256, 256), (512, 512))  # (height, width)
 PARTS = {"encode": "encoder", "decode": "decoder"}
 MATRIX_SIDE = {"cpu": 2048, "gpu": 8192}
 COPIED_BYTES = {"cpu": 1 << 28, "gpu": 1 << 31}
@@ -123,7 +125,7 @@ class Peaks:
     host_gbytes: float
 
 
-def measure(request: Request, tell: Callable[[str], None]) -> Iterator[Measurement | Peaks]:
+def _measure(request: Request, tell: Callable[[str], None]) -> Iterator[Measurement | Peaks]:
     """The machine's peaks first, then every measurement. ``tell`` hears what comes next."""
     parts = tuple(PARTS[op] for op in request.operations if op in PARTS)
     setting = find_setting(
@@ -141,6 +143,50 @@ def measure(request: Request, tell: Callable[[str], None]) -> Iterator[Measureme
                 yield _flip(size, request, setting)
             else:
                 yield _run(operation, size, request, setting)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """How fast a model is here: facts of the machine, its peaks, and each measurement."""
+
+    machine: dict[str, Any]
+    peaks: Peaks
+    results: tuple[Measurement, ...]
+
+
+def benchmark(
+    model: str = DEFAULT_MODEL,
+    *,
+    sizes: Iterable[tuple[int, int]] = SIZES,
+    operations: Iterable[str] = OPERATIONS,
+    batch_size: int = 1,
+    repeats: int = 5,
+    device: str = "auto",
+    dtype: str = "auto",
+    memory: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Benchmark:
+    """Measure how fast a model is here, beside what this machine does at best.
+
+    Args:
+        sizes: (height, width) of pictures, multiples of 8.
+        operations: some of `OPERATIONS`.
+        repeats: of each, after one to warm up.
+        progress: hears what is measured next.
+        model, batch_size, device, dtype, memory: as for `load_codec` and `encode_files`.
+
+    Raises:
+        ModelError: the model cannot run.
+    """
+    chosen = tuple(sizes), tuple(operations)
+    request = Request(model, *chosen, batch_size, repeats, device, dtype, memory)
+    found = list(_measure(request, progress or (lambda text: None)))
+    (peaks,) = (item for item in found if isinstance(item, Peaks))
+    setting = find_setting(
+        request.model, ("encoder",), request.device, request.dtype, request.memory
+    )
+    results = tuple(item for item in found if isinstance(item, Measurement))
+    return Benchmark(machine_facts(setting), peaks, results)
 
 
 def machine_facts(setting: RunSetting) -> dict[str, Any]:

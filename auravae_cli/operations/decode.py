@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from auravae_cli.errors import (
     LatentFileError,
     LatentMismatchError,
     MissingWeightsError,
     OutputError,
+    UsageError,
 )
 from auravae_cli.images.read import Pixels
-from auravae_cli.images.write import picture_bytes, read_provenance
+from auravae_cli.images.write import WRITABLE, picture_bytes, read_provenance
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
-from auravae_cli.model.codec import Codec
+from auravae_cli.machine.progress import Progress, follow
+from auravae_cli.model.codec import Codec, load_codec
 from auravae_cli.model.spec.registry import model_files
 from auravae_cli.operations.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.operations.inputs import Source
-from auravae_cli.operations.latent_rows import StoreRow, open_latents
+from auravae_cli.operations.jobs import Names, plan_jobs
+from auravae_cli.operations.latent_rows import StoreRow, open_latents, with_stores
+from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.outputs import Job, is_taken, refuse_to_replace, write_result
+from auravae_cli.operations.suffixes import DECODED, LATENTS
 from auravae_cli.operations.timed_batches import DECODE_PARTS, Stopwatch
 
 
@@ -99,17 +106,6 @@ class FileDecoder:
             orientation=str(read.latent.records[0].orientation),
             bytes=len(content),
         )
-
-
-def decode_files(
-    jobs: Iterable[Job],
-    codec_of: Callable[[LatentFile], Codec],
-    options: DecodeOptions,
-    batch_size: int | None = None,
-) -> Iterator[Outcome]:
-    """Decode every latent by the codec that ``codec_of`` gives for it; an outcome for each."""
-    work = FileDecoder(codec_of, options, batch_size)
-    return run(jobs, work, Stopwatch("decode", DECODE_PARTS))
 
 
 def read_latent(source: Source) -> tuple[LatentFile, bytes | memoryview]:
@@ -193,3 +189,68 @@ def refuse_source(output: Path, latent: LatentFile) -> None:
         return
     if digest == latent.records[0].source_sha256:
         raise OutputError(f"{output} is the source picture of this latent: it is never overwritten")
+
+
+def plan_decode(
+    latents: Names, output: str | Path | None, picture_format: str
+) -> tuple[list[Job], list[Outcome]]:
+    """The jobs of `decode_files`, and the outcomes of latents that have no place."""
+    names, expand = with_stores(latents, output)
+    return plan_jobs(
+        names,
+        output,
+        input_suffixes=LATENTS,
+        suffix=f".{picture_format}",
+        tag=DECODED,
+        output_suffixes=WRITABLE,
+        result_tags=frozenset(),
+        expand=expand,
+    )
+
+
+def decode_files(
+    latents: Names,
+    output: str | Path | None = None,
+    *,
+    model: str | Codec | None = None,
+    picture_format: str = "png",
+    bits: int = 8,
+    quality: int = 95,
+    noise: float = 0.0,
+    seed: int = 0,
+    any_model: bool = False,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    progress: Progress[Outcome] | None = None,
+    **loading: Unpack[Loading],
+) -> list[Outcome]:
+    """Decode latent files, shards and stores to pictures, as ``auravae decode`` does.
+
+    Args:
+        latents: files, stores (folders or URLs), folders, patterns, or ``-`` for standard input.
+        output: as for `encode_files`; with rows of shards and stores, a folder.
+        model: as for `encode_files`; None: each latent's own.
+        picture_format: ``png``, ``jpg``, ``webp`` or ``tiff``, where names do not say it.
+        bits: 8, or 16 for PNG.
+        quality: of JPEG and WebP, 1 to 100.
+        noise: each value of a latent is multiplied by ``1 + noise * randn`` first, drawn by ``seed``.
+        any_model: accept latents of other weights.
+        batch_size, overwrite, progress, loading: as for `encode_files`.
+
+    Raises:
+        UsageError, ModelError: as `encode_files`. StoreError: a store cannot be reached.
+    """
+    if bits not in (8, 16):
+        raise UsageError(f"{bits}: expected 8 or 16", "bits")
+    jobs, refused = plan_decode(latents, output, picture_format)
+    options = DecodeOptions(f".{picture_format}", bits, quality, noise, seed, any_model, overwrite)
+    if model is None:
+        codec_for: Callable[[LatentFile], Codec] = CodecByModel(
+            partial(load_codec, parts=("decoder",), **loading)
+        )
+    else:
+        codec = codec_of(model, ("decoder",), loading)
+        codec_for = lambda latent: codec  # noqa: E731
+    work = FileDecoder(codec_for, options, batch_size)
+    outcomes = run(jobs, work, Stopwatch("decode", DECODE_PARTS))
+    return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)

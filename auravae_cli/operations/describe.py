@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.errors import AuraVaeError, LatentFileError, UsageError
+from auravae_cli.latents.latent_file import LatentFile, parse_latents, read_latents
 from auravae_cli.latents.record import record_to_json
 from auravae_cli.latents.statistics import ChannelStatistics
+from auravae_cli.operations.inputs import collect
+from auravae_cli.operations.suffixes import LATENTS
 from auravae_cli.store.survey import add_values
+
+
+def describe_files(
+    latents: Sequence[str],
+) -> Iterator[tuple[str, dict[str, Any] | AuraVaeError]]:
+    """The name of each latent file, and its facts or why there are none.
+
+    Raises UsageError where the folders named hold none.
+    """
+    sources = collect(latents, LATENTS)
+    if latents and not sources:
+        raise UsageError("no latent files in the folders named")
+    for source in sources:
+        try:
+            if source.path is None:
+                content = parse_latents(source.read_bytes(LatentFileError))
+            else:
+                content = read_latents(source.path)
+            yield source.name, describe(content)
+        except AuraVaeError as error:
+            yield source.name, error
 
 
 def describe(latents: LatentFile) -> dict[str, Any]:

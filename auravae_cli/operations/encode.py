@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 from auravae_cli.errors import InputImageError, LatentFileError
 from auravae_cli.images.prepare import Preparation, PreparedImage
 from auravae_cli.images.read import count_pixels, read_image
 from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.latents.latent_file import read_latents
 from auravae_cli.machine.memory import BYTES_PER_PIXEL
+from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.codec import Codec
-from auravae_cli.operations.batches import Outcome, Ready, done, run, skipped
+from auravae_cli.operations.batches import FailureLimit, Outcome, Ready, done, limited, run, skipped
+from auravae_cli.operations.jobs import Names, plan_jobs
+from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.outputs import (
     Job,
     is_pipe,
@@ -26,6 +33,7 @@ from auravae_cli.operations.outputs import (
     refuse_to_replace_input,
     write_result,
 )
+from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 from auravae_cli.operations.timed_batches import ENCODE_PARTS, Stopwatch
 
 
@@ -86,7 +94,7 @@ class FileEncoder:
         )
 
 
-def encode_files(
+def encode_jobs(
     jobs: Iterable[Job], codec: Codec, options: EncodeOptions, batch_size: int | None = None
 ) -> Iterator[Outcome]:
     """Encode every picture; an outcome for each."""
@@ -118,3 +126,67 @@ def is_finished(path: Path, data: bytes, codec: Codec, options: EncodeOptions) -
         and record.preparation == options.preparation.to_json()
         and not record.orientation.axes
     )
+
+
+def plan_encode(
+    pictures: Names,
+    output: str | Path | None,
+    part: tuple[int, int] = (0, 1),
+    passed_over: Counter[str] | None = None,
+) -> tuple[list[Job], list[Outcome]]:
+    """The jobs of `encode_files`, and the outcomes of pictures that have no place."""
+    jobs, refused = plan_jobs(
+        pictures,
+        output,
+        input_suffixes=PICTURES,
+        suffix=".safetensors",
+        tag="",
+        output_suffixes=LATENTS,
+        result_tags=PICTURE_TAGS,
+        passed_over=passed_over,
+    )
+    number, of = part
+    return jobs[number::of], refused
+
+
+def encode_files(
+    pictures: Names,
+    output: str | Path | None = None,
+    *,
+    model: str | Codec = DEFAULT_MODEL,
+    preparation: Preparation = Preparation(),
+    latent_dtype: str = "float16",
+    max_pixels: int = MAX_PIXELS,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    part: tuple[int, int] = (0, 1),
+    limit: FailureLimit = FailureLimit(),
+    progress: Progress[Outcome] | None = None,
+    passed_over: Counter[str] | None = None,
+    **loading: Unpack[Loading],
+) -> list[Outcome]:
+    """Encode pictures to latent files, as ``auravae encode`` does; an outcome for each picture.
+
+    Args:
+        pictures: files, folders, patterns, or ``-`` for standard input.
+        output: a file, a folder that mirrors the inputs, or ``-``; None: beside each input.
+        model: a name, a checkpoint's path (``loading`` says how to load it), or a loaded model.
+        preparation: crops, sizes, padding.
+        latent_dtype: ``float16``, ``bfloat16`` or ``float32``: how latents are stored.
+        max_pixels: larger pictures fail.
+        batch_size: pictures of one size that run together; None: the model's own.
+        overwrite: replace outputs that exist. Finished ones are skipped in any case.
+        part: ``(i, n)`` does every n-th job, from the i-th on.
+        limit: how many may fail before the run is given up.
+        progress: hears each outcome, and how many inputs are done.
+        passed_over: counts, by suffix, files of folders that look like pictures, and are none here.
+
+    Raises:
+        UsageError: no input is there, or the output cannot take it.
+        ModelError: the model cannot run. TooManyFailuresError: see ``limit``.
+    """
+    jobs, refused = plan_encode(pictures, output, part, passed_over)
+    options = EncodeOptions(preparation, StoredDtype.parse(latent_dtype), max_pixels, overwrite)
+    codec = codec_of(model, ("encoder",), loading)
+    outcomes = limited(encode_jobs(jobs, codec, options, batch_size), limit)
+    return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Unpack
 
-from auravae_cli.errors import StoreError
+from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
+from auravae_cli.errors import InputImageError, StoreError, UsageError
 from auravae_cli.files.scratch import scratch_folder
-from auravae_cli.files.storage import Storage
+from auravae_cli.files.storage import Storage, is_remote, open_storage
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.machine.prefetch import prefetch
+from auravae_cli.machine.progress import Progress
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import FailureLimit
 from auravae_cli.operations.encode_shard import RowDone, ShardOptions, encode_rows
-from auravae_cli.operations.input_shards import InputShard
+from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
+from auravae_cli.operations.jobs import Names, listed
+from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.samples import ShardReader, is_done
-from auravae_cli.store.commit import PreviousShard, ShardOutcome, refuse_lookalikes
+from auravae_cli.operations.sources import SourceFile, find_files
+from auravae_cli.store.commit import (
+    PreviousShard,
+    ShardOutcome,
+    prepare_store,
+    refuse_lookalikes,
+)
 from auravae_cli.store.format import (
     Manifest,
     StoreSettings,
@@ -26,10 +39,16 @@ from auravae_cli.store.format import (
     manifest_name,
     names_by_shard,
     read_manifest,
+    read_settings,
     require_short,
 )
+from auravae_cli.store.progress import follow_shards
 from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
 
+if TYPE_CHECKING:
+    from auravae_cli.operations.ray_engine import RayEngine
+
+SHARD_SIZE = 1000  # loose pictures a shard, about
 _CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
 
 
@@ -192,4 +211,120 @@ def _commit(
         reader.shard.size,
         round(time.perf_counter() - start, 3),
         passed_over=dict(reader.passed_over),
+    )
+
+
+def encode_store(
+    pictures: Names,
+    output: str | Path,
+    *,
+    model: str | Codec = DEFAULT_MODEL,
+    preparation: Preparation = Preparation(),
+    latent_dtype: str = "float16",
+    max_pixels: int = MAX_PIXELS,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    shard_size: int = SHARD_SIZE,
+    limit: FailureLimit = FailureLimit(),
+    retry_failures: bool = False,
+    part: tuple[int, int] = (0, 1),
+    on_ray: bool = False,
+    address: str | None = None,
+    progress: Progress[RowDone | ShardOutcome] | None = None,
+    passed_over: Counter[str] | None = None,
+    **loading: Unpack[Loading],
+) -> list[ShardOutcome]:
+    """Encode pictures into a store of shards; an outcome for each shard.
+
+    Shards that are done are skipped, so a run can be started again.
+
+    Args:
+        pictures: files, folders, patterns, tars (WebDataset), or URLs of any of these.
+        output: the store, a folder or a URL.
+        workers: threads that decode pictures ahead of the model; None: one a core, up to 8.
+        shard_size: loose pictures a shard, about; a tar is a shard of its own.
+        retry_failures: also try again what failed in shards that are done.
+        part: ``(i, n)`` does every n-th shard, from the i-th on.
+        on_ray: on a Ray cluster, at ``address`` or started on this machine; ``model`` is a name then.
+        progress: hears each row and each outcome, and how many bytes of the sources are done.
+        model, preparation, latent_dtype, max_pixels, batch_size, limit, passed_over,
+            loading: as for `encode_files`.
+
+    Raises:
+        UsageError: nothing is there to encode, or the output is no store's place.
+        ModelError, TooManyFailuresError: as `encode_files`.
+        StoreError, OutputError: the store cannot be written, or is of other settings.
+    """
+    place = store_place(pictures, output)
+    files = files_of_store([_absolute(name, on_ray) for name in listed(pictures)], passed_over)
+    storage = open_storage(_absolute(place, on_ray))
+    found = read_settings(storage)
+    dealt = found.num_file_shards if found else count_file_shards(files, shard_size)
+    try:
+        shards = make_shards(files, dealt)
+    except InputImageError as error:
+        raise UsageError(str(error)) from error
+    refuse_lookalikes((shard.name for shard in shards), storage)
+    number, of = part
+    shards = shards[number::of]
+    with _open_engine(model, on_ray, address, loading) as engine:
+        settings = StoreSettings(
+            engine.space,
+            StoredDtype.parse(latent_dtype),
+            engine.compute_dtype,
+            preparation.to_json(),
+            dealt,
+            engine.kernels,
+            engine.symmetry,
+        )
+        settings = prepare_store(storage, settings)
+        work = find_work(shards, storage, settings, retry_failures=retry_failures)
+        options = ShardOptions(preparation, max_pixels, batch_size, workers)
+        steps = engine.encode(work, storage, settings, options, limit)
+        return follow_shards(steps, sum(shard.size for shard in shards), progress)
+
+
+def store_place(inputs: Names, output: str | Path | None) -> str:
+    """The place of a store. Raises UsageError where it is none, or the inputs are a stream."""
+    if output is None or str(output) == STREAM:
+        raise UsageError("a store is a folder or a URL: name it", "output")
+    if STREAM in listed(inputs):
+        raise UsageError("a store is made from files: standard input cannot be read twice")
+    return str(output)
+
+
+def files_of_store(
+    names: Iterable[str], passed_over: Counter[str] | None = None
+) -> list[SourceFile]:
+    """The files that a store is made from. Raises UsageError where there are none."""
+    try:
+        files = find_files(names, passed_over)
+    except InputImageError as error:
+        raise UsageError(str(error)) from error
+    if not files:
+        raise UsageError("no input: expected tars, folders, patterns, URLs, or a list")
+    return files
+
+
+def _absolute(name: str, on_ray: bool) -> str:
+    """As workers elsewhere find it, whose current folder is another."""
+    return str(Path(name).absolute()) if on_ray and not is_remote(name) else name
+
+
+def _open_engine(
+    model: str | Codec, on_ray: bool, address: str | None, loading: Loading
+) -> LocalEngine | RayEngine:
+    if not on_ray:
+        return LocalEngine(codec_of(model, ("encoder",), loading))
+    from auravae_cli.operations.ray_engine import RayEngine
+
+    if not isinstance(model, str):
+        raise UsageError("on a cluster, a model goes by its name or its checkpoint's path", "model")
+    return RayEngine(
+        _absolute(model, Path(model).exists()),
+        loading.get("device", "auto"),
+        loading.get("dtype", "auto"),
+        loading.get("memory"),
+        loading.get("symmetrize", "auto"),
+        address,
     )

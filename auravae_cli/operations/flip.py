@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
-from auravae_cli.errors import LatentFileError
+from auravae_cli.errors import LatentFileError, UsageError
 from auravae_cli.latents.latent_file import (
     LatentFile,
     flipped_chunks,
@@ -13,7 +15,9 @@ from auravae_cli.latents.latent_file import (
     read_latents,
     write_flipped,
 )
+from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.operations.batches import Outcome, Ready, done, run, skipped
+from auravae_cli.operations.jobs import Names, plan_jobs
 from auravae_cli.operations.outputs import (
     Job,
     holds,
@@ -21,6 +25,7 @@ from auravae_cli.operations.outputs import (
     refuse_to_replace,
     write_to_stdout,
 )
+from auravae_cli.operations.suffixes import FLIP_TAGS, LATENTS
 from auravae_cli.symmetry.group import GroupElement
 
 
@@ -56,6 +61,32 @@ class FileFlipper:
         return done(job, latents=len(latents.records), by=str(self.g))
 
 
-def flip_files(jobs: Iterable[Job], g: GroupElement, *, overwrite: bool) -> Iterator[Outcome]:
-    """Apply ``g`` to every latent of every file; an outcome for each file."""
-    return run(jobs, FileFlipper(g, overwrite))
+def flip_files(
+    latents: Names,
+    by: GroupElement,
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress[Outcome] | None = None,
+) -> list[Outcome]:
+    """Flip latent files and shards by ``by`` (`H`, `V` or `HV`), as ``auravae flip`` does.
+
+    Args:
+        latents, output, overwrite, progress: as for `encode_files`.
+
+    Raises:
+        UsageError: no input is there, the output cannot take it, or ``by`` flips nothing.
+    """
+    if not by.axes:
+        raise UsageError("say how to flip: by H, V or HV", "by")
+    jobs, refused = plan_jobs(
+        latents,
+        output,
+        input_suffixes=LATENTS,
+        suffix=".safetensors",
+        tag=f".{by}",
+        output_suffixes=LATENTS,
+        result_tags=frozenset() if output else FLIP_TAGS,
+    )
+    outcomes = run(jobs, FileFlipper(by, overwrite))
+    return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from auravae_cli.defaults import STREAM
 from auravae_cli.errors import AuraVaeError, InputImageError
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import read_file, read_within
 from auravae_cli.operations.names import Named, resolve
 from auravae_cli.operations.suffixes import count_passed_over
-
-STREAM = "-"
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError
+from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError, UsageError
 from auravae_cli.files.mapping import map_file
 from auravae_cli.files.places import below, safe_name
-from auravae_cli.files.storage import Storage
+from auravae_cli.files.storage import Storage, is_remote, open_storage
 from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
 from auravae_cli.operations.inputs import Source
-from auravae_cli.store.format import read_manifest, require_settings, shards_of
+from auravae_cli.operations.jobs import Names, listed
+from auravae_cli.store.format import (
+    SETTINGS_FILE,
+    is_store,
+    read_manifest,
+    require_settings,
+    shards_of,
+)
 from auravae_cli.store.headers import read_header
 
 
@@ -46,6 +53,26 @@ class StoreRow(Source):
             raise LatentFileError(self.fault)
         latents = _open_stored(self.storage, self.file)  # type: ignore[arg-type] # all hash as objects
         return latents.row(self.row)
+
+
+def with_stores(
+    latents: Names, output: str | Path | None
+) -> tuple[list[str], Callable[[Source], Sequence[Source]]]:
+    """What to look for, and what that stands for: a store goes by the name of its settings file.
+
+    Raises StoreError where there is no way to reach one, UsageError where results would lie in it.
+    """
+    names = listed(latents)
+    if output is None and any(map(is_remote, names)):
+        raise UsageError("pictures cannot go beside a remote store: name a folder", "output")
+    files = {name: str(Path(name, SETTINGS_FILE)) for name in names if is_store(name)}
+    stores = {Path(file): open_storage(name) for name, file in files.items()}
+
+    def expand(source: Source) -> Sequence[Source]:
+        storage = source.path and stores.get(source.path)
+        return expand_store(storage) if storage else expand_shard(source)
+
+    return [files.get(name, name) for name in names], expand
 
 
 def expand_shard(source: Source) -> list[Source]:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from auravae_cli.defaults import STREAM
 from auravae_cli.errors import OutputError
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.patterns import stands
 from auravae_cli.files.places import below
 from auravae_cli.files.spelling import lookalikes, tells_apart
 from auravae_cli.files.storage import is_remote
-from auravae_cli.operations.inputs import STREAM, Source
+from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.suffixes import LATENTS, PICTURES
 
 
@@ -153,6 +154,13 @@ def write_result(output: Path | None, content: bytes) -> None:
         write_to_stdout([content])
     else:
         write_atomically(output, content)
+
+
+def put_result(output: Path | None, make: Callable[[], bytes], overwrite: bool) -> None:
+    """Write what ``make`` gives, which is made only where it may be written. Raises OutputError."""
+    if output is not None:
+        refuse_to_replace(output, overwrite)
+    write_result(output, make())
 
 
 def refuse_to_replace(output: Path, overwrite: bool) -> None:

@@ -39,7 +39,7 @@ class ShardWorker:
     """What runs on the cluster: a model, and the shards that come to it."""
 
     def __init__(
-        self, model: str, device: str, dtype: str, memory: int | None, symmetrize: str
+        self, model: str, device: str, dtype: str, memory: int | None, symmetrize: bool | str
     ) -> None:
         self._arguments = model, device, dtype, memory, symmetrize
 
@@ -113,7 +113,7 @@ class RayEngine:
         device: str,
         dtype: str,
         memory: int | None,
-        symmetrize: str,
+        symmetrize: bool | str,
         address: str | None,
     ) -> None:
         find_weights(model)  # says what is wrong before a cluster is started

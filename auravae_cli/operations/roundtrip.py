@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 from auravae_cli.errors import InputImageError
 from auravae_cli.images.contact_sheet import DIFFERENCE_GAIN, contact_sheet, difference
 from auravae_cli.images.metrics import psnr, ssim
+from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.read import LoadedImage, Pixels, read_image, to_8_bit
-from auravae_cli.images.write import picture_bytes, read_provenance
+from auravae_cli.images.write import WRITABLE, picture_bytes, read_provenance
+from auravae_cli.latents.dtypes import StoredDtype
+from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import Outcome, Ready, done, run
 from auravae_cli.operations.decode import DecodeOptions
 from auravae_cli.operations.encode import EncodeOptions
+from auravae_cli.operations.jobs import Names, plan_jobs
+from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.outputs import (
     Job,
     holds,
@@ -27,7 +35,7 @@ from auravae_cli.operations.outputs import (
     refuse_to_replace_input,
     write_result,
 )
-from auravae_cli.operations.suffixes import ROUNDTRIP, SHEET
+from auravae_cli.operations.suffixes import PICTURE_TAGS, PICTURES, ROUNDTRIP, SHEET
 from auravae_cli.operations.timed_batches import Stopwatch, roundtrip_parts
 from auravae_cli.symmetry.action import act_on_pixels
 from auravae_cli.symmetry.geometry import padding_for
@@ -108,18 +116,6 @@ class RoundTripper:
         return done(job, read.image.notices, **trip.details)
 
 
-def roundtrip_files(
-    jobs: Iterable[Job],
-    codec: Codec,
-    encode: EncodeOptions,
-    decode: DecodeOptions,
-    elements: tuple[GroupElement, ...],
-) -> Iterator[Outcome]:
-    """Write each reconstruction, and with ``elements`` a contact sheet; an outcome for each."""
-    work = RoundTripper(codec, encode, decode, elements)
-    return run(jobs, work, Stopwatch("roundtrip", roundtrip_parts(len(elements))))
-
-
 def roundtrip(
     pixels: Pixels,
     codec: Codec,
@@ -190,3 +186,58 @@ def _write(results: list[tuple[Path | None, bytes]], overwrite: bool) -> None:
             refuse_to_replace(place, overwrite)
     for place, content in new:
         write_result(place, content)
+
+
+def plan_roundtrip(
+    pictures: Names, output: str | Path | None, passed_over: Counter[str] | None = None
+) -> tuple[list[Job], list[Outcome]]:
+    """The jobs of `roundtrip_files`, and the outcomes of pictures that have no place."""
+    return plan_jobs(
+        pictures,
+        output,
+        input_suffixes=PICTURES,
+        suffix=".png",
+        tag=ROUNDTRIP,
+        output_suffixes=WRITABLE,
+        result_tags=PICTURE_TAGS,
+        passed_over=passed_over,
+    )
+
+
+def roundtrip_files(
+    pictures: Names,
+    output: str | Path | None = None,
+    *,
+    flips: Iterable[GroupElement] = (),
+    model: str | Codec = DEFAULT_MODEL,
+    preparation: Preparation = Preparation(),
+    latent_dtype: str = "float16",
+    noise: float = 0.0,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    overwrite: bool = False,
+    progress: Progress[Outcome] | None = None,
+    passed_over: Counter[str] | None = None,
+    **loading: Unpack[Loading],
+) -> list[Outcome]:
+    """Encode pictures and decode them again, as ``auravae roundtrip`` does.
+
+    Args:
+        flips: also decode the latents flipped by these, and write contact sheets.
+        noise, seed: as for `decode_files`.
+        pictures, output, model, preparation, latent_dtype, max_pixels, overwrite, progress, passed_over,
+            loading:
+            as for `encode_files`.
+
+    Raises:
+        UsageError, ModelError: as `encode_files`.
+    """
+    jobs, refused = plan_roundtrip(pictures, output, passed_over)
+    encode = EncodeOptions(preparation, StoredDtype.parse(latent_dtype), max_pixels, overwrite)
+    decode = DecodeOptions(noise=noise, seed=seed)
+    codec = codec_of(model, ("encoder", "decoder"), loading)
+    elements = tuple(flips)
+    work = RoundTripper(codec, encode, decode, elements)
+    watch = Stopwatch("roundtrip", roundtrip_parts(len(elements)))
+    outcomes = run(jobs, work, watch)
+    return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)

@@ -12,13 +12,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Unpack
 
-from auravae_cli.errors import OutputError
+from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
+from auravae_cli.errors import OutputError, UsageError
 from auravae_cli.files.patterns import stands
 from auravae_cli.files.spelling import fold, tells_apart
-from auravae_cli.operations.batches import Outcome, failure
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.latents.dtypes import StoredDtype
+from auravae_cli.machine.progress import Progress
+from auravae_cli.model.codec import Codec
+from auravae_cli.operations.batches import FailureLimit, Outcome, failure, limited
+from auravae_cli.operations.encode import EncodeOptions, encode_jobs
 from auravae_cli.operations.inputs import Source, collect
-from auravae_cli.operations.outputs import Job
+from auravae_cli.operations.jobs import Names, listed
+from auravae_cli.operations.loading import Loading, codec_of
+from auravae_cli.operations.outputs import Job, plan
+from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 
 SETTLED = 3.0  # seconds without a change, after which a file is complete at first sight
 
@@ -137,3 +147,63 @@ def watch(
                 break
         if not jobs:
             stop.wait(max(interval, took))
+
+
+def watch_folders(
+    folders: Names,
+    output: str | Path | None = None,
+    *,
+    stop: threading.Event,
+    interval: float = 1.0,
+    model: str | Codec = DEFAULT_MODEL,
+    preparation: Preparation = Preparation(),
+    latent_dtype: str = "float16",
+    max_pixels: int = MAX_PIXELS,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    limit: FailureLimit = FailureLimit(),
+    started: Callable[[Codec], None] | None = None,
+    progress: Progress[Outcome] | None = None,
+    **loading: Unpack[Loading],
+) -> None:
+    """Encode the pictures in folders, and those that appear there, until ``stop`` is set.
+
+    Args:
+        folders: they have to exist.
+        output: a folder; None: beside each picture.
+        interval: seconds between two looks.
+        started: called with the model when it is loaded, before the first look.
+        progress: hears each outcome, and how many there are so far, which is all of them.
+        model, preparation, latent_dtype, max_pixels, batch_size, overwrite, limit, loading: as for
+            `encode_files`.
+
+    Raises:
+        UsageError: a folder is not there, or the output is none. ModelError, TooManyFailuresError.
+    """
+    names, place = listed(folders), None if output is None else str(output)
+    for name in names:
+        if not os.path.isdir(name):  # noqa: PTH112 - never raises
+            raise UsageError(f"{name}: expected a folder that exists", "watch")
+    if not names:
+        raise UsageError("name the folders to watch", "watch")
+    if place is not None and (place == STREAM or place.lower().endswith(tuple(LATENTS))):
+        raise UsageError(f"{place}: expected a folder", "output")
+    options = EncodeOptions(preparation, StoredDtype.parse(latent_dtype), max_pixels, overwrite)
+    codec = codec_of(model, ("encoder",), loading)
+
+    def job_of(source: Source) -> Job:
+        jobs, refused = plan([source], place, ".safetensors", "", LATENTS)
+        for _, error in refused:
+            raise error
+        return jobs[0]
+
+    def encode(jobs: list[Job]) -> Iterator[Outcome]:
+        return encode_jobs(jobs, codec, options, batch_size)
+
+    if started is not None:
+        started(codec)
+    watcher = Watcher(names, PICTURES, PICTURE_TAGS)
+    outcomes = limited(watch(watcher, job_of, encode, stop, interval), limit)
+    for number, outcome in enumerate(outcomes, 1):
+        if progress is not None:
+            progress(outcome, number, number)

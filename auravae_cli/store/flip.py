@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from auravae_cli.errors import LatentFileError, StoreError
+from auravae_cli.errors import LatentFileError, StoreError, UsageError
 from auravae_cli.files.scratch import publish_bytes, scratch_folder
-from auravae_cli.files.storage import Entry, Storage
+from auravae_cli.files.storage import Entry, Storage, is_remote, open_storage
 from auravae_cli.latents.latent_file import flipped_chunks, parse_latents
+from auravae_cli.machine.progress import Progress
 from auravae_cli.store.certificate import CERTIFICATE_FILE
 from auravae_cli.store.commit import (
     PreviousShard,
@@ -40,6 +41,7 @@ from auravae_cli.store.format import (
     require_settings,
     shards_of,
 )
+from auravae_cli.store.progress import follow_shards
 from auravae_cli.symmetry.group import GroupElement
 
 FLIPPED = "flipped"  # in a store's preparation: the element by which all its latents were flipped
@@ -160,3 +162,30 @@ def _outcome(manifest: Manifest, status: str, seconds: float = 0.0) -> ShardOutc
     return ShardOutcome(
         manifest.shard, status, manifest.rows, size=size, source_size=size, seconds=seconds
     )
+
+
+def flip_store(
+    store: str | Path,
+    output: str | Path,
+    by: GroupElement,
+    *,
+    progress: Progress[ShardOutcome] | None = None,
+) -> list[ShardOutcome]:
+    """Flip every latent of a store into another one; an outcome for each shard.
+
+    Shards that are flipped already are skipped, so that a run can be started again.
+
+    Args:
+        store, output: folders or URLs; the output lies outside of the store.
+        by: `H`, `V` or `HV`.
+        progress: hears each outcome, and how many bytes of latents are done.
+
+    Raises:
+        UsageError: the output is the store itself, or in it. StoreError, OutputError: one of them
+            cannot be read or written, or the output is another store.
+    """
+    source, target = str(store), str(output)
+    if not is_remote(target) and Path(target).resolve().is_relative_to(Path(source).resolve()):
+        raise UsageError("it is the store itself, or in it: name another place", "output")
+    flipper = StoreFlipper(open_storage(source), open_storage(target), by)
+    return follow_shards(flipper.run(), flipper.size, progress)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from auravae_cli.errors import AuraVaeError, StoreError
 from auravae_cli.files.canonical_json import canonical
-from auravae_cli.files.storage import Storage
+from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.latents.checks import bad_values
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.store.certificate import CERTIFICATE_FILE, mismatch, read_certificate
@@ -66,7 +67,7 @@ class VerifyState:
     firsts: list[int] = field(default_factory=list)  # the number of each file's first row there
 
 
-def verify_store(storage: Storage, seen: VerifyState, *, quick: bool = False) -> Iterator[Finding]:
+def find_faults(storage: Storage, seen: VerifyState, *, quick: bool = False) -> Iterator[Finding]:
     """What is wrong with a store or worth knowing, as it is found; ``seen`` keeps count.
 
     ``quick`` reads no values, and so cannot tell changed ones. Memory: 32 bytes a row, as much
@@ -268,3 +269,44 @@ def disagreements(
     ):
         if found != expected:
             yield f"its {what} is {found}, expected {expected}"
+
+
+@dataclass(frozen=True)
+class StoreReport:
+    """What a check of a store found, and how much it went over."""
+
+    findings: tuple[Finding, ...]
+    shards: int
+    rows: int
+    failures: int
+    bytes: int
+
+    @property
+    def faults(self) -> int:
+        """How many findings are faults; none in a sound store."""
+        return sum(finding.kind == "fault" for finding in self.findings)
+
+
+def verify_store(
+    store: str | Path, *, quick: bool = False, progress: Callable[[Finding], None] | None = None
+) -> StoreReport:
+    """Check that a store is whole, as ``auravae verify`` does; what cannot be read is a finding too.
+
+    Args:
+        store: a folder or a URL.
+        quick: check sizes and headers only, and read no values.
+        progress: hears each finding as it comes.
+    """
+    seen, findings = VerifyState(), list[Finding]()
+
+    def add(finding: Finding) -> None:
+        findings.append(finding)
+        if progress is not None:
+            progress(finding)
+
+    try:
+        for finding in find_faults(open_storage(str(store)), seen, quick=quick):
+            add(finding)
+    except AuraVaeError as error:
+        add(Finding("fault", "", str(error)))
+    return StoreReport(tuple(findings), seen.shards, seen.rows, seen.failures, seen.bytes)

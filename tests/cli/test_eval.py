@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from auravae_cli.evaluation.run import Evaluation
+from auravae_cli.evaluation import run
 
 FAST = ("--flips", "2", "--sweeps", "1")
 NO_LPIPS = "note: no LPIPS: its weights are not here; pip install 'auravae[metrics]'"
@@ -28,13 +28,14 @@ def photos(work, picture):
 def count_measures(monkeypatch):
     """The pictures that are measured from here on, by their names."""
     names = []
-    original = Evaluation._try
+    original = run.measure
 
-    def watched(self, label, subjects):
+    def watched(codec, subjects, options):
+        label = codec.space.model + "-symmetrized" * codec.space.is_symmetrized
         names.extend((label, subject.name) for subject in subjects)
-        return original(self, label, subjects)
+        return original(codec, subjects, options)
 
-    monkeypatch.setattr(Evaluation, "_try", watched)
+    monkeypatch.setattr(run, "measure", watched)
     return names
 
 

@@ -123,6 +123,8 @@ ALLOWED = {
     "operations.outputs._place": NAME,
     "operations.roundtrip.sheet_place": "beside a place of `below`, by its own name",
     "forecast.benchmark.measure_peaks": "a division",
+    "serve.remote_vae.decode": "a division",
+    "serve.page._content": "names of the page's own files",
     "machine.memory._container": WRITTEN,
     "model.cpu.compiled": WRITTEN,
     "evaluation.page.document.page_bytes": WRITTEN,

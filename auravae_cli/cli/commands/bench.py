@@ -14,7 +14,7 @@ from auravae_cli.cli.terminal.lines import say, tell, tell_json
 from auravae_cli.defaults import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from auravae_cli.forecast.benchmark import Measurement, Peaks
+    from auravae_cli.forecast.benchmark import Benchmark
 
 
 class Operation(str, Enum):
@@ -83,42 +83,29 @@ def bench(
     and how soon commands start. The peak is the speed of a large matrix
     product; for flips, that of a large copy.
     """
-    from auravae_cli.cli.shared.sizes import read_size as read_bytes
-    from auravae_cli.forecast.benchmark import (
-        OPERATIONS,
-        Measurement,
-        Peaks,
-        Request,
-        machine_facts,
-        measure,
-    )
-    from auravae_cli.forecast.run_setting import find_setting
-
-    request = Request(
-        model,
-        tuple(read_side(text) for text in sizes or ["256", "512"]),
-        tuple(op for op in OPERATIONS if not only or Operation(op) in only),
-        batch_size,
-        repeats,
-        device,
-        dtype.value,
-        read_bytes(memory, "--memory"),
-    )
+    from auravae_cli.cli.shared.sizes import read_size
+    from auravae_cli.forecast.benchmark import OPERATIONS, SIZES, benchmark
 
     def note(text: str) -> None:
         if not quiet:
             say(f"measuring {text} ...")
 
-    found = list(measure(request, note))
-    (peaks,) = (item for item in found if isinstance(item, Peaks))
-    results = [item for item in found if isinstance(item, Measurement)]
-    setting = find_setting(model, ("encoder",), device, dtype.value, request.memory)
-    facts = machine_facts(setting)
+    found = benchmark(
+        model,
+        sizes=tuple(read_side(text) for text in sizes or ()) or SIZES,
+        operations=tuple(op for op in OPERATIONS if not only or Operation(op) in only),
+        batch_size=batch_size,
+        repeats=repeats,
+        device=device,
+        dtype=dtype.value,
+        memory=read_size(memory, "--memory"),
+        progress=note,
+    )
     if as_json:
-        rows = [result.to_json(peaks) for result in results]
-        tell_json({"machine": facts, "peaks": asdict(peaks), "results": rows})
+        rows = [result.to_json(found.peaks) for result in found.results]
+        tell_json({"machine": found.machine, "peaks": asdict(found.peaks), "results": rows})
     else:
-        _print(facts, peaks, results)
+        _print(found)
 
 
 def read_side(text: str) -> tuple[int, int]:
@@ -132,9 +119,10 @@ def read_side(text: str) -> tuple[int, int]:
     return height, width
 
 
-def _print(facts: dict[str, Any], peaks: Peaks, results: list[Measurement]) -> None:
+def _print(found: Benchmark) -> None:
     from auravae_cli.cli.reports.outcomes import print_table
 
+    facts, peaks = found.machine, found.peaks
     where = facts.get("gpu", f"{facts['cpu']}, {facts['threads']} threads")
     title = f"{facts['model']} in {facts['dtype']} on {where}, torch {facts['torch']}"
     columns = [
@@ -148,7 +136,7 @@ def _print(facts: dict[str, Any], peaks: Peaks, results: list[Measurement]) -> N
         "speed",
         "of peak",
     ]
-    print_table(title, columns, [_row(result.to_json(peaks)) for result in results])
+    print_table(title, columns, [_row(result.to_json(peaks)) for result in found.results])
     line = f"peaks here: matrix product {peaks.gflops:,.0f} GFLOP/s, copy {peaks.gbytes:.1f} GB/s"
     tell(f"{line}; operations are nominal, of direct convolutions")
 

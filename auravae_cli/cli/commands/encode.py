@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import typer
 
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 
+if TYPE_CHECKING:
+    from auravae_cli.cli.reports.outcomes import Reporter
+    from auravae_cli.images.prepare import Preparation
+    from auravae_cli.operations.batches import FailureLimit
+    from auravae_cli.operations.loading import Loading
+
 INTERVAL, SHARD_SIZE = 1.0, 1000  # where nothing else is asked for
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, as parsed, whatever the layout of the result."""
+
+    preparation: Preparation
+    loading: Loading
+    limit: FailureLimit
+    model: str
+    latent_dtype: str
+    max_pixels: int
+    batch_size: int | None
+    overwrite: bool
+    part: tuple[int, int]
 
 
 def encode(
@@ -65,17 +87,25 @@ def encode(
     those that appear there, as soon as they are complete. SIGINT and SIGTERM
     end it with exit code 0.
     """
-    from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.cli.shared.parsing import read_limit, read_preparation
-    from auravae_cli.cli.shared.sizes import read_size
-    from auravae_cli.latents.dtypes import STORED_DTYPES
+    from auravae_cli.cli.shared.parsing import (
+        read_limit,
+        read_loading,
+        read_preparation,
+    )
 
+    asked = Request(
+        preparation=read_preparation(crop, resize, center_crop, pad.value, background, buckets),
+        loading=read_loading(device, dtype, memory, symmetrize),
+        limit=read_limit(max_failures),
+        model=model,
+        latent_dtype=store.value,
+        max_pixels=max_pixels,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        part=(0, 1),
+    )
     reporter = Reporter(as_json, quiet)
-    preparation = read_preparation(crop, resize, center_crop, pad.value, background, buckets)
-    stored_dtype = STORED_DTYPES[store.value]
-    limit = read_limit(max_failures)
-    budget = read_size(memory, "--memory")
     is_part = shard_index is not None or num_shards is not None
     if watch and (listed or dry_run or is_part or _wants_store(photos or [], output, layout)):
         raise typer.BadParameter(
@@ -84,36 +114,19 @@ def encode(
         )
     if interval is not None and not watch:
         raise typer.BadParameter("how often to look: add --watch", param_hint="--interval")
-    job, num_jobs = _part_of_the_work(shard_index, num_shards)
+    asked = replace(asked, part=_part_of_the_work(shard_index, num_shards))
     names = opt.read_names(photos, listed)  # what they look like decides the layout
     if _wants_store(names, output, layout):
         if address is not None and runner is not opt.Runner.ray:
             raise typer.BadParameter("of a Ray cluster: add --runner ray", param_hint="--address")
-        from auravae_cli.cli.commands.encode_store import StoreRequest, encode_to_store
-        from auravae_cli.operations.encode_shard import ShardOptions
+        from auravae_cli.cli.commands.encode_store import StoreRequest, fill_store, predict_store
 
-        request = StoreRequest(
-            names=names,
-            output=output,
-            model=model,
-            device=device,
-            compute_dtype=dtype.value,
-            memory=budget,
-            symmetrize=symmetrize.value,
-            stored_dtype=stored_dtype,
-            options=ShardOptions(preparation, max_pixels, batch_size, workers),
-            overwrite=overwrite,
-            shard_size=shard_size or SHARD_SIZE,
-            limit=limit,
-            retry_failures=retry_failures,
-            shard_index=job,
-            num_shards=num_jobs,
-            on_ray=runner is opt.Runner.ray,
-            address=address,
-            dry_run=dry_run,
+        wanted = StoreRequest(
+            shard_size or SHARD_SIZE, workers, retry_failures, runner is opt.Runner.ray, address
         )
-        raise typer.Exit(encode_to_store(request, reporter))
-
+        if dry_run:
+            raise typer.Exit(predict_store(names, output, asked, reporter))
+        raise typer.Exit(fill_store(names, output, asked, wanted, reporter))
     _refuse_for_files(
         {
             "--shard-size": shard_size is not None,
@@ -123,61 +136,57 @@ def encode(
             "--address": address is not None,
         }
     )
-    from auravae_cli.model.codec import load_codec
-    from auravae_cli.operations.encode import EncodeOptions, encode_files
-
-    load = partial(
-        load_codec,
-        model,
-        parts=("encoder",),
-        device=device,
-        dtype=dtype.value,
-        memory=budget,
-        symmetrize=symmetrize.value,
-    )
-    options = EncodeOptions(preparation, stored_dtype, max_pixels, overwrite)
     if watch:
-        from auravae_cli.cli.commands.watch import watch_folders
+        from auravae_cli.cli.commands.watch import follow_folders
 
-        watch_folders(
-            names, output, interval or INTERVAL, load, options, batch_size, limit, reporter
-        )
+        follow_folders(names, output, interval or INTERVAL, asked, reporter)
         raise typer.Exit()
-    from auravae_cli.operations.batches import limited
-    from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
+    reporter.data_on_stdout = opt.data_on_stdout(names, output)
+    raise typer.Exit((_predict if dry_run else _encode)(names, output, asked, reporter))
 
-    jobs = plan_jobs(
-        names,
-        output,
-        input_suffixes=PICTURES,
-        suffix=".safetensors",
-        tag="",
-        output_suffixes=LATENTS,
-        result_tags=PICTURE_TAGS,
-        reporter=reporter,
-    )[job::num_jobs]
-    if dry_run:
-        from auravae_cli.cli.reports.dry_run import DryRun
-        from auravae_cli.forecast.dry_run import forecast_pictures
-        from auravae_cli.operations.timed_batches import ENCODE_PARTS
 
-        dry = DryRun(
-            "encode",
-            ENCODE_PARTS,
-            reporter,
-            device,
-            dtype.value,
-            budget,
-            batch_size,
-            symmetrize.value,
+def _encode(names: list[str], output: str | None, asked: Request, reporter: Reporter) -> int:
+    from auravae_cli.operations.encode import encode_files
+
+    with reporter:
+        encode_files(
+            names,
+            output,
+            model=asked.model,
+            preparation=asked.preparation,
+            latent_dtype=asked.latent_dtype,
+            max_pixels=asked.max_pixels,
+            batch_size=asked.batch_size,
+            overwrite=asked.overwrite,
+            part=asked.part,
+            limit=asked.limit,
+            progress=reporter,
+            passed_over=reporter.passed_over,
+            **asked.loading,
         )
-        setting = dry.setting(model)
-        rows = forecast_pictures(
-            jobs, dry.forecaster, setting, preparation, max_pixels, keeps=not overwrite
+    return reporter.code
+
+
+def _predict(names: list[str], output: str | None, asked: Request, reporter: Reporter) -> int:
+    from auravae_cli.cli.reports.dry_run import DryRunReporter
+    from auravae_cli.forecast.predict import predict_encode
+
+    with DryRunReporter(reporter, "encode") as report:
+        predict_encode(
+            names,
+            output,
+            model=asked.model,
+            preparation=asked.preparation,
+            max_pixels=asked.max_pixels,
+            batch_size=asked.batch_size,
+            overwrite=asked.overwrite,
+            part=asked.part,
+            calibrating=report.calibrating,
+            progress=report,
+            passed_over=reporter.passed_over,
+            **asked.loading,
         )
-        raise typer.Exit(dry.report(rows, len(jobs)))
-    outcomes = limited(encode_files(jobs, load(), options, batch_size), limit)
-    raise typer.Exit(reporter.run(outcomes, len(jobs)))
+    return reporter.code
 
 
 def _part_of_the_work(shard_index: int | None, num_shards: int | None) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import typer
 
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.shared.completion import complete_model
-from auravae_cli.defaults import MAX_PIXELS
+from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, MODEL_VARIABLE
 
 _MEASURE = "Measurements"
 
@@ -166,11 +166,10 @@ def evaluate(
     With -o, an interrupted run resumes. Flips and sweeps are measured on a
     sample of the pictures, which is the same in every run.
     """
-    from auravae_cli.cli.commands.evaluate_run import EvalRequest, run_evaluation
-    from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.cli.shared.parsing import read_preparation
-    from auravae_cli.cli.shared.sizes import read_size
-    from auravae_cli.defaults import DEFAULT_MODEL, MODEL_VARIABLE
+    from auravae_cli.cli.reports.evaluation import EvalReporter
+    from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
+    from auravae_cli.cli.shared.parsing import read_loading, read_preparation
+    from auravae_cli.evaluation import session
     from auravae_cli.evaluation.measure import MeasureOptions
     from auravae_cli.evaluation.run import EvalOptions
     from auravae_cli.latents.dtypes import STORED_DTYPES
@@ -181,32 +180,24 @@ def evaluate(
         _levels(noise),
         seed,
     )
-    request = EvalRequest(
-        names=photos or [],
-        listed=listed,
-        models=models or [os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL],
-        symmetrize=symmetrize,
-        device=device,
-        compute_dtype=dtype.value,
-        memory=read_size(memory, "--memory"),
-        options=EvalOptions(
-            measured,
-            _number(flips, "--flips"),
-            _number(sweeps, "--sweeps"),
-            batch_size,
-            max_pixels,
-        ),
-        lpips=lpips,
-        rfid=rfid,
-        folder=output,
-        csv=csv,
-        html=html,
-        html_images=html_images,
-        certificate=certificate,
-        certify=certify,
-        overwrite=overwrite,
-    )
-    raise typer.Exit(run_evaluation(request, Reporter(as_json, quiet)))
+    flips_of, sweeps_of = _number(flips, "--flips"), _number(sweeps, "--sweeps")
+    loading = read_loading(device, dtype, memory, opt.Symmetry.auto)
+    with EvalReporter(as_json, quiet) as report:
+        result = session.evaluate(
+            opt.read_names(photos, listed),
+            models or [os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL],
+            options=EvalOptions(measured, flips_of, sweeps_of, batch_size, max_pixels),
+            symmetrized=symmetrize,
+            lpips=lpips,
+            rfid=rfid,
+            files=session.EvaluationFiles(
+                output, csv, html, html_images, certificate, certify, overwrite
+            ),
+            progress=report,
+            **loading,
+        )
+    report.finish(result.summary, result.rows)
+    raise typer.Exit(EXIT_SOME_FAILED if result.failures or not result.rows else 0)
 
 
 def _number(text: str, option: str) -> int | None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.terminal.lines import say, tell_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from auravae_cli.exchange.exportable import ExportBatch
-    from auravae_cli.exchange.formats.base import Choices, Format
-    from auravae_cli.operations.batches import Outcome
+from auravae_cli.defaults import STREAM
 
 
 def export(
@@ -85,68 +79,27 @@ def export(
     Whatever a format has no place for is listed. docs/exchange.md describes
     the formats.
     """
-    from pathlib import Path
-
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.exchange.export import Exporter
-    from auravae_cli.exchange.unkept import Unkept
-    from auravae_cli.files.storage import is_remote
+    from auravae_cli.exchange.export import export_latents
 
     if to is None:
         raise typer.BadParameter("name a format", param_hint="--to")
-    if output is None or output == "-":
+    if output is None or output == STREAM:
         raise typer.BadParameter("name a folder for the files", param_hint="--output")
-    if is_remote(output):
-        raise typer.BadParameter(
-            f"{output}: expected a folder here; copy it there afterwards", param_hint="--output"
-        )
-    form, choices = _choose(to.value, flipped, arch)
-    parts, total = _parts(latents or [], listed)
-    reporter, losses = Reporter(as_json, quiet), Unkept(form)
-    exporter = Exporter(form, Path(output), choices, overwrite, any_model)
-    code = reporter.run(exporter.run(parts, losses), total)
+    with Reporter(as_json, quiet) as reporter:
+        unkept = export_latents(
+            opt.read_names(latents, listed),
+            output,
+            to.value,
+            flipped=flipped,
+            arch=arch,
+            any_model=any_model,
+            overwrite=overwrite,
+            progress=reporter,
+        ).unkept
     if as_json:
-        tell_json(losses.to_json(flipped))
+        tell_json(unkept.to_json(flipped))
     elif not quiet:
-        for line in losses.lines(flipped):
+        for line in unkept.lines(flipped):
             say(f"note: {line}")
-    raise typer.Exit(code)
-
-
-def _choose(name: str, flipped: bool, arch: str | None) -> tuple[Format, Choices]:
-    from auravae_cli.exchange.formats.base import Choices
-    from auravae_cli.exchange.registry import FORMATS
-
-    form = FORMATS[name]
-    if arch is not None and not form.archs:
-        raise typer.BadParameter(f"{name} names no network", param_hint="--arch")
-    if arch is not None and arch not in form.archs and not form.any_arch:
-        raise typer.BadParameter(
-            f"{arch!r}: expected one of {', '.join(form.archs)}", param_hint="--arch"
-        )
-    if form.needs_flipped and not flipped:
-        raise typer.BadParameter(
-            f"readers of {name} take {form.flipped!r} at random: it must be there",
-            param_hint="--no-flipped",
-        )
-    return form, Choices(flipped, arch or (form.archs[0] if form.archs else ""))
-
-
-def _parts(arguments: list[str], listed: str | None) -> tuple[Iterator[ExportBatch | Outcome], int]:
-    """The latents that are named, and about how many there are."""
-    from itertools import chain
-
-    from auravae_cli.exchange.exportable import count_rows, file_parts, store_parts
-    from auravae_cli.files.storage import open_storage
-    from auravae_cli.operations.inputs import collect
-    from auravae_cli.operations.suffixes import LATENTS
-    from auravae_cli.store.format import is_store
-
-    names = opt.read_names(arguments, listed)
-    stores = [open_storage(name) for name in names if is_store(name)]
-    files = collect([name for name in names if not is_store(name)], LATENTS)
-    if not stores and not files:
-        found = "the folders named hold none" if names else "none was named"
-        raise typer.BadParameter(f"no latents: {found}; expected stores, files, folders, patterns")
-    total = sum(map(count_rows, stores)) + len(files)
-    return chain(*map(store_parts, stores), file_parts(files)), total
+    raise typer.Exit(reporter.code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -10,14 +10,12 @@ import typer
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.shared.completion import complete_model
 from auravae_cli.cli.terminal.lines import say, tell_json
+from auravae_cli.defaults import STREAM
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.exchange.adopt import LatentImporter
-    from auravae_cli.exchange.formats.base import Format
-    from auravae_cli.operations.inputs import Source
 
 
 def import_(
@@ -89,121 +87,90 @@ def import_(
     the formats.
     """
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.exchange.adopt import LatentImporter
-    from auravae_cli.exchange.registry import FORMATS
     from auravae_cli.files.storage import is_remote
-    from auravae_cli.latents.dtypes import STORED_DTYPES
-    from auravae_cli.model.latent_space import read_space
-    from auravae_cli.operations.inputs import STREAM, collect
 
     if of is None:
         raise typer.BadParameter("name a format", param_hint="--from")
     if output is None or output == STREAM:
         raise typer.BadParameter("name a folder for the latents", param_hint="--output")
-    form = FORMATS[of.value]
-    sources = [
-        source
-        for source in collect(files or [], form.suffixes)
-        if str(source.path) in (files or []) or not form.ignores(str(source.path))
-    ]
-    if any(source.path is None for source in sources):
-        raise typer.BadParameter("expected files: standard input has no name")
-    if not sources:
-        found = "the folders named hold none" if files else "none was named"
-        kinds = " ".join(sorted(form.suffixes))
-        raise typer.BadParameter(f"no files: {found}; expected {kinds}, or folders of them")
-    assumed = read_space(assume_model) if assume_model else None
-    adopt = LatentImporter(form.name, assumed, STORED_DTYPES[store.value] if store else None)
     reporter = Reporter(as_json, quiet)
-    if _into_store(layout, form, output):
+    how = Taken(files or [], output, of.value, assume_model, store.value if store else None)
+    if _into_store(layout, how):
         if overwrite:
             raise typer.BadParameter(
                 "a store is gone on with or refused, never overwritten: remove it, or name another",
                 param_hint="--overwrite",
             )
-        code, ignored = _to_store(
-            sources, form, adopt, output, shard_size, retry_failures, reporter
-        )
-    elif is_remote(output):
-        raise typer.BadParameter(
-            f"{output}: only stores are written there: --layout shards", param_hint="--output"
-        )
-    elif retry_failures:
+        raise typer.Exit(_to_store(how, shard_size, retry_failures, reporter))
+    if retry_failures and not is_remote(output):
         raise typer.BadParameter(
             "latent files are made where they are missing: this is for --layout shards",
             param_hint="--retry-failures",
         )
-    else:
-        code, ignored = _to_files(sources, form, adopt, output, overwrite, reporter)
-    _tell(form, ignored, reporter)
-    raise typer.Exit(code)
+    raise typer.Exit(_to_files(how, overwrite, reporter))
 
 
-def _into_store(layout: opt.Layout, form: Format, output: str) -> bool:
+@dataclass(frozen=True)
+class Taken:
+    """Which files are imported, to where."""
+
+    files: list[str]
+    output: str
+    of: str
+    assume_model: str | None
+    latent_dtype: str | None
+
+
+def _into_store(layout: opt.Layout, how: Taken) -> bool:
+    from auravae_cli.exchange.registry import FORMATS
     from auravae_cli.store.format import is_store
 
     if layout is opt.Layout.auto:
-        return form.stacked or is_store(output)
+        return FORMATS[how.of].stacked or is_store(how.output)
     return layout is opt.Layout.shards
 
 
-def _to_files(
-    sources: list[Source],
-    form: Format,
-    adopt: LatentImporter,
-    output: str,
-    overwrite: bool,
-    reporter: Reporter,
-) -> tuple[int, Counter[str]]:
-    from auravae_cli.exchange.import_files import Importer
+def _to_files(how: Taken, overwrite: bool, reporter: Reporter) -> int:
+    from auravae_cli.exchange.import_files import import_files
 
-    importer = Importer(form, adopt, Path(output), overwrite)
-    return reporter.run(importer.run(sources), len(sources)), importer.ignored
+    with reporter:
+        made = import_files(
+            how.files,
+            how.output,
+            how.of,
+            assume_model=how.assume_model,
+            latent_dtype=how.latent_dtype,
+            overwrite=overwrite,
+            progress=reporter,
+        )
+    _tell(how.of, made.not_taken, reporter)
+    return reporter.code
 
 
-def _to_store(
-    sources: list[Source],
-    form: Format,
-    adopt: LatentImporter,
-    output: str,
-    shard_size: int,
-    retry_failures: bool,
-    reporter: Reporter,
-) -> tuple[int, Counter[str]]:
+def _to_store(how: Taken, shard_size: int, retry_failures: bool, reporter: Reporter) -> int:
     from auravae_cli.cli.reports.store_progress import StoreReporter
-    from auravae_cli.errors import InputImageError
-    from auravae_cli.exchange.import_plan import (
-        count_file_shards,
-        deal,
-        first_latent,
-        settings_for,
-    )
-    from auravae_cli.exchange.import_store import StoreImporter
-    from auravae_cli.files.storage import open_storage
-    from auravae_cli.operations.encode_store import find_work
-    from auravae_cli.store.commit import prepare_store
-    from auravae_cli.store.format import read_settings
+    from auravae_cli.exchange.import_store import import_store
 
-    storage = open_storage(output)
-    found = read_settings(storage)
-    dealt = found.num_file_shards if found else count_file_shards(sources, form, shard_size)
-    try:
-        shards = deal(sources, form, dealt)
-    except InputImageError as error:
-        raise typer.BadParameter(str(error)) from error
-    settings = settings_for(first_latent(sources, form, adopt), form, dealt)
-    settings = prepare_store(storage, settings)
-    importer = StoreImporter(form, adopt, storage, settings)
-    work = find_work(shards, storage, settings, retry_failures=retry_failures)
-    code = StoreReporter(reporter, storage.root, sum(shard.size for shard in shards)).run(
-        importer.run(work)
-    )
-    return code, importer.ignored
+    with StoreReporter(reporter, how.output) as report:
+        made = import_store(
+            how.files,
+            how.output,
+            how.of,
+            assume_model=how.assume_model,
+            latent_dtype=how.latent_dtype,
+            shard_size=shard_size,
+            retry_failures=retry_failures,
+            progress=report,
+        )
+    _tell(how.of, made.not_taken, reporter)
+    return report.code
 
 
-def _tell(form: Format, ignored: Counter[str], reporter: Reporter) -> None:
+def _tell(name: str, ignored: Counter[str], reporter: Reporter) -> None:
     """What was in the files and is not taken, once a run."""
+    from auravae_cli.exchange.registry import FORMATS
 
+    form = FORMATS[name]
     if reporter.as_json:
         tell_json({"format": form.name, "rules": form.rules, "not_taken": dict(ignored)})
     elif ignored and not reporter.quiet:

@@ -36,10 +36,8 @@ def info(
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED, print_table
     from auravae_cli.cli.reports.store_info import print_store
-    from auravae_cli.errors import AuraVaeError, LatentFileError
-    from auravae_cli.latents.latent_file import parse_latents, read_latents
-    from auravae_cli.operations.describe import describe
-    from auravae_cli.operations.inputs import collect
+    from auravae_cli.errors import AuraVaeError
+    from auravae_cli.operations.describe import describe_files
     from auravae_cli.store.format import is_store
 
     failed = False
@@ -51,24 +49,14 @@ def info(
             failed = True
             say(f"failed: {error}")
     files = [argument for argument in latents if argument not in stores]
-    sources = collect(files, [".safetensors"])
-    if files and not sources:
-        raise typer.BadParameter("no latent files in the folders named")
-    for source in sources:
-        try:
-            if source.path is None:
-                content = parse_latents(source.read_bytes(LatentFileError))
-            else:
-                content = read_latents(source.path)
-            facts = describe(content)
-        except AuraVaeError as error:
+    for name, facts in describe_files(files):
+        if isinstance(facts, AuraVaeError):
             failed = True
-            say(f"failed: {source.name}: {error}")
-            continue
-        if as_json:
-            tell_json({"file": source.name, **facts})
+            say(f"failed: {name}: {facts}")
+        elif as_json:
+            tell_json({"file": name, **facts})
         else:
-            rows = [[name, show_fact(name, value)] for name, value in facts.items()]
-            print_table(source.name, ["", ""], rows)
+            rows = [[fact, show_fact(fact, value)] for fact, value in facts.items()]
+            print_table(name, ["", ""], rows)
     sys.stdout.flush()
     raise typer.Exit(EXIT_SOME_FAILED if failed else 0)

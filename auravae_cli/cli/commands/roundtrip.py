@@ -11,7 +11,11 @@ from auravae_cli.cli.shared import options as opt
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 
 if TYPE_CHECKING:
+    from auravae_cli.cli.reports.outcomes import Reporter
+    from auravae_cli.images.prepare import Preparation
     from auravae_cli.operations.batches import Outcome
+    from auravae_cli.operations.loading import Loading
+    from auravae_cli.symmetry.group import GroupElement
 
 
 class Flip(str, Enum):
@@ -62,56 +66,69 @@ def roundtrip(
     --flip also writes a contact sheet, photo.sheet.png: the original, the
     reconstruction, their difference, and each flip.
     """
-    from auravae_cli.cli.reports.jobs import plan_jobs
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.cli.shared.parsing import read_preparation
-    from auravae_cli.cli.shared.sizes import read_size
-    from auravae_cli.images.write import WRITABLE
-    from auravae_cli.latents.dtypes import STORED_DTYPES
-    from auravae_cli.model.codec import load_codec
-    from auravae_cli.operations.decode import DecodeOptions
-    from auravae_cli.operations.encode import EncodeOptions
-    from auravae_cli.operations.roundtrip import roundtrip_files
-    from auravae_cli.operations.suffixes import PICTURE_TAGS, PICTURES, ROUNDTRIP
+    from auravae_cli.cli.shared.parsing import read_loading, read_preparation
     from auravae_cli.symmetry.group import GROUP, GroupElement
 
-    reporter = Reporter(as_json, quiet)
     preparation = read_preparation(crop, resize, center_crop, pad.value, background)
-    jobs = plan_jobs(
-        opt.read_names(photos, listed),
-        output,
-        input_suffixes=PICTURES,
-        suffix=".png",
-        tag=ROUNDTRIP,
-        output_suffixes=WRITABLE,
-        result_tags=PICTURE_TAGS,
-        reporter=reporter,
-    )
-    budget = read_size(memory, "--memory")
-    elements = (
+    names = opt.read_names(photos, listed)
+    loading = read_loading(device, dtype, memory, symmetrize)
+    reporter = Reporter(as_json, quiet, opt.data_on_stdout(names, output), describe)
+    flips = (
         () if flip is None else GROUP[1:] if flip is Flip.all else (GroupElement.parse(flip.value),)
     )
     if dry_run:
-        from auravae_cli.cli.reports.dry_run import DryRun
-        from auravae_cli.forecast.dry_run import forecast_pictures
-        from auravae_cli.operations.timed_batches import roundtrip_parts
+        choice = flips, model, preparation, max_pixels
+        raise typer.Exit(_predict(names, output, *choice, loading, reporter))
+    from auravae_cli.operations.roundtrip import roundtrip_files
 
-        parts = roundtrip_parts(len(elements))
-        dry = DryRun(
-            "roundtrip", parts, reporter, device, dtype.value, budget, None, symmetrize.value
+    with reporter:
+        roundtrip_files(
+            names,
+            output,
+            flips=flips,
+            model=model,
+            preparation=preparation,
+            latent_dtype=store.value,
+            noise=noise,
+            seed=seed,
+            max_pixels=max_pixels,
+            overwrite=overwrite,
+            progress=reporter,
+            passed_over=reporter.passed_over,
+            **loading,
         )
-        setting = dry.setting(model)
-        rows = forecast_pictures(
-            jobs, dry.forecaster, setting, preparation, max_pixels, keeps=False
+    raise typer.Exit(reporter.code)
+
+
+def _predict(
+    names: list[str],
+    output: str | None,
+    flips: tuple[GroupElement, ...],
+    model: str,
+    preparation: Preparation,
+    max_pixels: int,
+    loading: Loading,
+    reporter: Reporter,
+) -> int:
+    """Say what it would take; the exit code."""
+    from auravae_cli.cli.reports.dry_run import DryRunReporter
+    from auravae_cli.forecast.predict import predict_roundtrip
+
+    with DryRunReporter(reporter, "roundtrip") as report:
+        predict_roundtrip(
+            names,
+            output,
+            flips=flips,
+            model=model,
+            preparation=preparation,
+            max_pixels=max_pixels,
+            calibrating=report.calibrating,
+            progress=report,
+            passed_over=reporter.passed_over,
+            **loading,
         )
-        raise typer.Exit(dry.report(rows, len(jobs)))
-    codec = load_codec(
-        model, device=device, dtype=dtype.value, memory=budget, symmetrize=symmetrize.value
-    )
-    encode = EncodeOptions(preparation, STORED_DTYPES[store.value], max_pixels, overwrite)
-    decode = DecodeOptions(noise=noise, seed=seed)
-    outcomes = roundtrip_files(jobs, codec, encode, decode, elements)
-    raise typer.Exit(reporter.run(outcomes, len(jobs), describe))
+    return reporter.code
 
 
 def describe(outcome: Outcome) -> list[str]:

@@ -10,7 +10,7 @@ import typer
 
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.terminal.protocol import Protocol
-from auravae_cli.defaults import MAX_PIXELS
+from auravae_cli.defaults import MAX_PIXELS, STREAM
 
 if TYPE_CHECKING:
     from auravae_cli.cli.terminal.detect import Screen
@@ -89,7 +89,7 @@ def show(
     from auravae_cli.cli.terminal.detect import find_screen
     from auravae_cli.cli.terminal.lines import print_drawing, say, tell
     from auravae_cli.errors import AuraVaeError
-    from auravae_cli.operations.inputs import STREAM, Source
+    from auravae_cli.operations.inputs import Source
     from auravae_cli.operations.open_any import open_one
 
     path = None if file == STREAM else Path(file)
@@ -167,8 +167,7 @@ def _write(cells: Cells, output: str, overwrite: bool) -> None:
     """Write the picture, or the contact sheet of several. Raises OutputError."""
     from auravae_cli.images.contact_sheet import contact_sheet
     from auravae_cli.images.write import picture_bytes
-    from auravae_cli.operations.inputs import STREAM
-    from auravae_cli.operations.outputs import refuse_to_replace, write_result
+    from auravae_cli.operations.outputs import put_result
 
     if output == STREAM:
         if sys.stdout.isatty():
@@ -178,6 +177,5 @@ def _write(cells: Cells, output: str, overwrite: bool) -> None:
         target, suffix = None, ".png"
     else:
         target, suffix = Path(output), Path(output).suffix
-        refuse_to_replace(target, overwrite)
     pixels = cells[0][1] if len(cells) == 1 else contact_sheet(cells, columns=4)
-    write_result(target, picture_bytes(pixels, suffix))
+    put_result(target, lambda: picture_bytes(pixels, suffix), overwrite)

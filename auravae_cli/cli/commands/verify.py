@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,9 @@ from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
 
 if TYPE_CHECKING:
-    from auravae_cli.store.verify import Finding, VerifyState
+    from auravae_cli.store.verify import Finding
+
+_COUNTS = ("shards", "rows", "failures", "bytes")
 
 
 def verify(
@@ -43,42 +46,26 @@ def verify(
     not faults.
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
-    from auravae_cli.errors import AuraVaeError
-    from auravae_cli.files.storage import open_storage
-    from auravae_cli.store.verify import Finding, VerifyState, verify_store
+    from auravae_cli.store.verify import verify_store
 
     sound = True
     for store in stores:
-        seen, faults = VerifyState(), 0
-        try:
-            for finding in verify_store(open_storage(store), seen, quick=quick):
-                faults += finding.kind == "fault"
-                _tell(store, finding, as_json, quiet)
-        except AuraVaeError as error:
-            faults += 1
-            _tell(store, Finding("fault", "", str(error)), as_json, quiet)
-        sound = sound and not faults
+        report = verify_store(store, quick=quick, progress=partial(_tell, store, as_json, quiet))
+        sound = sound and not report.faults
+        counts = {name: getattr(report, name) for name in _COUNTS}
         if as_json:
-            tell_json({"store": store, **_counts(seen), "faults": faults})
+            tell_json({"store": store, **counts, "faults": report.faults})
         elif not quiet:
-            counts = ", ".join(f"{number} {name}" for name, number in _counts(seen).items())
-            tell(f"{store}: {f'{faults} faults' if faults else 'sound'}: {counts}", flush=True)
+            text = ", ".join(f"{number} {name}" for name, number in counts.items())
+            verdict = f"{report.faults} faults" if report.faults else "sound"
+            tell(f"{store}: {verdict}: {text}", flush=True)
     sys.stdout.flush()
     raise typer.Exit(0 if sound else EXIT_SOME_FAILED)
 
 
-def _tell(store: str, finding: Finding, as_json: bool, quiet: bool) -> None:
+def _tell(store: str, as_json: bool, quiet: bool, finding: Finding) -> None:
     if as_json:
         tell_json({"store": store, **asdict(finding)})
     elif finding.kind == "fault" or not quiet:
         place = f"{store}/{finding.file}" if finding.file else store
         say(f"{finding.kind}: {place}: {finding.text}")
-
-
-def _counts(seen: VerifyState) -> dict[str, int]:
-    return {
-        "shards": seen.shards,
-        "rows": seen.rows,
-        "failures": seen.failures,
-        "bytes": seen.bytes,
-    }

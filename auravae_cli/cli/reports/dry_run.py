@@ -2,92 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
 
 from auravae_cli.cli.reports.outcomes import Reporter
 from auravae_cli.cli.terminal.lines import say, tell
-from auravae_cli.forecast.dry_run import PLANNED, UNKNOWN, Forecaster
-from auravae_cli.forecast.run_setting import RunSetting, find_setting
-from auravae_cli.machine.speeds import Speeds
+from auravae_cli.forecast.dry_run import PLANNED, UNKNOWN
+from auravae_cli.forecast.run_setting import RunSetting
 from auravae_cli.operations.batches import Outcome
-from auravae_cli.operations.timed_batches import Parts
-from auravae_cli.symmetry.group import GROUP
 
 
 @dataclass
-class DryRun:
-    """Finds settings without loading models, and prints what is predicted, with the totals."""
+class DryRunReporter:
+    """Prints what is predicted, input by input, and the totals."""
 
-    command: str
-    parts: Parts
     reporter: Reporter
-    device: str
-    dtype: str
-    memory: int | None
-    batch_size: int | None = None
-    symmetrize: str = "auto"
-    speeds: Speeds = field(default_factory=Speeds)
-    _settings: dict[str, RunSetting] = field(default_factory=dict)
-    _models: dict[str, str] = field(default_factory=dict)
-
-    def setting(self, model: str) -> RunSetting:
-        """That of a model's name or a checkpoint's path. Raises WeightsError."""
-        if model not in self._settings:
-            names = tuple(part for part, _ in self.parts)
-            found = find_setting(model, names, self.device, self.dtype, self.memory)
-            repeats = len(GROUP) if self.symmetrize == "mean" else 1
-            self._settings[model] = replace(found, repeats=repeats)
-            self._models[found.weights_sha256] = model
-        return self._settings[model]
-
-    @property
-    def forecaster(self) -> Forecaster:
-        """What predicts."""
-        return Forecaster(self.command, self.parts, self.speeds, self._calibrate, self.batch_size)
-
-    def report(self, outcomes: Iterable[Outcome], total: int) -> int:
-        """Print every outcome and the totals; the exit code."""
-        sums = _Sums()
-        code = self.reporter.run(
-            sums.over(outcomes), total, lambda outcome: [describe(outcome)], is_summed=False
-        )
-        if not self.reporter.as_json and not self.reporter.quiet:
-            tell(sums.text())
-        return code
-
-    def _calibrate(self, setting: RunSetting) -> None:
-        """Measure a speed that no earlier run has told."""
-        from auravae_cli.forecast.calibrate import calibrate
-
-        if not self.reporter.quiet:
-            say(f"measuring how fast {setting.model} {self.command}s here, once ...")
-        model = self._models[setting.weights_sha256]
-        calibrate(
-            self.command, self.parts, replace(setting, repeats=1), model, self.memory, self.speeds
-        )
-
-
-@dataclass
-class _Sums:
-    """What all inputs take together."""
-
+    command: str
     pictures: int = 0
     seconds: float = 0.0
     memory: int = 0
-    others: dict[str, int] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
 
-    def over(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-        """The outcomes, added up as they pass."""
-        for outcome in outcomes:
-            if outcome.status == PLANNED:
-                predicted = outcome.details["predicted"]
-                self.pictures += outcome.details.get("pictures", 1)
-                self.seconds += predicted["seconds"] or 0.0
-                self.memory = max(self.memory, predicted["memory"])
-            else:
-                self.others[outcome.status] = self.others.get(outcome.status, 0) + 1
-            yield outcome
+    def __post_init__(self) -> None:
+        self.reporter.describe = lambda outcome: [describe(outcome)]
+        self.reporter.is_summed = False
+
+    def __enter__(self) -> DryRunReporter:
+        self.reporter.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        self.reporter.__exit__(kind, *rest)
+        if kind is None and not self.reporter.as_json and not self.reporter.quiet:
+            tell(self.text())
+
+    def __call__(self, outcome: Outcome | None, done: int, total: int) -> None:
+        """One more outcome."""
+        if outcome is not None and outcome.status == PLANNED:
+            predicted = outcome.details["predicted"]
+            self.pictures += outcome.details.get("pictures", 1)
+            self.seconds += predicted["seconds"] or 0.0
+            self.memory = max(self.memory, predicted["memory"])
+        elif outcome is not None:
+            self.others[outcome.status] += 1
+        self.reporter(outcome, done, total)
+
+    def calibrating(self, setting: RunSetting) -> None:
+        """Say what is measured, since it takes a while."""
+        if not self.reporter.quiet:
+            say(f"measuring how fast {setting.model} {self.command}s here, once ...")
 
     def text(self) -> str:
         """The line of totals."""

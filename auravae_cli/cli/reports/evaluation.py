@@ -4,66 +4,81 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from auravae_cli.cli.reports.outcomes import Reporter, item_progress, print_table
+from auravae_cli.cli.reports.outcomes import item_progress, print_table
 from auravae_cli.cli.terminal.lines import console, inert, say, tell, tell_json
 from auravae_cli.evaluation.run import PictureFailure
+from auravae_cli.evaluation.session import Notice, Stage, Step
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 WIDTH = 80
 _LONGEST_LABEL = 20
 _NOT_SHOWN = frozenset(("moments", "inception"))  # of a row: thousands of numbers, packed
 
-Result = TypeVar("Result")
-Event = tuple[str, dict[str, Any]] | PictureFailure
-
 
 @dataclass
 class EvalReporter:
-    """Follows a run, and prints what came out."""
+    """Follows an evaluation, and prints what came out.
 
-    reporter: Reporter
+    Where somebody watches, a spinner or a bar on stderr. ``with EvalReporter(...) as report:
+    evaluate(..., progress=report)``.
+    """
 
-    def waiting(self, what: str, work: Callable[[], Result]) -> Result:
-        """Do some work with a spinner where somebody watches."""
-        if self.reporter.quiet or not sys.stderr.isatty():
-            return work()
-        with console(on_stderr=True).status(what):
-            return work()
+    as_json: bool
+    quiet: bool
+    _bar: Progress | None = None
+    _shown: ExitStack = field(default_factory=ExitStack)
 
-    def follow(self, events: Iterable[Event], total: int) -> None:
-        """Name failures as they come, with a bar where somebody watches."""
-        for event in self._with_progress(events, total):
-            if isinstance(event, PictureFailure):
-                of = f" ({event.model})" if event.model else ""
-                say(f"failed: {event.picture}{of}: {event.reason}")
+    def __enter__(self) -> EvalReporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.close()
+
+    def __call__(self, step: Step | None, done: int, total: int) -> None:
+        """Hear that rows are to be measured, or of a step."""
+        watched = not self.quiet and sys.stderr.isatty()
+        if isinstance(step, Stage) or step is None:
+            self._shown.close()
+        if isinstance(step, Notice):
+            if not self.quiet or not step.is_minor:
+                say(f"note: {step.text}")
+        elif isinstance(step, Stage):
+            if watched:
+                self._shown.enter_context(console(on_stderr=True).status(step.text))
+        elif step is None:
+            if watched:
+                self._bar = self._shown.enter_context(item_progress())
+                self._bar.add_task("", total=total)
+        else:
+            self._count(step, done)
+
+    def _count(self, step: PictureFailure | tuple[str, dict[str, Any]], done: int) -> None:
+        if isinstance(step, PictureFailure):
+            of = f" ({step.model})" if step.model else ""
+            say(f"failed: {step.picture}{of}: {step.reason}")
+        if self._bar is not None:
+            picture = step.picture if isinstance(step, PictureFailure) else step[1]["picture"]
+            text = inert(picture[-40:])
+            self._bar.update(self._bar.task_ids[0], completed=done, description=text)
 
     def finish(self, summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """Print the results."""
-        if self.reporter.as_json:
+        if self.as_json:
             for row in rows:
                 shown = {name: value for name, value in row.items() if name not in _NOT_SHOWN}
                 tell_json({"kind": "picture", **shown})
             tell_json({"kind": "summary", **summary})
-        elif not self.reporter.quiet:
+        elif not self.quiet:
             print_summary(summary)
             pictures, failed = summary["data"]["pictures"], len(summary["failures"])
             say(f"{pictures} pictures measured" + (f", {failed} failures" if failed else ""))
-
-    def _with_progress(self, events: Iterable[Event], total: int) -> Iterator[Event]:
-        if self.reporter.quiet or not sys.stderr.isatty():
-            yield from events
-            return
-        with item_progress() as bar:
-            task = bar.add_task("", total=total)
-            for event in events:
-                yield event
-                picture = (
-                    event.picture if isinstance(event, PictureFailure) else event[1]["picture"]
-                )
-                bar.update(task, advance=1, description=inert(picture[-40:]))
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,29 +44,54 @@ class ModelTime:
 
 @dataclass
 class Reporter:
-    """Prints outcomes as they come, and keeps count for the exit code.
+    """Prints outcomes as a call hands them over, and keeps count for the exit code.
 
+    ``with reporter: encode_files(..., progress=reporter)``: a bar on stderr where somebody watches
+    and there is something to wait for, in the end how many there were of each kind.
     ``data_on_stdout`` says that stdout carries a latent or a picture, so nothing else may.
     """
 
     as_json: bool = False
     quiet: bool = False
     data_on_stdout: bool = False
+    describe: Callable[[Outcome], list[str]] | None = None
+    is_summed: bool = True
     counts: Counter[str] = field(default_factory=Counter)
     taken: ModelTime = field(default_factory=ModelTime)
+    passed_over: Counter[str] = field(default_factory=Counter)  # files by suffix: to be told
+    _total: int = 0
+    _bar: Progress | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
 
-    def run(
-        self,
-        outcomes: Iterable[Outcome],
-        total: int,
-        describe: Callable[[Outcome], list[str]] | None = None,
-        is_summed: bool = True,
-    ) -> int:
-        """Report every outcome, and how many there were of each kind; the exit code."""
-        for outcome in self._with_progress(outcomes, total):
-            self.report(outcome, describe)
-        if total > 1 and is_summed and not self.quiet and not self.as_json:
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        self._stack.close()
+        self.tell_passed_over(self.passed_over)  # where the call went no further
+        told = self.is_summed and not self.quiet and not self.as_json
+        if kind is None and self._total > 1 and told:
             say(self.summary())
+
+    def __call__(self, outcome: Outcome | None, done: int, total: int) -> None:
+        """Hear that a call begins, or of one more outcome."""
+        self._total = total
+        if outcome is None:
+            self.tell_passed_over(self.passed_over)
+            self.passed_over.clear()
+        if outcome is not None:
+            self.report(outcome)
+        elif not self.quiet and total > 1 and sys.stderr.isatty():
+            self._bar = self._stack.enter_context(item_progress())
+            self._bar.add_task("", total=total)
+        if outcome is not None and self._bar is not None:
+            failed = f"  {self.counts['failed']} failed" if self.counts["failed"] else ""
+            text = inert(outcome.source[-40:] + failed)
+            self._bar.update(self._bar.task_ids[0], completed=done, description=text)
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
         return EXIT_SOME_FAILED if self.counts["failed"] else 0
 
     def tell_passed_over(self, by_suffix: Mapping[str, int], where: str = "") -> None:
@@ -80,9 +106,7 @@ class Reporter:
         counts = [f"{number} {status}" for status, number in sorted(self.counts.items())]
         return ", ".join([*counts, *self.taken.clauses()])
 
-    def report(
-        self, outcome: Outcome, describe: Callable[[Outcome], list[str]] | None = None
-    ) -> None:
+    def report(self, outcome: Outcome) -> None:
         """Print one outcome."""
         self.counts[outcome.status] += 1
         self.taken.add(outcome)
@@ -96,22 +120,10 @@ class Reporter:
             say(f"note: {outcome.source}: {notice}")
         if outcome.status == "failed":
             return
-        if describe:
-            tell(*describe(outcome), on_stderr=self.data_on_stdout)
+        if self.describe:
+            tell(*self.describe(outcome), on_stderr=self.data_on_stdout)
         elif outcome.output:  # in a pipe, silence says that all went well
             tell(_line(outcome), on_stderr=self.data_on_stdout)
-
-    def _with_progress(self, outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
-        """A bar on stderr where somebody watches and there is something to wait for."""
-        if self.quiet or total < 2 or not sys.stderr.isatty():
-            yield from outcomes
-            return
-        with item_progress() as bar:
-            task = bar.add_task("", total=total)
-            for outcome in outcomes:
-                yield outcome
-                failed = f"  {self.counts['failed']} failed" if self.counts["failed"] else ""
-                bar.update(task, advance=1, description=inert(outcome.source[-40:] + failed))
 
 
 def _line(outcome: Outcome) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED, Reporter
 from auravae_cli.cli.terminal.lines import progress, say, tell, tell_json
+from auravae_cli.files.storage import open_storage
 from auravae_cli.store.commit import ShardOutcome
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from auravae_cli.operations.encode_shard import RowDone
 
 
@@ -19,22 +22,52 @@ if TYPE_CHECKING:
 class StoreReporter:
     """Prints a line (or, with ``--json``, an object) for each shard, and draws the progress.
 
-    ``total`` is the bytes of all shards' sources.
+    ``with StoreReporter(...) as report: encode_store(..., progress=report)``
     """
 
     reporter: Reporter
-    root: str
-    total: int
+    place: str
     outcomes: list[ShardOutcome] = field(default_factory=list)
+    _pictures: int = 0
+    _failed: int = 0
+    _bar: Progress | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
 
-    def run(self, steps: Iterable[RowDone | ShardOutcome]) -> int:
-        """Follow a run to its end; the exit code."""
-        for step in self._with_progress(steps):
-            if isinstance(step, ShardOutcome):
-                self._report(step)
-            elif step.failure is not None and not self.reporter.as_json:
+    def __enter__(self) -> StoreReporter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stack.close()
+        self.reporter.tell_passed_over(self.reporter.passed_over)
+        if kind is None:
+            self._finish()
+
+    def __call__(self, step: RowDone | ShardOutcome | None, done: int, total: int) -> None:
+        """Hear that a call begins, of a row, or of a shard; ``done`` bytes of the sources."""
+        if isinstance(step, ShardOutcome):
+            self._report(step)
+        elif step is not None:
+            self._pictures += 1
+            self._failed += step.failure is not None
+            if step.failure is not None and not self.reporter.as_json:
                 say(f"failed: {step.failure.reason}")
-        return self._finish()
+        else:
+            self.reporter.tell_passed_over(self.reporter.passed_over)
+            self.reporter.passed_over.clear()
+        if step is None and not self.reporter.quiet and sys.stderr.isatty():
+            self._bar = self._stack.enter_context(_bytes_progress())
+            self._bar.add_task("", total=total)
+        if step is not None and self._bar is not None:
+            rate = self._pictures / max(self._bar.tasks[0].elapsed or 0, 1e-3)
+            told = f"{self._pictures} pictures, {rate:.1f}/s" if self._pictures else ""
+            bad = f", {self._failed} failed" if self._failed else ""
+            self._bar.update(self._bar.task_ids[0], completed=done, description=told + bad)
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        bad = any(outcome.failures or outcome.status == "failed" for outcome in self.outcomes)
+        return EXIT_SOME_FAILED if bad else 0
 
     def _report(self, outcome: ShardOutcome) -> None:
         self.outcomes.append(outcome)
@@ -49,61 +82,34 @@ class StoreReporter:
             self.reporter.tell_passed_over(outcome.passed_over, f"{outcome.shard}: ")
             tell(f"{outcome.shard}: {counted(outcome.rows, 'latent')}{failed}{note}", flush=True)
 
-    def _finish(self) -> int:
+    def _finish(self) -> None:
         rows = sum(outcome.rows for outcome in self.outcomes)
         failures = sum(outcome.failures for outcome in self.outcomes)
         broken = [outcome for outcome in self.outcomes if outcome.status == "failed"]
         if failures and not self.reporter.as_json:
             say(
-                f"{counted(failures, 'input')} without a latent: see {self.root}/*.failures.jsonl; "
+                f"{counted(failures, 'input')} without a latent: see {open_storage(self.place).root}/*.failures.jsonl; "
                 "--retry-failures tries them again"
             )
         if not (self.reporter.quiet or self.reporter.as_json):
             more = f", {counted(len(broken), 'shard')} failed" if broken else ""
             sound = counted(len(self.outcomes) - len(broken), "shard")
             say(f"{counted(rows, 'latent')} in {sound}{more}")
-        return EXIT_SOME_FAILED if failures or broken else 0
 
-    def _with_progress(
-        self, steps: Iterable[RowDone | ShardOutcome]
-    ) -> Iterator[RowDone | ShardOutcome]:
-        """A bar on stderr where somebody watches: bytes of the source, pictures a second, failures."""
-        if self.reporter.quiet or not sys.stderr.isatty():
-            yield from steps
-            return
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
 
-        with progress(
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            TimeElapsedColumn(),
-            None,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-        ) as bar:
-            task = bar.add_task("", total=self.total)
-            pictures = failed = settled = under_way = 0
-            for step in steps:
-                yield step
-                if isinstance(step, ShardOutcome):
-                    settled, under_way = settled + step.source_size, 0
-                else:
-                    pictures, under_way = pictures + 1, under_way + step.size
-                    failed += step.failure is not None
-                rate = pictures / max(bar.tasks[0].elapsed or 0, 1e-3)
-                told = f"{pictures} pictures, {rate:.1f}/s" if pictures else ""
-                bad = f", {failed} failed" if failed else ""
-                bar.update(
-                    task,
-                    completed=min(self.total, settled + under_way),
-                    description=told + bad,
-                )
+def _bytes_progress() -> Progress:
+    """A bar on stderr: bytes of the source, pictures a second, failures."""
+    from rich.progress import BarColumn, DownloadColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return progress(
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        TimeElapsedColumn(),
+        None,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )
 
 
 def counted(number: int, what: str) -> str:

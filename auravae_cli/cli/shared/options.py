@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from typing import Annotated, Optional
 
 import typer
 
 from auravae_cli.cli.shared.completion import complete_device, complete_model
-from auravae_cli.defaults import MODEL_VARIABLE
+from auravae_cli.defaults import MODEL_VARIABLE, STREAM
 
 
 class StoredDtypeName(str, Enum):
@@ -394,3 +395,13 @@ def read_names(arguments: list[str] | None, listed: str | None) -> list[str]:
         return [*(arguments or []), *(read_list(listed) if listed else [])]
     except InputImageError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def data_on_stdout(names: list[str], output: str | None) -> bool:
+    """Whether a result goes to standard output; typer.BadParameter where that is a terminal."""
+    is_data = output == STREAM or (output is None and STREAM in names)
+    if is_data and sys.stdout.isatty():
+        raise typer.BadParameter(
+            "binary data on a terminal: pipe it, or name a file", param_hint="--output"
+        )
+    return is_data

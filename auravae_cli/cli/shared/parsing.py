@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import typer
 from PIL import ImageColor
 
+from auravae_cli.cli.shared.sizes import read_size
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.symmetry.geometry import Buckets
 
 if TYPE_CHECKING:
+    from auravae_cli.cli.shared.options import ComputeDtype, Symmetry
     from auravae_cli.operations.batches import FailureLimit
+    from auravae_cli.operations.loading import Loading
 
 
 def read_preparation(
@@ -93,3 +96,15 @@ def read_limit(text: str | None) -> FailureLimit:
         f"{text!r}: expected a number such as 10, or a share such as 1%",
         param_hint="--max-failures",
     )
+
+
+def read_loading(
+    device: str, dtype: ComputeDtype, memory: str | None, symmetrize: Symmetry
+) -> Loading:
+    """How a model is to be loaded; typer.BadParameter where the memory is malformed."""
+    return {
+        "device": device,
+        "dtype": dtype.value,
+        "memory": read_size(memory, "--memory"),
+        "symmetrize": symmetrize.value,
+    }

@@ -6,16 +6,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from auravae_cli.evaluation.pictures import Choice
-
 Model = Mapping[str, Any]
+
+# The files of a picture.
+ORIGINAL, RECONSTRUCTION, DIFFERENCE = "original.webp", "reconstruction.webp", "difference.webp"
+COMPONENTS, LATENT = "latent.png", "latent.safetensors"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a page shows: names of pictures in groups with titles, and the one shown in detail."""
+
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    featured: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        shown = (name for _, names in self.groups for name in names)
+        return tuple(dict.fromkeys((*shown, self.featured)))
 
 
 @dataclass(frozen=True)
 class PageData:
     """Everything, as plain data.
 
-    ``rows`` has the row of each (label, picture); ``file`` gives a file of `evalpictures` by label,
+    ``rows`` has the row of each (label, picture); ``file`` gives a picture's file by label,
     picture and name, or None where it could not be made.
     """
 

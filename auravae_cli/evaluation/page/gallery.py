@@ -9,22 +9,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from auravae_cli.evaluation.page.data import PageData
-from auravae_cli.evaluation.page.markup import Markup, data_uri, join, number, parity_words, tag
-from auravae_cli.evaluation.page.tables import certificate_table
-from auravae_cli.evaluation.pictures import (
+from auravae_cli.evaluation.page.data import (
     COMPONENTS,
     DIFFERENCE,
     LATENT,
     ORIGINAL,
     RECONSTRUCTION,
-    png,
+    PageData,
 )
+from auravae_cli.evaluation.page.markup import (
+    Markup,
+    data_uri,
+    join,
+    number,
+    parity_words,
+    tag,
+)
+from auravae_cli.evaluation.page.tables import certificate_table
+from auravae_cli.images.read import Pixels
 from auravae_cli.latents.latent_file import parse_latents
 from auravae_cli.model.preview import channel_map, component_colours, latent_colours, map_range
 from auravae_cli.store.certificate import decibels
 from auravae_cli.symmetry.group import GROUP
 
+LONGEST_LATENT = 256  # pixels
 SMALL = 200  # pixels across: narrower pictures are enlarged, and not smoothed
 _WORDS = {
     "e": "decoded as it is",
@@ -273,3 +281,12 @@ def _map(plane: Any, channel: int, parity: str, top: float, label: str) -> Marku
     alt = f"Channel {channel} of the latent by {label}, {words}: values from {low} to {high}"
     mark = tag("span", parity, class_=f"parity {parity}", title=words)
     return _figure(png(channel_map(plane, top)), alt, join(f"{channel} ", mark), "cells")
+
+
+def png(pixels: Pixels) -> bytes:
+    """Cells of a latent as PNG, a pixel each while there are not too many."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((LONGEST_LATENT, LONGEST_LATENT), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,346 @@
+"""A whole evaluation: from names of pictures and models to numbers, certificates and a page.
+
+::
+
+    names --find--> shards, models --Evaluation--> rows --summarise, certify--> files, a store's
+                                                    '--choose, make_pictures--> the page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, Unpack
+
+from auravae_cli.defaults import DEFAULT_MODEL
+from auravae_cli.errors import InputImageError, OutputError, StoreError, UsageError
+from auravae_cli.evaluation.csv_table import csv_bytes
+from auravae_cli.evaluation.pictures import Album, choose, make_pictures
+from auravae_cli.evaluation.results import FORMAT, FORMAT_VERSION, SUMMARY_FILE, Results
+from auravae_cli.evaluation.rfid import frechet_distance, load_inception
+from auravae_cli.evaluation.run import (
+    EvalOptions,
+    Evaluation,
+    Perceptual,
+    PictureFailure,
+    Survey,
+)
+from auravae_cli.evaluation.summary import certify, describe_data, summarise
+from auravae_cli.files.canonical_json import read_json, write_json
+from auravae_cli.files.places import below
+from auravae_cli.files.scratch import publish_bytes, scratch_folder
+from auravae_cli.files.storage import Storage, open_storage
+from auravae_cli.machine.progress import Progress, follow
+from auravae_cli.model.codec import Codec
+from auravae_cli.operations.encode_store import SHARD_SIZE
+from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
+from auravae_cli.operations.jobs import Names, listed
+from auravae_cli.operations.loading import Loading, codec_of
+from auravae_cli.operations.outputs import is_taken, refuse_to_replace, write_result
+from auravae_cli.operations.sources import find_files
+from auravae_cli.store.certificate import CERTIFICATE_FILE, Certificate, mismatch, read_certificate
+from auravae_cli.store.format import require_format, require_settings
+from auravae_cli.version import __version__
+
+NO_LPIPS = (
+    "no LPIPS: its weights are not here; pip install 'auravae[metrics]', then python -c \"import lpips; "
+    "lpips.LPIPS(net='vgg')\" fetches them; or name a file of them with --lpips (none: no note)"
+)
+Rows: TypeAlias = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of an evaluation that takes a while and has no parts to count."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a user should know, and that is no failure; ``is_minor`` if it can wait."""
+
+    text: str
+    is_minor: bool = False
+
+
+# A stage begins, something is to be noted, a picture's numbers for a model are there, or failed.
+Step: TypeAlias = Stage | Notice | PictureFailure | tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """What is written; nothing where a place is None.
+
+    ``folder`` keeps every picture's numbers as they come, a summary and certificates: a run with the
+    same folder goes on from there. ``certificate`` is that of one model; ``certify`` a store, made by
+    one of the models, that is to have it. Of more than ``html_images`` pictures, the page shows some.
+    """
+
+    folder: Path | None = None
+    csv: Path | None = None
+    html: Path | None = None
+    html_images: int = 30
+    certificate: Path | None = None
+    certify: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What came out: ``summary`` is that of docs/evaluation.md, ``rows`` one a picture and model."""
+
+    summary: dict[str, Any]
+    rows: Rows
+    certificates: dict[str, Certificate]
+    failures: tuple[PictureFailure, ...]
+
+
+def evaluate(
+    pictures: Names,
+    models: Sequence[str | Codec] = (DEFAULT_MODEL,),
+    *,
+    options: EvalOptions = EvalOptions(),
+    symmetrized: bool = False,
+    lpips: str | None = None,
+    rfid: str | None = None,
+    files: EvaluationFiles = EvaluationFiles(),
+    progress: Progress[Step] | None = None,
+    **loading: Unpack[Loading],
+) -> EvaluationResult:
+    """Measure what models do to pictures, and write what is asked for, as ``auravae eval`` does.
+
+    Args:
+        pictures: files, folders, patterns, tars, or URLs of any of these.
+        models: names, paths of checkpoints (``loading`` says how to load them), or loaded models.
+        options: what is measured, and on how many pictures.
+        symmetrized: also measure each model averaged over the four flips.
+        lpips: the file of its weights, or ``none``; None: those of the lpips package, if it is there.
+        rfid: the file of Inception's weights; None: no rFID.
+        files: what is written.
+        progress: hears every step, with the rows that are measured and those that had to be.
+
+    Raises:
+        UsageError: no picture is there, or arguments contradict each other. ModelError: a model cannot
+            run. OutputError, StoreError: a result cannot be written.
+    """
+    session = _Session(files, options, progress)
+    shards = _find_shards(pictures)
+    session.refuse_outputs()
+    results = Results(files.folder)
+    codecs = _load_codecs(models, symmetrized, loading)
+    if files.certificate and len(codecs) > 1:
+        raise UsageError(
+            f"one certificate for {len(codecs)} models: name one, or take a folder with -o",
+            "certificate",
+        )
+    certified = session.certified(codecs)
+    device = _device(codecs)
+    evaluation = Evaluation(
+        codecs,
+        shards,
+        options,
+        results,
+        session.load_lpips(lpips, device),
+        load_inception(rfid, device) if rfid else None,
+    )
+    session.note(Stage("reading the pictures"))
+    survey = evaluation.survey()
+    follow(evaluation.run(survey), evaluation.pending(survey), progress)
+    result = _conclude(evaluation, survey, has_rfid=rfid is not None)
+    session.write(result, certified)
+    if files.html is not None and result.rows:
+        session.note(Stage("drawing the page"))
+        write_result(files.html, session.page(evaluation, survey, result))
+    return result
+
+
+@dataclass(frozen=True)
+class _Session:
+    files: EvaluationFiles
+    options: EvalOptions
+    progress: Progress[Step] | None
+
+    def note(self, step: Step) -> None:
+        """Tell a step that is none of those that are counted."""
+        if self.progress is not None:
+            self.progress(step, 0, 0)
+
+    def refuse_outputs(self) -> None:
+        """Nothing is measured first and refused afterwards. Raises OutputError, UsageError."""
+        files = self.files
+        for path in filter(None, (files.csv, files.html, files.certificate)):
+            refuse_to_replace(path, files.overwrite)
+        if (files.certificate or files.certify) and self.options.flips == 0:
+            raise UsageError("a certificate needs some pictures", "flips")
+        if files.folder is None:
+            return
+        path = files.folder / SUMMARY_FILE
+        if is_taken(path) and not files.overwrite and not _is_ours(path):
+            raise OutputError(f"{path} is no summary of auravae eval: name another folder with -o")
+
+    def certified(self, codecs: Mapping[str, Codec]) -> tuple[Storage, str] | None:
+        """The store that is to have a certificate, and its model's label. Raises StoreError."""
+        if self.files.certify is None:
+            return None
+        storage = open_storage(self.files.certify)
+        settings = require_settings(storage)
+        names = {entry.name for entry in storage.entries()}
+        if not self.files.overwrite and CERTIFICATE_FILE in names:
+            read_certificate(storage)  # says so where it is damaged
+            raise StoreError(
+                f"{storage.root} has a certificate already: replace it with --overwrite"
+            )
+        reasons = {label: mismatch(codec.space, settings.space) for label, codec in codecs.items()}
+        for label, reason in reasons.items():
+            if reason is None:
+                return storage, label
+        raise StoreError(f"{storage.root}: {next(iter(reasons.values()))}")
+
+    def load_lpips(self, weights: str | None, device: str) -> Perceptual | None:
+        """LPIPS, if it is wanted and here."""
+        if weights == "none":
+            return None
+        if weights is None and not _has_lpips():
+            self.note(Notice(NO_LPIPS, is_minor=True))
+            return None
+        from auravae_cli.evaluation.perceptual import load_perceptual
+
+        return load_perceptual(weights, device)
+
+    def write(self, result: EvaluationResult, certified: tuple[Storage, str] | None) -> None:
+        """Everything but the page. Raises OutputError, StoreError."""
+        for path, content in self._contents(result):
+            write_result(path, content)
+        if certified is not None and certified[1] in result.certificates:
+            storage, label = certified
+            with scratch_folder(storage) as scratch:
+                content = result.certificates[label].to_bytes()
+                publish_bytes(storage, scratch, CERTIFICATE_FILE, content)
+
+    def _contents(self, result: EvaluationResult) -> Iterator[tuple[Path, bytes]]:
+        files, certificates = self.files, result.certificates
+        if files.folder is not None:
+            for label, certificate in certificates.items():
+                place = below(files.folder, f"certificate-{label}.json")
+                yield place, certificate.to_bytes()
+            text = write_json(result.summary, indent=1, sort_keys=True)
+            yield files.folder / SUMMARY_FILE, text.encode() + b"\n"
+        if files.csv is not None:
+            yield files.csv, csv_bytes(result.rows)
+        if files.certificate is not None and certificates:
+            yield files.certificate, next(iter(certificates.values())).to_bytes()
+
+    def page(self, evaluation: Evaluation, survey: Survey, result: EvaluationResult) -> bytes:
+        """The page; its pictures are kept beside the results. Raises ModelError, OutputError."""
+        from auravae_cli.evaluation.page.data import PageData
+        from auravae_cli.evaluation.page.document import page_bytes
+
+        first = result.summary["models"][0]
+        certificate = first["certificate"]
+        flips = certificate["elements"].values() if certificate else ()
+        gaps = [(one["flip_gap"]["worst"], one["flip_gap"]["worst_picture"]) for one in flips]
+        mine = [row for row in result.rows if row["model"] == first["label"]]
+        choice = choose(mine, max(gaps, default=(0, None))[1], self.files.html_images)
+        album = Album(self.files.folder)
+        for bad in make_pictures(evaluation, survey, choice, album):
+            self.note(Notice(f"{bad.picture} is not on the page: {bad.reason}"))
+
+        def find(label: str, picture: str, name: str) -> bytes | None:
+            return album.find(evaluation.identity(label, survey.pictures[picture]), name)
+
+        by_name = {(row["model"], row["picture"]): row for row in result.rows}
+        return page_bytes(PageData(result.summary, by_name, choice, find))
+
+
+def _find_shards(pictures: Names) -> list[InputShard]:
+    try:
+        files = find_files(listed(pictures))
+        shards = make_shards(files, count_file_shards(files, SHARD_SIZE))
+    except InputImageError as error:
+        raise UsageError(str(error)) from error
+    if not files:
+        raise UsageError("no input: expected pictures, folders, patterns, tars or a list")
+    return shards
+
+
+def _is_ours(summary: Path) -> bool:
+    try:
+        require_format(read_json(summary.read_bytes()), FORMAT, FORMAT_VERSION)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _load_codecs(
+    models: Sequence[str | Codec], symmetrized: bool, loading: Loading
+) -> dict[str, Codec]:
+    """The models by label: their names, told apart where two have the same. Raises ModelError."""
+    codecs: dict[str, Codec] = {}
+    for place, model in enumerate(models):
+        if isinstance(model, str) and model in models[:place]:
+            continue  # named twice
+        codec = codec_of(model, ("encoder", "decoder"), loading)
+        label = codec.space.model
+        if label in codecs:
+            label = f"{label}-{codec.space.weights_sha256[:8]}"
+        codecs[label] = codec
+        if symmetrized:
+            codecs[f"{label}-symmetrized"] = codec.symmetrized()
+    return codecs
+
+
+def _has_lpips() -> bool:
+    """Whether the lpips package and its weights are here; without the package, torch is not loaded."""
+    from importlib.util import find_spec
+
+    if find_spec("lpips") is None:
+        return False
+    from auravae_cli.evaluation.perceptual import is_installed
+
+    return is_installed()
+
+
+def _device(codecs: Mapping[str, Codec]) -> str:
+    """Where networks of metrics run: with the models that are networks."""
+    return max((codec.device for codec in codecs.values()), key=lambda device: device != "cpu")
+
+
+def _conclude(evaluation: Evaluation, survey: Survey, *, has_rfid: bool) -> EvaluationResult:
+    """The summary, the certificates by label, and all rows."""
+    measure, models, every = evaluation.options.measure, [], list[dict[str, Any]]()
+    certificates: dict[str, Certificate] = {}
+    for label, codec in evaluation.codecs.items():
+        rows = evaluation.rows(label, survey)
+        if not rows:
+            continue
+        every += rows
+        model = summarise(label, codec, rows, measure)
+        if has_rfid:
+            model["quality"]["rfid"] = _rfid(rows)
+        models.append(model)
+        certificate = certify(codec, rows, measure)
+        if certificate is not None:
+            certificates[label] = certificate
+    pictures = {row["picture"]: row for row in every}
+    summary = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "tool_version": __version__,
+        "data": describe_data(list(pictures.values())),
+        "settings": {
+            "stored_dtype": measure.stored_dtype.name,
+            "preparation": measure.preparation.to_json(),
+            "lpips": evaluation.lpips and evaluation.lpips.digest,
+        },
+        "models": models,
+        "failures": [vars(bad) for bad in evaluation.failures],
+    }
+    return EvaluationResult(summary, every, certificates, tuple(evaluation.failures))
+
+
+def _rfid(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    pairs = [row["inception"] for row in rows]
+    value = frechet_distance([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    return None if value is None else {"mean": value, "pictures": len(pairs)}

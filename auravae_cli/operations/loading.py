@@ -1,0 +1,26 @@
+"""How a call comes by its model: one that is loaded already, or a name and how to load it."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from auravae_cli.errors import UsageError
+from auravae_cli.model.codec import Codec, load_codec
+
+
+class Loading(TypedDict, total=False):
+    """How a model is loaded where only its name is given: see `load_codec`."""
+
+    device: str
+    dtype: str
+    memory: int | None
+    symmetrize: bool | str
+
+
+def codec_of(model: str | Codec, parts: tuple[str, ...], loading: Loading) -> Codec:
+    """The model. Raises ModelError, and UsageError where one that is loaded is to be so otherwise."""
+    if isinstance(model, str):
+        return load_codec(model, parts=parts, **loading)
+    if loading:
+        raise UsageError(f"{', '.join(loading)}: said of a model that is loaded already", "model")
+    return model
