@@ -1,1 +1,1 @@
-"""The codec in the forms that other programs expect of an autoencoder."""
+"""The codec with the interfaces that other programs expect of an autoencoder."""

@@ -1,7 +1,7 @@
-"""Nodes for ComfyUI: load a model, encode, decode, and flip latents without any model.
+"""Nodes for ComfyUI: load a model, encode, decode, and flip latents without a model.
 
-``integrations/comfyui`` is the folder to put into ComfyUI's ``custom_nodes``. ComfyUI itself is not
-needed to import this. Its forms of data: IMAGE is float [B, H, W, 3] in [0, 1], LATENT a dict with
+Copy the folder ``integrations/comfyui`` into ComfyUI's ``custom_nodes``. Importing this module does
+not need ComfyUI. ComfyUI's data types: IMAGE is float [B, H, W, 3] in [0, 1], LATENT a dict with
 ``samples`` [B, C, h, w], VAE any object with the methods of `ComfyVae`.
 """
 
@@ -24,15 +24,15 @@ from auravae_cli.symmetry.geometry import padding_for
 from auravae_cli.symmetry.group import HV, GroupElement, H, V
 
 CATEGORY = "latent/AuraEquiVAE"
-FRAME = "auravae_frame"  # the key of a LATENT under which its picture's size and padding stand
+FRAME = "auravae_frame"  # the key of a LATENT that holds its picture's size and padding
 DIRECTIONS: dict[str, GroupElement] = {"horizontal": H, "vertical": V, "both": HV}
 
 
 class ComfyVae:
     """A codec with the methods that ComfyUI's nodes call on a VAE.
 
-    It takes memory as it needs it, outside ComfyUI's own bookkeeping. Tiles are not needed: a
-    picture that does not fit runs in strips of rows, with the same result up to rounding.
+    It allocates memory on demand, outside ComfyUI's memory management. Tiles are not needed: a picture
+    that does not fit runs in strips of rows, with the same result up to rounding.
     """
 
     latent_dim = 2
@@ -44,7 +44,7 @@ class ComfyVae:
         self.downscale_ratio = self.upscale_ratio = codec.space.downsampling_factor
 
     def encode(self, pixel_samples: Tensor) -> Tensor:
-        """IMAGE [B, H, W, 3 or more] => [B, C, h, w]; cropped to multiples of f, as ComfyUI does."""
+        """Encode an IMAGE [B, H, W, 3 or more] => [B, C, h, w]; cropped to multiples of f, like ComfyUI does."""
         image = pixel_samples[..., :3].movedim(-1, 1)
         for axis in (2, 3):
             surplus = image.shape[axis] % self.downscale_ratio
@@ -52,36 +52,36 @@ class ComfyVae:
         return self.encode_whole(image)
 
     def encode_whole(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] in [0, 1], sides multiples of f => [B, C, h, w], on the same device."""
+        """Encode [B, 3, H, W] in [0, 1], sides multiples of f => [B, C, h, w], on the same device."""
         latents: Tensor = self.codec.encode(image.float() * 2 - 1)
         return latents.clone()  # an ordinary tensor, not one of inference mode
 
     def decode(self, samples_in: Tensor, *_: Any, **__: Any) -> Tensor:
-        """[B, C, h, w] => IMAGE [B, f*h, f*w, 3]."""
+        """Decode [B, C, h, w] => IMAGE [B, f*h, f*w, 3]."""
         image: Tensor = self.codec.decode(samples_in.float())
         return (image / 2 + 0.5).clamp(0, 1).movedim(1, -1)
 
     def encode_tiled(self, pixel_samples: Tensor, *_: Any, **__: Any) -> Tensor:
-        """The same as `encode`."""
+        """Encode like `encode`."""
         return self.encode(pixel_samples)
 
     def decode_tiled(self, samples: Tensor, *_: Any, **__: Any) -> Tensor:
-        """The same as `decode`."""
+        """Decode like `decode`."""
         return self.decode(samples)
 
     def spacial_compression_encode(self) -> int:
-        """Pixels per cell; the name is ComfyUI's."""
+        """Return pixels per cell; the name is ComfyUI's."""
         return self.downscale_ratio
 
     def spacial_compression_decode(self) -> int:
-        """Pixels per cell; the name is ComfyUI's."""
+        """Return pixels per cell; the name is ComfyUI's."""
         return self.upscale_ratio
 
     def temporal_compression_decode(self) -> None:
-        """None: pictures have no time."""
+        """Return None: pictures have no time axis."""
 
     def get_sd(self) -> dict[str, Tensor]:
-        """The weights, under the names of the reference's checkpoint. Raises WeightsError."""
+        """Return the weights, under the names of the reference's checkpoint. Raises WeightsError."""
         network = self.codec.autoencoder
         if not isinstance(network, Network):
             raise WeightsError(f"model {self.codec.space.model!r} has no network to save")
@@ -92,7 +92,7 @@ class ComfyVae:
         }
 
     def throw_exception_if_invalid(self) -> None:
-        """Nothing: what is loaded is valid."""
+        """Do nothing: what is loaded is valid."""
 
 
 class LoadModel:
@@ -105,7 +105,7 @@ class LoadModel:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        """The models at hand, and where they can run."""
+        """Return the local models, and the devices."""
         names = [name for name, config in known_models().items() if local_weights(config)]
         names.sort(key=lambda name: name != DEFAULT_MODEL)
         return {
@@ -123,20 +123,20 @@ class LoadModel:
 
 
 class Encode:
-    """IMAGE => LATENT, padded to multiples of f, where VAE Encode crops."""
+    """IMAGE => LATENT, padded to multiples of f, whereas VAE Encode crops."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Encode a picture. Sides that are no multiples of 8 are padded, not cropped."
+    DESCRIPTION = "Encode a picture. Sides that are not multiples of 8 are padded, not cropped."
     RETURN_TYPES = ("LATENT",)
     FUNCTION = "encode"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        """A picture and a model."""
+        """Return the inputs: a picture and a model."""
         return {"required": {"pixels": ("IMAGE",), "vae": ("VAE",)}}
 
     def encode(self, pixels: Tensor, vae: ComfyVae) -> tuple[dict[str, Any]]:
-        """The latent remembers its picture's size for `Decode`."""
+        """Encode; the latent records its picture's size for `Decode`."""
         _require_ours(vae)
         height, width = pixels.shape[1:3]
         padding = padding_for(height, width, vae.downscale_ratio)
@@ -155,11 +155,11 @@ class Decode:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        """A latent and a model."""
+        """Return the inputs: a latent and a model."""
         return {"required": {"samples": ("LATENT",), "vae": ("VAE",)}}
 
     def decode(self, samples: dict[str, Any], vae: ComfyVae) -> tuple[Tensor]:
-        """Whole where the latent has been cropped, scaled or made elsewhere."""
+        """Decode; without cropping if the latent was cropped, scaled or made elsewhere."""
         _require_ours(vae)
         image = vae.decode(samples["samples"])
         if FRAME in samples:
@@ -170,7 +170,7 @@ class Decode:
 
 
 class Flip:
-    """LATENT => LATENT, by the action of the group: exact, and without running a model."""
+    """LATENT => LATENT by the group action, exactly and without a model."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
@@ -182,7 +182,7 @@ class Flip:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        """A latent and a direction; a model only where its representation is a special one."""
+        """Return the inputs: a latent and a direction; a model only for a special representation."""
         return {
             "required": {"samples": ("LATENT",), "direction": (list(DIRECTIONS),)},
             "optional": {"vae": ("VAE",)},
@@ -191,7 +191,7 @@ class Flip:
     def flip(
         self, samples: dict[str, Any], direction: str, vae: ComfyVae | None = None
     ) -> tuple[dict[str, Any]]:
-        """Turns the mask and the padding with it; a new dict, whose other entries are the same."""
+        """Flip the latent, its mask and its padding; return a new dict with the other entries unchanged."""
         g, latents = DIRECTIONS[direction], samples["samples"]
         if vae is not None:
             _require_ours(vae)
@@ -230,7 +230,7 @@ def _require_ours(vae: object) -> None:
 
 
 def _folder_paths() -> Any:
-    """ComfyUI's module that knows its folders; None outside ComfyUI."""
+    """Return ComfyUI's module of folder paths; None outside ComfyUI."""
     try:
         return importlib.import_module("folder_paths")
     except ImportError:
@@ -238,12 +238,12 @@ def _folder_paths() -> Any:
 
 
 def _vae_files() -> list[str]:
-    """The files of ComfyUI's folder ``models/vae``."""
+    """Return the files of ComfyUI's folder ``models/vae``."""
     folders = _folder_paths()
     return list(folders.get_filename_list("vae")) if folders else []
 
 
 def _vae_path(name: str) -> str:
-    """The path of such a file; outside ComfyUI the name is a path."""
+    """Return the path of such a file; outside ComfyUI the name is a path."""
     folders = _folder_paths()
     return (folders.get_full_path("vae", name) if folders else None) or name

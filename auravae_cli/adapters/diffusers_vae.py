@@ -37,14 +37,14 @@ except ImportError as error:
         f"this adapter needs diffusers ({error}): pip install 'auravae[diffusers]'"
     ) from error
 
-TILING_MEMORY = 1 << 30  # bytes that features may take after a bare enable_tiling()
+TILING_MEMORY = 1 << 30  # of features after enable_tiling() without arguments
 
 
 class Point(DiagonalGaussianDistribution):
     """A posterior without spread: its mode, its mean and every sample are the latent itself.
 
-    Sampling draws nothing from the generator. Its KL divergence is 0, as diffusers has it for
-    deterministic posteriors.
+    Sampling does not use the generator. Its KL divergence is 0, as in diffusers for deterministic
+    posteriors.
     """
 
     def __init__(self, latent: Tensor) -> None:
@@ -52,17 +52,16 @@ class Point(DiagonalGaussianDistribution):
         self.mean = latent
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """The latent, [B, C, h, w]."""
+        """Return the latent, [B, C, h, w]."""
         return self.mean
 
 
 class AuraEquiVAE(ModelMixin, ConfigMixin):
     """A network of the AuraEquiVAE family for pipelines and trainers of diffusers.
 
-    Latents are raw: no scale (1), no shift (0), clamped by `encode` to +-``config.clamp``. `flip`
-    mirrors them. The weights are frozen until ``requires_grad_(True)``. Where no gradient is asked
-    for, it runs as `Codec` does: on the CPU, and where the memory is short, in strips of rows, with
-    the same result up to rounding.
+    Latents are raw: scale 1, shift 0, clamped by `encode` to +-``config.clamp``. `flip` mirrors them.
+    The weights are frozen until ``requires_grad_(True)``. If no gradient is needed, it runs like `Codec`:
+    on the CPU, and if memory is short, in strips of rows, with the same result up to rounding.
     """
 
     _supports_gradient_checkpointing = False
@@ -89,7 +88,7 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
         self.architecture = Architecture(ch, tuple(ch_mult), num_res_blocks, latent_channels)
         self.irreps = Irreps.parse(irreps)
         self.encoder, self.decoder = Encoder(self.architecture), Decoder(self.architecture)
-        # Pipelines take the downsampling factor from the length of this list.
+        # Pipelines derive the downsampling factor from the length of this list.
         self.register_to_config(block_out_channels=list(self.architecture.widths))
         self.use_tiling = self.use_slicing = False
         self._tiling_memory: int | None = None
@@ -100,16 +99,16 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
     def from_model(
         cls, model: str = DEFAULT_MODEL, *, device: str = "cpu", dtype: torch.dtype = torch.float32
     ) -> AuraEquiVAE:
-        """A network by its name (``auravae models list``) or from any checkpoint's path.
+        """Load a network by its name (``auravae models list``) or from the path of any checkpoint.
 
-        Raises WeightsError (the model ``linear`` is no network) or DeviceError.
+        Raises WeightsError (the model ``linear`` is not a network) or DeviceError.
         """
         codec = load_codec(model, device=device, dtype=str(dtype).removeprefix("torch."))
         network, space = codec.autoencoder, codec.space
         if not isinstance(network, Network):
             raise WeightsError(f"model {model!r} is no network; for diffusers name another one")
         sizes = network.architecture
-        with torch.device("meta"):  # no memory and no time spent on initial values
+        with torch.device("meta"):  # spends neither memory nor time on initial values
             vae = cls(
                 ch=sizes.ch,
                 ch_mult=list(sizes.ch_mult),
@@ -126,16 +125,16 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
 
     @property
     def space(self) -> LatentSpace:
-        """The latent space, as latent files state it; that of the weights it was made from."""
+        """The latent space, as latent files record it, of the original weights."""
         config, factor = self.config, self.architecture.downsampling_factor
         return LatentSpace(config.name, config.weights_sha256, factor, self.irreps, config.clamp)
 
     @apply_forward_hook
     def encode(self, x: Tensor, return_dict: bool = True) -> Any:
-        """Pixels [B, 3, H, W] in [-1, 1] => ``.latent_dist`` over [B, C, H/f, W/f].
+        """Encode pixels [B, 3, H, W] in [-1, 1] => ``.latent_dist`` over [B, C, H/f, W/f].
 
-        Raises ValueError where a side is no multiple of f; ComputeError where NaN or infinity came
-        out, or the memory does not suffice.
+        Raises ValueError if a side is not a multiple of f; ComputeError if the result has NaN or infinity,
+        or memory runs out.
         """
         factor = self.architecture.downsampling_factor
         if x.ndim != 4 or x.shape[1] != 3 or any(side % factor or not side for side in x.shape[2:]):
@@ -152,9 +151,9 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
     def decode(
         self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> Any:
-        """Latents [B, C, h, w] => ``.sample`` [B, 3, f*h, f*w], about [-1, 1], not clipped.
+        """Decode latents [B, C, h, w] => ``.sample`` [B, 3, f*h, f*w], about [-1, 1], not clipped.
 
-        Raises ValueError for another shape, ComputeError where the memory does not suffice.
+        Raises ValueError for another shape, ComputeError if memory runs out.
         """
         if z.ndim != 4 or z.shape[1] != self.irreps.dim or 0 in z.shape[2:]:
             raise ValueError(f"expected [B, {self.irreps.dim}, h, w], found {tuple(z.shape)}")
@@ -170,26 +169,26 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
         return_dict: bool = True,
         generator: torch.Generator | None = None,
     ) -> Any:
-        """The reconstruction of pixels; ``sample_posterior`` changes nothing."""
+        """Return the reconstruction of pixels; ``sample_posterior`` has no effect."""
         return self.decode(self.encode(sample).latent_dist.mode(), return_dict=return_dict)
 
     def flip(self, z: Tensor, g: GroupElement | str) -> Tensor:
-        """``g`` (``"h"``, ``"v"`` or ``"hv"``) applied to latents [..., C, h, w], exactly.
+        """Apply ``g`` (``"h"``, ``"v"`` or ``"hv"``) to latents [..., C, h, w], exactly.
 
-        Latents that a pipeline has packed, such as FLUX's, are unpacked first. Raises ValueError.
+        Unpack the packed latents of a pipeline, such as FLUX's, first. Raises ValueError.
         """
         return act(GroupElement.parse(g) if isinstance(g, str) else g, z, self.irreps)
 
     def enable_tiling(self, memory: int | None = None) -> None:
-        """Keep features within ``memory`` bytes (1 GiB unless given): strips of rows, no tiles.
+        """Keep features within ``memory`` bytes (default: 1 GiB) by computing strips of rows; there are no tiles.
 
-        Norms and attention see the whole picture, so that the result is that of a plain run. Without
-        ``memory``, a picture that cannot be run in a gibibyte takes the least that it can.
+        Norms and attention see the whole picture, so the result is that of a plain run. Without ``memory``,
+        a picture that cannot run in a gibibyte takes as little as it can.
         """
         self.use_tiling, self._tiling_memory, self._network = True, memory, None
 
     def disable_tiling(self) -> None:
-        """Use most of the memory that is free, as without `enable_tiling`."""
+        """Use most of the free memory, as before `enable_tiling`."""
         self.use_tiling, self._tiling_memory, self._network = False, None, None
 
     def enable_slicing(self) -> None:
@@ -207,18 +206,18 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
         x: Tensor,
         sides: Sequence[int],
     ) -> Tensor:
-        """One half on a batch, in the weights' dtype; ``sides`` are height and width in pixels."""
+        """Run one half on a batch, in the weights' dtype; ``sides`` are height and width in pixels."""
         if self.use_slicing and len(x) > 1:
             return torch.cat([self._run(part, method, item, sides) for item in x.split(1)])
         dtype = self.dtype
         if _is_hooked(part) or (torch.is_grad_enabled() and _wants_grad(part, x)):
             return cast(Tensor, part(x.to(dtype)))
         result = method(self._plan(sides), x)
-        # A copy, since autograd refuses what was made in inference mode.
+        # A copy, since autograd refuses tensors made in inference mode.
         return result.to(dtype) if result.dtype != dtype else result.clone()
 
     def _plan(self, sides: Sequence[int]) -> Network:
-        """What runs the modules where no gradient is needed."""
+        """Return what runs the modules if no gradient is needed."""
         memory, known = self._tiling_memory, self._network
         place = (self.device, self.dtype)
         if known is None or (known.device, known.dtype) != place:
@@ -236,7 +235,7 @@ def _wants_grad(part: nn.Module, x: Tensor) -> bool:
 
 
 def _is_hooked(part: nn.Module) -> bool:
-    """Whether calling its layers does more than compute, such as fetch offloaded weights."""
+    """Return whether calling its layers does more than compute, such as fetch offloaded weights."""
     return any(
         hasattr(layer, "_hf_hook") or hasattr(layer, "_diffusers_hook") for layer in part.modules()
     )

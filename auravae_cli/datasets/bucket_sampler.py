@@ -1,4 +1,4 @@
-"""Batches of latents of one shape, shuffled, shared out between the ranks of a training run."""
+"""Shuffled batches of latents of one shape, divided among the ranks of a training run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Numbers = NDArray[np.int64]
 
 
 class HasStore(Protocol):
-    """A data set whose rows are those of ``store``."""
+    """A dataset whose rows are those of ``store``."""
 
     store: LatentStore
 
@@ -22,21 +22,21 @@ class HasStore(Protocol):
 class BucketBatchSampler:
     """Lists of rows whose latents have one shape: the ``batch_sampler`` of a `DataLoader`.
 
-    Every row comes once an epoch, on one of the ranks, and every rank gets equally many batches.
-    All hold ``batch_size`` rows, but for the last of each shape, and for a few (fewer than
-    ``world_size``) that are halved to make the ranks even. Only where all batches have a single row
-    already are a few rows given twice instead. With ``drop_last`` all batches are full; the rows
-    that are left over, and up to ``world_size - 1`` batches, are left out, other ones every epoch.
+    Every row occurs once per epoch, on one of the ranks, and every rank gets the same number of batches.
+    All batches hold ``batch_size`` rows, except the last of each shape, and a few (fewer than
+    ``world_size``) that are halved to make the ranks even. Only if all batches have a single row already
+    are a few rows repeated instead. With ``drop_last``, all batches are full; the remaining rows and up
+    to ``world_size - 1`` batches are dropped, different ones in every epoch.
 
-    The order is a function of (seed, epoch): call `set_epoch` before each. Memory: 4 bytes a row
+    The order depends only on (seed, epoch): call `set_epoch` before each epoch. Memory: 4 bytes per row
     of a store below 2**32 rows.
 
     Args:
         dataset: a `LatentDataset`, or anything with a ``store``.
-        batch_size: rows of a batch on one rank.
-        shuffle: else batches come in the order of the store, shape by shape.
+        batch_size: rows per batch on one rank.
+        shuffle: if false, batches come in the order of the store, shape by shape.
         seed: the same on every rank.
-        rank, world_size: this process's number, and how many there are.
+        rank, world_size: this process's rank, and the number of ranks.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class BucketBatchSampler:
             )
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; the same on every rank."""
+        """Select the order of an epoch; use the same number on every rank."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class BucketBatchSampler:
         return numbers
 
     def _plan(self) -> Numbers:
-        """The bucket, the first position and the one after the last of every batch, [T, 3]."""
+        """Return the bucket, the first position and the end of every batch, [T, 3]."""
         batches: Numbers = np.concatenate(
             [self._cut(number, bucket.length) for number, bucket in enumerate(self._buckets)]
         )

@@ -1,4 +1,4 @@
-"""Chance as a function of numbers: the same for any worker, rank and order."""
+"""Random numbers as a pure function: the same for any worker, rank and order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _WORD = (1 << 64) - 1
 
 
 def mix(state: int, number: int) -> int:
-    """A 64-bit word that looks random, from one and a number (splitmix64's finalizer).
+    """Return a pseudorandom 64-bit word from a state and a number (splitmix64's finalizer).
 
     >>> mix(0, 1) == mix(0, 1) != mix(0, 2)
     True
@@ -18,7 +18,7 @@ def mix(state: int, number: int) -> int:
 
 
 def draw(count: int, *numbers: int) -> int:
-    """One of 0 to ``count - 1``, all as likely, that depends on ``numbers`` alone.
+    """Return one of 0 to ``count - 1``, uniformly, as a function of ``numbers`` only.
 
     >>> sum(draw(2, 0, 0, index) for index in range(1000)) in range(450, 550)
     True

@@ -1,4 +1,4 @@
-"""Stores of latents as torch data sets: at random, or as a stream.
+"""Stores of latents as torch datasets: with random access, or as a stream.
 
 dataset = LatentDataset("STORE", fields=("label",), flip="random")
 sampler = BucketBatchSampler(dataset, 256, rank=rank, world_size=world_size)
@@ -32,7 +32,7 @@ Flip = GroupElement | Literal["random"] | None
 
 
 class _Samples:
-    """What both data sets have: from the number of a row to its sample, flipped as was asked."""
+    """The common part of both datasets: maps the number of a row to its sample, flipped as requested."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class _Samples:
         self.flip, self.flips, self.seed, self.dtype = flip, tuple(flips), seed, dtype
         self._tells_flip = "flip" in fields
         self._facts = FieldReader(self.store, [f for f in fields if f != "flip"], missing or {})
-        # Shared, so that workers that outlive an epoch (persistent_workers) see the next one.
+        # Shared memory, so that workers that outlive an epoch (persistent_workers) see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     @property
@@ -64,11 +64,11 @@ class _Samples:
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other flips; call it before each epoch, with the same number on every rank."""
+        """Draw new flips; call it before each epoch, with the same number on every rank."""
         self._epoch.fill_(epoch)
 
     def flip_of(self, index: int) -> GroupElement:
-        """The element that is applied to row ``index`` in this epoch."""
+        """Return the element that is applied to row ``index`` in this epoch."""
         if isinstance(self.flip, GroupElement):
             return self.flip
         if self.flip is None:
@@ -87,7 +87,7 @@ class _Samples:
         return sample
 
     def _latent(self, stored: Any, g: GroupElement) -> torch.Tensor:
-        words = act(g, stored, self.store.settings.space.irreps)  # a copy in any case
+        words = act(g, stored, self.store.settings.space.irreps)  # always a copy
         if self.store.settings.stored_dtype == BFLOAT16:
             latent = torch.from_numpy(words.view(np.int16)).view(torch.bfloat16)
         else:
@@ -98,32 +98,32 @@ class _Samples:
 class LatentDataset(_Samples, Dataset[Sample]):
     """The latents of a store by number, each a dict for torch's ``default_collate``.
 
-    ``dataset[i]["latent"]`` is [C, h, w]. The other entries are the ``fields`` asked for:
+    ``dataset[i]["latent"]`` is [C, h, w]. The other entries are the requested ``fields``:
 
     - ``key``, ``caption``, ``source``, ``source_sha256``: str; ``label``: int
     - ``image_size``, ``source_size``: int64 [2], (height, width) in pixels
     - ``padding``: int64 [4], pixels at (left, right, top, bottom); sides follow the flip
     - ``source_box``: float32 [4], (left, top, right, bottom), the part of the upright source that the
-      picture shows; it does not turn with a flip
-    - ``orientation``: str, the element by which the latent differs from its source, the flip included
+      picture shows; a flip does not change it
+    - ``orientation``: str, the element by which the latent differs from its source, including the flip
     - ``flip``: str, the element that was applied
-    - ``metadata``: whatever JSON the data set had; needs a ``collate_fn`` of yours, unless all agree
+    - ``metadata``: any JSON of the dataset; needs your own ``collate_fn``, unless all agree
 
-    Fields cost a header per file of latents that is touched; all but a few million values are
-    forgotten again, so for fields of larger stores `IterableLatentDataset` is the one.
-    Latents of several shapes go in batches with `BucketBatchSampler`. Workers may fork or spawn.
+    Fields require reading the header of each file of latents that is used. Only a few million values are
+    kept in memory, so use `IterableLatentDataset` for fields of larger stores. For latents of several
+    shapes, use `BucketBatchSampler`. Workers can be forked or spawned.
 
     Args:
-        store: the folder, or a `LatentStore` that is open already.
-        fields: the names of what samples hold beside the latent.
-        missing: what stands where a record lacks a field, as in ``{"caption": ""}``.
-        flip: None, one element for all, or ``"random"``: drawn from ``flips`` by (``seed``, epoch,
-            row) alone, whatever the workers, ranks and order. Exact in every format.
+        store: the folder, or an open `LatentStore`.
+        fields: names of the fields to return beside the latent.
+        missing: the values of fields that a record lacks, for example ``{"caption": ""}``.
+        flip: None, one element for all, or ``"random"``: drawn from ``flips`` as a function of
+            (``seed``, epoch, row), independent of workers, ranks and order. Exact in every format.
         dtype: of the latents; None: as stored.
 
     Raises:
-        StoreError: no store, an empty or remote one, or files that are not what the manifests say;
-            from ``dataset[i]`` also where a record lacks a field.
+        StoreError: there is no store, it is empty or remote, or its files contradict the manifests;
+            from ``dataset[i]``, also if a record lacks a field.
         ValueError: an unknown field or flip.
     """
 
@@ -150,19 +150,19 @@ class LatentDataset(_Samples, Dataset[Sample]):
 class IterableLatentDataset(_Samples, IterableDataset[Sample]):
     """The latents of a store as a stream, a few files at a time: for stores larger than the memory.
 
-    The files come in a shuffled order, one after the other; of that order every worker of every
-    rank takes a part without gaps, and shuffles each ``buffer_size`` rows of it among themselves.
-    So every row comes once an epoch, on one worker. The parts differ by a row at most; with
-    ``even=True`` they are equal, and the last rows of the order, fewer than workers times ranks,
-    are left out: other ones every epoch. Distributed training, where ranks must not run out of
-    batches at different times, wants that.
+    The files come in a shuffled order, one after the other. Every worker of every rank takes a contiguous
+    part of that order, and shuffles each ``buffer_size`` rows of it among themselves. So every row occurs
+    once per epoch, on one worker. The sizes of the parts differ by at most one row. With ``even=True``
+    they are equal, and the last rows of the order, fewer than workers times ranks, are dropped, different
+    ones in every epoch. Use that for distributed training, where ranks must not run out of batches at
+    different times.
 
-    A `DataLoader` that batches needs latents of one shape. For several, give ``batch_size`` here and
-    ``DataLoader(..., batch_size=None)``: the batches are of one shape each, collated; the smaller ones
-    that remain come at the end of each worker's part.
+    A batching `DataLoader` needs latents of one shape. For several shapes, give ``batch_size`` here and
+    ``DataLoader(..., batch_size=None)``: the batches are collated and have one shape each; the smaller
+    remaining ones come at the end of each worker's part.
 
-    Samples, the other arguments and the flip of every row are those of `LatentDataset`. The order is
-    a function of (``seed``, epoch, ranks, workers).
+    Samples, the other arguments and the flip of every row are as in `LatentDataset`. The order depends
+    only on (``seed``, epoch, ranks, workers).
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class IterableLatentDataset(_Samples, IterableDataset[Sample]):
         yield from map(default_collate, waiting.values())
 
     def _rows(self) -> Iterator[int]:
-        """The rows of this worker, in its order."""
+        """Yield the rows of this worker, in its order."""
         worker = get_worker_info()
         workers, own = (worker.num_workers, worker.id) if worker else (1, 0)
         readers, reader = self.world_size * workers, self.rank * workers + own
@@ -228,7 +228,7 @@ class IterableLatentDataset(_Samples, IterableDataset[Sample]):
 
 
 def _collatable(value: Any, g: GroupElement) -> Any:
-    """A field after ``g``, as torch's ``default_collate`` takes it."""
+    """Return a field after ``g``, in a form that torch's ``default_collate`` accepts."""
     if isinstance(value, Padding):
         return torch.tensor(value.act(g).as_tuple())
     if isinstance(value, GroupElement):

@@ -1,1 +1,1 @@
-"""What auravae doctor checks."""
+"""The checks of auravae doctor."""

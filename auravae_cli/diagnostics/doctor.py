@@ -1,4 +1,4 @@
-"""Is this installation sound? One check after the other, each with what to do where it is not.
+"""Check an installation, one check after the other, each with advice if it fails.
 
 ::
 
@@ -39,7 +39,7 @@ REINSTALL = "install the package again: pip install --force-reinstall auravae"
 
 @dataclass(frozen=True)
 class Check:
-    """What one check found. ``advice`` says what to do where ``status`` is not ``ok``."""
+    """The result of one check. ``advice`` says what to do if ``status`` is not ``ok``."""
 
     name: str
     status: str
@@ -50,9 +50,9 @@ class Check:
 
 @dataclass
 class Doctor:
-    """The checks of one model on one device; ``side`` is of the picture that has to fit the memory.
+    """The checks of one model on one device; ``side`` is that of the picture which must fit into memory.
 
-    ``is_model_usable`` says afterwards whether it could be loaded at all.
+    Afterwards, ``is_model_usable`` tells whether the model could be loaded at all.
     """
 
     model: str
@@ -63,7 +63,7 @@ class Doctor:
     is_model_usable: bool = False
 
     def examine(self) -> Iterator[Check]:
-        """Every check, in order. No error of the installation is raised: it is a check that failed."""
+        """Yield every check, in order. An error of the installation is not raised, but becomes a failed check."""
         yield from (_python(), _torch())
         opened: list[str] = []
         try:
@@ -122,7 +122,7 @@ def _python() -> Check:
 
 
 def _torch() -> Check:
-    """By the package's metadata: importing torch is left to models that need it."""
+    """Check the package's metadata; importing torch is left to models that need it."""
     try:
         return Check("torch", OK, version("torch"), facts={"version": version("torch")})
     except PackageNotFoundError:
@@ -166,7 +166,7 @@ def _device(codec: Codec) -> Check:
 
 
 def _driver() -> int:
-    """The newest CUDA that the driver can run, as 1000 * major + 10 * minor."""
+    """Return the newest CUDA that the driver supports, as 1000 * major + 10 * minor."""
     import torch
 
     version_of: Callable[[], int] = getattr(torch._C, "_cuda_getDriverVersion", lambda: 0)
@@ -248,7 +248,7 @@ def _flips(codec: Codec, golden: Golden, path: Path) -> Check:
 
 
 def _nan(codec: Codec) -> Check:
-    """Extreme pictures and extreme latents through both halves; `Codec` raises where NaN comes."""
+    """Run extreme pictures and latents through both halves; `Codec` raises if the result has NaN."""
     side = 8 * codec.space.downsampling_factor
     random = np.random.default_rng(0)
     board = (np.indices((side, side)).sum(0) % 2 * 2 - 1).astype(np.float32)

@@ -1,8 +1,8 @@
-"""The golden round trip: what each embedded model gave for one small picture, to compare with.
+"""The golden round trip: the result of each embedded model for a small picture, to compare with.
 
 ``weights/golden.safetensors`` holds ``picture`` (uint8 [H, W, 3], a part of a sample) and, for each
 model, ``NAME.latent`` (float32 [C, h, w], after the clamp) and ``NAME.decoded`` (uint8 [H', W', 3],
-the decode of that latent); its metadata the sha256 of each model's weights.
+the decode of that latent). Its metadata has the sha256 of each model's weights.
 ``scripts/make_golden.py`` wrote it.
 """
 
@@ -23,14 +23,14 @@ from auravae_cli.model.spec.registry import WEIGHTS_PATH
 GOLDEN_PATH = WEIGHTS_PATH / "golden.safetensors"
 KEY = "auravae"
 
-# The largest relative rms error of a latent, and the least PSNR to the golden decode in dB, by the
-# number format that the network computes in. Another processor's float32 gives 1e-5 and 60 dB.
+# The largest relative rms error of a latent, and the smallest PSNR to the golden decode in dB, by
+# the network's number format. Another processor's float32 gives 1e-5 and 60 dB.
 TOLERANCES = {"float32": (1e-3, 50.0), "float16": (0.02, 35.0), "bfloat16": (0.1, 25.0)}
 
 
 @dataclass(frozen=True)
 class Golden:
-    """What one model gave. ``picture`` has sides that are multiples of 8: it needs no padding."""
+    """The result of one model. ``picture`` has sides that are multiples of 8, so it needs no padding."""
 
     picture: Pixels
     weights_sha256: str | None
@@ -39,7 +39,7 @@ class Golden:
 
 
 def read_golden(model: str, path: Path = GOLDEN_PATH) -> Golden:
-    """The picture, and a model's numbers where the file has them. Raises WeightsError."""
+    """Return the picture, and a model's numbers if the file has them. Raises WeightsError."""
     try:
         with safe_open(path, framework="np") as file:
             digests = read_json((file.metadata() or {})[KEY])

@@ -1,4 +1,4 @@
-"""What a weights file holds: how many tensors and parameters, in which types, and whether sound."""
+"""Summarise a weights file: its tensors, parameters and types, and whether all values are finite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from auravae_cli.model.spec.card import read_card
 
 @dataclass(frozen=True)
 class WeightsSummary:
-    """Both halves, as the network has them; ``not_finite`` names the first tensor with NaN."""
+    """Both halves, as in the network; ``not_finite`` names the first tensor with NaN."""
 
     tensors: int
     parameters: int

@@ -1,1 +1,1 @@
-"""Latents in the files of other projects: one small module a format, plain data between them."""
+"""Latents in the files of other projects: one small module per format, plain data between them."""

@@ -1,4 +1,4 @@
-"""A latent found in a file of another project => one of ours, checked."""
+"""Convert a latent found in a file of another project to one of ours, with checks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from auravae_cli.version import __version__
 
 @dataclass(frozen=True)
 class LatentImporter:
-    """How latents are taken over.
+    """Imports latents.
 
-    ``assumed`` is the space of those that do not say theirs; ``stored_dtype`` what values are
-    rounded to, or None to keep them as they are.
+    ``assumed`` is the space of latents that do not record theirs; values are rounded to ``stored_dtype``,
+    or kept as they are if it is None.
     """
 
     format_name: str
@@ -27,7 +27,7 @@ class LatentImporter:
     stored_dtype: StoredDtype | None = None
 
     def __call__(self, found: Found) -> LatentFile:
-        """The latent. Raises LatentFileError where it is none, or of a model nobody knows."""
+        """Return the latent. Raises LatentFileError if it is not one, or its model is unknown."""
         if found.fault:
             raise LatentFileError(found.fault)
         FILE_BYTES.check(found.values.nbytes, LatentFileError)
@@ -67,7 +67,7 @@ class LatentImporter:
         return Record(size, Padding(), **facts)
 
     def _stored(self, latent: LatentFile) -> LatentFile:
-        """The latent in the dtype that was asked for; of the model that was, where it says its own."""
+        """Return the latent in the requested dtype. If it records its model, that must be the assumed one."""
         if self.assumed is not None and not latent.space.is_same(self.assumed):
             raise LatentMismatchError(
                 f"it says that model {latent.space.model!r} ({latent.space.weights_sha256[:12]}) made "

@@ -1,4 +1,4 @@
-"""Latents => files of another project. Bounded memory: a part at a time, written by threads.
+"""Export latents to files of another project, in bounded memory: part by part, written by threads.
 
 ::
 
@@ -45,14 +45,14 @@ from auravae_cli.operations.suffixes import LATENTS
 from auravae_cli.operations.taken_names import TakenNames
 from auravae_cli.store.format import is_store
 
-_WRITERS = 4  # threads, each of which mostly waits for the disk
-_READY_BYTES = 256 << 20  # of latents that wait to be written
-_BLOCK_BYTES = 1 << 20  # to write at once
+_WRITERS = 4  # threads, which mostly wait for the disk
+_READY_BYTES = 256 << 20  # of latents waiting to be written
+_BLOCK_BYTES = 1 << 20  # written at once
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """Where an export goes, and how. ``any_model`` takes latents of several models, too."""
+    """Where and how to export. ``any_model`` allows latents of several models."""
 
     form: Format
     folder: Path
@@ -61,9 +61,9 @@ class Exporter:
     any_model: bool = False
 
     def run(self, parts: Iterable[ExportBatch | Outcome], losses: Unkept) -> Iterator[Outcome]:
-        """Export everything; an outcome for each file (or for each latent that has none).
+        """Export everything; yield an outcome per file (or per latent without one).
 
-        Raises nothing that a single latent or file is to blame for.
+        A bad latent or file never raises.
         """
         index = self.form.index() if self.form.index else None
         work = prefetch(
@@ -91,7 +91,7 @@ class Exporter:
     def _numbered(
         self, parts: Iterable[ExportBatch | Outcome], losses: Unkept
     ) -> Iterator[_Numbered | Outcome]:
-        """Parts as the format takes them, checked, with their numbers; outcomes for the others."""
+        """Yield checked parts in the form the format takes, with their numbers; outcomes for the others."""
         check, names, number = _Checks(self.form, self.any_model), TakenNames(self.folder), 0
         for part in stacked(parts) if self.form.stacked else _singles(parts):
             if isinstance(part, Outcome):
@@ -111,7 +111,7 @@ class Exporter:
     def _export(
         self, item: _Numbered | Outcome
     ) -> tuple[_Numbered | Outcome, list[Outcome], list[Exported] | None]:
-        """The outcomes of a part, and its files; None where one was not put in its place."""
+        """Return the outcomes of a part, and its files; None if one could not be written."""
         if isinstance(item, Outcome):
             return item, [item], []
         part, outcomes, files = item.part, list[Outcome](), list[Exported]()
@@ -124,13 +124,13 @@ class Exporter:
             is_unwritten = isinstance(error, OutputError | MemoryError)
             outcomes.append(failed(part.source, reason_of(error)))
         except (ArithmeticError, ValueError) as error:
-            # A label or a box beyond what the format holds.
+            # A label or a box that the format cannot hold.
             reason = f"{self.form.name} cannot hold what its header says: {error}"
             outcomes.append(failed(part.source, reason))
         return item, outcomes, None if is_unwritten else files
 
     def _write(self, source: str, file: Exported, rows: int) -> Outcome:
-        """Put a file in its place, unless it stands there. Raises OutputError."""
+        """Write a file, unless it exists already. Raises OutputError."""
         path = below(self.folder, file.name)
         if is_taken(path):
             if not self.overwrite and holds(path, file.pieces()):
@@ -143,7 +143,7 @@ class Exporter:
         return Outcome(source, "done", str(path), details={"latents": rows})
 
     def _finish(self, index: Index, unwritten: int) -> Outcome:
-        if unwritten:  # else the next run would find another index in its place, and keep it
+        if unwritten:  # otherwise the next run would find an incomplete index, and keep it
             reason = f"not written, as it tells of all files and {unwritten} failed: run this again"
             return failed(index.name, reason)
         try:
@@ -160,7 +160,7 @@ class _Numbered:
 
 @dataclass
 class _Checks:
-    """What all latents of an export must share: the first one's space, and size where it matters."""
+    """What all latents of an export must share: the first one's space, and its size if it matters."""
 
     form: Format
     any_model: bool
@@ -168,7 +168,7 @@ class _Checks:
     side: int | None = None
 
     def __call__(self, latents: LatentFile) -> None:
-        """Raise LatentFileError where a latent does not go with the first."""
+        """Raise LatentFileError if a latent does not match the first."""
         space, (_, height, width) = latents.space, latents.values.shape[-3:]
         self.space = self.space or space
         if not self.any_model and (space.weights_sha256, space.irreps) != (
@@ -203,7 +203,7 @@ def _singles(parts: Iterable[ExportBatch | Outcome]) -> Iterator[ExportBatch | O
 
 
 def _refuse_repeat(part: ExportBatch, names: TakenNames, form: Format) -> None:
-    """Raise LatentFileError for the second latent of a place: its file would replace the first one's."""
+    """Raise LatentFileError for a second latent of the same name, whose file would replace the first one's."""
     name = part.names[0]
     place = form.folder(part.latents, name) + name
     size = f"_{original_size(part.latents)}" if form.size_in_name else ""
@@ -212,14 +212,14 @@ def _refuse_repeat(part: ExportBatch, names: TakenNames, form: Format) -> None:
 
 
 def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """The pieces, small ones together, since each write is a call of the system."""
+    """Join small pieces, since each write is a system call."""
     waiting: list[bytes | memoryview] = []
     size = 0
     for piece in pieces:
         length = memoryview(piece).nbytes
         if length >= _BLOCK_BYTES:
             yield b"".join(waiting)
-            yield piece  # before the next one is asked for
+            yield piece  # before the next one is requested
             waiting, size = [], 0
             continue
         waiting.append(bytes(piece))

@@ -1,4 +1,4 @@
-"""Latents to be exported, wherever they lie: files, shards, and stores here or on a remote store."""
+"""Latents to export, from anywhere: files, shards, and local or remote stores."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source
 from auravae_cli.store.format import read_manifest, require_settings, shards_of
 
-STACK_ROWS, STACK_BYTES = 1000, 256 << 20  # of single latents that go into one file
+STACK_ROWS, STACK_BYTES = 1000, 256 << 20  # of single latents in one file
 
 
 @dataclass(frozen=True)
 class ExportBatch:
-    """A file of latents that could be read: one, or a stack; ``names`` has a name for each.
+    """A readable file of latents: one, or a stack; ``names`` has a name for each.
 
-    ``source`` is what to call it in messages.
+    ``source`` is its name in messages.
     """
 
     source: str
@@ -32,7 +32,7 @@ class ExportBatch:
     names: Sequence[str]
 
     def rows(self) -> Iterator[ExportBatch]:
-        """Each latent by itself."""
+        """Yield each latent by itself."""
         if not self.latents.is_shard:
             yield self
             return
@@ -41,7 +41,7 @@ class ExportBatch:
 
 
 def file_parts(sources: Iterable[Source]) -> Iterator[ExportBatch | Outcome]:
-    """Latent files and shards, in order."""
+    """Yield latent files and shards, in order."""
     for source in sources:
         try:
             if source.path is None:
@@ -63,7 +63,7 @@ def file_parts(sources: Iterable[Source]) -> Iterator[ExportBatch | Outcome]:
 
 
 def store_parts(storage: Storage) -> Iterator[ExportBatch | Outcome]:
-    """The files of a store's finished shards, in order; the store itself where it is none."""
+    """Yield the files of a store's finished shards, in order; a failure if it is not a store."""
     try:
         require_settings(storage)
         shards = shards_of(list(storage.entries()))
@@ -94,11 +94,11 @@ def store_parts(storage: Storage) -> Iterator[ExportBatch | Outcome]:
 
 
 def count_rows(storage: Storage) -> int:
-    """The latents of a store, for the progress; damaged manifests count nothing."""
+    """Count the latents of a store, for progress; damaged manifests count as empty."""
     total = 0
     try:
         shards = shards_of(list(storage.entries()))
-    except StoreError:  # told when it is read
+    except StoreError:  # reported when it is read
         return 0
     for shard in shards:
         try:
@@ -110,7 +110,7 @@ def count_rows(storage: Storage) -> int:
 
 
 def sound_rows(part: ExportBatch) -> Iterator[ExportBatch | Outcome]:
-    """The rows whose values are finite and within the clamp; the others are named."""
+    """Yield the rows whose values are finite and within the clamp, and a failure for each other."""
     latents = part.latents
     bad = rows_beyond(latents)
     if not bad.any():
@@ -130,7 +130,7 @@ def sound_rows(part: ExportBatch) -> Iterator[ExportBatch | Outcome]:
 
 
 def stacked(parts: Iterable[ExportBatch | Outcome]) -> Iterator[ExportBatch | Outcome]:
-    """Shards as they are; single latents that follow each other and agree, as stacks of some."""
+    """Yield shards as they are, and single consecutive latents that agree as stacks."""
     waiting: list[ExportBatch] = []
     for part in parts:
         single = isinstance(part, ExportBatch) and not part.latents.is_shard
@@ -138,7 +138,7 @@ def stacked(parts: Iterable[ExportBatch | Outcome]) -> Iterator[ExportBatch | Ou
             yield _stack(waiting)
             waiting = []
         if isinstance(part, ExportBatch) and single:
-            latents = replace(part.latents, values=part.latents.values.copy())  # and not its file
+            latents = replace(part.latents, values=part.latents.values.copy())  # releases its file
             waiting.append(replace(part, latents=latents))
         else:
             yield part

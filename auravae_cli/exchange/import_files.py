@@ -1,4 +1,4 @@
-"""Files of another project => a latent file for each latent."""
+"""Import files of another project to one latent file per latent."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
 from auravae_cli.operations.taken_names import TakenNames
 
-_WRITERS = 4  # threads, each of which mostly waits for the disk
-_READY_BYTES = 256 << 20  # of latents that wait to be written
+_WRITERS = 4  # threads, which mostly wait for the disk
+_READY_BYTES = 256 << 20  # of latents waiting to be written
 
 
 @dataclass
 class Importer:
-    """How files are imported; afterwards ``ignored`` counts what was not taken."""
+    """Imports files; afterwards ``ignored`` counts what was not imported."""
 
     form: Format
     adopt: LatentImporter
@@ -42,7 +42,7 @@ class Importer:
     ignored: Counter[str] = field(default_factory=Counter)
 
     def run(self, sources: Iterable[Source]) -> Iterator[Outcome]:
-        """Import everything; an outcome for each latent, and for each file that gave none."""
+        """Import everything; yield an outcome per latent, and per file without one."""
         return prefetch(
             self._named(sources),
             self._write,
@@ -52,7 +52,7 @@ class Importer:
         )
 
     def _named(self, sources: Iterable[Source]) -> Iterator[_Taken | Outcome]:
-        """Every latent with a name of its own."""
+        """Yield every latent with a unique name."""
         names = TakenNames(self.folder)
         for source in sources:
             count = 0
@@ -105,7 +105,7 @@ class Importer:
 
 @dataclass(frozen=True)
 class _Taken:
-    """A latent with a name of its own, below the folder; ``told`` is what messages call it."""
+    """A latent with a unique name below the folder; ``told`` is its name in messages."""
 
     source: Source
     told: str
@@ -114,12 +114,12 @@ class _Taken:
 
 
 def name_by_file(file: Foreign, form: Format, number: int) -> str:
-    """What to call a latent whose own name is taken: by its file, which no other latent has."""
+    """Return a name for a latent whose own name is taken: that of its file, which no other latent has."""
     return f"{file.stem}/{number:06d}" if form.stacked else file.stem
 
 
 def open_foreign(root: str, name: str) -> Foreign:
-    """A file of another project; a large one memory-mapped. Raises LatentFileError."""
+    """Open a file of another project; a large one is memory-mapped. Raises LatentFileError."""
     path = os.path.join(root, name)  # noqa: PTH118 - a tenth of the time
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - likewise
@@ -130,7 +130,7 @@ def open_foreign(root: str, name: str) -> Foreign:
 
 
 def split(source: Source) -> tuple[str, str]:
-    """The folder that was named, and the file's name below it."""
+    """Return the named folder, and the file's name below it."""
     path, name = str(source.path), source.relative.as_posix()
     return path[: len(path) - len(name)].rstrip("/") or "/" * path.startswith("/") or ".", name
 

@@ -1,4 +1,4 @@
-"""What a store of another project's latents will be: its input shards and its settings."""
+"""Plan a store of another project's latents: its input shards and its settings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.sources import TARS, SourceFile
 from auravae_cli.store.format import StoreSettings
 
-COMPUTED_ELSEWHERE = "imported"  # in the place of the number format that a network computed in
+COMPUTED_ELSEWHERE = "imported"  # in place of the network's number format
 
 
 def deal(sources: Iterable[Source], form: Format, num_file_shards: int) -> list[InputShard]:
-    """The input shards: a file of many latents is one, others are dealt by their names.
+    """Return the input shards: a file of many latents is one, others are distributed by their names.
 
-    Raises InputImageError where two files have one name.
+    Raises InputImageError if two files have the same name.
     """
     files: dict[str, SourceFile] = {}
     for source in sources:
@@ -42,23 +42,23 @@ def deal(sources: Iterable[Source], form: Format, num_file_shards: int) -> list[
 
 
 def count_file_shards(sources: Sequence[Source], form: Format, shard_size: int) -> int:
-    """Into how many shards to deal files of one latent each."""
+    """Return the number of shards for files of one latent each."""
     containers = _containers(form)
     loose = sum(not source.name.lower().endswith(containers) for source in sources)
     return max(1, -(-loose // shard_size))
 
 
 def _containers(form: Format) -> tuple[str, ...]:
-    """How files of many latents end, each of which is a shard."""
+    """Return the suffixes of files of many latents, each of which is a shard."""
     if not form.stacked:
         return ()
     return TARS if ".tar" in form.suffixes else (".safetensors",)
 
 
 def first_latent(sources: Sequence[Source], form: Format, adopt: LatentImporter) -> LatentFile:
-    """The first latent that can be imported: it says what all of a store share.
+    """Return the first latent that can be imported, which determines what all of a store share.
 
-    Raises LatentFileError where none can.
+    Raises LatentFileError if there is none.
     """
     reason = "no latent in it"
     for source in sources:
@@ -75,7 +75,7 @@ def first_latent(sources: Sequence[Source], form: Format, adopt: LatentImporter)
 
 
 def settings_for(latent: LatentFile, form: Format, num_file_shards: int) -> StoreSettings:
-    """The settings of a store of imported latents."""
+    """Return the settings of a store of imported latents."""
     preparation = {"imported_from": form.name}
     return StoreSettings(
         latent.space, latent.dtype, COMPUTED_ELSEWHERE, preparation, num_file_shards

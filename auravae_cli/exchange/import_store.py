@@ -1,4 +1,4 @@
-"""Files of another project => a store of shards, as encode fills one.
+"""Import files of another project to a store of shards, as encode fills one.
 
 ::
 
@@ -39,12 +39,12 @@ from auravae_cli.store.format import Failure, SourceState, StoreSettings, read_s
 from auravae_cli.store.progress import follow_shards
 from auravae_cli.store.shard_writer import ShardWriter
 
-_PIECE = 16 << 20  # bytes that are hashed at once
+_PIECE = 16 << 20  # hashed at once
 
 
 @dataclass
 class StoreImporter:
-    """How shards are imported; afterwards ``ignored`` counts what was not taken."""
+    """Imports shards; afterwards ``ignored`` counts what was not imported."""
 
     form: Format
     adopt: LatentImporter
@@ -53,9 +53,9 @@ class StoreImporter:
     ignored: Counter[str] = field(default_factory=Counter)
 
     def run(self, work: Iterable[Work]) -> Iterator[RowDone | ShardOutcome]:
-        """Import every shard of ``work``; steps of progress, and an outcome for each shard.
+        """Import every shard of ``work``; yield steps of progress, and an outcome per shard.
 
-        Raises OutputError or StoreError where the store takes no more.
+        Raises OutputError or StoreError if the store cannot be written.
         """
         with scratch_folder(self.storage) as scratch, ThreadPoolExecutor(1) as hasher:
             for item in work:
@@ -99,7 +99,7 @@ class StoreImporter:
     def _read(
         self, file: SourceFile, hasher: ThreadPoolExecutor
     ) -> Iterator[SourceState | _Adopted | Failure]:
-        """Every latent in a file, or why there is none; and its state, if it could be read."""
+        """Yield every latent in a file, or a failure; and the file's state, if it could be read."""
         try:
             foreign = open_foreign(file.root, file.entry.name)
         except (LatentFileError, MemoryError) as error:
@@ -111,7 +111,7 @@ class StoreImporter:
             except (LatentFileError, MemoryError) as error:
                 yield Failure(file.key, "read", f"{file.key}: {reason_of(error)}")
                 if FILE_BYTES.excess(len(foreign.content)):
-                    return  # a hole of a terabyte would take an hour, and be the same next time
+                    return  # a sparse file of a terabyte would take an hour, every time
             yield SourceState(file.key, file.entry.size, file.entry.version, digest())
 
     def _latents(self, file: SourceFile, foreign: Foreign) -> Iterator[_Adopted | Failure]:
@@ -124,7 +124,7 @@ class StoreImporter:
                 yield self._failure(file, found, error)
                 continue
             is_map = isinstance(foreign.content, memoryview) and not self.form.stacked
-            if is_map and latent is not None:  # or each row would hold on to a map
+            if is_map and latent is not None:  # otherwise each row would hold a map
                 latent = replace(latent, values=latent.values.copy())
             other = name_by_file(foreign, self.form, count)
             yield _Adopted(file, found, latent, other)
@@ -132,7 +132,7 @@ class StoreImporter:
             yield Failure(file.key, "read", f"{file.key}: no latent in it")
 
     def _failure(self, file: SourceFile, found: Found, error: Exception) -> Failure:
-        """Of one latent; in a file of many the reason says of which."""
+        """Return the failure of one latent; in a file of many, the reason names it."""
         place = f"{file.key}: {found.name}" if self.form.stacked else file.key
         return Failure(found.name, "read", f"{place}: {reason_of(error)}")
 
@@ -146,7 +146,7 @@ class StoreImporter:
             return self._failure(item.file, item.found, error)
 
     def _keyed(self, latent: LatentFile, names: tuple[str, ...], keys: set[str]) -> LatentFile:
-        """The latent with a key that no other of the shard has. Raises LatentFileError."""
+        """Return the latent with a key that is unique in the shard. Raises LatentFileError."""
         _same(latent.space, self.settings.space)
         if latent.dtype != self.settings.stored_dtype:
             raise LatentFileError(
@@ -165,17 +165,17 @@ class StoreImporter:
 
 @dataclass(frozen=True)
 class _Adopted:
-    """A latent in a file; None where it is the flipped copy of another."""
+    """A latent in a file; None if it is the flipped copy of another."""
 
     file: SourceFile
     found: Found
     latent: LatentFile | None
-    other: str  # what to call it where its name is taken
+    other: str  # its name if the first one is taken
 
 
 @contextmanager
 def _digest(content: bytes | memoryview, hasher: ThreadPoolExecutor) -> Iterator[Callable[[], str]]:
-    """A call for the sha256: of a large file, taken while its latents are read, or given up."""
+    """Yield a call that returns the sha256: for a large file it is computed while its latents are read, or abandoned."""
     given_up = threading.Event()
 
     def take() -> str:

@@ -1,4 +1,4 @@
-"""Every format by name."""
+"""All formats by name."""
 
 from __future__ import annotations
 

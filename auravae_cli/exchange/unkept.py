@@ -1,4 +1,4 @@
-"""What an export leaves out: the fields of docs/format.md that a format's own readers do not find."""
+"""What an export omits: the fields of docs/format.md that a format's own readers do not find."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALWAYS = (*_OF_THE_SPACE, "tool_version")
 
 @dataclass
 class Unkept:
-    """What was known, over a run, of the latents that were exported."""
+    """What was known of the exported latents of a run."""
 
     form: Format
     rows: int = 0
@@ -25,7 +25,7 @@ class Unkept:
     dtypes: set[str] = field(default_factory=set)
 
     def add(self, latents: LatentFile) -> None:
-        """Take note of a latent, or of a stack."""
+        """Add a latent, or a stack."""
         rows = len(latents.records)
         self.rows += rows
         self.dtypes.add(latents.dtype.name)
@@ -39,17 +39,17 @@ class Unkept:
 
     @property
     def not_kept(self) -> list[str]:
-        """The known fields that the format's readers do not find."""
+        """Return the known fields that the format's readers do not find."""
         known = [*_ALWAYS, *self.known] if self.rows else []
         return sorted(name for name in known if name not in self.form.keeps)
 
     @property
     def widened(self) -> dict[str, str]:
-        """What each dtype became, where the format has it not."""
+        """Return what each dtype became that the format does not have."""
         return {name: "float32" for name in sorted(self.dtypes) if name not in self.form.dtypes}
 
     def to_json(self, flipped: bool) -> dict[str, Any]:
-        """The summary of a run, for machines."""
+        """Return the summary of a run as JSON types."""
         return {
             "format": self.form.name,
             "rules": self.form.rules,
@@ -62,7 +62,7 @@ class Unkept:
         }
 
     def lines(self, flipped: bool) -> list[str]:
-        """The same, for people."""
+        """Return the summary of a run as text."""
         lines = []
         if self.not_kept and self.form.note:
             lines.append(
@@ -78,7 +78,7 @@ class Unkept:
         return lines + self.notices()
 
     def notices(self) -> list[str]:
-        """What the user of the files should know."""
+        """Return what the user of the files should know."""
         notices = [self.form.advice] if self.form.advice and self.rows else []
         if "label" in self.form.keeps and self.form.needs_flipped and self.unlabelled:
             notices.append(f"{self.unlabelled} of {self.rows} have no label: 0 stands in its place")

@@ -1,7 +1,7 @@
-"""The certificate of equivariance: what flips of a model's latents cost, measured, as JSON.
+"""The certificate of equivariance: the measured cost of flipping a model's latents, as JSON.
 
-It names the weights and the data, so it can stand alone, or beside the latents in a store. Needs
-numpy alone.
+It names the weights and the data, so it can be used by itself or be added to a store. Needs only
+numpy.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from auravae_cli.symmetry.group import GROUP
 FORMAT, FORMAT_VERSION = "auravae-certificate", 1
 CERTIFICATE_FILE = "certificate.json"  # in a store
 ELEMENTS = tuple(str(g) for g in GROUP[1:])
-ROUNDING = 1e-4  # a relative error below is that of float32 and of convolution algorithms
-NOTHING, LITTLE = 0.01, 0.5  # dB of PSNR that a flip may cost, to be called so
+ROUNDING = 1e-4  # relative errors below this are rounding of float32 and of convolution algorithms
+NOTHING, LITTLE = 0.01, 0.5  # dB of PSNR: losses below these are called so
 PARTS = ("whole", "border", "inside")
 ERRORS = (
     "encoder_error",
@@ -40,14 +40,14 @@ PictureRows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate: the space that it is for, its one line for people, and all of it."""
+    """A certificate: its latent space, its one-line statement, and its full content."""
 
     space: LatentSpace
     statement: str
     content: dict[str, Any]
 
     def to_bytes(self) -> bytes:
-        """The file, readable: sorted keys, one a line."""
+        """Return the file's bytes in readable form: sorted keys, one per line."""
         return (write_json(self.content, sort_keys=True, indent=1) + "\n").encode()
 
 
@@ -58,14 +58,14 @@ def make_certificate(
     settings: Mapping[str, Any],
     version: str,
 ) -> Certificate:
-    """From the flip measures of pictures (`flipmeasures.measure_flips`), each with its ``picture``.
+    """Make a certificate from the flip measures of pictures (`flipmeasures.measure_flips`), each with its ``picture``.
 
     Args:
-        space: of the model.
-        rows: one a picture, at least one.
-        data: what is known of the pictures: their number and digest.
+        space: the model's latent space.
+        rows: one per picture, at least one.
+        data: the pictures' number and digest.
         settings: how it was measured.
-        version: of the tool.
+        version: the version of this tool.
     """
     elements = {g: _element(rows, g) for g in ELEMENTS}
     action, preparation = (
@@ -88,7 +88,7 @@ def make_certificate(
 
 
 def parse_certificate(data: bytes) -> Certificate:
-    """A certificate from its file. Raises ValueError where it is none, or a damaged one."""
+    """Parse a certificate's file. Raises ValueError if it is not one or is damaged."""
     try:
         content = read_json(data)
         require_format(content, FORMAT, FORMAT_VERSION)
@@ -102,7 +102,7 @@ _read_rest = table({"elements": dict[str, Any], "statement": str}, others=True)
 
 
 def read_certificate(storage: Storage) -> Certificate | None:
-    """The certificate of a store; None where it has none. Raises StoreError."""
+    """Return the certificate of a store; None if it has none. Raises StoreError."""
     try:
         return parse_certificate(storage.read(CERTIFICATE_FILE))
     except FileNotFoundError:
@@ -112,7 +112,7 @@ def read_certificate(storage: Storage) -> Certificate | None:
 
 
 def mismatch(found: LatentSpace, space: LatentSpace) -> str | None:
-    """Why a certificate for ``found`` says nothing of latents in ``space``; None where it does."""
+    """Return why a certificate for ``found`` does not apply to latents in ``space``; None if it does."""
     for name, theirs, ours in (
         ("weights", found.weights_sha256[:12], space.weights_sha256[:12]),
         ("representation", str(found.irreps), str(space.irreps)),
@@ -127,12 +127,12 @@ def mismatch(found: LatentSpace, space: LatentSpace) -> str | None:
 
 
 def decibels(mean_squares: float | None) -> float | None:
-    """PSNR in dB of a mean of squares of a data range of 1; None where there is no error."""
+    """Return the PSNR in dB of a mean square, for a data range of 1; None if there is no error."""
     return -10 * math.log10(mean_squares) if mean_squares else None
 
 
 def _element(rows: PictureRows, g: str) -> dict[str, Any]:
-    """The numbers of one flip: means and the worst over pictures."""
+    """Return the numbers of one flip: mean and worst over pictures."""
     numbers = {n: _spread([(row[g][n], row["picture"]) for row in rows]) for n in ERRORS}
     for part in PARTS:
         suffix = "" if part == "whole" else f"_{part}"
@@ -143,7 +143,7 @@ def _element(rows: PictureRows, g: str) -> dict[str, Any]:
 
 
 def _gap(numbers: Mapping[str, Any], part: str) -> float | None:
-    """The dB of PSNR that decoding a flipped latent costs; negative where it gains."""
+    """Return the loss of PSNR in dB from decoding a flipped latent; negative if it gains."""
     plain, flipped = (numbers[f"{kind}_mse"][part] for kind in ("plain", "flipped"))
     if plain is None or flipped is None:
         return None
@@ -153,7 +153,7 @@ def _gap(numbers: Mapping[str, Any], part: str) -> float | None:
 
 
 def _decoder(rows: PictureRows, g: str, part: str) -> dict[str, Any]:
-    """PSNR(D(gz), gD(z)); the mean is that of the squares. None where there is no difference."""
+    """Return PSNR(D(gz), gD(z)); the mean is taken over the squares. None if there is no difference."""
     squares = [(r[g]["decoder_mse"][part], r["picture"]) for r in rows]
     known = [(value, picture) for value, picture in squares if value is not None]
     if not known:
@@ -168,7 +168,7 @@ def _decoder(rows: PictureRows, g: str, part: str) -> dict[str, Any]:
 
 
 def _spread(values: list[tuple[float | None, str]]) -> dict[str, Any]:
-    """Mean and the largest; None where no picture has a value (none has an inside)."""
+    """Return the mean and the largest; None if no picture has a value (none has an inside)."""
     known = [(value, picture) for value, picture in values if value is not None]
     if not known:
         return {"mean": None, "worst": None, "worst_picture": None}
@@ -182,7 +182,7 @@ def _spread(values: list[tuple[float | None, str]]) -> dict[str, Any]:
 
 
 def _statement(elements: Mapping[str, Any], action_exact: bool) -> str:
-    """What a user may rely on, in one line."""
+    """Return what a user can rely on, in one line."""
     if not action_exact:
         return "Do not flip latents: the action itself is not exact. Please report this as a bug."
     gap = max(numbers["flip_gap"]["worst"] for numbers in elements.values())

@@ -1,4 +1,4 @@
-"""A store as it is filled: its settings first, then shard after shard, each with its manifest last."""
+"""Fill a store: its settings first, then one shard after the other, each with its manifest last."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from auravae_cli.store.format import (
 
 @dataclass(frozen=True)
 class PreviousShard:
-    """What a store has of a shard: its manifest, if it is sound, and the names of its files."""
+    """The previous version of a shard in a store: its manifest, if it is sound, and the names of its files."""
 
     manifest: Manifest | None = None
     files: tuple[str, ...] = ()
@@ -34,11 +34,11 @@ class PreviousShard:
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """What became of one shard: ``done``, ``skipped`` (finished before) or ``failed``.
+    """The outcome of one shard: ``done``, ``skipped`` (finished before) or ``failed``.
 
-    ``reused`` of its rows were taken over from an older version; ``size`` is the bytes of its
-    latents, ``source_size`` those of its source; ``passed_over`` counts, by suffix, what looks like
-    pictures in it and was not read.
+    ``reused`` counts the rows taken from an older version; ``size`` is the size of its latents in bytes,
+    ``source_size`` that of its source; ``passed_over`` counts, by suffix, the files in it that look like
+    pictures and were not read.
     """
 
     shard: str
@@ -54,19 +54,20 @@ class ShardOutcome:
 
 
 def prepare_store(storage: Storage, settings: StoreSettings) -> StoreSettings:
-    """Make the store, or see that it has these very settings; those to go on with.
+    """Make the store, or check that it has the same settings. Return the settings to continue with.
 
-    A store that does not know by whose kernels it was made is taken, and goes on not knowing it.
+    A store that does not record whose kernels made it is accepted, and stays without that record.
 
     Raises:
-        StoreError: it was made by another model or with other settings. OutputError.
+        StoreError: it was made by another model or with other settings.
+        OutputError: it cannot be written.
     """
     found = read_settings(storage)
     if found is None:
         with scratch_folder(storage) as scratch:
             content = canonical(settings.to_json())
             storage.create(write_small(scratch, SETTINGS_FILE, content), SETTINGS_FILE)
-        found = require_settings(storage)  # another run may have been first
+        found = require_settings(storage)  # another run may have been faster
     settings = settings.as_known_to(found)
     if found != settings:
         old, new = found.to_json(), settings.to_json()
@@ -83,9 +84,9 @@ def prepare_store(storage: Storage, settings: StoreSettings) -> StoreSettings:
 
 
 def refuse_lookalikes(shards: Iterable[str | None], storage: Storage) -> None:
-    """Raise StoreError where the storage would take the names of two shards for one.
+    """Raise StoreError if the storage does not distinguish the names of two shards.
 
-    They would replace each other's files, in every run.
+    Otherwise they would replace each other's files in every run.
     """
     alike = lookalikes(shard for shard in shards if shard is not None)
     if alike and not storage.tells_apart():
@@ -96,7 +97,7 @@ def refuse_lookalikes(shards: Iterable[str | None], storage: Storage) -> None:
 
 
 def write_hashed(path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
-    """Write a scratch file; its bytes and its sha256. Raises OutputError."""
+    """Write a scratch file. Return its size in bytes and its sha256. Raises OutputError."""
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("wb") as file:
@@ -117,11 +118,11 @@ def commit_shard(
     failures: Sequence[Failure],
     old: PreviousShard,
 ) -> None:
-    """Put a shard in its place. Raises OutputError or StoreError.
+    """Publish a shard. Raises OutputError or StoreError.
 
-    ``finished`` maps the names of the manifest's outputs to scratch files. An older manifest goes
-    first: a crash between then costs the shard, never its truth. So do files of older versions,
-    finished or not, that this one has not.
+    ``finished`` maps the names of the manifest's outputs to scratch files. An older manifest is removed
+    first, so a crash in between costs the shard but never leaves a wrong one. Files of older versions
+    that this one does not have, finished or not, are removed as well.
     """
     name, ledger = manifest_name(manifest.shard), failures_name(manifest.shard)
     kept = {*finished, *([ledger] if failures else [])}

@@ -1,4 +1,4 @@
-"""What the records of a store say, for a row at a time: keys, captions, labels, sizes."""
+"""Fields of the records of a store, one row at a time: keys, captions, labels, sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from auravae_cli.files.lru import LruCache
 from auravae_cli.latents.record import FIELDS as RECORD_FIELDS, Record
 from auravae_cli.store.reader import LatentStore
 
-CACHED_FACTS = 1 << 22  # values of fields that a process remembers
+CACHED_FACTS = 1 << 22  # values of fields kept in memory per process
 
 
 def _of_annotations(name: str) -> Callable[[Record], Any]:
@@ -26,10 +26,10 @@ FIELDS: dict[str, Callable[[Record], Any]] = {
 
 
 class FieldReader:
-    """What records say in some ``fields``; ``missing`` stands in where a record says nothing.
+    """Reads some ``fields`` of records; ``missing`` supplies values that a record lacks.
 
-    A file's header is parsed whole at the first question about one of its rows, and its fields are
-    remembered, up to `CACHED_FACTS` values. Raises ValueError where a field is unknown.
+    The first question about a row parses its file's header as a whole; the fields are kept in memory, up
+    to `CACHED_FACTS` values. Raises ValueError if a field is unknown.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class FieldReader:
         self._columns: LruCache[list[tuple[Any, ...]]] = LruCache(self._read, budget, len)
 
     def of(self, number: int, row: int) -> dict[str, Any]:
-        """The fields of a row of a part. Raises StoreError where a record lacks one."""
+        """Return the fields of a row of a part. Raises StoreError if a record lacks one."""
         facts = dict(zip(self.fields, self._columns(number)[row], strict=True))
         if None in facts.values():
             self._complete(facts, number, row)

@@ -1,4 +1,4 @@
-"""A store of latents => a store of the same latents, flipped. No model, no torch.
+"""Flip a store of latents into another store, with neither a model nor torch.
 
 ::
 
@@ -48,9 +48,9 @@ FLIPPED = "flipped"  # in a store's preparation: the element by which all its la
 
 
 def flipped_settings(settings: StoreSettings, g: GroupElement) -> StoreSettings:
-    """The settings of the flipped store: a second flip takes back what a first one says.
+    """Return the settings of the flipped store. Flipping twice gives the original settings.
 
-    So `encode` goes on with neither of two stores that differ by a flip as with the other.
+    Since they differ, `encode` does not take one of the two stores for the other.
     """
     preparation = dict(settings.preparation)
     by = g @ GroupElement.parse(preparation.pop(FLIPPED, "e"))
@@ -61,7 +61,7 @@ def flipped_settings(settings: StoreSettings, g: GroupElement) -> StoreSettings:
 
 @dataclass(frozen=True)
 class StoreFlipper:
-    """How the shards of ``source`` become those of ``target``, by ``g``."""
+    """Flips the shards of ``source`` into ``target`` by ``g``."""
 
     source: Storage
     target: Storage
@@ -69,7 +69,7 @@ class StoreFlipper:
 
     @cached_property
     def settings(self) -> StoreSettings:
-        """Those of the source. Raises StoreError where it is no store."""
+        """The settings of the source. Raises StoreError if it is not a store."""
         return require_settings(self.source)
 
     @cached_property
@@ -79,13 +79,13 @@ class StoreFlipper:
 
     @property
     def size(self) -> int:
-        """The bytes of the latents."""
+        """The size of the latents in bytes."""
         return sum(e.size for e in self.entries if e.name.endswith(".safetensors"))
 
     def run(self) -> Iterator[ShardOutcome]:
-        """Flip every finished shard that is not flipped yet; an outcome for each.
+        """Flip every finished shard that is not flipped yet; yield an outcome for each.
 
-        Raises OutputError or StoreError where the target takes no more, or is another store.
+        Raises OutputError or StoreError if the target cannot be written, or is a different store.
         """
         settings, shards = flipped_settings(self.settings, self.g), shards_of(self.entries)
         sizes = {entry.name: entry.size for entry in self.target.entries()}
@@ -127,9 +127,9 @@ class StoreFlipper:
         return manifest
 
     def _is_done(self, manifest: Manifest, settings: StoreSettings, sizes: dict[str, int]) -> bool:
-        """Whether the target has this shard: of the same sources, with the same rows."""
+        """Return whether the target has this shard, with the same sources and rows."""
         found = None
-        with suppress(StoreError):  # damaged: it is made again
+        with suppress(StoreError):  # damaged: flip it again
             found = read_manifest(self.target, manifest.shard)
         return (
             found is not None
@@ -140,7 +140,7 @@ class StoreFlipper:
         )
 
     def _flip(self, output: Output, path: Path) -> Output:
-        """A file of latents, flipped: never a damaged one, which would look sound afterwards."""
+        """Flip a file of latents. A damaged one is refused, since its copy would look sound."""
         try:
             content = self.source.map(output.name)
         except FileNotFoundError as error:
@@ -151,7 +151,7 @@ class StoreFlipper:
         return replace(output, size=size, sha256=sha256)
 
     def _copy_certificate(self, scratch: Path) -> None:
-        """It speaks of the model, which is the same."""
+        """Copy the certificate, which describes the model and so still applies."""
         with suppress(FileNotFoundError):
             content = self.source.read(CERTIFICATE_FILE)
             publish_bytes(self.target, scratch, CERTIFICATE_FILE, content)

@@ -1,15 +1,15 @@
-"""A store of latents: what makes it one, and what each of its shards says of itself.
+"""The format of a store of latents: its settings, and the manifest of each shard.
 
 ::
 
-    STORE/store.json                the settings, which every shard shares
-    STORE/00000.32x48.safetensors   the latents of input shard 00000 that have 32 x 48 cells;
-                                    more of them in 00000.32x48.1.safetensors, where it is full
-    STORE/00000.failures.jsonl      what failed in it, if anything did: one JSON object a line
-    STORE/00000.manifest.json       its manifest, written last: only now the shard is done
+       STORE/store.json                the settings, which every shard shares
+       STORE/00000.32x48.safetensors   the latents of input shard 00000 that have 32 x 48 cells;
+                                       if it is full, more of them in 00000.32x48.1.safetensors
+       STORE/00000.failures.jsonl      the failed inputs, if any: one JSON object per line
+       STORE/00000.manifest.json       its manifest, written last: it marks the shard as done
 
 All JSON is canonical, and no file depends on when or where it was written, so equal sources and
-settings give equal stores. Needs numpy alone.
+settings give equal stores. Needs only numpy.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from auravae_cli.latents.latent_file import LatentSpace, space_from_json, space_
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
-SHOWN_MISSING = 10  # of shards; the others are counted
+SHOWN_MISSING = 10  # of shards; the others are only counted
 MANIFEST, LEDGER = ".manifest.json", ".failures.jsonl"
 _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in bytes
 
 
 def is_store(location: str) -> bool:
-    """Whether a path or URL that may be a file's is to be taken as a store's: any URL is."""
+    """Return whether a path or URL, which may be a file's, is taken as a store's; any URL is."""
     place = os.path.join(location.removeprefix("file://"), SETTINGS_FILE)  # noqa: PTH118 - the two
     return is_remote(location) or os.path.isfile(place)  # noqa: PTH113 - never raise
 
@@ -48,10 +48,10 @@ def is_store(location: str) -> bool:
 class StoreSettings:
     """What all latents of a store have in common.
 
-    ``preparation`` is `Preparation.to_json`; ``compute_dtype`` what the network computed in;
-    ``num_file_shards`` into how many shards loose files were dealt (which tars are not); ``kernels``
-    whose kernels computed (`Codec.kernels`) and ``symmetry`` how flips were made exact, on both of which last
-    bits depend: None where that is not known, as in stores of before.
+    ``preparation`` is `Preparation.to_json`; ``compute_dtype`` is the network's number format;
+    ``num_file_shards`` is the number of shards that loose files, but not tars, are distributed over;
+    ``kernels`` tells whose kernels computed (`Codec.kernels`), and ``symmetry`` how flips were made exact.
+    Last bits depend on both; None if not known, as in older stores.
     """
 
     space: LatentSpace
@@ -63,7 +63,7 @@ class StoreSettings:
     symmetry: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in ``store.json``."""
+        """Return the content of ``store.json``."""
         return {
             "format": "auravae-store",
             "format_version": FORMAT_VERSION,
@@ -86,7 +86,7 @@ class StoreSettings:
 
     @property
     def sha256(self) -> str:
-        """Of the canonical JSON: what manifests refer to."""
+        """The sha256 of the canonical JSON, which manifests refer to."""
         return hashlib.sha256(canonical(self.to_json())).hexdigest()
 
 
@@ -100,7 +100,7 @@ class SourceState:
     sha256: str
 
     def is_still(self, entry: Entry) -> bool:
-        """Whether ``entry`` is surely this file: nothing that is cheap to ask for has changed."""
+        """Return whether ``entry`` is certainly this file: nothing that is cheap to check has changed."""
         return bool(self.version) and (self.size, self.version) == (entry.size, entry.version)
 
 
@@ -126,7 +126,7 @@ class Manifest:
 
     @property
     def faults(self) -> list[str]:
-        """What it says that cannot be: names of files that are none of this shard's, or of no store."""
+        """Contradictions, such as names of files that do not belong to this shard or to any store."""
         fault = fault_of(self.shard)
         return [f"shard: {self.shard!r} {fault}"] * bool(fault) + [
             f"outputs: {output.name!r} is no file of shard {self.shard!r}"
@@ -136,16 +136,16 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """The number of its latents."""
+        """The number of latents."""
         return sum(output.shape[0] for output in self.outputs)
 
     @property
     def size(self) -> int:
-        """The bytes of its latents' files."""
+        """The size of its files of latents in bytes."""
         return sum(output.size for output in self.outputs)
 
     def to_bytes(self) -> bytes:
-        """The manifest's file."""
+        """Return the manifest's file."""
         return canonical(
             {"format": "auravae-shard", "format_version": FORMAT_VERSION, "rows": self.rows}
             | asdict(self)
@@ -154,7 +154,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that gave no latent: ``stage`` is where, ``reason`` why.
+    """An input without a latent: ``stage`` is where it failed, ``reason`` why.
 
     Stages: ``archive`` (the tar itself), ``read``, ``decode`` (and preparation), ``encode``.
     """
@@ -165,23 +165,23 @@ class Failure:
 
 
 def manifest_name(shard: str) -> str:
-    """The file whose being there says that the shard is done."""
+    """Return the file that marks the shard as done."""
     return f"{shard}{MANIFEST}"
 
 
 def failures_name(shard: str) -> str:
-    """The shard's error ledger."""
+    """Return the file name of the shard's error ledger."""
     return f"{shard}{LEDGER}"
 
 
 def output_name(shard: str, cells: tuple[int, ...], part: int = 0) -> str:
-    """The file of a shard's latents of (h, w) cells; one of several, where one cannot hold all."""
+    """Return the file of a shard's latents of (h, w) cells; ``part`` counts if one file cannot hold all."""
     number = f".{part}" if part else ""
     return f"{shard}.{cells[0]}x{cells[1]}{number}.safetensors"
 
 
 def require_short(shard: str) -> None:
-    """Raise StoreError where file systems take no names as long as those of this shard's files."""
+    """Raise StoreError if file systems do not accept names as long as those of this shard's files."""
     longest = max(shard.split("/"), key=len)
     size = len(longest.encode(errors="surrogateescape"))
     if size > _LONGEST_NAME:
@@ -192,7 +192,7 @@ def require_short(shard: str) -> None:
 
 
 def part_of(name: str) -> int:
-    """The number of such a file; 0 of the first.
+    """Return the part number of such a file; 0 for the first.
 
     >>> part_of("00000.32x48.safetensors"), part_of("00000.32x48.12.safetensors")
     (0, 12)
@@ -202,7 +202,7 @@ def part_of(name: str) -> int:
 
 
 def shard_of(name: str) -> str | None:
-    """The shard that a store's file belongs to, by the file's name; None where it is no shard's.
+    """Return the shard that a store's file belongs to, by the file's name; None if it is not a shard's.
 
     >>> shard_of("a/00000.32x48.safetensors"), shard_of("a/00000.32x48.1.safetensors")
     ('a/00000', 'a/00000')
@@ -216,7 +216,7 @@ def shard_of(name: str) -> str | None:
 
 
 def read_settings(storage: Storage) -> StoreSettings | None:
-    """The settings of a store; None where there is no store. Raises StoreError."""
+    """Return the settings of a store; None if there is no store. Raises StoreError."""
     try:
         content = read_json(storage.read(SETTINGS_FILE))
     except FileNotFoundError:
@@ -234,7 +234,7 @@ def read_settings(storage: Storage) -> StoreSettings | None:
 
 
 def require_format(content: Any, name: str, version: int) -> None:
-    """Raise Faults unless a file's JSON says that it is of this format and version."""
+    """Raise Faults unless a file's JSON states this format and version."""
     found = _read_format(content)
     if (found["format"], found["format_version"]) != (name, version):
         raise Faults(
@@ -261,7 +261,7 @@ _read_settings = table(
 
 
 def has_all(manifest: Manifest, settings: StoreSettings, sizes: Mapping[str, int]) -> bool:
-    """Whether a store of these settings has all of a shard's files, by their names and ``sizes``."""
+    """Return whether a store of these settings has all of a shard's files, by their names and ``sizes``."""
     return (
         manifest.settings_sha256 == settings.sha256
         and all(sizes.get(output.name) == output.size for output in manifest.outputs)
@@ -270,7 +270,7 @@ def has_all(manifest: Manifest, settings: StoreSettings, sizes: Mapping[str, int
 
 
 def names_by_shard(names: Iterable[str]) -> Mapping[str | None, list[str]]:
-    """A store's files, by the shard that each belongs to."""
+    """Group a store's files by the shard that they belong to."""
     shards: defaultdict[str | None, list[str]] = defaultdict(list)
     for name in names:
         shards[shard_of(name)].append(name)
@@ -278,18 +278,18 @@ def names_by_shard(names: Iterable[str]) -> Mapping[str | None, list[str]]:
 
 
 def require_settings(storage: Storage) -> StoreSettings:
-    """The settings of a store. Raises StoreError where there is none."""
+    """Return the settings of a store. Raises StoreError if there is none."""
     settings = read_settings(storage)
     if settings is None:
         raise StoreError(
             f"{storage.root}: not a store: no store.json is there; a store is what "
-            "`auravae encode` makes of a data set"
+            "`auravae encode` makes of a dataset"
         )
     return settings
 
 
 def read_manifest(storage: Storage, shard: str) -> Manifest | None:
-    """The manifest of a shard; None where it is not done. Raises StoreError."""
+    """Return the manifest of a shard; None if it is not done. Raises StoreError."""
     name = manifest_name(shard)
     try:
         content = read_json(storage.read(name))
@@ -305,7 +305,7 @@ def read_manifest(storage: Storage, shard: str) -> Manifest | None:
 
 
 def read_failures(storage: Storage, shard: str) -> list[Failure]:
-    """The error ledger of a shard; empty where nothing failed. Raises StoreError."""
+    """Return the error ledger of a shard; empty if nothing failed. Raises StoreError."""
     name = failures_name(shard)
     try:
         lines = storage.read(name).splitlines()
@@ -323,15 +323,15 @@ def read_failures(storage: Storage, shard: str) -> list[Failure]:
 
 
 def file_shard(index: int) -> str:
-    """The name of a shard of loose files."""
+    """Return the name of a shard of loose files."""
     return f"files-{index:05d}"
 
 
 def missing_shards(settings: StoreSettings, shards: Collection[str]) -> tuple[int, list[str]]:
-    """How many shards of loose files a store lacks, and the names of the first `SHOWN_MISSING`.
+    """Return how many shards of loose files a store lacks, and the names of the first `SHOWN_MISSING`.
 
-    There are all of them, even those that no file falls to, or none. Tars are not counted
-    anywhere: a store cannot tell how many it was made from.
+    A complete store has all of them, even those without a file. Tars are not counted, since a store
+    cannot tell how many it was made from.
     """
     number, finished = settings.num_file_shards, set(shards)
     found = sum(1 for shard in finished if _is_file_shard(shard, number))
@@ -347,14 +347,14 @@ def _is_file_shard(shard: str, number: int) -> bool:
 
 
 def shards_of(entries: list[Entry]) -> list[str]:
-    """The finished shards, by the names of a store's files."""
+    """Return the finished shards, by the names of a store's files."""
     return sorted(
         entry.name.removesuffix(MANIFEST) for entry in entries if entry.name.endswith(MANIFEST)
     )
 
 
 def iterate_manifests(storage: Storage) -> Iterator[Manifest]:
-    """The manifests of all finished shards, in order. Raises StoreError."""
+    """Yield the manifests of all finished shards, in order. Raises StoreError."""
     for shard in shards_of(list(storage.entries())):
         manifest = read_manifest(storage, shard)
         if manifest is not None:

@@ -1,4 +1,4 @@
-"""A store's files of latents, wherever they lie: whole, or their header alone."""
+"""Read a store's files of latents, on any storage: complete, or only the header."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from auravae_cli.latents.latent_file import LatentFile, parse_latents
 
 
 def read_header(storage: Storage, name: str, size: int) -> LatentFile:
-    """A file of latents of ``size`` bytes with its true header, and zeros for values.
+    """Return a file of latents of ``size`` bytes with its real header, and zeros for values.
 
-    A remote file is read no further than that. Raises FileNotFoundError, StoreError or
-    LatentFileError.
+    Of a remote file, only the header is read. Raises FileNotFoundError, StoreError or LatentFileError.
     """
     with storage.open(name) as source, tempfile.TemporaryFile() as sparse:
         start = source.read(8)
@@ -23,7 +22,7 @@ def read_header(storage: Storage, name: str, size: int) -> LatentFile:
         if size < 8 or length > min(size, safetensors_file.MAX_HEADER_BYTES):
             raise LatentFileError(f"not a safetensors file: it starts with {start!r}")
         sparse.write(start + source.read(length))
-        sparse.truncate(size)  # the rest is a hole, which takes no disk and no memory
+        sparse.truncate(size)  # the rest is a hole, which takes neither disk nor memory
         sparse.flush()
         view = mmap.mmap(sparse.fileno(), 0, access=mmap.ACCESS_READ)
         return parse_latents(memoryview(view))

@@ -1,11 +1,11 @@
-"""The latents of a finished store by number: memory-mapped when first touched, never all at once.
+"""Random access to the latents of a finished store, memory-mapped on first use.
 
 ::
 
     STORE --LatentStore--> files with their shapes --locate--> file and row
                                   |--values--> [N, C, h, w]     |--Facts--> key, label, padding, ...
 
-Opening reads the settings and the manifests alone. Needs numpy alone.
+Opening a store reads only the settings and the manifests. Needs only numpy.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from auravae_cli.store.format import (
     shards_of,
 )
 
-OPEN_MAPS = 256  # at most: each holds a file descriptor, and
-SHARE_OF_FILES = 0.25  # of those that the process may have open
+OPEN_MAPS = 256  # at most: each holds a file descriptor; and at most
+SHARE_OF_FILES = 0.25  # this share of the files that the process may open
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class StorePart:
 class LatentStore:
     """A store on this machine, for reading. ``len`` is the number of its latents.
 
-    May be pickled and forked: every process opens its own maps.
+    Can be pickled and forked: every process opens its own maps.
 
     Raises:
-        StoreError: no store is there, it is remote or empty, or it is not what its manifests say.
+        StoreError: there is no store, it is remote or empty, or it contradicts its manifests.
     """
 
     def __init__(self, location: str | Path) -> None:
@@ -85,22 +85,22 @@ class LatentStore:
         return self._ends[-1] if self._ends else 0
 
     def locate(self, index: int) -> tuple[int, int]:
-        """The number of the part that row ``index`` lies in, and the row in it; IndexError."""
+        """Return the part that row ``index`` is in, and the row within it. Raises IndexError."""
         if not 0 <= index < self._ends[-1]:
             raise IndexError(f"row {index} of a store of {self._ends[-1]}")
         number = bisect_right(self._ends, index)
         return number, index - self.parts[number].first
 
     def values(self, number: int) -> Array:
-        """The stored values of a part, [N, C, h, w], as a view of its map. Raises StoreError."""
+        """Return the stored values of a part, [N, C, h, w], as a view of its map. Raises StoreError."""
         return self._maps(number)
 
     def records(self, number: int) -> tuple[Record, ...]:
-        """The records of a part, read from its header. Raises StoreError."""
+        """Return the records of a part, read from its header. Raises StoreError."""
         return self.latents(number).records
 
     def latents(self, number: int) -> LatentFile:
-        """A part as a file of latents, memory-mapped. Raises StoreError."""
+        """Return a part as a file of latents, memory-mapped. Raises StoreError."""
         part = self.parts[number]
         try:
             return parse_latents(self._bytes(part))
@@ -108,7 +108,7 @@ class LatentStore:
             raise StoreError(f"{self.root}/{part.name}: {error}") from error
 
     def parts_by_shape(self) -> dict[tuple[int, ...], list[int]]:
-        """The numbers of the parts of each latent shape [C, h, w]; none of those without rows."""
+        """Return the parts with rows, grouped by latent shape [C, h, w]."""
         found: dict[tuple[int, ...], list[int]] = {}
         for number, part in enumerate(self.parts):
             if part.shape[0]:
@@ -131,7 +131,7 @@ class LatentStore:
 
 
 class Concatenation:
-    """Some parts of a store, one after the other: from positions in them to rows of the store."""
+    """Some parts of a store, concatenated: maps positions in them to rows of the store."""
 
     def __init__(self, store: LatentStore, numbers: Iterable[int]) -> None:
         order = np.fromiter(numbers, np.int64)
@@ -141,13 +141,13 @@ class Concatenation:
         self.length = int(self._ends[-1])
 
     def rows(self, positions: NDArray[Any]) -> NDArray[np.int64]:
-        """The rows of the store that stand at ``positions``, each below ``length``."""
+        """Return the rows of the store at ``positions``, each below ``length``."""
         shift = self._shift[np.searchsorted(self._ends, positions, side="right")]
         return positions.astype(np.int64) + shift
 
 
 def _open_maps() -> int:
-    """How many maps may stay open."""
+    """Return how many maps may be open."""
     try:
         import resource
     except ImportError:  # a system without such limits
@@ -164,7 +164,7 @@ def _parts(storage: LocalStorage, settings: StoreSettings) -> Iterable[StorePart
     first = 0
     for shard in shards_of(entries):
         manifest = read_manifest(storage, shard)
-        if manifest is None:  # taken away since it was listed
+        if manifest is None:  # removed since it was listed
             continue
         _check_settings(storage.root, manifest, settings)
         for output in manifest.outputs:

@@ -1,4 +1,4 @@
-"""The rows of one shard under way: spooled as they come, to disk if they are many; committed in order."""
+"""Collect the rows of a shard in progress, spooling many of them to disk, and commit them in order."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from auravae_cli.version import __version__
 
 _BLOCK_BYTES = 1 << 20
 Shape: TypeAlias = tuple[int, int, int, int]  # [N, C, h, w]
-_LONGEST_ESCAPE = 16  # bytes of a header for a character: a pair of words, in JSON in JSON
-_WAITING_BYTES = 128 << 20  # of a shard's rows that are kept in memory
+_LONGEST_ESCAPE = 16  # bytes in a header per character: an escaped pair, escaped again
+_WAITING_BYTES = 128 << 20  # of a shard's rows kept in memory
 
 
 class RowSpool:
-    """Latents of one shape, in whatever order they come: in memory, then in a scratch file."""
+    """Latents of one shape, added in any order: kept in memory, then in a scratch file."""
 
     def __init__(self, path: Path, first: LatentFile) -> None:
         self._path, self._first = path, first
@@ -46,7 +46,7 @@ class RowSpool:
         self._records: list[Record] = []
 
     def add(self, index: int, latent: LatentFile) -> None:
-        """Keep a single latent; ``index`` is its sample's place in the input shard."""
+        """Add a single latent; ``index`` is its sample's place in the input shard."""
         self._waiting.append(latent.values)
         self._indices.append(index)
         self._records.append(latent.records[0])
@@ -59,16 +59,16 @@ class RowSpool:
                 self._records[place] = replace(record, annotations=annotations)
 
     def write(self) -> None:
-        """Put on the disk what waits in memory."""
+        """Write the rows in memory to the disk."""
         with self._path.open("ab") as file:  # not kept open: there may be a thousand shapes
             file.writelines(np.ascontiguousarray(values).data for values in self._waiting)
         self._waiting.clear()
 
     def finish(self, place: Callable[[int], Path]) -> Iterator[tuple[Path, int, str, Shape]]:
-        """Write the shard's files, rows in the order of the input: the path, bytes, sha256, shape of each.
+        """Write the shard's files, with rows in the order of the input. Yield path, size, sha256 and shape of each.
 
-        It is one file, unless its header would be longer than any reader takes; ``place`` is where
-        each part of it goes.
+        There is one file, unless its header would be longer than readers accept; ``place`` returns the path of
+        each part.
         """
         order = np.argsort(self._indices, kind="stable").tolist()
         channels, height, width = self._first.values.shape
@@ -86,19 +86,19 @@ class RowSpool:
         self.discard()
 
     def _all(self, shape: tuple[int, ...]) -> Sequence[Array] | Array:
-        """The values of each row, as they came."""
+        """Return the values of each row, in the order added."""
         if not self._path.exists():
             return self._waiting
         self.write()
         return np.memmap(self._path, self._first.values.dtype, "r", 0, shape)
 
     def discard(self) -> None:
-        """Give the spool up."""
+        """Discard the rows."""
         self._path.unlink(missing_ok=True)
 
 
 class ShardWriter:
-    """What a shard has so far: latents by shape, and failures. To be committed or discarded."""
+    """The rows of a shard so far: latents by shape, and failures. Must be committed or discarded."""
 
     def __init__(self, name: str, scratch: Path) -> None:
         self.name, self._scratch = name, scratch
@@ -107,9 +107,9 @@ class ShardWriter:
         self._waiting = 0
 
     def add(self, index: int, item: LatentFile | Failure) -> LatentFile | Failure:
-        """Keep the outcome of a sample: what is kept is a failure where no header could hold its record.
+        """Add the outcome of a sample. If no header can hold its record, a failure is added and returned instead.
 
-        Raises OutputError where the disk takes no more.
+        Raises OutputError if the disk is full.
         """
         if isinstance(item, LatentFile):
             item = _writable(item)
@@ -143,7 +143,7 @@ class ShardWriter:
         states: list[SourceState],
         old: PreviousShard,
     ) -> Manifest:
-        """Put the shard in its place, the manifest last. Raises OutputError or StoreError."""
+        """Publish the shard, the manifest last. Raises OutputError or StoreError."""
         try:
             finished, outputs = dict[str, Path](), list[Output]()
             for number, (shape, spool) in enumerate(self._spools.items()):
@@ -169,7 +169,7 @@ class ShardWriter:
         return self._scratch / f"output-{id(self)}-{number}-{part}"
 
     def discard(self) -> None:
-        """Give the shard up; what is published stays."""
+        """Discard the shard; what is published stays."""
         for spool in self._spools.values():
             with suppress(OSError):
                 spool.discard()
@@ -178,7 +178,7 @@ class ShardWriter:
 class PreviousRows:
     """The rows of a shard's committed version, so that none is encoded twice.
 
-    They are copied to one scratch file, since maps of a thousand shapes would be as many open files.
+    They are copied to one scratch file, since maps of a thousand shapes would mean as many open files.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class PreviousRows:
         try:
             with self._path.open("wb", buffering=0) as file:
                 for output in manifest.outputs:
-                    with suppress(AuraVaeError, OSError):  # damaged: its rows are made again
+                    with suppress(AuraVaeError, OSError):  # damaged: its rows are encoded again
                         content = storage.map(output.name)
                         if hashlib.sha256(content).hexdigest() == output.sha256:
                             self._keep(parse_latents(content), file)
@@ -209,7 +209,7 @@ class PreviousRows:
                 )
 
     def find(self, key: str, source_sha256: str, source: str) -> LatentFile | None:
-        """The latent of this very picture, if it stands there. Raises OutputError."""
+        """Return the latent of exactly this picture, if present. Raises OutputError."""
         latent, start = self._rows.get((key, source_sha256), (None, 0))
         if latent is None or latent.records[0].source != source:
             return None
@@ -224,7 +224,7 @@ class PreviousRows:
 
 
 def _writable(latent: LatentFile) -> LatentFile | Failure:
-    """The latent, or why no file can hold it: its record alone would be too long a header."""
+    """Return the latent, or a failure if no file can hold it because its record alone is too long."""
     (record,) = latent.records
     text = f"{record.annotations}{record.preparation}"
     if len(text) * _LONGEST_ESCAPE < _most_of_a_header():
@@ -239,7 +239,7 @@ def _writable(latent: LatentFile) -> LatentFile | Failure:
 
 
 def _headers(first: LatentFile, records: tuple[Record, ...]) -> Iterator[tuple[int, bytes]]:
-    """Headers that together hold all records, each with the number of its own: one, or those of halves."""
+    """Yield headers that together hold all records, with their number of rows: one, or recursively two halves."""
     nothing = np.broadcast_to(first.values.dtype.type(0), (len(records), *first.values.shape))
     stacked, header = replace(first, values=nothing, records=records), b""
     with suppress(*[LatentFileError] * (len(records) > 1)):  # too long
@@ -253,12 +253,12 @@ def _headers(first: LatentFile, records: tuple[Record, ...]) -> Iterator[tuple[i
 
 
 def _most_of_a_header() -> int:
-    """With room for what a flip adds: a few bytes a row."""
+    """Return the limit, less what a flip adds: a few bytes per row."""
     return safetensors_file.MAX_HEADER_BYTES // 64 * 63
 
 
 def _blocks(values: Sequence[Array] | Array, order: list[int]) -> Iterator[bytes | memoryview]:
-    """The values in this order; a block is valid until the next one is asked for."""
+    """Yield the values in this order; a block is valid until the next one is requested."""
     first = values[0]
     at_once = min(max(1, _BLOCK_BYTES // max(1, first.nbytes)), len(order))
     block = np.empty((at_once, *first.shape), first.dtype)

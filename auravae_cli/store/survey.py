@@ -1,4 +1,4 @@
-"""What a store holds, from its manifests, and how its values are distributed."""
+"""The contents of a store, from its manifests, and the distribution of its values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from auravae_cli.store.format import (
 class StoreInfo:
     """The counts of a store; ``rows_of_shape`` maps (h, w) in cells to rows, largest first.
 
-    ``certificate`` is what the certificate beside the latents says, or what is wrong with it.
+    ``certificate`` is the statement of the store's certificate, or what is wrong with it.
     """
 
     settings: StoreSettings
@@ -37,7 +37,7 @@ class StoreInfo:
 
 
 def survey(storage: Storage) -> StoreInfo:
-    """Count what a store holds. Raises StoreError where none is there, or it is damaged."""
+    """Count what a store holds. Raises StoreError if there is none, or it is damaged."""
     settings = require_settings(storage)
     info = StoreInfo(settings, certificate=_certificate(storage, settings))
     rows_of_shape: dict[tuple[int, int], int] = {}
@@ -58,7 +58,7 @@ def survey(storage: Storage) -> StoreInfo:
 
 
 def _certificate(storage: Storage, settings: StoreSettings) -> str | None:
-    """The certificate's line for people, or why it says nothing of this store."""
+    """Return the certificate's statement, or why it does not apply to this store."""
     try:
         certificate = read_certificate(storage)
     except StoreError as error:
@@ -86,7 +86,7 @@ def count_values(storage: Storage, info: StoreInfo) -> ChannelStatistics:
 
 
 def add_values(statistics: ChannelStatistics, latents: LatentFile) -> None:
-    """Count the values of a latent or a shard, a few megabytes at a time."""
+    """Add the values of a latent or a shard, a few megabytes at a time."""
     rows = latents.values if latents.is_shard else latents.values[None]
     for _, block in blocks(rows):
         statistics.add(latents.dtype.to_float32(block))

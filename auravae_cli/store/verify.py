@@ -1,4 +1,4 @@
-"""Is a store what it says? Every file against its manifest, every latent against the settings.
+"""Verify a store: every file against its manifest, every latent against the settings.
 
 ::
 
@@ -45,7 +45,7 @@ _SHARD_SUFFIXES = (".safetensors", ".failures.jsonl")
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a file of a store (or all of it): a ``fault``, or a ``note``, which is none."""
+    """A finding about a file of a store, or about all of it: a ``fault``, or a harmless ``note``."""
 
     kind: str
     file: str
@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass
 class VerifyState:
-    """What a check has come across so far."""
+    """What a verification has seen so far."""
 
     shards: int = 0
     rows: int = 0
@@ -70,9 +70,8 @@ class VerifyState:
 def find_faults(storage: Storage, seen: VerifyState, *, quick: bool = False) -> Iterator[Finding]:
     """What is wrong with a store or worth knowing, as it is found; ``seen`` keeps count.
 
-    ``quick`` reads no values, and so cannot tell changed ones. Memory: 32 bytes a row, as much
-    again while they are compared, and a few megabytes. Raises StoreError where the storage cannot
-    be listed.
+    ``quick`` reads no values, and so cannot detect changed ones. Memory: 32 bytes per row, the same again
+    while they are compared, and a few megabytes. Raises StoreError if the storage cannot be listed.
     """
     try:
         settings = read_settings(storage)
@@ -80,7 +79,9 @@ def find_faults(storage: Storage, seen: VerifyState, *, quick: bool = False) -> 
         yield _fault(storage, SETTINGS_FILE, error)
         return
     if settings is None:
-        yield _fault(storage, SETTINGS_FILE, "missing: this is no store, or it lost its settings")
+        yield _fault(
+            storage, SETTINGS_FILE, "missing: this is not a store, or it lost its settings"
+        )
         return
     if storage.read(SETTINGS_FILE) != canonical(settings.to_json()):
         yield _fault(storage, SETTINGS_FILE, "not as it was written: changed by hand?")
@@ -97,7 +98,7 @@ def find_faults(storage: Storage, seen: VerifyState, *, quick: bool = False) -> 
 
 
 def _missing(settings: StoreSettings, shards: list[str]) -> Iterator[Finding]:
-    """Whether there are as many shards as the settings say."""
+    """Check that there are as many shards as the settings say."""
     advice = "copy the store again, or run encode again"
     number, names = missing_shards(settings, shards)
     if number:
@@ -214,7 +215,7 @@ def _output(
 
 
 def _repeated(storage: Storage, seen: VerifyState) -> Iterator[Finding]:
-    """Faults for keys that rows share; a note for pictures."""
+    """Yield faults for keys that occur more than once, and a note for such pictures."""
     keys = list(seen.keys.groups())
     for rows in keys[:SHOWN_REPEATS]:
         (first, row), *others = (_place(seen, number) for number in rows)
@@ -241,7 +242,7 @@ def _key(storage: Storage, file: Output, row: int) -> str | None:
 
 
 def _place(seen: VerifyState, number: int) -> tuple[Output, int]:
-    """The file and the row in it of a row of the store."""
+    """Return the file, and the row in it, of a row of the store."""
     file = bisect_right(seen.firsts, number) - 1
     return seen.files[file], number - seen.firsts[file]
 
@@ -260,7 +261,7 @@ def _fault(storage: Storage, file: str, reason: str | AuraVaeError) -> Finding:
 def disagreements(
     shard: str, output: Output, settings: StoreSettings, latents: LatentFile
 ) -> Iterator[str]:
-    """Whether a header says what the settings and the manifest say."""
+    """Yield where a header contradicts the settings or the manifest."""
     for what, found, expected in (
         ("shape", list(latents.values.shape), list(output.shape)),
         ("name", output.name, output_name(shard, latents.values.shape[-2:], part_of(output.name))),

@@ -153,7 +153,9 @@ def test_facts_that_a_record_lacks(make_store):
     assert FieldReader(store, ["caption"], {"caption": ""}).of(number, row) == {"caption": ""}
     assert FieldReader(store, ["label"], {"label": -1}).of(0, 0) == {"label": 0}  # 0 says something
     for fields, missing in ((["size"], {}), ([], {"size": 0})):
-        with pytest.raises(ValueError, match="unknown field 'size': expected some of key, caption"):
+        with pytest.raises(
+            ValueError, match=r"unknown field 'size': expected some of .*key, .*caption"
+        ):
             FieldReader(store, fields, missing)
 
 

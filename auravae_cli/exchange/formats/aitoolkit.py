@@ -1,8 +1,8 @@
 """ai-toolkit's latent caches: ``_latent_cache/STEM_HASH.safetensors`` with ``latent`` [C, h, w].
 
 Rules: ostris/ai-toolkit, toolkit/dataloader_mixins.py (get_latent_info_dict, get_latent_path,
-cache_latents_all_latents; the same at 515d75ae). A file is looked up by the hash of what was done to
-the picture. A flipped picture is an item of its own there, with ``flip_x``, and so has its own file.
+cache_latents_all_latents; the same at 515d75ae). A file is looked up by the hash of the picture's
+preparation. There, a flipped picture is a separate item with ``flip_x``, and so has its own file.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from auravae_cli.symmetry.group import GroupElement, H
 from auravae_cli.version import __version__
 
 FOLDER, LATENT_VERSION = "_latent_cache", 1
-COPY = "flipped_copy"  # in our metadata: by which flip this file is the copy of another
+COPY = "flipped_copy"  # in our metadata: the flip by which this file is the copy of another
 _HASH = re.compile(r"(.+)_[A-Za-z0-9_-]{22}")
 
 
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """One file, and another one for the flipped picture."""
+    """Yield one file, and another one for the flipped picture."""
     yield _file(latents, names[0], choices.arch, note_of(latents))
     if choices.flipped:
         flipped = latents.act(H)
@@ -49,7 +49,7 @@ def write(
 
 
 def info_of(latents: LatentFile, name: str, arch: str) -> dict[str, object]:
-    """What ai-toolkit hashes: the file, how it was resized and cropped, flips, and the network."""
+    """Return what ai-toolkit hashes: the file, its resizing and cropping, flips, and the network."""
     width, height, left, top, right, bottom = shown_box(latents)
     orientation = latents.records[0].orientation
     info: dict[str, object] = {
@@ -71,7 +71,7 @@ def _file(latents: LatentFile, name: str, arch: str, note: str) -> Exported:
     info = info_of(latents, name, arch)
     digest = hashlib.md5(json.dumps(info, sort_keys=True).encode(), usedforsecurity=False).digest()
     code = base64.urlsafe_b64encode(digest).decode().replace("=", "")
-    # As its get_meta_for_safetensors does: text as it is, all else as JSON.
+    # Like its get_meta_for_safetensors: text as it is, everything else as JSON.
     metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in info.items()}
     software = json.dumps({"name": "auravae", "version": __version__})
     metadata |= {"format": "pt", "software": software, NOTE: note}
@@ -84,7 +84,7 @@ def _file(latents: LatentFile, name: str, arch: str, note: str) -> Exported:
 
 
 def read(file: Foreign) -> Iterator[Found]:
-    """The latent, in the orientation that its file says."""
+    """Yield the latent, in the orientation that its file states."""
     tensors, metadata = safetensors_file.parse(file.content, any_dtype=True)
     latent = tensor(tensors, "latent")
     values = latent.values[:, 0] if _has_frame(latent.values.shape) else latent.values
@@ -92,7 +92,7 @@ def read(file: Foreign) -> Iterator[Found]:
     path, match = Path(file.stem), _HASH.fullmatch(Path(file.stem).name)
     folder = path.parent.parent if path.parent.name == FOLDER else path.parent
     note = metadata.get(NOTE)
-    tag = f".{g}" if g.axes and note is None else ""  # ours has a name of its own already
+    tag = f".{g}" if g.axes and note is None else ""  # ours has its own name already
     name = (folder / ((match[1] if match else path.name) + tag)).as_posix()
     facts = {"source": metadata.get("filename"), "orientation": g}
     ignored = tuple(key for key in tensors if key != "latent")

@@ -1,6 +1,6 @@
-"""Plain numpy files: ``.npy`` with the values alone, ``.npz`` with ``latent`` and our metadata.
+"""Plain numpy files: ``.npy`` with only the values, ``.npz`` with ``latent`` and our metadata.
 
-Rules: numpy's own, as `numpy.load` reads them without pickles. There is no bfloat16: it becomes
+Rules: numpy's own, as `numpy.load` reads them without pickles. numpy has no bfloat16, which becomes
 float32, exactly.
 """
 
@@ -38,13 +38,13 @@ from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile
 
 VALUES, FLIPPED = "latent", "latent_flipped"
-_NAMES = (VALUES, "latents", "z", "arr_0")  # under which others keep latents
+_NAMES = (VALUES, "latents", "z", "arr_0")  # names that others use for latents
 
 
 def write_npy(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """[C, h, w], and nothing else."""
+    """Yield [C, h, w], and nothing else."""
     values = as_numpy(latents)
     yield Exported(f"{names[0]}.npy", lambda: [npy_header(values), values.data])
 
@@ -52,7 +52,7 @@ def write_npy(
 def write_npz(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """[C, h, w] as ``latent``, and its flipped copy."""
+    """Yield [C, h, w] as ``latent``, and its flipped copy."""
     arrays: dict[str, Array] = {VALUES: as_numpy(latents)}
     if choices.flipped:
         other = flipped(latents)
@@ -63,13 +63,13 @@ def write_npz(
 
 
 def read_plain(file: Foreign) -> Iterator[Found]:
-    """One latent, or a batch of them."""
+    """Yield one latent, or each of a batch."""
     values = read_npy(file.content)
     yield from each(Found(file.stem, values, dtype_of(values)))
 
 
 def read_zipped(file: Foreign) -> Iterator[Found]:
-    """The array with one of the usual names, or the only one that can be a latent."""
+    """Yield the array with one of the usual names, or the only one that can be a latent."""
     arrays = Npz(file.content)
     able = [name for name, array in arrays.items() if array.ndim in (3, 4)]
     name = next((name for name in _NAMES if name in able), able[0] if len(able) == 1 else None)

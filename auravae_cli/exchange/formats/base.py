@@ -1,4 +1,4 @@
-"""What the modules of this package have in common: plain data, in and out.
+"""The common parts of the formats: plain data, in and out.
 
 ::
 
@@ -27,13 +27,13 @@ from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.geometry import Box
 from auravae_cli.symmetry.group import H
 
-NOTE = METADATA_KEY  # the name under which our own metadata travels in files of others
-STORED_AS = "stored_dtype"  # a field of it: what the values were before they were widened
+NOTE = METADATA_KEY  # the name of our own metadata in files of others
+STORED_AS = "stored_dtype"  # a field of it: the dtype of the values before they were widened
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user can choose: whether flipped copies are written, and for which network."""
+    """The user's choices: whether to write flipped copies, and for which network."""
 
     flipped: bool = True
     arch: str = ""
@@ -41,9 +41,9 @@ class Choices:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file to be written: its name below the output folder, and its bytes in pieces.
+    """A file to write: its name below the output folder, and its bytes in pieces.
 
-    A piece is valid until the next one is asked for.
+    A piece is valid until the next one is requested.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class Foreign:
-    """A file of another project: its bytes, the folder that was named, and its name below that."""
+    """A file of another project: its bytes, the named folder, and its name below that."""
 
     content: bytes | memoryview
     root: str
@@ -69,14 +69,14 @@ class Found:
     """A latent in a file of another project.
 
     Attributes:
-        name: what to call it, below the folder that was named.
+        name: its name, below the named folder.
         values: [C, h, w] as stored; bfloat16 as uint16 words.
-        dtype: any that numpy or safetensors has; only those of `STORED_DTYPES` will do.
-        known: the very latent that was exported, where our metadata travelled along.
-        facts: fields of `Record` that the format itself tells.
-        ignored: what stood beside it and is not taken.
-        is_copy: whether it is the flipped copy of another latent, which it came with.
-        fault: why it cannot be taken, though others of the file can.
+        dtype: any type of numpy or safetensors; only those of `STORED_DTYPES` are accepted.
+        known: the exact latent that was exported, if our metadata was kept.
+        facts: fields of `Record` that the format itself has.
+        ignored: what the file has besides, and is not imported.
+        is_copy: whether it is the flipped copy of another latent of the file.
+        fault: why it cannot be imported, though others of the file can.
     """
 
     name: str
@@ -90,12 +90,12 @@ class Found:
 
     @classmethod
     def unusable(cls, name: str, fault: object) -> Found:
-        """What stands in the place of a latent that cannot be read."""
+        """Return a placeholder for a latent that cannot be read."""
         return cls(name, np.empty(0, np.float32), FLOAT32, fault=str(fault))
 
 
 class Write(Protocol):
-    """Latents => files: ``latents`` is one, or a stack where the format has many in a file.
+    """Convert latents to files: ``latents`` is one, or a stack if the format has many in a file.
 
     ``names`` has a name for each latent; ``number`` counts latents, or files of many.
     """
@@ -106,7 +106,7 @@ class Write(Protocol):
 
 
 class Index(Protocol):
-    """A file that tells of all others of an export, written last."""
+    """A file that lists all other files of an export, written last."""
 
     name: str
 
@@ -119,20 +119,20 @@ class Index(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A format: whose rules it follows, what it can hold, and how it is written and read.
+    """A format: the rules it follows, what it can hold, and how to write and read it.
 
     Attributes:
         keeps: the fields of docs/format.md that the format's own readers find in it, in any form.
-        note: where our metadata travels; empty where there is no place for it.
-        flipped: where the horizontally flipped copy stands; empty where there is no place for it.
-        needs_flipped: whether its readers fail where there is none.
+        note: where our metadata is kept; empty if there is no place for it.
+        flipped: where the horizontally flipped copy is kept; empty if there is no place for it.
+        needs_flipped: whether its readers fail without one.
         archs: the networks that it names; the first is the default.
-        dtypes: the names of those that it stores as they are; others become float32.
+        dtypes: the names of those that it stores unchanged; others become float32.
         stacked: whether a file holds many latents.
-        size_in_name: whether pictures of one name but different sizes have files of their own.
-        folder: the folder of a latent's file, before its name; empty for most.
+        size_in_name: whether pictures of the same name but different sizes have separate files.
+        folder: the folder of a latent's file, before its name; usually empty.
         squares: whether all latents must be squares of one size.
-        index: makes the file that tells of all others, if there is one.
+        index: makes the file that lists all others, if there is one.
         ignores: whether a file in a folder, by its name, is another kind of this project's files.
     """
 
@@ -157,23 +157,23 @@ class Format:
     advice: str = ""
 
     def find(self, file: Foreign) -> Iterator[Found]:
-        """The latents in a file. Raises LatentFileError, whatever a damaged one does to a reader."""
+        """Yield the latents in a file. Any error that a damaged file causes is raised as LatentFileError."""
         try:
             yield from self.read(file)
         except (AuraVaeError, MemoryError):
             raise
-        except Exception as error:  # parsers meet damaged bytes with errors of every type
+        except Exception as error:  # parsers raise errors of every type on damaged bytes
             reason = f"{type(error).__name__}: {error}"
             raise LatentFileError(f"damaged, or no file of {self.name}: {reason}") from error
 
 
 def note_of(latents: LatentFile, **more: str) -> str:
-    """Our metadata for a file of others: with it, import gives back the very latent."""
+    """Return our metadata for a file of another project, from which import restores the same latent."""
     return latents.metadata(**{STORED_AS: latents.dtype.name}, **more)
 
 
 def name_of(record: Record, otherwise: str) -> str:
-    """What to call a row of a stack: its key, else its picture's name, else ``otherwise``."""
+    """Return a name for a row of a stack: its key, its picture's name, or ``otherwise``."""
     if record.key or not record.source:
         return record.key or otherwise
     return PurePosixPath(record.source).with_suffix("").as_posix()
@@ -183,10 +183,10 @@ _read_note = table({STORED_AS: StoredDtype}, optional=(STORED_AS,), others=True)
 
 
 def known(values: Array, dtype: StoredDtype, note: str | None) -> LatentFile | None:
-    """The latent, or the stack [N, C, h, w], that was exported, from the note that came with it.
+    """Return the latent, or the stack [N, C, h, w], that was exported, by the metadata that was kept.
 
-    Values that were widened for the journey are narrowed again, unless somebody changed them.
-    Raises LatentHeaderError where the note is damaged, or is another latent's.
+    Values that were widened for the format are narrowed again, unless somebody changed them.
+    Raises LatentHeaderError if the metadata is damaged or belongs to another latent.
     """
     if note is None:
         return None
@@ -203,25 +203,25 @@ def known(values: Array, dtype: StoredDtype, note: str | None) -> LatentFile | N
 
 
 def flipped(latents: LatentFile) -> Array:
-    """The values of the horizontally flipped latent: the group action, no second encode."""
+    """Return the values of the horizontally flipped latent, by the group action."""
     return act(H, latents.values, latents.space.irreps)
 
 
 def widened(latents: LatentFile, values: Array | None = None) -> NDArray[np.float32]:
-    """A latent's values, or others of its dtype, as little-endian float32, exactly."""
+    """Return a latent's values, or others of its dtype, as little-endian float32, exactly."""
     wide = latents.dtype.to_float32(latents.values if values is None else values)
     return np.ascontiguousarray(wide, "<f4")
 
 
 def as_numpy(latents: LatentFile) -> Array:
-    """The values in a type that numpy has: bfloat16 as float32, others as they are."""
+    """Return the values in a type that numpy has: bfloat16 as float32, others unchanged."""
     if latents.dtype.name == "bfloat16":
         return widened(latents)
     return np.ascontiguousarray(latents.values)
 
 
 def dtype_of(values: Array) -> StoredDtype:
-    """What a numpy array is stored in; of a name that is none of ours where it will not do."""
+    """Return the storage format of a numpy array; one with an unknown name if it is not supported."""
     for dtype in STORED_DTYPES.values():
         if dtype.name != "bfloat16" and dtype.numpy == values.dtype.newbyteorder("<"):
             return dtype
@@ -229,7 +229,7 @@ def dtype_of(values: Array) -> StoredDtype:
 
 
 def tensor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    """A tensor by name. Raises LatentFileError where there is none."""
+    """Return a tensor by name. Raises LatentFileError if there is none."""
     if name not in tensors:
         found = ", ".join(map(repr, list(tensors)[:4])) or "nothing"
         raise LatentFileError(f"no tensor {name!r}: it holds {found}")
@@ -237,13 +237,13 @@ def tensor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def require_values(values: Array) -> None:
-    """Raise LatentFileError for an array without values: it may still claim rows without number."""
+    """Raise LatentFileError for an array without values, which could still claim any number of rows."""
     if not values.size:
         raise LatentFileError(f"shape {list(values.shape)}: an array without values")
 
 
 def each(found: Found) -> Iterator[Found]:
-    """The latents of a batch [B, C, h, w] one by one; a single one as it is."""
+    """Yield the latents of a batch [B, C, h, w] one by one; a single one unchanged."""
     if found.values.ndim != 4:
         yield found
         return
@@ -255,22 +255,22 @@ def each(found: Found) -> Iterator[Found]:
 
 
 def label_of(record: Record) -> int | None:
-    """The class of a picture; None where it has none."""
+    """Return the class of a picture; None if it has none."""
     label = record.annotations.get("label")
     return label if type(label) is int else None
 
 
 def original_size(latents: LatentFile) -> tuple[int, int]:
-    """(height, width) of the upright source picture."""
+    """Return the (height, width) of the upright source picture."""
     record = latents.records[0]
     return record.source_size or record.image_size
 
 
 def shown_box(latents: LatentFile) -> tuple[int, int, int, int, int, int]:
-    """Where the latent lies in the resized picture, as trainers count that crop to buckets.
+    """Return the place of the latent in the resized picture, as trainers count their crop to buckets.
 
-    (width, height) of the source resized to the latent's scale, then (left, top, right, bottom) of
-    the latent in it, which is beyond its sides where the latent was padded. All turn with flips.
+    That is (width, height) of the source resized to the latent's scale, then (left, top, right, bottom) of
+    the latent in it, which exceeds it if the latent was padded. All are flipped with the latent.
     """
     record, g = latents.records[0], latents.records[0].orientation
     height, width = original_size(latents)
@@ -285,5 +285,5 @@ def shown_box(latents: LatentFile) -> tuple[int, int, int, int, int, int]:
 
 
 def source_name(latents: LatentFile, name: str) -> str:
-    """The file name of the picture, without folders."""
+    """Return the file name of the picture, without folders."""
     return Path(latents.records[0].source or name).name

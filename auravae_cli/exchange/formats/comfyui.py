@@ -1,7 +1,7 @@
 """ComfyUI's ``.latent``: safetensors with ``latent_tensor`` [B, C, h, w], values unscaled.
 
 Rules: comfyanonymous/ComfyUI, nodes.py (SaveLatent, LoadLatent) at a125cd84. LoadLatent multiplies
-by 1 / 0.18215 where ``latent_format_version_0``, an empty tensor, is missing; it ignores all else.
+by 1 / 0.18215 if the empty tensor ``latent_format_version_0`` is missing; it ignores everything else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OLD_SCALE = np.float32(0.18215)
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """One file, as SaveLatent writes it, but with our metadata in the place of a workflow's."""
+    """Yield one file, as SaveLatent writes it, but with our metadata instead of a workflow's."""
     values = widened(latents)[None]
     entries = {VALUES: (FLOAT32, values.shape), UNSCALED: (FLOAT32, (0,))}
     header = safetensors_file.header_bytes(entries, {NOTE: note_of(latents)})
@@ -44,7 +44,7 @@ def write(
 
 
 def read(file: Foreign) -> Iterator[Found]:
-    """The latents of a batch, scaled as LoadLatent does."""
+    """Yield the latents of a batch, scaled like LoadLatent does."""
     tensors, metadata = safetensors_file.parse(file.content, any_dtype=True)
     values = tensor(tensors, VALUES)
     if values.values.ndim != 4:

@@ -1,8 +1,8 @@
-"""EDM2's data sets of latents: ``00000/img-mean-std-00000000.npy`` [2C, h, w] and ``dataset.json``.
+"""EDM2's datasets of latents: ``00000/img-mean-std-00000000.npy`` [2C, h, w] and ``dataset.json``.
 
 Rules: NVlabs/edm2, dataset_tool.py (encode) and training/dataset.py (ImageFolderDataset) at
 d8299d3c; training/encoders.py splits mean and standard deviation, which is 0 here: these latents
-have no noise of their own. All must be squares of one size. Labels are there for all, or for none.
+have no noise of their own. All must be squares of one size. Either all have labels, or none.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ INDEX = "dataset.json"
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """One file, named by its number."""
+    """Yield one file, named by its number."""
     mean = widened(latents)
     both = np.concatenate([mean, np.zeros_like(mean)])
     name = f"{number // 1000:05d}/img-mean-std-{number:08d}.npy"
@@ -47,7 +47,7 @@ def write(
 
 
 class Labels:
-    """``dataset.json``: the label of every file, or null where one has none. Kept on disk."""
+    """``dataset.json``: the label of every file, or null if one has none. Kept on disk."""
 
     name = INDEX
 
@@ -56,7 +56,7 @@ class Labels:
         self._count, self._complete = 0, True
 
     def add(self, exported: Exported, latents: LatentFile) -> None:
-        """Take note of a file that is there. Raises OutputError where the disk is full."""
+        """Add a file that was written. Raises OutputError if the disk is full."""
         label = label_of(latents.records[0])
         self._complete &= label is not None
         separator = ", " if self._count else ""
@@ -67,7 +67,7 @@ class Labels:
         self._count += 1
 
     def pieces(self) -> Iterator[bytes]:
-        """The file, as dataset_tool.py writes it."""
+        """Yield the file, as dataset_tool.py writes it."""
         if not self._complete or not self._count:
             yield b'{"labels": null}'
             return
@@ -78,12 +78,12 @@ class Labels:
         yield b"]}"
 
     def close(self) -> None:
-        """Give the space on the disk back."""
+        """Release the space on the disk."""
         self._lines.close()
 
 
 def read(file: Foreign) -> Iterator[Found]:
-    """The mean; a standard deviation that is not 0 is named among what is not taken."""
+    """Yield the mean; a standard deviation that is not 0 is listed as not imported."""
     both = read_npy(file.content)
     if both.ndim != 3 or both.shape[0] % 2:
         raise LatentFileError(f"shape {list(both.shape)}: expected [2C, h, w], mean and deviation")
@@ -95,9 +95,9 @@ def read(file: Foreign) -> Iterator[Found]:
 
 
 def label_in(root: str, name: str) -> int | None:
-    """The label of a file, by the ``dataset.json`` of the folder that was named, or of the one above.
+    """Return the label of a file, by the ``dataset.json`` of the named folder or of its parent.
 
-    Raises LatentFileError where that is damaged.
+    Raises LatentFileError if that is damaged.
     """
     labels = _labels_of(Path(root))
     if labels is not None:
@@ -107,7 +107,7 @@ def label_in(root: str, name: str) -> int | None:
 
 
 def _labels_of(folder: Path) -> dict[str, int] | None:
-    """The labels in a folder's ``dataset.json``; None where there is no such file."""
+    """Return the labels in a folder's ``dataset.json``; None if there is no such file."""
     path = folder / INDEX
     try:
         return _labels(path, path.stat().st_mtime_ns)

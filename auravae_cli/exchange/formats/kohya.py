@@ -44,14 +44,14 @@ ARCHS = (
     "sd",
     "sdxl",
 )  # flux has this shape: 16 x H/8 x W/8
-_ONE_SIZE = ("sd", "sdxl")  # whose keys carry no size
+_ONE_SIZE = ("sd", "sdxl")  # whose keys have no size
 _NAME = re.compile(r"(.+)_\d{4,}x\d{4,}_[a-z0-9]+")
 
 
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """One file; sizes are (width, height), the crop is in the picture as resized to the bucket."""
+    """Yield one file; sizes are (width, height), the crop is in the picture as resized to the bucket."""
     _, height, width = latents.values.shape
     key = "" if choices.arch in _ONE_SIZE else f"_{height}x{width}"
     original = original_size(latents)
@@ -68,7 +68,7 @@ def write(
 
 
 def read(file: Foreign) -> Iterator[Found]:
-    """The latents of all sizes in a file."""
+    """Yield the latents of all sizes in a file."""
     arrays = Npz(file.content)
     keys = [key for key in arrays if re.fullmatch(rf"{VALUES}(_\d+x\d+)?", key)]
     if not keys:

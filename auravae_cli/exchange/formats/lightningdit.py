@@ -1,9 +1,9 @@
 """LightningDiT's shards: safetensors with ``latents``, ``latents_flip`` [N, C, h, w] and ``labels`` [N].
 
 Rules: hustvl/LightningDiT, extract_features.py and datasets/img_latent_dataset.py, as read in forks
-that keep them unchanged. The reader takes ``latents`` or ``latents_flip`` at random, so both must be
-there. It subtracts the means in ``latents_stats.pt``, which it makes of ``latents`` alone where there
-is none: then they are not 0 for the channels that a flip negates, and no flip commutes with that.
+that keep them unchanged. The reader takes ``latents`` or ``latents_flip`` at random, so both must
+exist. It subtracts the means in ``latents_stats.pt``. If that is missing, the reader makes it from
+``latents`` only, with means that are not 0 for the channels that a flip negates, so no flip commutes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BLOCK_BYTES = 1 << 20
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """One shard of a stack; a latent without a label has 0."""
+    """Yield one shard of a stack; a latent without a label gets 0."""
     shape = latents.values.shape
     labels = np.array([label_of(record) or 0 for record in latents.records], "<i8")
     metadata = {
@@ -70,7 +70,7 @@ def write(
 
 
 def _blocks(latents: LatentFile) -> Iterator[Array]:
-    """Some rows of a stack at a time."""
+    """Yield some rows of a stack at a time."""
     at_once = max(1, _BLOCK_BYTES // max(1, latents.values[:1].nbytes))
     for start in range(0, len(latents.values), at_once):
         yield latents.values[start : start + at_once]
@@ -79,8 +79,8 @@ def _blocks(latents: LatentFile) -> Iterator[Array]:
 class Statistics:
     """``latents_stats.pt``: the mean and the standard deviation of each channel, [1, C, 1, 1].
 
-    They are taken over what the reader draws from, latents and their flipped copies. So the means of
-    channels that a flip negates are 0 exactly.
+    They are taken over what the reader draws from, latents and their flipped copies, so the means of
+    channels that a flip negates are exactly 0.
     """
 
     name = "latents_stats.pt"
@@ -91,7 +91,7 @@ class Statistics:
         self._squares: NDArray[np.float64] = np.zeros(0)
 
     def add(self, exported: Exported, latents: LatentFile) -> None:
-        """Count the latents of a shard."""
+        """Add the latents of a shard."""
         (rows, channels, height, width), signs = latents.values.shape, latents.space.irreps.signs(H)
         if not self._number:
             self._sums, self._squares = np.zeros(channels), np.zeros(channels)
@@ -102,7 +102,7 @@ class Statistics:
         self._number += 2 * rows * height * width
 
     def pieces(self) -> Iterator[bytes]:
-        """The file, as its reader saves one."""
+        """Yield the file, as its reader saves it."""
         import torch
 
         mean = self._sums / max(1, self._number)
@@ -117,11 +117,11 @@ class Statistics:
         yield buffer.getvalue()
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there is nothing to release."""
 
 
 def read(file: Foreign) -> Iterator[Found]:
-    """Every row with its label."""
+    """Yield every row with its label."""
     tensors, metadata = safetensors_file.parse(file.content, any_dtype=True)
     stack = tensor(tensors, VALUES)
     values, dtype = stack.values, stack.dtype

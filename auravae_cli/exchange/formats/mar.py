@@ -1,8 +1,8 @@
 """MAR's latent caches: ``CLASS/NAME.npz`` with ``moments`` and ``moments_flip`` [2C, h, w].
 
 Rules: LTH14/mar, engine_mar.py (cache_latents) and util/loader.py (CachedFolder) at e0cccf83: mean
-and log-variance one after the other; the folder is the class. These latents have no noise of their
-own, so the log-variance is -30, the least that its distribution keeps.
+and log-variance, one after the other; the folder is the class. These latents have no noise of their
+own, so the log-variance is -30, the smallest that its distribution keeps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEAST_LOGVAR = np.float32(-30)
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """One file, in the folder of its class."""
+    """Yield one file, in the folder of its class."""
     arrays = {
         VALUES: _moments(widened(latents)),
         FLIPPED: _moments(widened(latents, flipped(latents))),
@@ -49,13 +49,13 @@ def write(
 
 
 def folder_of(latents: LatentFile, name: str) -> str:
-    """The folder of the class; that of a name which has one is its class where no label is known."""
+    """Return the folder of the class; without a label, the folder in the latent's name."""
     label = label_of(latents.records[0])
     return "" if label is None and "/" in name else f"{label or 0:06d}/"
 
 
 def read(file: Foreign) -> Iterator[Found]:
-    """The mean."""
+    """Yield the mean."""
     arrays = Npz(file.content)
     moments = arrays.get(VALUES)
     if moments is None or moments.ndim != 3 or moments.shape[0] % 2:

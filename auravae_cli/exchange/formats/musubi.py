@@ -2,7 +2,7 @@
 
 Rules: kohya-ss/musubi-tuner, dataset/image_video_dataset.py (save_latent_cache_common,
 save_latent_cache_z_image, save_latent_cache_qwen_image; BucketBatchManager strips the size and the
-dtype off each key) at 0061e6ef. It flips nothing, and every tensor goes into the batch, so there is
+dtype off each key) at 0061e6ef. It does not flip, and every tensor goes into the batch, so there is
 no place for a flipped copy.
 """
 
@@ -43,7 +43,7 @@ _KEY = re.compile(r"latents_(?:\d+x)?\d+x\d+_[a-z0-9_]+")
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """One file, with the values as they are stored."""
+    """Yield one file, with the values as they are stored."""
     architecture, has_frames = ARCHS[choices.arch]
     channels, height, width = latents.values.shape
     original = original_size(latents)
@@ -62,7 +62,7 @@ def write(
 
 
 def read(file: Foreign) -> Iterator[Found]:
-    """The latent of a picture; videos have none."""
+    """Yield the latent of a picture; videos have none."""
     tensors, metadata = safetensors_file.parse(file.content, any_dtype=True)
     keys = [key for key in tensors if _KEY.fullmatch(key)]
     if len(keys) != 1:

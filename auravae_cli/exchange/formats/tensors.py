@@ -2,7 +2,7 @@
 
 Rules: huggingface/diffusers has no file of its own for latents; its pipelines give and take
 [B, C, h, w] (``output_type="latent"``), and scripts save it as ``latents``, or the bare tensor.
-These latents have scaling factor 1 and shift factor 0. Pickles are only ever loaded as weights alone.
+These latents have scaling factor 1 and shift factor 0. Pickles are only loaded with ``weights_only``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from auravae_cli.latents.dtypes import BFLOAT16, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile, stack
 
 VALUES = "latents"
-_NAMES = (VALUES, "latent", "samples", "latent_tensor", "z")  # under which others keep latents
+_NAMES = (VALUES, "latent", "samples", "latent_tensor", "z")  # names that others use for latents
 
 
 def write_safetensors(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """``latents`` [1, C, h, w]: a shard of our own with one row, which is what diffusers takes."""
+    """Yield ``latents`` [1, C, h, w]: a shard of ours with one row, which diffusers accepts."""
     one = stack([latents])
     yield Exported(f"{names[0]}.safetensors", lambda: [one.header(), one.values.data])
 
@@ -47,7 +47,7 @@ def write_safetensors(
 def write_pickle(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """The bare tensor [1, C, h, w], which any version of torch loads as weights alone."""
+    """Yield the bare tensor [1, C, h, w], which any version of torch loads with ``weights_only``."""
     import torch
 
     values = np.ascontiguousarray(latents.values[None])
@@ -61,7 +61,7 @@ def write_pickle(
 
 
 def read_safetensors(file: Foreign) -> Iterator[Found]:
-    """The tensor with one of the usual names, or the only one; every latent of a batch."""
+    """Yield the tensor with one of the usual names, or the only one; every latent of a batch."""
     tensors, metadata = safetensors_file.parse(file.content, any_dtype=True)
     name = _choose(tensors)
     values, dtype = tensors[name].values, tensors[name].dtype
@@ -76,7 +76,7 @@ def read_safetensors(file: Foreign) -> Iterator[Found]:
 
 
 def read_pickle(file: Foreign) -> Iterator[Found]:
-    """A tensor, or a table that holds one; every latent of a batch."""
+    """Yield a tensor, or the tensors of a table; every latent of a batch."""
     import torch
 
     FILE_BYTES.check(max(len(file.content), _unpacked(file.content)), LatentFileError)
@@ -84,7 +84,7 @@ def read_pickle(file: Foreign) -> Iterator[Found]:
         content: Any = torch.load(
             io.BytesIO(bytes(file.content)), map_location="cpu", weights_only=True
         )
-    except Exception as error:  # torch meets damaged files with errors of every type
+    except Exception as error:  # torch raises errors of every type on damaged files
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise LatentFileError(
             f"cannot be loaded as weights alone ({reason}); a file that holds code is not loaded"
@@ -101,7 +101,7 @@ def read_pickle(file: Foreign) -> Iterator[Found]:
 
 
 def _unpacked(content: bytes | memoryview) -> int:
-    """The bytes of all members of a zip, which torch unpacks; 0 for pickles of the older kind."""
+    """Return the size of all members of a zip, which torch unpacks; 0 for pickles of the older kind."""
     try:
         with zipfile.ZipFile(cast(Any, BytesFile(content))) as archive:
             return sum(member.file_size for member in archive.infolist())
@@ -112,7 +112,7 @@ def _unpacked(content: bytes | memoryview) -> int:
 def _to_numpy(tensor: Any) -> tuple[Any, StoredDtype]:
     import torch
 
-    # One value may stand for many, if its strides are 0.
+    # With strides of 0, one value can stand for many.
     FILE_BYTES.check(tensor.numel() * tensor.element_size(), LatentFileError)
     if tensor.dtype == torch.bfloat16:
         return tensor.contiguous().view(torch.int16).numpy().view(np.uint16), BFLOAT16

@@ -1,4 +1,4 @@
-"""WebDataset tars: ``KEY.latent.npy`` and ``KEY.json``, with ``KEY.txt`` and ``KEY.cls`` where known.
+"""WebDataset tars: ``KEY.latent.npy`` and ``KEY.json``, with ``KEY.txt`` and ``KEY.cls`` if known.
 
 Rules: webdataset/webdataset, webdataset/tariterators.py (base_plus_ext: a key ends at the first dot
 of the last part of a name) and autodecode.py (npy, json, txt, cls). npy has no bfloat16.
@@ -41,7 +41,7 @@ Piece = bytes | memoryview
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """One tar of a stack; the same bytes whenever it is written."""
+    """Yield one tar of a stack; its bytes depend only on the content."""
 
     def pieces() -> Iterator[Piece]:
         size = 0
@@ -56,7 +56,7 @@ def write(
 
 
 def keys_of(names: Sequence[str]) -> list[str]:
-    """Keys without dots, which end a key, each once.
+    """Return unique keys without dots, which would end a key.
 
     >>> keys_of(["a/b.c", "a/b_c", "d"])
     ['a/b_c', 'a/b_c_1', 'd']
@@ -91,7 +91,7 @@ def _member(name: str, content: list[Piece]) -> Iterator[Piece]:
 
 
 def read(file: Foreign) -> Iterator[Found]:
-    """Every sample that has a latent; what it has besides pictures, captions and labels is ignored."""
+    """Yield every sample that has a latent; everything except pictures, captions and labels is ignored."""
     key, members, size = "", dict[str, Piece | str](), 0
     try:
         for member, content in read_members(file.content, limit_of):
@@ -100,7 +100,7 @@ def read(file: Foreign) -> Iterator[Found]:
             if folder + slash + stem != key:
                 yield from _found_or_fault(key, members)
                 key, members, size = folder + slash + stem, {}, 0
-            size += len(content)  # of all that has one key, for that is held together
+            size += len(content)  # of all members of one key, which are held together
             members[dot + suffix] = FILE_BYTES.excess(size) or content
         yield from _found_or_fault(key, members)
     except DAMAGES as error:
@@ -109,14 +109,14 @@ def read(file: Foreign) -> Iterator[Found]:
 
 
 def limit_of(name: str) -> Limit | None:
-    """How large a member may be, by its name; None where it is not taken."""
+    """Return the limit of a member, by its name; None if it is not wanted."""
     if not name.endswith(_MEMBERS):
         return None
     return FILE_BYTES if name.endswith(".npy") else TEXT_BYTES
 
 
 def _found_or_fault(key: str, members: dict[str, Piece | str]) -> Iterator[Found]:
-    """A sample's latent; a damaged sample costs itself."""
+    """Yield a sample's latent; a damaged sample fails by itself."""
     try:
         whole = {}
         for suffix, content in members.items():

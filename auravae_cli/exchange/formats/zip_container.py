@@ -1,4 +1,4 @@
-"""Zips of stored members and .npy headers, with bytes that depend on the content alone.
+"""Zips of stored members and .npy headers, whose bytes depend only on the content.
 
 numpy's own `savez` writes the time, so equal arrays do not give equal files.
 """
@@ -22,20 +22,20 @@ from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import Buffer, BytesFile
 from auravae_cli.latents.dtypes import Array
 
-_DATE, _TIME = (1 << 5) | 1, 0  # 1980-01-01, the first that a zip can say
+_DATE, _TIME = (1 << 5) | 1, 0  # 1980-01-01, the earliest date of a zip
 _LIMIT = 0xFFFFFFFF
 _VERSION = 20
-_MOST = 10_000  # bytes of a .npy header, as numpy has it
+_MOST = 10_000  # bytes of a .npy header, as in numpy
 Piece = bytes | memoryview
 
 
 def npy_header(array: Array) -> bytes:
-    """What stands before a C-contiguous array's bytes in a .npy file."""
+    """Return the bytes before a C-contiguous array's data in a .npy file."""
     return _npy_header(array.dtype.str, array.shape)
 
 
 def npz_pieces(arrays: Mapping[str, Array]) -> list[Piece]:
-    """An uncompressed .npz file as `numpy.load` reads it, in pieces. Raises LatentFileError."""
+    """Return an uncompressed .npz file for `numpy.load`, in pieces. Raises LatentFileError."""
     pieces: list[Piece] = []
     central: list[bytes] = []
     offset = 0
@@ -65,9 +65,9 @@ def npz_pieces(arrays: Mapping[str, Array]) -> list[Piece]:
 
 
 def read_npy(content: Buffer) -> Array:
-    """The array of a .npy file, as a view of its bytes. Raises LatentFileError."""
+    """Return the array of a .npy file, as a view of its bytes. Raises LatentFileError."""
     try:
-        wide = content[6:7] == b"\2"  # of the two versions, the second counts in four bytes
+        wide = content[6:7] == b"\2"  # of the two versions, the second has a length of four bytes
         length = int.from_bytes(bytes(content[8 : 12 if wide else 10]), "little")
         dtype, shape, start = _parse_npy(
             bytes(content[: (12 if wide else 10) + min(length, _MOST)])
@@ -76,14 +76,14 @@ def read_npy(content: Buffer) -> Array:
         if len(content) - start < count * dtype.itemsize:
             raise ValueError(f"{len(content)} bytes cannot hold {list(shape)} of {dtype}")
         array: Array = np.frombuffer(content, dtype, count, start).reshape(shape)
-    except Exception as error:  # numpy meets damaged headers with errors of every type
+    except Exception as error:  # numpy raises errors of every type on damaged headers
         raise LatentFileError(f"no .npy file of numbers, or a damaged one: {error}") from error
     return array.astype(dtype.newbyteorder("<"), copy=False)
 
 
 @lru_cache(256)
 def _parse_npy(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """The dtype, the shape and where the values begin; ValueError where that is not to be had."""
+    """Return dtype, shape and offset of the values. Raises ValueError if they cannot be read."""
     file = io.BytesIO(header)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
@@ -100,7 +100,7 @@ def _parse_npy(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
 
 
 class Npz(Mapping[str, Array]):
-    """The arrays of an .npz file by name, each read, and its checksum checked, when asked for.
+    """The arrays of an .npz file by name; each is read, and its checksum verified, on demand.
 
     Raises LatentFileError.
     """
@@ -149,12 +149,12 @@ def _damages() -> Iterator[None]:
 
 
 def text_array(text: str) -> Array:
-    """Text as an array that needs no pickle: its UTF-8 bytes."""
+    """Return text as an array that needs no pickle: its UTF-8 bytes."""
     return np.frombuffer(text.encode(), np.uint8)
 
 
 def array_text(array: Array | None) -> str | None:
-    """The inverse; None where it is no such text."""
+    """Return the text of such an array; None if it is not one."""
     if array is None or array.dtype != np.uint8:
         return None
     try:
