@@ -14,7 +14,7 @@ AuraVaeError              says what, where, found, expected, and what to do next
 └─ ModelError             nothing can run: the command ends with exit code 3
    ├─ WeightsError        weights damaged, or of another architecture
    │  └─ MissingWeightsError  of a known model, and not on this machine
-   └─ DeviceError         the device or the number format is not to be had
+   └─ DeviceError         the device or the number format is not available
 
 Anything else that is raised is a bug and keeps its traceback.
 """

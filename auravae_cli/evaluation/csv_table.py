@@ -1,4 +1,4 @@
-"""The rows of an evaluation as CSV: one line a picture and model, one column a number."""
+"""The rows of an evaluation as CSV: one line per picture and model, one column per number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLAIN = ("picture", "sha256", "model", "psnr", "ssim", "ms_ssim", "lpips")
 
 
 def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """The whole file; a number that was not measured is left out."""
+    """Return the complete file; numbers that were not measured are left empty."""
     lines = [flat(row) for row in rows]
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO()
@@ -25,12 +25,12 @@ def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _cell(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula has a quote before it."""
+    """Return a cell; text that a spreadsheet would take for a formula is preceded by a quote."""
     return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with one level of names."""
+    """Return a row with one level of names."""
     line = {name: row[name] for name in PLAIN}
     line["height"], line["width"] = row["image_size"]
     for level, value in (row["noise"] or {}).items():

@@ -1,4 +1,4 @@
-"""How far one picture is from equivariance: numbers for each flip, and what must be exact.
+"""Measure how far one picture is from equivariance for each flip, and check what must be exact.
 
 ::
 
@@ -25,16 +25,16 @@ from auravae_cli.symmetry.action import act, act_on_base, act_on_pixels
 from auravae_cli.symmetry.group import GROUP, GroupElement
 
 ELEMENTS = GROUP[1:]
-BAND_CELLS = 2  # how wide the border is that is measured apart, where padding has its say
+BAND_CELLS = 2  # width of the border, which depends on padding and is measured separately
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A picture and what the model made of it.
+    """A picture and the model's results for it.
 
-    ``latent`` is the encoder's [C, h, w] in float32, ``stored`` the same as a file holds it,
-    ``decoded`` the decoder's [3, H', W'] of what the file holds.
+    ``latent`` is the encoder's [C, h, w] in float32, ``stored`` the same as in a file, ``decoded`` the
+    decoder's [3, H', W'] of the stored latent.
     """
 
     image: PreparedImage
@@ -44,7 +44,7 @@ class Encoded:
 
 
 def measure_flips(codec: Codec, items: Sequence[Encoded]) -> list[dict[str, Any]]:
-    """The numbers of each picture, all of one size, as JSON types. Raises ComputeError."""
+    """Return the numbers of each picture, all of one size, as JSON types. Raises ComputeError."""
     rows: list[dict[str, Any]] = [
         {"action_exact": action_is_exact(item), "preparation_exact": True} for item in items
     ]
@@ -57,7 +57,7 @@ def measure_flips(codec: Codec, items: Sequence[Encoded]) -> list[dict[str, Any]
         )
         for i, item in enumerate(items):
             exact = bool(np.array_equal(flipped[i].padded, expected[i]))
-            alone = encoded[i]  # the same run where the files' pictures are the model's
+            alone = encoded[i]  # the same run, if the files' pictures equal the model's
             if not exact:
                 alone = codec.encode(np.ascontiguousarray(expected[i])[None])[0]
             rows[i]["preparation_exact"] &= preparation_is_exact(codec, item.image, g)
@@ -70,9 +70,9 @@ def measure_flips(codec: Codec, items: Sequence[Encoded]) -> list[dict[str, Any]
 
 
 def action_is_exact(item: Encoded) -> bool:
-    """Whether the laws of the group hold for the bytes of the latent's file, in every type.
+    """Return whether the laws of the group hold for the bytes of the latent's file, in every type.
 
-    And whether its values are what the definition says, since doing nothing obeys the laws, too.
+    The values are also compared with the definition, since doing nothing obeys the laws, too.
     """
     irreps = item.stored.space.irreps
     for dtype in STORED_DTYPES.values():
@@ -91,16 +91,16 @@ def action_is_exact(item: Encoded) -> bool:
 
 
 def preparation_is_exact(codec: Codec, image: PreparedImage, g: GroupElement) -> bool:
-    """Whether framing and padding commute with ``g``: for the picture, and with some of it cut off.
+    """Return whether framing and padding commute with ``g``, for the picture and for parts of it.
 
-    What is cut off depends on the size, so that in a few pictures every remainder has its turn.
+    What is cut off depends on the size, so a few pictures cover every remainder.
     """
     pixels, factor = image.loaded.pixels, codec.space.downsampling_factor
     rows, columns = (side % factor + 1 for side in pixels.shape[:2])
     variants = [pixels]
     if (
         image.preparation.crop is None and image.preparation.center_crop is None
-    ):  # else it may not fit
+    ):  # otherwise it might not fit
         variants.append(pixels[rows:, columns:])
     return all(
         _commutes(replace(image, loaded=replace(image.loaded, pixels=variant)), factor, g)
@@ -112,7 +112,7 @@ def preparation_is_exact(codec: Codec, image: PreparedImage, g: GroupElement) ->
 def _commutes(image: PreparedImage, factor: int, g: GroupElement) -> bool:
     mirrored = act_on_pixels(g, image.loaded.pixels)
     if np.array_equal(mirrored, image.loaded.pixels):
-        return True  # a mirror image of itself, whose odd row of padding can lie on one side only
+        return True  # its own mirror image, whose odd row of padding can only be on one side
     plain, flipped = (
         image.preparation.apply(replace(image.loaded, pixels=pixels), factor)
         for pixels in (image.loaded.pixels, mirrored)
@@ -122,7 +122,7 @@ def _commutes(image: PreparedImage, factor: int, g: GroupElement) -> bool:
 
 
 def _prepare_flipped(codec: Codec, image: PreparedImage, g: GroupElement) -> PreparedImage:
-    """The mirrored picture, prepared as its file would be."""
+    """Return the mirrored picture, prepared like its file would be."""
     loaded = replace(image.loaded, pixels=act_on_pixels(g, image.loaded.pixels))
     return image.preparation.apply(loaded, codec.space.downsampling_factor)
 
@@ -132,7 +132,7 @@ def _acted(codec: Codec, item: Encoded, g: GroupElement) -> Floats:
 
 
 def _encoder(codec: Codec, item: Encoded, g: GroupElement, found: Floats) -> dict[str, Any]:
-    """|E(gx) - gE(x)| / |E(x)| of the whole, the border and the inside, and two controls."""
+    """Return |E(gx) - gE(x)| / |E(x)| of the whole, the border and the inside, and two controls."""
     plain = item.latent
     difference = found - _acted(codec, item, g)
     wrong, whole = _split(difference, BAND_CELLS), _split(act_on_base(g, plain), BAND_CELLS)
@@ -149,10 +149,10 @@ def _encoder(codec: Codec, item: Encoded, g: GroupElement, found: Floats) -> dic
 
 
 def _decoder(item: Encoded, g: GroupElement, found: Floats, band: int) -> dict[str, Any]:
-    """The mean squares that PSNR(D(gz), gD(z)) and both halves of the flip gap are made of.
+    """Return the mean squares behind PSNR(D(gz), gD(z)) and both halves of the flip gap.
 
-    ``decoder_mse`` is of the clipped floating-point decodes, as a share of the data range squared;
-    the others are of 8-bit pixels likewise.
+    ``decoder_mse`` is that of the clipped floating-point decodes, as a share of the squared data range;
+    the others are those of 8-bit pixels.
     """
     record = item.stored.records[0]
     height, width = record.image_size
@@ -172,7 +172,7 @@ def _decoder(item: Encoded, g: GroupElement, found: Floats, band: int) -> dict[s
 
 
 def _error(difference: Floats, reference: Floats) -> float:
-    """The norm of a difference as a share of the reference's; 0 where both are 0."""
+    """Return the norm of a difference relative to the reference's; 0 if both are 0."""
     part, whole = (float(np.linalg.norm(a.astype(np.float64))) for a in (difference, reference))
     return part / whole if whole else part
 
@@ -195,7 +195,7 @@ def _mean(total: float, number: int) -> float | None:
 
 
 def _split(array: NDArray[Any], band: int) -> tuple[tuple[float, int], tuple[float, int]]:
-    """The sum of squares and the number of values of [C, H, W] in the border, and inside it."""
+    """Return the sum of squares and the number of values of [C, H, W] in the border, and inside it."""
     squares = np.square(array, dtype=np.float64)
     inside = squares[:, band:-band, band:-band]
     total, inner = float(squares.sum()), float(inside.sum())

@@ -1,4 +1,4 @@
-"""What one model does to some pictures: every number that is measured of a picture.
+"""Measure one model on some pictures: every number that is measured per picture.
 
 ::
 
@@ -7,7 +7,7 @@
                      |          '--> flipped, decoded: see `flipmeasures`
                      '--> stored in other types, decoded: PSNR
 
-Encodes and decodes are shared: one of each a picture, and with sweeps and flips four and eleven.
+Encodes and decodes are shared: one of each per picture, and four and eleven with sweeps and flips.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """How pictures are prepared and latents stored, and what noise is added (as ``--noise``)."""
+    """How to prepare pictures and store latents, and the levels of noise (as ``--noise``)."""
 
     preparation: Preparation = Preparation()
     stored_dtype: StoredDtype = FLOAT16
@@ -47,7 +47,7 @@ class MeasureOptions:
 
 @dataclass(frozen=True)
 class Subject:
-    """A picture to measure on, and whether flips and sweeps are to be measured on it."""
+    """A picture to measure, and whether to measure flips and sweeps on it."""
 
     name: str
     image: LoadedImage
@@ -57,7 +57,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Measured:
-    """The numbers of a picture as JSON types, and the 8-bit pictures that they are of."""
+    """The numbers of a picture as JSON types, and the 8-bit pictures behind them."""
 
     row: dict[str, Any]
     original: Pixels
@@ -65,7 +65,7 @@ class Measured:
 
 
 def measure(codec: Codec, subjects: Sequence[Subject], options: MeasureOptions) -> list[Measured]:
-    """Measure pictures that are of one size once prepared. Raises InputImageError, ComputeError."""
+    """Measure pictures of one prepared size. Raises InputImageError, ComputeError."""
     factor = codec.space.downsampling_factor
     images = [options.preparation.apply(subject.image, factor) for subject in subjects]
     started = time.perf_counter()
@@ -101,9 +101,9 @@ def measure(codec: Codec, subjects: Sequence[Subject], options: MeasureOptions) 
 
 
 def quantise(latent: Floats) -> Floats:
-    """A latent [C, h, w] through symmetric int8: a float32 scale for each channel, no offset.
+    """Round a latent [C, h, w] through symmetric int8: one float32 scale per channel, no offset.
 
-    Integers from -127 to 127, so flips act on what is stored, exactly.
+    Integers are from -127 to 127, so flips act on the stored values exactly.
     """
     scale = np.abs(latent).max(axis=(1, 2), keepdims=True) / np.float32(127)
     scale[scale == 0] = 1
@@ -113,7 +113,7 @@ def quantise(latent: Floats) -> Floats:
 
 
 def stored_bytes(name: str, shape: tuple[int, ...]) -> int:
-    """The bytes of a latent's values [C, h, w] in a storage type, and of its scales if it has any."""
+    """Return the bytes of a latent's values [C, h, w] in a storage type, including any scales."""
     values = math.prod(shape)
     if name == INT8:
         return values + 4 * shape[0]
@@ -144,7 +144,7 @@ def _quality(codec: Codec, item: Encoded, seconds: dict[str, float]) -> Measured
 def _noise_sweep(
     codec: Codec, items: list[Encoded], originals: list[Pixels], options: MeasureOptions
 ) -> list[dict[str, Any]]:
-    """PSNR at each level of noise: ``{"0.05": dB, ...}``; level 0 is the plain decode."""
+    """Return PSNR at each level of noise: ``{"0.05": dB, ...}``; level 0 is the plain decode."""
     batch = np.stack([item.stored.to_float32() for item in items])
     curves: list[dict[str, Any]] = [{} for _ in items]
     for level in (0.0, *options.noise):
@@ -161,7 +161,7 @@ def _noise_sweep(
 def _storage_sweep(
     codec: Codec, items: list[Encoded], originals: list[Pixels]
 ) -> list[dict[str, Any]]:
-    """PSNR and bytes of each storage type: ``{"int8": {"psnr": dB, "bytes": n}, ...}``."""
+    """Return PSNR and bytes of each storage type: ``{"int8": {"psnr": dB, "bytes": n}, ...}``."""
     tables: list[dict[str, Any]] = [{} for _ in items]
     for name in STORAGE_TYPES:
         if name == items[0].stored.dtype.name:
@@ -177,7 +177,7 @@ def _storage_sweep(
 
 
 def _as(name: str, latent: Floats) -> Floats:
-    """A latent after being stored in a type."""
+    """Return a latent after storing it in a type."""
     if name == INT8:
         return quantise(latent)
     dtype = STORED_DTYPES[name]
@@ -185,12 +185,12 @@ def _as(name: str, latent: Floats) -> Floats:
 
 
 def _picture(item: Encoded, image: Floats) -> Pixels:
-    """A decode as the 8-bit picture of the exact size."""
+    """Return a decode as the 8-bit picture of the exact size."""
     record = item.stored.records[0]
     return from_unit(image[:, *record.padding.inner(*record.image_size)])
 
 
 def decibels(image: Pixels, reference: Pixels) -> float | None:
-    """PSNR, None where the pictures are equal."""
+    """Return PSNR, or None if the pictures are equal."""
     value = psnr(image, reference)
     return value if math.isfinite(value) else None

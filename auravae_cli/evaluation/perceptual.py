@@ -1,4 +1,4 @@
-"""LPIPS as an evaluation needs it: for pictures, and with the original's features shared."""
+"""LPIPS for evaluations: for pictures, and with the original's features shared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST_SIDE = 16
 
 
 class PerceptualDistance:
-    """LPIPS of uint8 pictures [H, W, 3], by weights that ``digest`` names."""
+    """LPIPS of uint8 pictures [H, W, 3]; ``digest`` identifies its weights."""
 
     def __init__(self, lpips: Lpips, device: str) -> None:
         self._lpips, self._device = lpips.to(device), device
@@ -28,7 +28,7 @@ class PerceptualDistance:
         self.digest = digest.hexdigest()
 
     def distances(self, original: Pixels, reconstructions: Sequence[Pixels]) -> list[float | None]:
-        """The distance of each reconstruction; None for pictures below 16 pixels a side."""
+        """Return the distance of each reconstruction; None for pictures below 16 pixels a side."""
         if min(original.shape[:2]) < LEAST_SIDE:
             return [None for _ in reconstructions]
         with torch.inference_mode():
@@ -43,12 +43,12 @@ class PerceptualDistance:
 
 
 def load_perceptual(path: str | None, device: str) -> PerceptualDistance:
-    """LPIPS from a weights file, or from a package where ``path`` is None. Raises WeightsError."""
+    """Load LPIPS from a weights file, or from a package if ``path`` is None. Raises WeightsError."""
     return PerceptualDistance(load_lpips(path), device)
 
 
 def is_installed() -> bool:
-    """Whether the lpips package is here with all its weights, so that none would be fetched."""
+    """Return whether the lpips package is installed with all its weights, so none would be downloaded."""
     if find_spec("lpips") is None:
         return False
     return any(Path(torch.hub.get_dir(), "checkpoints").glob("vgg16-*.pth"))

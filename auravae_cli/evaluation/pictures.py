@@ -1,11 +1,11 @@
-"""The pictures of an evaluation's page: which are shown, made once more, and kept beside the results.
+"""The pictures of an evaluation's page: selected, made once, and kept beside the results.
 
 ::
 
     rows --choose--> names --sources once more--> original, reconstruction, difference, latent
                         '--featured--> decodes of the four flips, turned back; the latent's file
 
-Numbers come from the results alone; a picture is made only where it is not kept.
+Numbers come only from the results; a picture is made only if it is not kept.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ PictureRows = Sequence[Mapping[str, Any]]
 
 
 def choose(rows: PictureRows, worst_flip: str | None, limit: int) -> Choice:
-    """All pictures, or of more than ``limit`` the worst half, and as many of the middle and best.
+    """Choose all pictures; or of more than ``limit`` the worst half, and as many around the median and best.
 
     Args:
         rows: those of one model, at least one. They are ordered by PSNR.
-        worst_flip: the picture that flips cost most, which is shown in detail, if it is known.
+        worst_flip: the picture with the largest cost of flips, shown in detail, if it is known.
         limit: at least one.
     """
     ranked = sorted(rows, key=lambda row: (_psnr(row), row["picture"]))
@@ -79,14 +79,14 @@ def _psnr(row: Mapping[str, Any]) -> float:
 
 
 class Album:
-    """Pictures by what they are of: kept in a folder, or in memory alone where there is none."""
+    """Pictures by their content's key, kept in a folder, or in memory if there is none."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder / FOLDER if folder else None
         self._files: dict[tuple[str, str], bytes] = {}
 
     def find(self, key: str, name: str) -> bytes | None:
-        """A file; None where it is not there. What is kept and damaged counts as not there."""
+        """Return a file; None if it is missing. A damaged file counts as missing."""
         place = _place(key), name
         if place not in self._files and self._folder is not None:
             try:
@@ -106,12 +106,12 @@ class Album:
             write_atomically(self._folder.joinpath(*place), content)
 
     def has(self, key: str, names: Sequence[str]) -> bool:
-        """Whether all these are there."""
+        """Return whether all these files exist."""
         return all(self.find(key, name) is not None for name in names)
 
 
 def _place(key: str) -> str:
-    """The folder of what is known by ``key``; another one where pictures are made in another way."""
+    """Return the folder of ``key``, which also depends on how pictures are made."""
     way = f"1 {LONGEST_SIDE} {LONGEST_ORBIT} {LONGEST_LATENT}"
     return hashlib.sha256(f"{key} {way}".encode()).hexdigest()[:24]
 
@@ -124,7 +124,7 @@ def _is_sound(content: bytes, name: str) -> bool:
 def make_pictures(
     evaluation: Evaluation, survey: Survey, choice: Choice, album: Album
 ) -> Iterator[PictureFailure]:
-    """Make what the album lacks; what fails. Raises ModelError, OutputError."""
+    """Make the pictures that the album lacks; yield failures. Raises ModelError, OutputError."""
     lacking = {
         name: labels
         for name in choice.names
@@ -159,7 +159,7 @@ def _lacking(
 def draw(
     codec: Codec, subject: Subject, options: MeasureOptions, is_featured: bool
 ) -> dict[str, bytes]:
-    """The files of one picture and model. Raises InputImageError, ComputeError."""
+    """Return the files of one picture and model. Raises InputImageError, ComputeError."""
     image = options.preparation.apply(subject.image, codec.space.downsampling_factor)
     latent = codec.encode(image.padded[None])[0]
     stored = codec.store(latent, image, options.stored_dtype, subject.name)
@@ -178,7 +178,7 @@ def draw(
 
 
 def _orbit(codec: Codec, stored: LatentFile, plain: Pixels) -> dict[str, bytes]:
-    """What each flip of a latent decodes to, turned back, and how it differs from the plain decode."""
+    """Decode each flip of a latent and flip it back, and compare it with the plain decode."""
     files = {}
     for g in GROUP:
         turned = plain if g == GROUP[0] else act_on_pixels(g, _decode(codec, stored.act(g)))
@@ -195,7 +195,7 @@ def _decode(codec: Codec, stored: LatentFile) -> Pixels:
 
 
 def webp(pixels: Pixels, longest: int, quality: int = 90) -> bytes:
-    """A picture as WebP, larger ones reduced to ``longest`` pixels a side."""
+    """Return a picture as WebP, reduced to ``longest`` pixels a side if it is larger."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

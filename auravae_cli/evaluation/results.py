@@ -1,7 +1,7 @@
-"""The results of an evaluation as they come: one JSON line a picture and model, never rewritten.
+"""The results of an evaluation as they come: one JSON line per picture and model, never rewritten.
 
-A line is known by what was measured: the bytes of the picture, the weights, the settings. So a run
-that is started again goes on, and one with more models or pictures measures only those.
+A line is identified by what was measured: the bytes of the picture, the weights, the settings. So a
+run that is started again resumes, and one with more models or pictures measures only those.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ FORMAT, FORMAT_VERSION = "auravae-eval", 1
 
 
 def identity(picture_sha256: str, settings: Mapping[str, Any]) -> str:
-    """What a line is known by: the picture, and all that its numbers depend on."""
+    """Return what identifies a line: the picture, and everything that its numbers depend on."""
     return hashlib.sha256(canonical([picture_sha256, settings])).hexdigest()
 
 
 class Results:
-    """The lines of a folder, or of memory alone where there is none.
+    """The lines of a folder, or only in memory if there is none.
 
     Raises:
-        OutputError: the folder's file is no results file, or cannot be read.
+        OutputError: the folder's file is not a results file, or cannot be read.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -40,12 +40,12 @@ class Results:
             self._read(self._path)
 
     def find(self, key: str, wanted: frozenset[str]) -> dict[str, Any] | None:
-        """The line of that identity, if it has the wanted sections."""
+        """Return the line of that identity, if it has the wanted sections."""
         row = self._rows.get(key)
         return row if row and all(row.get(section) is not None for section in wanted) else None
 
     def add(self, key: str, row: dict[str, Any]) -> None:
-        """Keep a line, and write it where there is a folder. Raises OutputError."""
+        """Add a line, and write it if there is a folder. Raises OutputError."""
         self._rows[key] = row
         if self._path is None:
             return
@@ -74,11 +74,11 @@ class Results:
                 raise OutputError(
                     f"{path}: no results of auravae eval: name another folder with -o"
                 )
-            # else the line that a crash or a full disk cut off: what it was of is measured again
+            # otherwise the line was cut off by a crash or a full disk, and is measured again
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """A line of today's form, by the name ``id`` and its row; None where it is none."""
+    """Parse a line of the current format to its ``id`` and its row; None if it is not one."""
     try:
         content = read_json(line)
         require_format(content, FORMAT, FORMAT_VERSION)

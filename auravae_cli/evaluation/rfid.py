@@ -1,8 +1,8 @@
-"""rFID: the Frechet distance of Inception features of pictures and of their reconstructions.
+"""rFID: the Frechet distance between Inception features of pictures and of their reconstructions.
 
 Computed by torchmetrics with torch-fidelity's network (the extra ``metrics``), whose weights are a
-file that the user names: nothing is fetched. Features are kept a picture at a time, so that a run
-can be gone on with; they are 2048 numbers.
+file that the user names: nothing is downloaded. Features, 2048 numbers, are kept per picture, so a
+run can resume.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Extract = Callable[[Pixels], str]
 
 
 def load_inception(weights: str, device: str) -> Extract:
-    """What gives the features of a uint8 picture [H, W, 3] as text: `features_of` reads them.
+    """Return a function from a uint8 picture [H, W, 3] to its features as text, for `features_of`.
 
     Raises:
         WeightsError: the extra is not installed, or the file holds other weights.
@@ -44,7 +44,7 @@ def load_inception(weights: str, device: str) -> Extract:
         raise WeightsError(
             "rFID needs torchmetrics and torch-fidelity: pip install 'auravae[metrics]'"
         ) from None
-    except Exception as error:  # torch meets foreign files with errors of every type
+    except Exception as error:  # torch raises errors of every type on foreign files
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise WeightsError(
             f"{weights}: not the weights of Inception ({reason}); fetch them from {WEIGHTS_URL}"
@@ -63,17 +63,17 @@ def load_inception(weights: str, device: str) -> Extract:
 
 
 def to_text(features: NDArray[np.float32]) -> str:
-    """Features as they stand in a results file."""
+    """Return features as text for a results file."""
     return base64.b64encode(features.astype("<f4").tobytes()).decode()
 
 
 def features_of(text: str) -> NDArray[np.float32]:
-    """The inverse of `to_text`."""
+    """Parse the result of `to_text`."""
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
 def frechet_distance(originals: Sequence[str], reconstructions: Sequence[str]) -> float | None:
-    """rFID of pictures by their features; None for fewer than two. Raises WeightsError."""
+    """Return the rFID of pictures from their features; None for fewer than two. Raises WeightsError."""
     if len(originals) < 2:
         return None
     try:
@@ -85,7 +85,7 @@ def frechet_distance(originals: Sequence[str], reconstructions: Sequence[str]) -
     import torch
 
     class Given(torch.nn.Module):
-        """In place of the network: features are known already."""
+        """A replacement of the network for features that are known already."""
 
         num_features = len(features_of(originals[0]))
 
@@ -99,4 +99,4 @@ def frechet_distance(originals: Sequence[str], reconstructions: Sequence[str]) -
             for start in range(0, len(texts), _AT_ONCE):
                 some = [features_of(text) for text in texts[start : start + _AT_ONCE]]
                 metric.update(torch.from_numpy(np.stack(some, dtype=np.float64)), real=is_real)
-        return max(0.0, float(metric.compute()))  # rounding of equal sets goes below
+        return max(0.0, float(metric.compute()))  # rounding can make that of equal sets negative

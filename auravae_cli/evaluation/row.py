@@ -1,4 +1,4 @@
-"""What a line of an evaluation's results holds: the types of all that tables and pages show."""
+"""The types of a line of an evaluation's results, for everything that tables and pages show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _square(value: Any) -> float:
 
 
 def _moments(value: Any) -> str:
-    """The text of `Moments`, which is what a line keeps."""
+    """Check the text of `Moments`, which is what a line keeps."""
     text: str = reader(str)(value)
     LatentSums.from_text(text)
     return text
@@ -33,7 +33,7 @@ def _features(value: Any) -> str:
     return text
 
 
-# A small picture has no inside, and so has no numbers of it.
+# A small picture has no inside, and so no numbers of it.
 _squares = table(dict.fromkeys(PARTS, or_none(_square)) | {"whole": _square})
 _flip = table(
     {

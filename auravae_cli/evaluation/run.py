@@ -1,11 +1,11 @@
-"""Pictures => the numbers of models, a picture at a time; resumed by content.
+"""Measure models on pictures, one picture at a time; resumes by content.
 
 ::
 
     sources --hashed--> survey --which lack numbers?--> decoded by threads --each model--> rows
 
-The pictures that flips and sweeps are measured on are those with the smallest sha256: a sample
-that no order or name biases, and that the next run takes again.
+Flips and sweeps are measured on the pictures with the smallest sha256: a sample that neither order
+nor names bias, and that the next run takes again.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from auravae_cli.operations.samples import ShardReader
 
 
 class Perceptual(Protocol):
-    """LPIPS as this needs it: ``digest`` names its weights."""
+    """The interface of LPIPS; ``digest`` identifies its weights."""
 
     digest: str
 
     def distances(self, original: Pixels, reconstructions: Sequence[Pixels]) -> list[float | None]:
-        """The distance of each uint8 reconstruction [H, W, 3]; None where it is too small."""
+        """Return the distance of each uint8 reconstruction [H, W, 3]; None if it is too small."""
 
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """What to measure, and on how many pictures; None for all of them."""
+    """What to measure, and on how many pictures; None means all of them."""
 
     measure: MeasureOptions = MeasureOptions()
     flips: int | None = None
@@ -54,7 +54,7 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class PictureFailure:
-    """A picture that could not be measured, by one model or (``model`` None) at all."""
+    """A picture that could not be measured by one model, or, if ``model`` is None, at all."""
 
     picture: str
     model: str | None
@@ -63,19 +63,19 @@ class PictureFailure:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the sources hold: the sha256 of every picture by its name, and what is unreadable."""
+    """The contents of the sources: the sha256 of every picture by its name, and what is unreadable."""
 
     pictures: dict[str, str]
     failures: tuple[PictureFailure, ...]
 
     def chosen(self, number: int | None) -> frozenset[str]:
-        """The sha256 of the pictures of a sample of so many (None: all)."""
+        """Return the sha256 of the pictures in a sample of ``number`` (None: all)."""
         return frozenset(sorted(set(self.pictures.values()))[:number])
 
 
 @dataclass
 class Evaluation:
-    """A run: models by label, sources, and what becomes of them.
+    """A run: models by label, sources, and the results.
 
     ``rows`` maps a label to the rows of its pictures, in the order of the pictures' names.
     """
@@ -89,7 +89,7 @@ class Evaluation:
     failures: list[PictureFailure] = field(default_factory=list)
 
     def survey(self) -> Survey:
-        """Read all sources once, to know what there is. Raises StoreError."""
+        """Read all sources once, to find all pictures. Raises StoreError."""
         pictures: dict[str, str] = {}
         failures = []
         for shard in self.shards:
@@ -102,10 +102,11 @@ class Evaluation:
         return Survey(pictures, tuple(failures))
 
     def run(self, survey: Survey) -> Iterator[tuple[str, dict[str, Any]] | PictureFailure]:
-        """Measure what has no numbers yet; each row with its model's label, or what failed.
+        """Measure what has no numbers yet; yield each row with its model's label, or a failure.
 
         Raises:
-            ModelError: a model cannot run. OutputError: a row cannot be written.
+            ModelError: a model cannot run.
+            OutputError: a row cannot be written.
         """
         flips, sweeps = survey.chosen(self.options.flips), survey.chosen(self.options.sweeps)
         lacking = {
@@ -126,7 +127,7 @@ class Evaluation:
                 yield from self._measure(lacking, subjects)
 
     def pending(self, survey: Survey) -> int:
-        """How many rows are still to be measured."""
+        """Return how many rows remain to be measured."""
         flips, sweeps = survey.chosen(self.options.flips), survey.chosen(self.options.sweeps)
         return sum(
             not self._find(label, digest, flips, sweeps)
@@ -135,7 +136,7 @@ class Evaluation:
         )
 
     def rows(self, label: str, survey: Survey) -> list[dict[str, Any]]:
-        """The rows of a model in the order of the pictures' names; flips and sweeps of the sample."""
+        """Return the rows of a model in the order of the pictures' names; flips and sweeps of the sample only."""
         flips, sweeps = survey.chosen(self.options.flips), survey.chosen(self.options.sweeps)
         rows = []
         for name, digest in sorted(survey.pictures.items()):
@@ -148,7 +149,7 @@ class Evaluation:
         return rows
 
     def subjects(self, names: Collection[str]) -> Iterator[Subject | PictureFailure]:
-        """Some of the pictures once more, decoded, by their names."""
+        """Yield the pictures of these names again, decoded."""
         nothing: frozenset[str] = frozenset()
         for batch in self._batches(names, nothing, nothing):
             yield from batch
@@ -162,7 +163,7 @@ class Evaluation:
         return self.results.find(self.identity(label, digest), frozenset(wanted))
 
     def identity(self, label: str, digest: str) -> str:
-        """What the numbers of a picture, by its sha256, and a model are known by."""
+        """Return what identifies the numbers of a picture, given by its sha256, and a model."""
         codec, options = self.codecs[label], self.options.measure
         return identity(
             digest,
@@ -184,7 +185,7 @@ class Evaluation:
     def _batches(
         self, names: Collection[str], flips: frozenset[str], sweeps: frozenset[str]
     ) -> Iterator[list[Subject | PictureFailure]]:
-        """The pictures of these names, of equal sizes together."""
+        """Yield the pictures of these names, grouped by size."""
         limit, background = self.options.max_pixels, self.options.measure.preparation.background
 
         def load(sample: tuple[str, Sample]) -> Subject | PictureFailure:
@@ -215,7 +216,7 @@ class Evaluation:
     def _measure(
         self, lacking: Mapping[str, list[str]], subjects: list[Subject]
     ) -> Iterator[tuple[str, dict[str, Any]] | PictureFailure]:
-        """The rows of some pictures of one size; where a batch fails, each by itself."""
+        """Yield the rows of pictures of one size; if a batch fails, each picture by itself."""
         measured: list[dict[str, Measured | PictureFailure]] = [{} for _ in subjects]
         for label in self.codecs:
             mine = [i for i, subject in enumerate(subjects) if label in lacking[subject.name]]
@@ -239,7 +240,7 @@ class Evaluation:
                 yield label, row
 
     def _compare(self, found: Sequence[Measured]) -> None:
-        """The metrics that need a network of their own, once for the original and all models."""
+        """Compute the metrics that need their own network, once for the original and all models."""
         if not found:
             return
         original = found[0].original
@@ -257,7 +258,7 @@ class Evaluation:
         return bad
 
     def _name(self, shard: InputShard, sample: Sample) -> str:
-        """A picture's name: with its tar's where there are several."""
+        """Return a picture's name, with its tar's if there are several."""
         tars = sum(s.is_tar for s in self.shards) > 1
         return f"{shard.name}/{sample.source}" if shard.is_tar and tars else sample.source
 

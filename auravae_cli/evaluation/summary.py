@@ -1,7 +1,7 @@
-"""From the numbers of pictures to those of a model: plain data, that tables and pages show.
+"""Summarise the numbers of pictures per model, as plain data for tables and pages.
 
-``summarise`` gives one table a model: quality, noise, storage, flips (the certificate), statistics
-of latents. Curves are lists of points, and every number says of how many pictures it is.
+``summarise`` returns one table per model: quality, noise, storage, flips (the certificate), statistics
+of latents. Curves are lists of points, and every number states how many pictures it covers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Row = Mapping[str, Any]
 def summarise(
     label: str, codec: Codec, rows: Sequence[Row], options: MeasureOptions
 ) -> dict[str, Any]:
-    """All that is known of one model from the rows of its pictures, at least one; JSON types."""
+    """Return the summary of one model from the rows of its pictures, at least one; JSON types."""
     certificate = certify(codec, rows, options)
     return {
         "label": label,
@@ -50,7 +50,7 @@ def summarise(
 
 
 def certify(codec: Codec, rows: Sequence[Row], options: MeasureOptions) -> Certificate | None:
-    """The certificate of a model; None where flips were measured on no picture."""
+    """Return the certificate of a model; None if flips were measured on no picture."""
     measured = [row for row in rows if row["flips"] is not None]
     if not measured:
         return None
@@ -75,17 +75,17 @@ def certify(codec: Codec, rows: Sequence[Row], options: MeasureOptions) -> Certi
 
 
 def describe_data(rows: Sequence[Row]) -> dict[str, Any]:
-    """The number of pictures, and the sha256 of their sha256s, sorted, one a line."""
+    """Return the number of pictures, and the sha256 of their sorted sha256s, one per line."""
     digests = sorted(row["sha256"] for row in rows)
     lines = "".join(f"{digest}\n" for digest in digests)
     return {"pictures": len(rows), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
 
 
 def quality(rows: Sequence[Row], metric: str) -> dict[str, Any] | None:
-    """Mean, worst, and the picture that is worst; None where no picture has the metric.
+    """Return mean, worst, and the worst picture; None if no picture has the metric.
 
-    Pictures that are reproduced exactly have no PSNR, and those that are too small no SSIM: the
-    number of pictures says of how many it is.
+    Pictures that are reproduced exactly have no PSNR, and those that are too small no SSIM, so the result
+    states how many pictures it covers.
     """
     known = [(row[metric], row["picture"]) for row in rows if row[metric] is not None]
     if not known:
@@ -107,7 +107,7 @@ def _noise(rows: Sequence[Row], options: MeasureOptions) -> dict[str, Any] | Non
 
 
 def _storage(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Of each type the bytes a picture takes, PSNR, and what that costs against float32."""
+    """Return for each type the bytes per picture, PSNR, and the loss relative to float32."""
     measured = [row for row in rows if row["storage"] is not None]
     if not measured:
         return None
@@ -133,7 +133,7 @@ def _storage(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _cost(whole: float | None, rounded: float | None) -> float:
-    """The dB that rounding costs; 0 where one of them reproduces the picture exactly."""
+    """Return the loss in dB from rounding; 0 if one of them reproduces the picture exactly."""
     return 0.0 if whole is None or rounded is None else whole - rounded
 
 

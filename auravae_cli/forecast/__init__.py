@@ -1,1 +1,1 @@
-"""What a run would take, and how fast this machine is."""
+"""The predicted cost of a run, and the speed of this machine."""

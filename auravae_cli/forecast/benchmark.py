@@ -1,7 +1,7 @@
-"""How fast a model is on this machine, beside what the machine can do at best.
+"""Measure how fast a model is on this machine, relative to the machine's peak.
 
-Times are medians over repeats after a warm-up. Operations are nominal: as if convolutions were done
-directly, so that Winograd's method, which does fewer, may come to more than the measured peak.
+Times are medians over repeats after a warm-up. Operations are nominal, for direct convolutions, so
+Winograd's method, which needs fewer, can exceed the measured peak.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PARTS = {"encode": "encoder", "decode": "decoder"}
 MATRIX_SIDE = {"cpu": 2048, "gpu": 8192}
 COPIED_BYTES = {"cpu": 1 << 28, "gpu": 1 << 31}
 PEAK_REPEATS = 5
-FLIP_SECONDS = 0.02  # of repeated flips that one measurement takes at least
+FLIP_SECONDS = 0.02  # the least duration of repeated flips in one measurement
 COMMANDS = {
     "import torch": ("-c", "import torch"),
     "auravae --help": ("-m", "auravae_cli", "--help"),
@@ -45,7 +45,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be measured. ``sizes`` are (height, width) in pixels."""
+    """What to measure. ``sizes`` are (height, width) in pixels."""
 
     model: str
     sizes: tuple[tuple[int, int], ...]
@@ -59,10 +59,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One operation: seconds of each repeat, and what was done in each.
+    """One operation: the seconds of each repeat, and the work of each.
 
-    ``flops`` and ``moved`` (bytes read and written) are None where they say nothing; ``memory`` is
-    the peak beside the weights.
+    ``flops`` and ``moved`` (bytes read and written) are None if not meaningful; ``memory`` is the peak
+    beside the weights.
     """
 
     operation: str
@@ -80,14 +80,14 @@ class Measurement:
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """Between which the middle half of the seconds lies."""
+        """The lower and upper quartile of the seconds."""
         if len(self.seconds) == 1:
             return self.seconds[0], self.seconds[0]
         low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return low, high
 
     def to_json(self, peaks: Peaks) -> dict[str, Any]:
-        """The numbers, and their share of the machine's peaks."""
+        """Return the numbers, and their share of the machine's peaks."""
         low, high = self.quartiles
         content: dict[str, Any] = {
             "operation": self.operation,
@@ -115,8 +115,8 @@ class Measurement:
 class Peaks:
     """The best of several runs of a large matrix product and a large copy.
 
-    ``gflops`` is in the format that the model computes in; a copy reads and writes every byte, and
-    both count in ``gbytes``; ``host_gbytes`` is that of the CPU's memory.
+    ``gflops`` is in the model's number format; a copy reads and writes every byte, and both count in
+    ``gbytes``; ``host_gbytes`` is that of the CPU's memory.
     """
 
     gflops: float
@@ -190,7 +190,7 @@ def benchmark(
 
 
 def machine_facts(setting: RunSetting) -> dict[str, Any]:
-    """What numbers of a benchmark depend on."""
+    """Return the facts that the numbers of a benchmark depend on."""
     import torch
 
     facts: dict[str, Any] = {
@@ -215,7 +215,7 @@ def machine_facts(setting: RunSetting) -> dict[str, Any]:
 
 
 def measure_peaks(device: str, dtype: str) -> Peaks:
-    """The speed of a large matrix product and of a large copy, with torch's threads."""
+    """Measure a large matrix product and a large copy, with torch's threads."""
     import torch
 
     kind = "cpu" if device == "cpu" else "gpu"
@@ -261,7 +261,7 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
 def _run(
     operation: str, size: tuple[int, int], request: Request, setting: RunSetting
 ) -> Measurement:
-    """Encode or decode random values that lie on the device already."""
+    """Encode or decode random values that are on the device already."""
     work = _prepared(operation, size, request, setting.where.device)
     if setting.where.device.startswith("cuda"):
         with Meter(setting.where.device) as meter:
@@ -285,7 +285,7 @@ def _run(
 def _prepared(
     operation: str, size: tuple[int, int], request: Request, device: str
 ) -> Callable[[], Any]:
-    """A loaded model's run on a batch at hand."""
+    """Return a loaded model's run on a batch in memory."""
     codec = load_codec(
         request.model,
         parts=(PARTS[operation],),
@@ -303,7 +303,7 @@ def _prepared(
 
 
 def _values(operation: str, size: tuple[int, int], batch: int, codec: Codec) -> np.ndarray:
-    """Random pictures in [-1, 1], or latents as large as those of photographs."""
+    """Return random pictures in [-1, 1], or latents as large as those of photographs."""
     random, factor = np.random.default_rng(0), codec.space.downsampling_factor
     if operation == "encode":
         return random.uniform(-1, 1, (batch, IMAGE_CHANNELS, *size)).astype(np.float32)
@@ -314,14 +314,14 @@ def _values(operation: str, size: tuple[int, int], batch: int, codec: Codec) -> 
 def _in_own_process(
     operation: str, size: tuple[int, int], request: Request, device: str
 ) -> int | None:
-    """The peak memory of a first run: what earlier runs left behind would hide a part of it."""
+    """Return the peak memory of a first run in a new process: earlier runs would hide a part of it."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(_memory, operation, size, request, device).result()
 
 
 def _memory(operation: str, size: tuple[int, int], request: Request, device: str) -> int | None:
-    _prepared(operation, (8, 8), replace(request, batch_size=1), device)()  # libraries are loaded
+    _prepared(operation, (8, 8), replace(request, batch_size=1), device)()  # loads libraries
     work = _prepared(operation, size, request, device)
     with Meter(device, interval=0.002) as meter:
         work()
@@ -335,7 +335,7 @@ def _flops(operation: str, size: tuple[int, int], batch: int, setting: RunSettin
 
 
 def _flip(size: tuple[int, int], request: Request, setting: RunSetting) -> Measurement:
-    """The action of h on float16 latents, from memory to memory."""
+    """Measure the action of h on float16 latents, from memory to memory."""
     codec = load_codec(request.model, parts=("encoder",), device="cpu")
     factor, irreps = codec.space.downsampling_factor, codec.space.irreps
     shape = (request.batch_size, irreps.dim, *(side // factor for side in size))
@@ -354,7 +354,7 @@ def _flip(size: tuple[int, int], request: Request, setting: RunSetting) -> Measu
 
 
 def _startup(repeats: int, tell: Callable[[str], None]) -> Iterator[Measurement]:
-    """Fresh processes, the first of each not counted."""
+    """Measure new processes, without counting the first of each."""
     for name, arguments in COMMANDS.items():
         tell(name)
         command = [sys.executable, *arguments]

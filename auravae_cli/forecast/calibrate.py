@@ -1,4 +1,4 @@
-"""How fast a model runs on this machine, where no earlier run has told: a small picture is tried."""
+"""Measure a model's speed on small pictures, if no earlier run has recorded it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from auravae_cli.operations.roundtrip import roundtrip
 from auravae_cli.operations.timed_batches import Parts, operations_of, roundtrip_parts
 
 SIDES = (64, 256, 512)
-ENOUGH_SECONDS = 0.3  # a run that takes as long tells enough
-REPEATS = 2  # after one to warm up; the fastest counts
+ENOUGH_SECONDS = 0.3  # a run this long is enough
+REPEATS = 2  # after a warm-up; the fastest counts
 
 
 def calibrate(
     command: str, parts: Parts, setting: RunSetting, model: str, memory: int | None, speeds: Speeds
 ) -> None:
-    """Measure a command on larger and larger pictures until one takes long enough to tell."""
+    """Measure a command on larger and larger pictures until one takes long enough."""
     codec = load_codec(model, device=setting.where.device, dtype=setting.where.dtype, memory=memory)
     if command == "roundtrip":
         parts = roundtrip_parts(0)
@@ -39,7 +39,7 @@ def calibrate(
 
 
 def _measure(command: str, codec: Codec, side: int) -> float:
-    """The seconds of a command on a smooth picture with some noise, as photographs are."""
+    """Return the seconds of a command on a smooth picture with some noise, like a photograph."""
     random = np.random.default_rng(0)
     ramp = np.linspace(0, 200, side)
     pixels = (ramp[:, None, None] / 2 + ramp[None, :, None] / 2).repeat(3, 2)

@@ -1,4 +1,4 @@
-"""What a command would do, without doing it: sizes from headers, the rest by arithmetic."""
+"""Predict what a command would do: sizes from headers, the rest by arithmetic."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from auravae_cli.operations.timed_batches import Parts, numbers, operations_of
 from auravae_cli.symmetry.geometry import padding_for
 
 PLANNED, UNKNOWN = "planned", "unknown"
-EXISTS = "exists: skipped if it is the result of this input with these settings, else refused"
+EXISTS = "exists: skipped if it is the result of this input with these settings, otherwise refused"
 _STREAM = "a stream's size is not known before it is read"
 _REMOTE = "not on this machine: its sizes are not looked up"
 
 
 @dataclass(frozen=True)
 class Forecaster:
-    """Predicts what ``command`` takes: parts of models, ``times`` times each, on each picture.
+    """Predicts the cost of ``command``: parts of models, each run ``times`` times on each picture.
 
-    ``calibrate`` is called where the speed of a setting is not known, and measures it.
+    ``calibrate`` measures the speed of a setting if it is not known.
     """
 
     command: str
@@ -46,7 +46,7 @@ class Forecaster:
     batch_size: int | None = None
 
     def predict(self, setting: RunSetting, number: int, size: tuple[int, int]) -> dict[str, Any]:
-        """The facts of ``number`` pictures of a padded (height, width). Raises ComputeError."""
+        """Return the facts of ``number`` pictures of a padded (height, width). Raises ComputeError."""
         batch = min(number, self.batch_size or setting.where.batch_size)
         plans = [setting.plan(part, batch, *size) for part, _ in self.parts]
         seconds = self.seconds(setting, operations_of(plans, self.parts, 1))
@@ -58,7 +58,7 @@ class Forecaster:
         }
 
     def seconds(self, setting: RunSetting, operations: int) -> float | None:
-        """What so many operations take on this machine."""
+        """Return how long ``operations`` take on this machine."""
         key = speed_key(
             self.command, setting.weights_sha256, setting.where.device, setting.where.dtype
         )
@@ -78,7 +78,7 @@ def forecast_pictures(
     *,
     keeps: bool,
 ) -> Iterator[Outcome]:
-    """An outcome for each picture; ``keeps`` says that outputs that exist are not replaced."""
+    """Yield an outcome per picture; ``keeps`` means that existing outputs are not replaced."""
 
     def size_of(job: Job) -> tuple[int, int]:
         assert job.source.path is not None
@@ -94,7 +94,7 @@ def forecast_latents(
     *,
     keeps: bool,
 ) -> Iterator[Outcome]:
-    """An outcome for each latent; ``setting_of`` gives the setting for the model that it names."""
+    """Yield an outcome per latent; ``setting_of`` returns the setting of the model that it names."""
 
     def look(job: Job) -> tuple[RunSetting, tuple[int, int]]:
         latent, _ = read_latent(job.source)
@@ -115,7 +115,7 @@ def forecast_store(
     preparation: Preparation,
     max_pixels: int,
 ) -> Iterator[Outcome]:
-    """An outcome for each picture file, and for each tar with the sums of what it holds."""
+    """Yield an outcome per picture file, and per tar with the sums over its pictures."""
     for file in files:
         if not (is_tar(file.key) or is_picture(file.key)):
             continue  # a caption
@@ -133,7 +133,7 @@ def forecast_store(
 def padded_size(
     source: Path | BinaryIO, setting: RunSetting, preparation: Preparation, max_pixels: int
 ) -> tuple[int, int]:
-    """The (height, width) that the encoder gets, by a picture's header. Raises InputImageError."""
+    """Return the encoder's (height, width) of a picture, from its header. Raises InputImageError."""
     size = preparation.size(*read_size(source, max_pixels=max_pixels))
     return padding_for(*size, setting.downsampling_factor).padded(*size)
 
@@ -144,7 +144,7 @@ def _forecast(
     look: Callable[[Job], tuple[RunSetting, tuple[int, int]]],
     keeps: bool,
 ) -> Iterator[Outcome]:
-    """Look at all sizes first: how many are alike says how many run together."""
+    """Read all sizes first, since the number of equal ones determines how many run together."""
     found: list[tuple[Job, tuple[RunSetting, tuple[int, int]] | Outcome]] = []
     for job in jobs:
         name = None if job.output is None else str(job.output)
@@ -174,13 +174,13 @@ def _forecast(
 def _sizes(
     path: Path, setting: RunSetting, preparation: Preparation, max_pixels: int
 ) -> tuple[Counter[tuple[int, int]], int]:
-    """How many pictures of each padded size a file holds, and how many that cannot be read."""
+    """Return the number of pictures of each padded size in a file, and of unreadable ones."""
     sizes: Counter[tuple[int, int]] = Counter()
     if not is_tar(path.name):
         sizes[padded_size(path, setting, preparation, max_pixels)] += 1
         return sizes, 0
     failed = 0
-    with path.open("rb") as file:  # mapped: of each picture no more is read than its header
+    with path.open("rb") as file:  # mapped, so only the header of each picture is read
         for _, content in read_members(read_or_map(file), _limit_of):
             try:
                 if isinstance(content, str):
@@ -199,7 +199,7 @@ def _limit_of(name: str) -> Limit | None:
 def _sum(
     sizes: Counter[tuple[int, int]], failed: int, forecaster: Forecaster, setting: RunSetting
 ) -> dict[str, Any]:
-    """The facts of all pictures of a file together."""
+    """Sum the facts of all pictures of a file."""
     each = [(n, forecaster.predict(setting, n, size)) for size, n in sizes.items()]
     seconds = [
         n * facts["predicted"]["seconds"] for n, facts in each if facts["predicted"]["seconds"]

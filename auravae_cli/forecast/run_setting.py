@@ -36,7 +36,7 @@ class RunSetting:
     where: Placement
     arithmetic: Arithmetic
     budget: int | None
-    repeats: int = 1  # how often each picture is run, mirrored
+    repeats: int = 1  # runs per picture, for mirrored ones
 
     @property
     def downsampling_factor(self) -> int:
@@ -46,7 +46,7 @@ class RunSetting:
         return self.architecture.downsampling_factor
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
-        """The plan of as many of ``batch`` pictures as fit together. Raises ComputeError."""
+        """Return the plan of as many of ``batch`` pictures as fit together. Raises ComputeError."""
         plan = self._plan(part, batch, height, width)
         return replace(plan, flops=self.repeats * plan.flops)
 
@@ -118,7 +118,7 @@ def _architecture(located: LocatedModel, parts: tuple[str, ...]) -> Architecture
 
 
 def may_have_nnpack() -> bool:
-    """Whether NNPACK, if torch has it, likes this processor."""
+    """Return whether NNPACK, if torch includes it, supports this processor."""
     if sys.platform == "win32":
         return False
     if platform.machine().lower() in ("aarch64", "arm64"):

@@ -1,4 +1,4 @@
-"""Alpha: composited on a background, as browsers do, on the sRGB values."""
+"""Composite alpha on a background, on the sRGB values, as browsers do."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageColor
 
-_BAND_PIXELS = 1 << 20  # that are converted at once
+_BAND_PIXELS = 1 << 20  # converted at once
 
 
 def bands(shape: tuple[int, ...]) -> Iterator[slice]:
-    """All rows of [H, W, C], some at a time."""
+    """Yield all rows of [H, W, C], some at a time."""
     at_once = max(1, _BAND_PIXELS // shape[1])
     for start in range(0, shape[0], at_once):
         yield slice(start, min(shape[0], start + at_once))
@@ -22,7 +22,7 @@ def bands(shape: tuple[int, ...]) -> Iterator[slice]:
 def composite(
     colours: NDArray[Any], alpha: NDArray[Any], background: str, is_multiplied: bool = False
 ) -> NDArray[Any]:
-    """[H, W, 3] and [H, W, 1] of one type => opaque [H, W, 3]; colours may have alpha in them."""
+    """Composite [H, W, 3] and [H, W, 1] of one type => opaque [H, W, 3]; colours may be premultiplied."""
     top = float(np.iinfo(colours.dtype).max)
     behind = np.array(ImageColor.getrgb(background)[:3]) * (top / 255)
     weight = alpha / float(np.iinfo(alpha.dtype).max)

@@ -1,8 +1,8 @@
-"""From a picture to what the encoder takes: crop, resize and padding, on request and on record.
+"""Prepare a picture for the encoder: crop, resize and pad, as requested and recorded.
 
-Every step but a crop by coordinates commutes with flips, exactly: it is done to the one picture
-that stands for all four mirror images of a picture, and turned back. So an odd pixel of padding,
-or of a centred crop, lies on the mirrored side of the mirrored picture.
+Every step except a crop by coordinates commutes with flips, exactly: it is applied to one
+representative of a picture's four mirror images, and flipped back. So an odd pixel of padding, or of a
+centred crop, is on the mirrored side of the mirrored picture.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from auravae_cli.symmetry.group import GROUP, GroupElement
 class Preparation:
     """What is done to an upright picture before it is encoded, in this order.
 
-    ``crop`` cuts out (x, y, width, height); ``resize`` brings the short side to so many pixels
-    (Lanczos); ``center_crop`` keeps (height, width) of the middle; ``buckets``, in place of both,
-    brings the picture to the bucket nearest to its aspect ratio and cuts what stands over on two
-    opposite sides; ``pad`` says what fills the sides up to multiples of the downsampling factor:
-    ``edge`` or ``reflect``.
+    ``crop`` cuts out (x, y, width, height); ``resize`` resizes the short side to a number of pixels
+    (Lanczos); ``center_crop`` keeps the central (height, width); ``buckets``, instead of both, resizes
+    the picture to the bucket with the nearest aspect ratio and cuts the excess evenly from two opposite
+    sides; ``pad`` is how sides are padded to multiples of the downsampling factor: ``edge`` or
+    ``reflect``.
     """
 
     crop: tuple[int, int, int, int] | None = None
@@ -41,7 +41,7 @@ class Preparation:
     buckets: Buckets | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in a latent's header: what was asked for, without what was not."""
+        """Return the settings that were given, as in a latent's header."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
@@ -49,11 +49,11 @@ class Preparation:
         }
 
     def frame(self, pixels: Pixels) -> Pixels:
-        """The picture that is to be encoded, [H, W, 3]: cropped and resized, not yet padded."""
+        """Return the picture to encode, [H, W, 3]: cropped and resized, not yet padded."""
         return self._frame(pixels)[0]
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) of what `frame` gives, from an upright picture's. Raises InputImageError."""
+        """Return the (height, width) that `frame` gives for an upright picture's. Raises InputImageError."""
         if self.crop is not None:
             left, top, crop_width, crop_height = self.crop
             _check_cut((height, width), top, left, crop_height, crop_width)
@@ -76,7 +76,7 @@ class Preparation:
         return PreparedImage(loaded, pixels, padded, padding, box, self)
 
     def _frame(self, pixels: Pixels) -> tuple[Pixels, GroupElement, Box]:
-        """The framed picture, the element that `representative` gives, and what part it shows."""
+        """Return the framed picture, the element of `representative`, and the part that it shows."""
         left, top = 0, 0
         if self.crop is not None:
             left, top, width, height = self.crop
@@ -97,11 +97,10 @@ class Preparation:
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A picture on its way to the encoder.
+    """A picture ready for the encoder.
 
-    ``pixels`` is what a decoded latent is to be compared with, [H, W, 3]; ``padded`` what the
-    encoder takes, float32 [3, H', W'] in [-1, 1]; ``box`` the part of the upright source that it
-    shows.
+    ``pixels`` is what to compare a decoded latent with, [H, W, 3]; ``padded`` is the encoder's input,
+    float32 [3, H', W'] in [-1, 1]; ``box`` is the part of the upright source that it shows.
     """
 
     loaded: LoadedImage
@@ -113,12 +112,11 @@ class PreparedImage:
 
 
 def representative(pixels: Pixels) -> GroupElement:
-    """The element that turns [H, W, 3] into the picture that stands for all its mirror images.
+    """Return the element that turns [H, W, 3] into the representative of all its mirror images.
 
-    That is the one whose first column, and first row, is brighter than its last; where they are as
-    bright, the next ones decide, and where all are, the pixels themselves. So
-    ``representative(g x) @ g == representative(x)``, but for a picture that is a mirror image of
-    itself.
+    That is the one whose first column, and first row, is brighter than its last; on a tie the next ones
+    decide, and if all are tied, the pixels themselves. So ``representative(g x) @ g == representative(x)``,
+    unless a picture is its own mirror image.
     """
     across, down = _darker_first(pixels.swapaxes(0, 1)), _darker_first(pixels)
     candidates = [g for g in GROUP if across in (None, g.horizontal) and down in (None, g.vertical)]
@@ -128,7 +126,7 @@ def representative(pixels: Pixels) -> GroupElement:
 
 
 class _Rows:
-    """A picture in the order of its bytes, of which no more are looked at than it takes."""
+    """A picture ordered by its bytes, reading only as many as needed."""
 
     def __init__(self, pixels: Pixels) -> None:
         self.pixels = pixels
@@ -142,7 +140,7 @@ class _Rows:
 
 
 def _darker_first(lines: Pixels) -> bool | None:
-    """Whether the first line is darker than the last, or the next ones are; None where none is."""
+    """Return whether the first line is darker than the last, or the next ones are; None if none is."""
     for first, last in zip(lines[: len(lines) // 2], lines[::-1], strict=False):
         if difference := int(first.sum(dtype=np.int64)) - int(last.sum(dtype=np.int64)):
             return difference < 0
@@ -150,7 +148,7 @@ def _darker_first(lines: Pixels) -> bool | None:
 
 
 def _pad(pixels: Pixels, padding: Padding, mode: str) -> NDArray[np.float32]:
-    """[H, W, 3] => float32 [3, H', W'] in [-1, 1]."""
+    """Pad [H, W, 3] => float32 [3, H', W'] in [-1, 1]."""
     height, width = pixels.shape[:2]
     if mode == "reflect":
         sides = ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right))
@@ -179,9 +177,9 @@ def _check_cut(size: tuple[int, int], top: int, left: int, height: int, width: i
 
 
 def _resized(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """The (height, width) of which the shorter is ``short_side``.
+    """Return the (height, width) whose shorter side is ``short_side``.
 
-    Raises InputImageError where the memory does not hold that: a line of pixels becomes a wide one.
+    Raises InputImageError if that does not fit into memory: a line of pixels would become very wide.
     """
     factor = short_side / min(height, width)
     size = max(1, round(height * factor)), max(1, round(width * factor))
@@ -204,14 +202,14 @@ def _cut_center(pixels: Pixels, box: Box, height: int, width: int) -> tuple[Pixe
 
 
 def _cover(height: int, width: int, size: tuple[int, int]) -> Box:
-    """The largest part in the middle of a picture that has the shape of ``size``."""
+    """Return the largest central part of a picture with the shape of ``size``."""
     scale = max(size[0] / height, size[1] / width)
     x, y = (width - size[1] / scale) / 2, (height - size[0] / scale) / 2
     return Box(max(0, x), max(0, y), min(width, width - x), min(height, height - y))
 
 
 def _resample(pixels: Pixels, size: tuple[int, int], box: Box) -> Pixels:
-    """Lanczos; 16-bit pictures, which Pillow has not, per channel in floating point."""
+    """Resample with Lanczos; 16-bit pictures, which Pillow does not support, per channel in floating point."""
     arguments = (size[1], size[0]), Image.Resampling.LANCZOS, box.as_tuple()
     if pixels.dtype == np.uint8:
         return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(*arguments))

@@ -1,7 +1,7 @@
-"""Picture files to pixels. Every conversion that changes colours is stated in a notice.
+"""Read picture files to pixels. Every conversion that changes colours gives a notice.
 
-The order is: recognise the file, check the size, decode, bring declared colours to sRGB, composite
-alpha on a background, apply the EXIF orientation. docs/pictures.md says what is read, and by what.
+The order is: recognise the file, check the size, decode, convert declared colours to sRGB, composite
+alpha on a background, apply the EXIF orientation. docs/pictures.md lists what is read, and by what.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def read_image(
 
     Args:
         data: the whole file, in any of `FORMATS`, and HEIC or JPEG XL with the extra ``pictures``;
-            the content decides, never a name.
-        background: what alpha is composited on: a colour as Pillow spells it (``white``, ``#204060``).
+            the content decides, not a name.
+        background: alpha is composited on this colour, as Pillow spells it (``white``, ``#204060``).
         max_pixels: larger pictures are refused before they are decoded.
 
     Raises:
-        InputImageError: the bytes are no picture, or a damaged, oversized or undefined one, or one
-            that is not read here, or not without the extra.
+        InputImageError: the bytes are not a picture, or it is damaged, oversized, undefined, or not
+            supported, or only with the extra.
     """
     if not data:
         raise InputImageError("the file is empty: expected a picture")
@@ -64,7 +64,7 @@ def read_image(
 
 
 def read_size(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """The (height, width) of a picture that stands upright, from its header. Raises InputImageError."""
+    """Return the (height, width) of the upright picture, from its header. Raises InputImageError."""
     with opened(source, max_pixels) as picture:
         height, width = picture.size
         turned = not picture.stands_upright and swaps_sides(picture.orientation([]))
@@ -72,7 +72,7 @@ def read_size(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> tuple
 
 
 def count_pixels(file: bytes | Path) -> int:
-    """The number of pixels that a picture file claims to have; 0 where it is none. Fast."""
+    """Return the number of pixels that a file claims to have; 0 if it is not a picture. Fast."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -84,9 +84,9 @@ def count_pixels(file: bytes | Path) -> int:
 
 
 def from_pillow(image: Image.Image, *, background: str = "white") -> LoadedImage:
-    """A Pillow image of any mode, treated like the file that it might have come from.
+    """Read a Pillow image of any mode, like the file that it could have come from.
 
-    Its ``sha256`` is that of the pixels. Raises InputImageError where its colours are undefined.
+    Its ``sha256`` is that of the pixels. Raises InputImageError if its colours are undefined.
     """
     try:
         return _load(PillowPicture(image), None, background)
@@ -112,13 +112,13 @@ def _load(picture: Picture, sha256: str | None, background: str) -> LoadedImage:
 
 
 def to_unit(pixels: Pixels, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """uint8 or uint16 [H, W, 3] => float32 [3, H, W] in [-1, 1], into ``out`` if there is one."""
+    """Convert uint8 or uint16 [H, W, 3] => float32 [3, H, W] in [-1, 1], into ``out`` if given."""
     top = np.float32(np.iinfo(pixels.dtype).max)
     if out is None:
         out = np.empty((3, *pixels.shape[:2]), np.float32)
-    for channel in range(3):  # a plane at a time, which stays in the cache
+    for channel in range(3):  # one plane at a time, which stays in the cache
         plane = out[channel]
-        # Divided first, so that v of 255 and 257 v of 65535 give the same value.
+        # Dividing first gives v of 255 and 257 v of 65535 the same value.
         np.divide(pixels[..., channel], top, out=plane, dtype=np.float32)
         plane *= 2
         plane -= 1
@@ -126,12 +126,12 @@ def to_unit(pixels: Pixels, out: NDArray[np.float32] | None = None) -> NDArray[n
 
 
 def to_8_bit(pixels: Pixels) -> Pixels:
-    """uint8 or uint16 => uint8 of the same shape, rounded to nearest."""
+    """Convert uint8 or uint16 => uint8 of the same shape, rounded to nearest."""
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257).astype(np.uint8)
 
 
 def from_unit(image: NDArray[np.float32], bits: int = 8) -> Pixels:
-    """float [3, H, W], clipped to [-1, 1] => uint8 (or uint16) [H, W, 3], rounded to nearest."""
+    """Convert float [3, H, W], clipped to [-1, 1] => uint8 (or uint16) [H, W, 3], rounded to nearest."""
     top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
     scaled = np.clip((image.astype(np.float32) + 1) / 2, 0, 1) * top
     return np.ascontiguousarray(np.rint(scaled).astype(dtype).transpose(1, 2, 0))

@@ -1,11 +1,11 @@
-"""What a file is, by its first bytes: which reader takes it, or why none does."""
+"""Recognise a file by its first bytes: which reader takes it, or why none does."""
 
 from __future__ import annotations
 
 from auravae_cli.errors import InputImageError
 
 TIFF, HEIF, JPEG_XL = "TIFF", "HEIF", "JPEG XL"
-START_BYTES = 64  # that are looked at
+START_BYTES = 64  # that are inspected
 
 _HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
 _RAW = "a camera's raw file ({}): develop it to TIFF, PNG or JPEG first"
@@ -37,9 +37,9 @@ _REFUSED = (
 
 
 def recognise(start: bytes) -> str | None:
-    """`TIFF`, `HEIF` or `JPEG_XL`; None: what Pillow makes of it.
+    """Return `TIFF`, `HEIF` or `JPEG_XL`; None leaves it to Pillow.
 
-    Raises InputImageError for what is known and not read, which says what it is and what to do.
+    Raises InputImageError for known but unsupported files, with what they are and what to do.
     """
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         if start[8:10] == b"CR":

@@ -1,4 +1,4 @@
-"""Decoded samples to opaque sRGB."""
+"""Convert decoded samples to opaque sRGB."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Pixels = NDArray[Any]  # [H, W, 3], uint8 or uint16
 
 @dataclass(frozen=True)
 class Samples:
-    """What a decoder gave: uint8 or uint16 [H, W, C], black is 0 and white the type's largest.
+    """The output of a decoder: uint8 or uint16 [H, W, C], where black is 0 and white the type's maximum.
 
-    C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha); ``is_multiplied``: colours
-    have alpha in them.
+    C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha); ``is_multiplied``: colours are
+    premultiplied by alpha.
     """
 
     values: NDArray[Any]
@@ -32,7 +32,7 @@ class Samples:
 
 
 def to_srgb(samples: Samples, background: str, notices: list[str]) -> Pixels:
-    """The pixels [H, W, 3], opaque, of the samples' type."""
+    """Return the opaque pixels [H, W, 3], of the samples' type."""
     values = samples.values
     count = 1 if values.shape[2] <= 2 else 3
     has_alpha = values.shape[2] in (2, 4)
@@ -59,7 +59,7 @@ def to_srgb(samples: Samples, background: str, notices: list[str]) -> Pixels:
 
 
 def widened(values: NDArray[Any], bits: int) -> NDArray[np.uint16]:
-    """Samples of so many bits, 9 to 16 => all of the 16 bits: white stays white."""
+    """Scale samples of 9 to 16 bits to the full 16 bits: white stays white."""
     top = 2**bits - 1
     if bits == 16:
         return values.astype(np.uint16, copy=False)
@@ -68,7 +68,7 @@ def widened(values: NDArray[Any], bits: int) -> NDArray[np.uint16]:
 
 
 def levels(values: NDArray[Any], notices: list[str]) -> NDArray[Any]:
-    """Samples of any type => uint8 or uint16. Floating-point numbers go from 0 (black) to 1.
+    """Convert samples of any type => uint8 or uint16. Floating-point numbers go from 0 (black) to 1.
 
     Raises InputImageError for values that have no colour.
     """
@@ -93,7 +93,7 @@ def _divided(colours: NDArray[Any], alpha: Any) -> NDArray[Any]:
 
 
 def _conversion(colours: Colours, is_grey: bool, dtype: Any, notices: list[str]) -> Any:
-    """What converts [h, w, 1 or 3] of the type; None where colours stay."""
+    """Return what converts [h, w, 1 or 3] of the type; None if colours are unchanged."""
     if colours.icc is None:
         change = colours.change(is_grey)
         if change is not None:

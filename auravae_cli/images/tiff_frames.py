@@ -1,4 +1,4 @@
-"""Which frame of a TIFF is the picture, and whether Pillow reads it right."""
+"""Choose the frame of a TIFF that is the picture, and tell whether Pillow reads it correctly."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 from auravae_cli.errors import InputImageError
 
-MOST_FRAMES = 4096  # that are looked at
+MOST_FRAMES = 4096  # that are inspected
 _CFA, _LINEAR_RAW = 32803, 34892  # photometrics of camera raws
 _DNG_VERSION = 50706
 _BLACK_IS_ZERO, _CMYK = 1, 5
-_ASSOCIATED = 1  # alpha that colours have in them
+_ASSOCIATED = 1  # premultiplied alpha
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame that was chosen: ``number`` from 0; none: it lies below another. What to say of it."""
+    """A chosen frame: ``number`` counts from 0; none if it is below another. Also notices about it."""
 
     page: Any
     number: int | None
@@ -25,9 +25,9 @@ class Frame:
 
 
 def choose_frame(file: Any) -> Frame:
-    """The largest frame of a `tifffile.TiffFile` that is no reduced copy, the first of equals.
+    """Choose the largest frame of a `tifffile.TiffFile` that is not a reduced copy, the first of equals.
 
-    Raises InputImageError for a camera's raw file: what is in it to look at is a preview.
+    Raises InputImageError for a camera's raw file, in which only a preview could be shown.
     """
     pages = list(islice(file.pages, MOST_FRAMES))
     if not pages:
@@ -52,7 +52,7 @@ def choose_frame(file: Any) -> Frame:
 
 
 def is_pillows(page: Any) -> bool:
-    """Whether Pillow reads a frame right: 8 bits at most, but for plain grey. Of CMYK it keeps 8."""
+    """Return whether Pillow reads a frame correctly: at most 8 bits, except plain grey. Of CMYK it keeps 8."""
     bits, kind = page.bitspersample, page.sampleformat
     if isinstance(bits, tuple) or isinstance(kind, tuple):
         return False  # of more than one size
@@ -66,7 +66,7 @@ def is_pillows(page: Any) -> bool:
 
 
 def _below(page: Any) -> list[Any]:
-    """The frames that a frame's own folder names (SubIFDs)."""
+    """Return the frames that a frame's own directory names (SubIFDs)."""
     return list(islice(page.pages, 64)) if page.subifds else []
 
 

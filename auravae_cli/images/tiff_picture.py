@@ -1,4 +1,4 @@
-"""TIFFs: by Pillow (libtiff) what it reads right, by tifffile what is deeper or laid out otherwise."""
+"""TIFFs: read by Pillow (libtiff) if it reads them correctly, otherwise by tifffile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOG = logging.getLogger("tifffile")
 
 
 def tiff_file(source: Path | BinaryIO) -> Any:
-    """A `tifffile.TiffFile`; what it warns of goes nowhere, for the pixels tell."""
+    """Return a `tifffile.TiffFile`; its warnings are dropped, since the pixels tell."""
     import tifffile
 
     if not _LOG.handlers:
@@ -34,7 +34,7 @@ def tiff_file(source: Path | BinaryIO) -> Any:
 
 
 class TiffPicture:
-    """A chosen frame that Pillow does not read right."""
+    """A chosen frame that Pillow does not read correctly."""
 
     stands_upright = False
 
@@ -43,12 +43,12 @@ class TiffPicture:
         self.size: tuple[int, int] = (self._page.imagelength, self._page.imagewidth)
 
     def orientation(self, notices: list[str]) -> int:
-        """The TIFF tag."""
+        """Return the TIFF tag."""
         tag = self._page.tags.get(_ORIENTATION)
         return valid(tag.value) if tag is not None else 1
 
     def pixels(self, background: str, notices: list[str]) -> Pixels:
-        """Opaque sRGB [H, W, 3], uint16 of more than 8 bits a channel."""
+        """Return opaque sRGB [H, W, 3]; uint16 if there are more than 8 bits per channel."""
         values = self._values()
         notices += self._notices
         page = self._page
@@ -76,7 +76,7 @@ class TiffPicture:
         return Colours(icc=bytes(tag.value)) if tag is not None else Colours()
 
     def _values(self) -> NDArray[Any]:
-        """[H, W, C]: grey or colours, and alpha."""
+        """Return [H, W, C]: grey or colours, and alpha."""
         page = self._page
         colours = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _LAB: 3}.get(page.photometric)
         if page.photometric == _YCBCR and page.compression in _JPEG:
@@ -108,7 +108,7 @@ def _shape(page: Any) -> tuple[int, int, int]:
 
 
 def _check_whole(page: Any) -> None:
-    """tifffile gives zeros for parts that are missing."""
+    """Raise if parts are missing, for which tifffile returns zeros."""
     end = page.parent.filehandle.size
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if not parts or any(size == 0 or start + size > end for start, size in parts):

@@ -1,7 +1,7 @@
-"""Pixels to picture files, with a note of where they came from.
+"""Write pixels to picture files, with a note of their provenance.
 
-The note (EXIF ``UserComment``, or ``ImageDescription`` in TIFF) lets a later run see that a picture
-is the finished result of the same latent, weights and settings.
+The note (EXIF ``UserComment``, or ``ImageDescription`` in TIFF) lets a later run see that a picture is
+the finished result of the same latent, weights and settings.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _COMMENT_PREFIX = b"ASCII\0\0\0"
 def picture_bytes(
     pixels: Pixels, suffix: str, *, quality: int = 95, provenance: dict[str, Any] | None = None
 ) -> bytes:
-    """A picture file's bytes.
+    """Return a picture file's bytes.
 
     Args:
-        pixels: [H, W, 3], uint8; uint16 is written as PNG of 16 bits a channel.
-        suffix: of the file's name; it decides the format.
-        quality: 1 to 100, of JPEG and WebP. PNG and TIFF lose nothing.
-        provenance: what `read_provenance` gives back.
+        pixels: [H, W, 3], uint8; uint16 is written as PNG of 16 bits per channel.
+        suffix: of the file's name; it determines the format.
+        quality: 1 to 100, of JPEG and WebP. PNG and TIFF are lossless.
+        provenance: what `read_provenance` returns.
 
     Raises:
-        OutputError: no such format, or one that cannot hold the pixels.
+        OutputError: an unknown format, or one that cannot hold the pixels.
     """
     file_format = WRITABLE.get(suffix.lower())
     if file_format is None:
@@ -72,7 +72,7 @@ def picture_bytes(
 
 
 def read_provenance(path: Path) -> dict[str, Any] | None:
-    """What `picture_bytes` noted in this file, or None where it is not ours or not readable."""
+    """Return the note of `picture_bytes` in a file; None if it is not ours or not readable."""
     try:
         with Image.open(path, formats=tuple(set(WRITABLE.values()))) as image:
             exif = image.getexif()
@@ -83,7 +83,7 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
         if isinstance(comment, str):
             comment = comment.encode()
         note = read_json(comment.removeprefix(_COMMENT_PREFIX))
-    except Exception:  # somebody else's file, damaged or not: no claim about it can be wrong
+    except Exception:  # a foreign file, damaged or not: None is never wrong
         return None
     return note if isinstance(note, dict) else None
 
@@ -93,7 +93,7 @@ def _exif(provenance: dict[str, Any] | None, file_format: str) -> bytes:
     exif[ExifTags.Base.Software] = f"auravae {__version__}"
     if provenance is not None:
         note = write_json(provenance, sort_keys=True)
-        if file_format == "TIFF":  # Pillow writes no compressed TIFF with an EXIF directory
+        if file_format == "TIFF":  # Pillow cannot write a compressed TIFF with an EXIF directory
             exif[ExifTags.Base.ImageDescription] = note
         else:
             comment = _COMMENT_PREFIX + note.encode()
@@ -102,7 +102,7 @@ def _exif(provenance: dict[str, Any] | None, file_format: str) -> bytes:
 
 
 def _png_16_bit(pixels: Pixels, exif: bytes) -> bytes:
-    """An RGB PNG of 16 bits a channel, which Pillow cannot write (PNG specification, third edition).
+    """Return an RGB PNG of 16 bits per channel, which Pillow cannot write (PNG specification, third edition).
 
     Every row is filtered by "Up": the difference from the row above, modulo 256.
     """

@@ -1,1 +1,1 @@
-"""The neural autoencoder. The only part of the package, with training, that needs torch."""
+"""The neural autoencoder. Apart from training, the only part of the package that needs torch."""

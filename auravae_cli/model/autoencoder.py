@@ -1,4 +1,4 @@
-"""What a codec runs: a network, the linear model, or either averaged over the group."""
+"""The interface of what a codec runs: a network, the linear model, or either made equivariant."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from auravae_cli.model.planning.run_plan import Plan
 
 
 class Autoencoder(Protocol):
-    """Arrays in, arrays out; likewise tensors."""
+    """Maps arrays to arrays, and tensors to tensors."""
 
     def encode(self, images: Any) -> Any:
-        """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
+        """Encode [B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
 
     def decode(self, latents: Any) -> Any:
-        """[B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
+        """Decode [B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
-        """How so many pictures of a size in pixels run; ComputeError where not one of them fits."""
+        """Return how ``batch`` pictures of a size in pixels run. Raises ComputeError if not even one fits."""

@@ -62,10 +62,10 @@ class Codec:
     symmetry: str = NONE
 
     def encode(self, images: Any) -> Any:
-        """Pixels => latents.
+        """Encode pixels to latents.
 
         Args:
-            images: numpy array or torch tensor [B, 3, H, W], float, in [-1, 1]; H and W multiples
+            images: numpy array or torch tensor [B, 3, H, W], float, in [-1, 1]; H and W are multiples
                 of ``space.downsampling_factor``.
 
         Returns:
@@ -95,10 +95,11 @@ class Codec:
         return raw.clip(-self.space.clamp, self.space.clamp)
 
     def decode(self, latents: Any) -> Any:
-        """Latents [B, C, h, w] => pixels [B, 3, f*h, f*w], float32, about [-1, 1], not clipped.
+        """Decode latents [B, C, h, w] => pixels [B, 3, f*h, f*w], float32, about [-1, 1], not clipped.
 
         Raises:
-            ValueError: another shape. ComputeError: out of memory even for one latent.
+            ValueError: another shape.
+            ComputeError: out of memory even for one latent.
         """
         channels = self.space.irreps.dim
         if len(latents.shape) != 4 or latents.shape[1] != channels or 0 in latents.shape[2:]:
@@ -112,10 +113,10 @@ class Codec:
         return act(g, latents, self.space.irreps)
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
-        """How so many pictures of a padded size run, and what that takes.
+        """Return how ``batch`` pictures of a padded size run, and the cost.
 
         Raises:
-            ComputeError: the ``encoder`` or ``decoder`` does not fit the memory with one of them.
+            ComputeError: the ``encoder`` or ``decoder`` does not fit into memory with even one of them.
         """
         return self.autoencoder.plan(part, batch, height, width)
 
@@ -125,15 +126,16 @@ class Codec:
         preparation: Preparation = Preparation(),
         dtype: StoredDtype = FLOAT16,
     ) -> LatentFile:
-        """A picture of any size => a latent with its header.
+        """Encode a picture of any size to a latent with its header.
 
         Args:
-            image: a path, a Pillow image, uint8 or uint16 [H, W, 3], or what `read_image` gives.
+            image: a path, a Pillow image, uint8 or uint16 [H, W, 3], or the result of `read_image`.
             preparation: crop, resize and padding; the default keeps every pixel.
-            dtype: how the latent is stored.
+            dtype: how to store the latent.
 
         Raises:
-            InputImageError: no such picture. ComputeError: see `encode`.
+            InputImageError: the picture cannot be read.
+            ComputeError: see `encode`.
         """
         loaded = load_image(image, preparation.background)
         prepared = preparation.apply(loaded, self.space.downsampling_factor)
@@ -149,7 +151,7 @@ class Codec:
         key: str | None = None,
         annotations: dict[str, Any] | None = None,
     ) -> LatentFile:
-        """Round a latent to its storage type and put its header together."""
+        """Round a latent to its storage type, and make its header."""
         height, width = image.loaded.pixels.shape[:2]
         whole = image.pixels.shape[:2] == (height, width)
         record = Record(
@@ -170,30 +172,31 @@ class Codec:
     def decode_latents(
         self, latents: Sequence[LatentFile], *, noise: float = 0, seed: int = 0, bits: int = 8
     ) -> list[Pixels]:
-        """Stored latents of one shape => pictures [H, W, 3] of their exact sizes.
+        """Decode stored latents of one shape to pictures [H, W, 3] of their exact sizes.
 
         Args:
-            latents: single latents of this model (``require_space`` checks it, this does not).
-            noise: each value is multiplied by 1 + noise * n, n standard normal; from ``seed``.
+            latents: single latents of this model (``require_space`` checks that, this does not).
+            noise: each value is multiplied by 1 + noise * n, where n is standard normal, from ``seed``.
             bits: 8 for uint8, 16 for uint16.
 
         Raises:
-            LatentFileError: a value is not finite. ComputeError: see `decode`, or NaN came out.
+            LatentFileError: a value is not finite.
+            ComputeError: see `decode`, or the result has NaN.
         """
         batch = np.stack([latent.to_float32() for latent in latents])
         images = self.decode_finite(add_noise(batch, noise, seed))
         return [finish(z, image, bits) for z, image in zip(latents, images, strict=True)]
 
     def decode_finite(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Like `decode`; also raises ComputeError where NaN or infinity comes out."""
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
+        """Decode like `decode`; also raise ComputeError if the result has NaN or infinity."""
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
             images: NDArray[np.float32] = self.decode(latents)
         if not np.isfinite(images).all():
             raise ComputeError("the decoder gave NaN or infinite values; try --dtype float32")
         return images
 
     def symmetrized(self) -> Codec:
-        """The same model averaged over the group: exactly equivariant, at four times the cost."""
+        """Return the model averaged over the group: exactly equivariant, at four times the cost."""
         if self.space.is_symmetrized:
             return self
         space = replace(self.space, is_symmetrized=True)
@@ -201,7 +204,7 @@ class Codec:
         return replace(self, space=space, autoencoder=autoencoder, symmetry=MEAN)
 
     def decode_latent(self, latent: LatentFile | Path | str, **options: Any) -> Pixels:
-        """One stored latent => a picture; options as for `decode_latents`. Raises LatentFileError."""
+        """Decode one stored latent to a picture; options as for `decode_latents`. Raises LatentFileError."""
         stored = latent if isinstance(latent, LatentFile) else read_latents(Path(latent))
         if stored.is_shard:
             raise LatentFileError("a shard of latents: expected a single one")
@@ -210,15 +213,15 @@ class Codec:
 
 
 def finish(latent: LatentFile, image: NDArray[np.float32], bits: int = 8) -> Pixels:
-    """What the decoder gave of a latent, [3, f*h, f*w] => its picture [H, W, 3], padding cut off."""
+    """Convert the decoder's output [3, f*h, f*w] to the latent's picture [H, W, 3], cropping the padding."""
     record = latent.records[0]
     return from_unit(image[:, *record.padding.inner(*record.image_size)], bits)
 
 
 def add_noise(latents: NDArray[np.float32], noise: float, seed: int) -> NDArray[np.float32]:
-    """Latents [B, C, h, w], each value multiplied by 1 + ``noise`` * n, n standard normal.
+    """Multiply each value of latents [B, C, h, w] by 1 + ``noise`` * n, where n is standard normal.
 
-    The same draw for every latent, whatever else is in the batch.
+    The draw is the same for every latent, whatever else is in the batch.
     """
     if not noise:
         return latents
@@ -231,7 +234,7 @@ def add_noise(latents: NDArray[np.float32], noise: float, seed: int) -> NDArray[
 def load_image(
     image: Image.Image | Pixels | LoadedImage | Path | str, background: str
 ) -> LoadedImage:
-    """Any form of picture as a `LoadedImage`. Raises InputImageError."""
+    """Return any form of picture as a `LoadedImage`. Raises InputImageError."""
     if isinstance(image, LoadedImage):
         return image
     if isinstance(image, (str, Path)):

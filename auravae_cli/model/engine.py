@@ -1,4 +1,4 @@
-"""Which way a loaded network runs: by torch alone, or by kernels of our own."""
+"""Choose how a loaded network runs: by torch only, or by our own kernels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def engine_for(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name, or for ``auto`` CUDA where there is one. Raises DeviceError."""
+    """Return the device of a name; ``auto`` is CUDA if available. Raises DeviceError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -43,7 +43,7 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).partition("\n")[0]
         raise DeviceError(
-            f"device {name!r} is not to be had ({reason}); try --device cpu"
+            f"device {name!r} is not available ({reason}); try --device cpu"
         ) from error
     return device
 
@@ -57,7 +57,7 @@ def use_bfloat16(network: nn.Module) -> None:
 
 @cache
 def kernels_work(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether Triton is there, can build its kernels (it needs a C compiler), and they are right."""
+    """Return whether Triton is installed, can build its kernels (it needs a C compiler), and they are correct."""
     if fused.triton_kernels() is None:
         return False
     x = torch.linspace(-4, 4, 2 * 64 * 15, device=device).view(2, 64, 3, 5).to(dtype)
@@ -69,13 +69,13 @@ def kernels_work(device: torch.device, dtype: torch.dtype) -> bool:
             found = fused.apply(x, scale, shift, silu=True)
         expected = nn.functional.silu(nn.functional.group_norm(x.float(), 32, one, one, 1e-6))
         return bool((found - expected).abs().max() < TOLERANCE * expected.abs().max())
-    except Exception:  # Triton's own errors share no base, and any of them means no
+    except Exception:  # Triton's errors share no base, and any of them means no
         return False
 
 
 def runners(
     networks: Mapping[str, nn.Module], dtype: torch.dtype, factor: int
 ) -> dict[str, Runner]:
-    """The networks' halves, prepared for a GPU; ``factor`` pixels per latent cell, on each axis."""
+    """Return the networks' halves, optimised for a GPU; ``factor`` is pixels per latent cell, on each axis."""
     areas = {"encoder": 1, "decoder": factor**2}
     return {part: Graphs(prepare(module, dtype), areas[part]) for part, module in networks.items()}

@@ -1,4 +1,4 @@
-"""The latent space of a model, known without loading it."""
+"""The latent space of a model, without loading it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from auravae_cli.model.spec.registry import find_weights
 
 @dataclass(frozen=True)
 class LocatedModel:
-    """A model whose weights are on this machine: what is known of it before it is loaded.
+    """A model whose weights are on this machine, and what is known before it is loaded.
 
     ``config`` is that of a known name.
     """
@@ -33,7 +33,7 @@ class LocatedModel:
 
     @cached_property
     def card(self) -> Card | None:
-        """What its weights say of themselves, if anything. Raises WeightsError where that is damaged."""
+        """The card of its weights, if there is one. Raises WeightsError if it is damaged."""
         return read_card(self.path)
 
     @property
@@ -43,14 +43,14 @@ class LocatedModel:
 
     @property
     def is_linear(self) -> bool:
-        """Whether it is a linear model, no network."""
+        """Whether it is a linear model, and not a network."""
         origin = self.config or self.card
         return origin is not None and origin.kind == "linear"
 
     def space(self, architecture: Architecture | None = None) -> LatentSpace:
-        """The space of its latents; of a network without a config by its ``architecture``.
+        """Return the space of its latents; for a network without a config, from its ``architecture``.
 
-        Raises WeightsError where its card contradicts that.
+        Raises WeightsError if its card contradicts that.
         """
         if self.config is not None:
             space = self.config.space
@@ -61,7 +61,7 @@ class LocatedModel:
         )
 
     def _space_by_card(self, architecture: Architecture) -> SpaceSpec:
-        """What its card says, else what the reference's has."""
+        """Return what its card says, or what the reference has."""
         channels, card = architecture.latent_channels, self.card
         irreps = (card.irreps if card else None) or conventional_irreps(channels)
         if irreps.dim != channels:
@@ -73,10 +73,10 @@ class LocatedModel:
 
 
 def locate(model: str) -> LocatedModel:
-    """A model by its name or its checkpoint's path, which costs the sha256 of its weights.
+    """Locate a model by its name or its checkpoint's path; this computes the sha256 of its weights.
 
     Raises:
-        WeightsError: no such model, its weights are not on this machine, or not those of its name.
+        WeightsError: there is no such model, its weights are not on this machine, or they are others.
     """
     path, config = find_weights(model)
     digest = weights_sha256(path, config)
@@ -84,12 +84,12 @@ def locate(model: str) -> LocatedModel:
 
 
 def read_space(model: str) -> LatentSpace:
-    """The space of a model's latents, by its name or its checkpoint's path.
+    """Return the space of a model's latents, by its name or its checkpoint's path.
 
     Only a network's path needs torch.
 
     Raises:
-        WeightsError: as `locate`, or the weights are damaged.
+        WeightsError: like `locate`, or the weights are damaged.
     """
     located = locate(model)
     if located.config is not None or located.is_linear:
@@ -106,7 +106,7 @@ def read_space(model: str) -> LatentSpace:
 
 
 def weights_sha256(path: Path, config: ModelConfig | None) -> str:
-    """The sha256 of a weights file. Raises WeightsError where it may not go by its model's name."""
+    """Return the sha256 of a weights file. Raises WeightsError if it is not the named model's."""
     digest = file_sha256(path)
     if config is not None and config.sha256 and digest not in config.sha256:
         known = ", ".join(config.sha256)
@@ -118,7 +118,7 @@ def weights_sha256(path: Path, config: ModelConfig | None) -> str:
 
 
 def require_architecture(path: Path, config: ModelConfig | None, found: Architecture) -> None:
-    """Raise WeightsError unless a file's names and shapes are those of the model it goes by."""
+    """Raise WeightsError unless a file's names and shapes are those of the named model."""
     if config is not None and config.architecture not in (None, found):
         raise WeightsError(
             f"{path}: not the weights of model {config.name!r}: its tensors are those of {found}, "
@@ -127,7 +127,7 @@ def require_architecture(path: Path, config: ModelConfig | None, found: Architec
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, as `sha256sum` prints it. Raises WeightsError."""
+    """Return the sha256 of a file, as `sha256sum` prints it. Raises WeightsError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,12 +1,12 @@
 """The linear autoencoder: 8x8 blocks projected on 16 components, each of one parity.
 
 A block is folded first: sums and differences of mirrored pixels give its parts of even and odd
-parity under each flip, a quarter of the block each. A component of parity p then reads its own
-part alone. Encoding (folding, then a weighted sum in a fixed order) and decoding therefore
-commute with the group exactly, not only up to rounding (a zero's sign alone may differ, where a
-block has none of an odd component).
+parity under each flip, a quarter of the block each. A component of parity p then reads only its own
+part. Therefore encoding (folding, then a weighted sum in a fixed order) and decoding commute with
+the group exactly, not only up to rounding (except the sign of a zero, if a block has none of an odd
+component).
 
-Runs on numpy alone, in float32.
+Needs only numpy, and computes in float32.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class LinearAutoencoder:
     """PCA of 8x8 RGB blocks within each parity class.
 
     Attributes:
-        basis: [C, 3, 4, 4], the upper left quarter of each component, whose other quarters follow
-            by its parity; the whole component has unit norm.
+        basis: [C, 3, 4, 4], the upper left quarter of each component; the other quarters follow from
+            its parity. The whole component has unit norm.
         mean: [3, 4, 4], the upper left quarter of the mean block (which is even).
-        scale: [C], what each coefficient is multiplied by to become a latent value.
+        scale: [C], the factor from each coefficient to a latent value.
         irreps: the parity of each component.
     """
 
@@ -45,7 +45,7 @@ class LinearAutoencoder:
     irreps: Irreps
 
     def encode(self, images: Any) -> Any:
-        """[B, 3, H, W] in [-1, 1], sides multiples of 8 => [B, C, H/8, W/8], not clamped."""
+        """Encode [B, 3, H, W] in [-1, 1], sides multiples of 8 => [B, C, H/8, W/8], not clamped."""
         x = _as_numpy(images)
         batch, _, height, width = x.shape
         weights = self.basis * self.scale[:, None, None, None]
@@ -62,7 +62,7 @@ class LinearAutoencoder:
         return _like(latents, images)
 
     def decode(self, latents: Any) -> Any:
-        """[B, C, h, w] => [B, 3, 8h, 8w], about [-1, 1], not clipped."""
+        """Decode [B, C, h, w] => [B, 3, 8h, 8w], about [-1, 1], not clipped."""
         z = _as_numpy(latents)
         batch, _, height, width = z.shape
         weights = self.basis / self.scale[:, None, None, None]
@@ -80,11 +80,11 @@ class LinearAutoencoder:
         return _like(images, latents)
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
-        """What a run takes."""
+        """Return the cost of a run."""
         return plan_linear(part, self.irreps.dim, (batch, height, width))
 
     def _runs(self) -> Iterator[tuple[slice, str]]:
-        """The channels of equal parity that stand together."""
+        """Yield the runs of adjacent channels of equal parity."""
         start = 0
         for multiplicity, parity in self.irreps.terms:
             yield slice(start, start + multiplicity), parity
@@ -92,14 +92,14 @@ class LinearAutoencoder:
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:
-    """Rows of blocks that are worked on together: few enough for the cache, whatever the picture."""
+    """Yield groups of rows of blocks, small enough for the cache, for any picture."""
     at_once = max(1, CELLS_AT_ONCE // width)
     for start in range(0, height, at_once):
         yield slice(start, min(height, start + at_once))
 
 
 def fold(images: Float) -> dict[str, Float]:
-    """[B, 3, H, W] => for each parity, the sums of mirrored pixels [B, 3, 4, 4, H/8, W/8]."""
+    """Fold [B, 3, H, W] => for each parity, the sums of mirrored pixels [B, 3, 4, 4, H/8, W/8]."""
     batch, channels, height, width = images.shape
     blocks = images.reshape(batch, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
     # [B, 3, row, column, h, w], copied so that each pixel of all blocks is one contiguous plane
@@ -113,13 +113,13 @@ def fold(images: Float) -> dict[str, Float]:
 
 
 def unfold(parts: dict[str, Float]) -> Float:
-    """The adjoint of `fold`: quarters [B, 3, 4, 4, h, w] of each parity => [B, 3, 8h, 8w]."""
+    """Apply the adjoint of `fold`: quarters [B, 3, 4, 4, h, w] of each parity => [B, 3, 8h, 8w]."""
     batch, channels, _, _, height, width = parts["ee"].shape
     blocks = np.empty((batch, channels, BLOCK, BLOCK, height, width), np.float32)
     mirrored = slice(None, HALF - 1, -1)
     for sign_v, rows in ((1, slice(HALF)), (-1, mirrored)):
         for sign_h, columns in ((1, slice(HALF)), (-1, mirrored)):
-            # The order of the additions is the same in all four quarters: flips stay exact.
+            # The order of additions is the same in all four quarters, so flips are exact.
             even_v = parts["ee"] + sign_h * parts["oe"]
             odd_v = parts["eo"] + sign_h * parts["oo"]
             blocks[:, :, rows, columns] = even_v + sign_v * odd_v
@@ -128,14 +128,14 @@ def unfold(parts: dict[str, Float]) -> Float:
 
 
 def _as_numpy(array: Any) -> Float:
-    """Arrays and torch tensors alike, as float32 on the CPU."""
+    """Return an array or a torch tensor as float32 on the CPU."""
     if not isinstance(array, np.ndarray):
         array = array.detach().cpu().float().numpy()
     return np.asarray(array, np.float32)
 
 
 def _like(result: Float, given: Any) -> Any:
-    """A numpy result as what was given: an array, or a tensor on the same device."""
+    """Return a numpy result in the form of the input: an array, or a tensor on the same device."""
     if isinstance(given, np.ndarray):
         return result
     import torch  # loaded already, since the caller has a tensor

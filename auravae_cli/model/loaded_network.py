@@ -1,4 +1,4 @@
-"""A loaded network on its device: what turns arrays or tensors into latents and back."""
+"""A loaded network on its device, which maps arrays or tensors to latents and back."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from auravae_cli.model.planning.run_plan import (
 )
 from auravae_cli.model.spec.config import Architecture
 
-TIGHTER = 0.7  # of the memory of a plan that did not fit, for the next one
+TIGHTER = 0.7  # share of the memory of a plan that did not fit, for the next one
 
 
 class Network:
     """Encoder and decoder, or one of them, in a number format on a device.
 
-    On a CPU, and elsewhere where a picture's features do not fit into ``memory`` bytes, it runs in
-    strips of rows (see `streamed`): the same result up to rounding. Otherwise it runs through
-    ``runners``, where a GPU has them (see `engine`), or through the modules.
+    On a CPU, and elsewhere if a picture's features do not fit into ``memory`` bytes, it runs in strips of
+    rows (see `streamed`), with the same result up to rounding. Otherwise it runs through ``runners``, if a
+    GPU has them (see `engine`), or through the modules.
 
-    ``products`` says that on a CPU the modules are in float32, and that their convolutions have been
-    prepared for products of bfloat16, which ``dtype`` is (see `engine.use_bfloat16`).
+    ``products``: on a CPU, the modules are in float32, and their convolutions have been prepared for
+    products of bfloat16, which is ``dtype`` (see `engine.use_bfloat16`).
 
-    Accepts numpy arrays and tensors of any device, and gives back the same kind, in float32.
+    Takes numpy arrays and tensors of any device, and returns the same kind, in float32.
     """
 
     def __init__(
@@ -76,23 +76,23 @@ class Network:
             return_what_is_freed()
 
     def encode(self, images: Any) -> Any:
-        """[B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
+        """Encode [B, 3, H, W] in [-1, 1] => [B, C, H/f, W/f], not clamped."""
         return self._run("encoder", images)
 
     def decode(self, latents: Any) -> Any:
-        """[B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
+        """Decode [B, C, h, w] => [B, 3, f*h, f*w], about [-1, 1], not clipped."""
         return self._run("decoder", latents)
 
     def _run(self, part: str, batch: Any) -> Any:
         is_array = isinstance(batch, np.ndarray)
-        # A copy, since torch takes neither flipped views nor read-only maps of an array.
+        # A copy, since torch supports neither flipped views nor read-only maps of an array.
         given = torch.from_numpy(batch.copy()) if is_array else batch
         with torch.inference_mode():
             result = run_halving(partial(self._forward, part), given, partial(self._tighter, part))
         return result.cpu().numpy() if is_array else result.to(given.device)
 
     def _forward(self, part: str, items: Tensor, budget: int | None = None) -> Tensor:
-        """Within ``budget`` bytes; None for what there is.
+        """Run a part within ``budget`` bytes; None means what is free.
 
         Raises ComputeError or OutOfMemoryError, see `_streamer`.
         """
@@ -110,9 +110,9 @@ class Network:
         return result.float()
 
     def _tighter(self, part: str, item: Tensor) -> Tensor | None:
-        """One item that did not fit, though it should have: in strips, of ever less memory.
+        """Run an item that unexpectedly did not fit, in strips, with less and less memory.
 
-        Others may have taken what was free, or a limit may be set that no number tells. None where
+        Other programs may have taken free memory, or there is a limit that no number tells. Returns None if
         not even the shortest strips fit.
         """
         for budget in self._budgets(part, *self._pixels(part, item)):
@@ -123,7 +123,7 @@ class Network:
         return None
 
     def _budgets(self, part: str, height: int, width: int) -> Iterator[int]:
-        """Ever less memory with which one picture still runs, below what its plan takes."""
+        """Yield less and less memory with which one picture still runs, below what its plan takes."""
         plan = self._plan(1, height, width, part)
         budget = plan.memory if isinstance(plan, Plan) else 0
         while True:
@@ -136,14 +136,14 @@ class Network:
             yield budget
 
     def _pixels(self, part: str, items: Tensor) -> tuple[int, int]:
-        """The height and the width of the pictures in pixels."""
+        """Return the height and the width of the pictures in pixels."""
         factor = 1 if part == "encoder" else self.architecture.downsampling_factor
         return factor * items.shape[-2], factor * items.shape[-1]
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
-        """How pictures of ``height`` x ``width`` pixels run, together where they fit together.
+        """Return how pictures of ``height`` x ``width`` pixels run, as many together as fit.
 
-        Raises ComputeError where not even one of them fits.
+        Raises ComputeError if not even one of them fits.
         """
         while True:
             plan = self._plan(batch, height, width, part)
@@ -154,7 +154,7 @@ class Network:
             batch -= batch // 2
 
     def least_memory(self, height: int, width: int) -> int:
-        """The smallest ``memory`` with which both halves run a picture of so many pixels."""
+        """Return the smallest ``memory`` with which both halves run a picture of this size."""
         found = [
             plan_run(self.architecture, part, (1, height, width), self.arithmetic(), 0)
             for part in ("encoder", "decoder")
@@ -165,11 +165,10 @@ class Network:
     def _streamer(
         self, part: str, size: tuple[int, int, int], budget: int | None, buffers: Buffers
     ) -> Streamer | None:
-        """What runs pictures, ``size`` being (batch, height, width), in strips of maps in ``buffers``;
-        None where they are run plainly.
+        """Return what runs pictures of ``size`` (batch, height, width) in strips of maps in ``buffers``;
+        None if they run without strips.
 
-        Raises ComputeError where not even that fits, OutOfMemoryError for several that do not fit
-        together.
+        Raises ComputeError if not even that fits, OutOfMemoryError for several that do not fit together.
         """
         batch, height, width = size
         given = self.budget(buffers.nbytes) if budget is None else budget
@@ -182,7 +181,7 @@ class Network:
             return None
         if plan.tiles > 1:
             return_what_is_freed()
-        if buffers.nbytes > plan.strips.room:  # what another size has left
+        if buffers.nbytes > plan.strips.room:  # left by another size
             buffers.clear()
         return Streamer(plan.strips, buffers)
 
@@ -194,26 +193,26 @@ class Network:
         return plan_run(self.architecture, part, size, self.arithmetic(), given)
 
     def arithmetic(self) -> Arithmetic:
-        """How this device computes in this format."""
+        """Return how this device computes in this format."""
         return arithmetic_of(self.device, self.dtype, self.engine)
 
     def needs(self, height: int, width: int) -> int:
-        """The bytes that a picture takes where memory is ample."""
+        """Return the bytes of a picture with ample memory."""
         size, how = (1, height, width), self.arithmetic()
         return max(ample_plan(self.architecture, p, size, how).memory for p in self.parts)
 
     def least(self, height: int, width: int) -> int:
-        """The bytes without which not even strips of it can be run, about."""
+        """Return about the fewest bytes in which a picture runs in strips."""
         size, how = (1, height, width), self.arithmetic()
         return max(least_memory(self.architecture, p, size, how) for p in self.parts)
 
     def budget(self, held: int | None = None) -> int | None:
-        """The bytes that features of a run may take; None where the machine does not tell.
+        """Return the bytes that features of a run may take; None if the machine does not tell.
 
-        ``held`` bytes lie ready for it; None: what does here.
+        ``held`` bytes are already reserved for it; None means those reserved here.
         """
         if self.memory is None and self.device.type == "cuda":
-            # What torch holds and does not use is free for it, too.
+            # Memory that torch holds but does not use is free for it, too.
             held = torch.cuda.memory_reserved(self.device)
             held -= torch.cuda.memory_allocated(self.device)
             return int((torch.cuda.mem_get_info(self.device)[0] + held) * SHARE_OF_FREE)
@@ -223,7 +222,7 @@ class Network:
 
 
 def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arithmetic:
-    """How a device computes in a format, where networks run the way of ``engine``."""
+    """Return how a device computes in a format, for networks that run through ``engine``."""
     if engine == CHANNELS_LAST:
         live = channels_last.LIVE_FEATURES
         return Arithmetic(dtype.itemsize, winograd=False, is_plain=True, live_features=live)
@@ -244,9 +243,9 @@ def run_halving(
     batch: Tensor,
     last_resort: Callable[[Tensor], Tensor | None] = lambda item: None,
 ) -> Tensor:
-    """``function(batch)``; where memory runs out, in two halves, and so on down to single items.
+    """Return ``function(batch)``; if memory runs out, split the batch in halves, down to single items.
 
-    One that does not fit is left to ``last_resort``; ComputeError where that gives None.
+    ``last_resort`` runs a single item that does not fit. Raises ComputeError if that returns None.
     """
     result = attempt(function, batch)
     if result is None and len(batch) == 1:
@@ -262,14 +261,14 @@ def run_halving(
 
 
 def attempt(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | None:
-    """``function(batch)``; None where memory ran out, and what the failed run took is free again."""
+    """Return ``function(batch)``; None if memory ran out, after releasing what the failed run took."""
     try:
         return function(batch)
     except (RuntimeError, MemoryError) as error:
         told = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not told and "can't allocate memory" not in str(error):
             raise
-    if torch.cuda.is_available():  # outside the handler: the error holds on to the run's tensors
+    if torch.cuda.is_available():  # outside the handler: the error keeps the run's tensors
         torch.cuda.empty_cache()
     return None
 
@@ -277,7 +276,7 @@ def attempt(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | Non
 def load_network(
     path: Path, parts: tuple[str, ...], where: Placement, memory: int | None = None
 ) -> tuple[Network, Architecture]:
-    """Load a checkpoint; ``memory`` is what features may take, in bytes; None for most of what is free.
+    """Load a checkpoint; ``memory`` limits features, in bytes; None means most of the free memory.
 
     Raises WeightsError.
     """

@@ -1,8 +1,8 @@
 """Latents as pictures, without the model: a preview in colours, and a map of each channel.
 
-Both are made cell by cell from values and from statistics that do not depend on the order of the
-cells. So they commute with the group exactly: a flip of the latent is a flip of the picture, but
-for maps of odd channels, whose two colours are exchanged as well. Needs numpy alone.
+Both are computed cell by cell, from values and from statistics that do not depend on the order of the
+cells. Therefore they commute with the group exactly: a flip of the latent is a flip of the picture,
+except that maps of odd channels also exchange their two colours. Needs only numpy.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from auravae_cli.symmetry.group import Irreps
 Floats = NDArray[np.float32]
 
 NEGATIVE, ZERO, POSITIVE = (33, 102, 172), (242, 240, 235), (178, 24, 43)  # blue, paper, red
-_SHOWN_SHARE = 0.995  # of the values lie within the range of the maps' colours
+_SHOWN_SHARE = 0.995  # share of values within the range of the maps' colours
 
 
 def find_preview(space: LatentSpace) -> Preview | None:
-    """The fitted preview of a latent space; None where its weights have none."""
+    """Return the fitted preview of a latent space; None if its weights have none."""
     previews = (config.preview for config in known_models().values())
     fits = (p for p in previews if p and p.weights_sha256 == space.weights_sha256)
     return next(fits, None)
 
 
 def latent_colours(latent: Floats, space: LatentSpace) -> tuple[Pixels, bool]:
-    """A latent [C, h, w] as a picture [h, w, 3], and whether its colours are those of the pixels.
+    """Return a latent [C, h, w] as a picture [h, w, 3], and whether its colours are those of the pixels.
 
-    They are where the weights have a fitted preview; else they are principal components.
+    They are if the weights have a fitted preview; otherwise they are principal components.
     """
     preview = find_preview(space)
     if preview is None:
@@ -41,31 +41,33 @@ def latent_colours(latent: Floats, space: LatentSpace) -> tuple[Pixels, bool]:
 
 
 def preview_colours(latent: Floats, irreps: Irreps, preview: Preview) -> Pixels:
-    """The mean colour of the pixels of each cell, as fitted: uint8 [h, w, 3]."""
+    """Return the fitted mean colour of the pixels of each cell: uint8 [h, w, 3]."""
     colours = np.empty((3, *latent.shape[1:]), np.float32)
     rows = (preview.red, preview.green, preview.blue)
     for place, (offset, weights) in enumerate(zip(preview.offset, rows, strict=True)):
         colours[place] = offset
         for channel, weight in zip(irreps.even_channels, weights, strict=True):
-            # one order of additions for every cell
+            # the same order of additions for every cell
             colours[place] += np.float32(weight) * latent[channel]
     return from_unit(colours)
 
 
 def component_colours(latent: Floats, irreps: Irreps) -> Pixels:
-    """The first three principal components of the ``ee`` channels as red, green, blue.
+    """Return the first three principal components of the ``ee`` channels as red, green, blue.
 
     Each is centred on grey and spans three deviations either way. uint8 [h, w, 3].
     """
     even = latent[list(irreps.even_channels)].astype(np.float64)
     cells = even.reshape(len(even), -1)
-    cells = cells[:, np.lexsort(cells)]  # in an order of their own, whatever flip came before
+    cells = cells[:, np.lexsort(cells)]  # sorted, which is independent of flips
     mean = cells.mean(axis=1)
     centred = cells - mean[:, None]
     _, vectors = np.linalg.eigh(centred @ centred.T / max(1, cells.shape[1]))
     colours = np.zeros((3, *latent.shape[1:]), np.float32)
     for plane, vector in zip(colours, vectors.T[::-1][:3], strict=False):
-        sign = -1 if vector[np.abs(vector).argmax()] < 0 else 1  # eigenvectors have none: fix one
+        sign = (
+            -1 if vector[np.abs(vector).argmax()] < 0 else 1
+        )  # eigenvectors have no sign: fix one
         component = np.zeros(latent.shape[1:])
         for weight, values, middle in zip(sign * vector, even, mean, strict=True):
             component += weight * (values - middle)
@@ -75,15 +77,15 @@ def component_colours(latent: Floats, irreps: Irreps) -> Pixels:
 
 
 def map_range(latent: Floats) -> float:
-    """The value at which maps of a latent's channels reach their full colours."""
+    """Return the value at which maps of a latent's channels reach their full colours."""
     values = np.sort(np.abs(latent), axis=None)
     return float(values[int(_SHOWN_SHARE * (values.size - 1))]) or 1.0
 
 
 def channel_map(channel: Floats, top: float, in_grey: bool = False) -> Pixels:
-    """A channel [h, w] from blue (``-top``) over paper (0) to red (``top``): uint8 [h, w, 3].
+    """Return a channel [h, w] from blue (``-top``) over paper (0) to red (``top``): uint8 [h, w, 3].
 
-    Or ``in_grey``, from black to white.
+    With ``in_grey``, from black to white.
     """
     share = np.clip(channel / np.float32(top), -1, 1)[..., None]
     if in_grey:
@@ -97,7 +99,7 @@ def channel_map(channel: Floats, top: float, in_grey: bool = False) -> Pixels:
 
 
 def enlarged(cells: Pixels, latent: LatentFile) -> Pixels:
-    """A picture of a latent's cells [h, w, 3] in the exact size of the latent's own picture."""
+    """Return a picture of a latent's cells [h, w, 3] in the exact size of the latent's own picture."""
     factor, record = latent.space.downsampling_factor, latent.records[0]
     whole = cells.repeat(factor, axis=0).repeat(factor, axis=1)
     rows, columns = record.padding.inner(*record.image_size)

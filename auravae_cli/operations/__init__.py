@@ -1,1 +1,1 @@
-"""What a command does to many inputs."""
+"""What commands do with many inputs."""

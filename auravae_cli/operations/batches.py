@@ -1,4 +1,4 @@
-"""Running many jobs: equal shapes together, one bad file alone in its failure."""
+"""Run many jobs: equal shapes together, and a bad file fails alone."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Loaded = TypeVar("Loaded")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _FEWEST_INPUTS = 100  # before a percentage of failures means anything
-PENDING_BATCHES = 4  # how many unfinished batches may wait for pictures of their shape
+PENDING_BATCHES = 4  # unfinished batches that may wait for pictures of their shape
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input: ``done``, ``skipped`` (finished before) or ``failed``.
+    """The outcome of one input: ``done``, ``skipped`` (finished before) or ``failed``.
 
     ``details`` are facts for people and machines: shapes, numbers, seconds.
     """
@@ -40,10 +40,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Ready(Generic[Loaded]):
-    """A job whose input is read.
+    """A job whose input has been read.
 
-    Up to ``batch_size`` jobs with ``codec`` and ``pixels``, the padded (height, width), alike run
-    together. ``size`` is the bytes that the content takes, where many may wait for others.
+    Up to ``batch_size`` jobs with equal ``codec`` and ``pixels``, the padded (height, width), run
+    together. ``size`` is the memory of the content in bytes, since many may be waiting.
     """
 
     job: Job
@@ -55,24 +55,24 @@ class Ready(Generic[Loaded]):
 
 
 class Work(Protocol[Loaded]):
-    """What is done with every input."""
+    """What to do with every input."""
 
     def read(self, job: Job) -> Ready[Loaded] | Outcome:
-        """The input as the rest needs it, or an outcome where there is nothing to do."""
+        """Return the input in the form that `finish` needs, or an outcome if there is nothing to do."""
 
     def finish(self, batch: Sequence[Ready[Loaded]]) -> list[Outcome]:
-        """The results of some inputs, written; an outcome for each."""
+        """Write the results of some inputs; return an outcome for each."""
 
 
 @dataclass(frozen=True)
 class FailureLimit:
-    """How many inputs may fail before a run gives up: a number, or a share of those tried."""
+    """How many inputs may fail before a run stops: a number, or a share of those tried."""
 
     count: int | None = None
     share: float | None = None
 
     def check(self, tried: int, failed: int) -> None:
-        """Raise TooManyFailuresError where there are more."""
+        """Raise TooManyFailuresError if more have failed."""
         over = self.count is not None and failed > self.count
         if self.share is not None and tried >= _FEWEST_INPUTS:
             over |= failed > self.share * tried
@@ -88,9 +88,9 @@ def try_batch(
     work: Callable[[Sequence[Item]], Sequence[Result]],
     failed: Callable[[Item, Exception], Result],
 ) -> list[Result]:
-    """``work`` on a batch; where that fails, on each by itself, so that only the culprit fails.
+    """Run ``work`` on a batch. If that fails, run it on each item, so that only the culprit fails.
 
-    What fails is of the user's making, or too large for the memory. A ModelError ends everything.
+    What fails is the user's input, or too large for memory. A ModelError is raised.
     """
     try:
         return list(work(items))
@@ -99,27 +99,27 @@ def try_batch(
     except (AuraVaeError, MemoryError) as error:
         if len(items) == 1:
             return [failed(items[0], error)]
-    # outside the handler, so that nothing holds on to what the failed run took
+    # outside the handler, so that nothing keeps the memory of the failed run
     return [result for item in items for result in try_batch([item], work, failed)]
 
 
 def failed(source: str, reason: str, output: str | None = None) -> Outcome:
-    """The outcome of an input that came to nothing."""
+    """Return the outcome of a failed input."""
     return Outcome(source, "failed", output, reason)
 
 
 def failure(job: Job, error: Exception) -> Outcome:
-    """The outcome of a job that ended in an error."""
+    """Return the outcome of a job that raised an error."""
     return failed(job.source.name, reason_of(error), _name(job))
 
 
 def done(job: Job, notices: tuple[str, ...] = (), **details: Any) -> Outcome:
-    """The outcome of a job whose result is written."""
+    """Return the outcome of a job whose result is written."""
     return Outcome(job.source.name, "done", _name(job), None, notices, details)
 
 
 def skipped(job: Job) -> Outcome:
-    """The outcome of a job whose result stands there already."""
+    """Return the outcome of a job whose result exists already."""
     return Outcome(job.source.name, "skipped", _name(job), "up to date")
 
 
@@ -129,10 +129,10 @@ def run(
     watch: Stopwatch | None = None,
     cost: Callable[[Job], int] | None = None,
 ) -> Iterator[Outcome]:
-    """Read every input and finish those that are alike in batches; an outcome for each, as it comes.
+    """Read every input and finish equal ones in batches; yield an outcome for each, as it comes.
 
-    Where ``cost`` says how many bytes a job will take, inputs are read ahead by threads. ``watch``
-    times the batches. An error of the user's making fails its job alone. A ModelError ends everything.
+    If ``cost`` returns the bytes that a job will take, threads read inputs ahead. ``watch`` times the
+    batches. An error in the user's input fails only its job. A ModelError is raised.
     """
 
     def read(job: Job) -> Ready[Loaded] | Outcome:
@@ -169,11 +169,11 @@ def group_equal(
     cost: Callable[[Item], int] = lambda item: 0,
     budget: int = 0,
 ) -> Iterator[list[Item]]:
-    """The items in batches of equal key, each as soon as it is full; the order fixes the batches.
+    """Yield the items in batches of equal key, each as soon as it is full; the order determines the batches.
 
-    ``group_of`` gives an item's key and the size of its batch; None sends it on by itself.
-    At most `PENDING_BATCHES` batches of items wait for others of their key, and no more of them
-    than cost ``budget``.
+    ``group_of`` returns an item's key and the size of its batch; None passes it on by itself.
+    At most `PENDING_BATCHES` batches of items wait for others of their key, and at most ``budget`` of
+    cost.
     """
     waiting: defaultdict[Hashable, list[Item]] = defaultdict(list)
 
@@ -199,7 +199,7 @@ def group_equal(
 
 
 def limited(outcomes: Iterable[Outcome], limit: FailureLimit) -> Iterator[Outcome]:
-    """The outcomes; TooManyFailuresError after one that is a failure too many."""
+    """Yield the outcomes, then raise TooManyFailuresError if there are too many failures."""
     failed = 0
     for tried, outcome in enumerate(outcomes, 1):
         yield outcome

@@ -1,4 +1,4 @@
-"""Latent files => pictures."""
+"""Decode latent files to pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from auravae_cli.operations.timed_batches import DECODE_PARTS, Stopwatch
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How latents are decoded and pictures written."""
+    """How to decode latents and write pictures."""
 
     suffix: str = ".png"
     bits: int = 8
@@ -48,7 +48,7 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class ReadLatent:
-    """A latent on its way, and what its picture will say of its origin."""
+    """A latent in progress, and the provenance of its picture."""
 
     latent: LatentFile
     suffix: str
@@ -57,9 +57,9 @@ class ReadLatent:
 
 @dataclass(frozen=True)
 class FileDecoder:
-    """Reads a latent, decodes some of one size, and writes their pictures.
+    """Reads latents, decodes batches of one size, and writes their pictures.
 
-    ``codec_of`` gives the codec for a latent.
+    ``codec_of`` returns the codec of a latent.
     """
 
     codec_of: Callable[[LatentFile], Codec]
@@ -67,7 +67,7 @@ class FileDecoder:
     batch_size: int | None = None
 
     def read(self, job: Job) -> Ready[ReadLatent] | Outcome:
-        """The latent, and its codec; skipped where its picture stands there."""
+        """Return the latent and its codec; skipped if its picture exists."""
         options = self.options
         latent, data = read_latent(job.source)
         codec = self.codec_of(latent)
@@ -96,7 +96,7 @@ class FileDecoder:
         return [self.write(ready, pixels) for ready, pixels in zip(batch, pictures, strict=True)]
 
     def write(self, ready: Ready[ReadLatent], pixels: Pixels) -> Outcome:
-        """Put a picture in its place."""
+        """Write a picture."""
         read, quality = ready.content, self.options.quality
         content = picture_bytes(pixels, read.suffix, quality=quality, provenance=read.provenance)
         write_result(ready.job.output, content)
@@ -135,7 +135,7 @@ class CodecByModel:
     _codecs: dict[str, Codec] = field(default_factory=dict)
 
     def __call__(self, latent: LatentFile) -> Codec:
-        """The codec; LatentMismatchError where the latent's model is not on this machine."""
+        """Return the codec. Raises LatentMismatchError if the latent's model is not on this machine."""
         name = latent.space.model
         if name not in self._codecs:
             if name not in model_files():  # a checkpoint by path: its name alone does not find it
@@ -151,7 +151,7 @@ class CodecByModel:
 
 
 def check_space(latent: LatentFile, codec: Codec, any_model: bool) -> None:
-    """Refuse a latent of another model, unless any will do, and one that cannot be decoded."""
+    """Refuse a latent that cannot be decoded, or, unless ``any_model``, one of another model."""
     if not any_model:
         latent.require_space(codec.space)
     if latent.values.shape[-3] != codec.space.irreps.dim:
@@ -181,7 +181,7 @@ def provenance_of(
 
 
 def refuse_source(output: Path, latent: LatentFile) -> None:
-    """Raise OutputError where ``output`` is the very picture that the latent was made from."""
+    """Raise OutputError if ``output`` is the picture that the latent was made from."""
     try:
         with output.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

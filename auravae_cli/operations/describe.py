@@ -39,11 +39,13 @@ def describe_files(
 
 
 def describe(latents: LatentFile) -> dict[str, Any]:
-    """The facts of a latent file, as JSON types."""
+    """Return the facts of a latent file as JSON types."""
     statistics = ChannelStatistics.empty(latents.space.irreps.dim, latents.space.clamp)
     add_values(statistics, latents)
     number = statistics.number
-    is_whole = number == latents.values.size // len(number)  # else its mean is shown as unknown
+    is_whole = number == latents.values.size // len(
+        number
+    )  # otherwise its mean is shown as unknown
     facts: dict[str, Any] = {
         "shape": list(latents.values.shape),
         "dtype": latents.dtype.name,
@@ -68,5 +70,5 @@ def describe(latents: LatentFile) -> dict[str, Any]:
 
 
 def rounded(values: Any) -> list[float | None]:
-    """Numbers for JSON, to four digits; None where there is none."""
+    """Return numbers for JSON, to four digits; None if there is none."""
     return [round(float(value), 4) + 0.0 if math.isfinite(value) else None for value in values]

@@ -1,4 +1,4 @@
-"""Pictures => latent files."""
+"""Encode pictures to latent files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from auravae_cli.operations.timed_batches import ENCODE_PARTS, Stopwatch
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How pictures are read and latents stored."""
+    """How to read pictures and store latents."""
 
     preparation: Preparation
     stored_dtype: StoredDtype
@@ -49,14 +49,14 @@ class EncodeOptions:
 
 @dataclass(frozen=True)
 class FileEncoder:
-    """Reads a picture, encodes some of one size, and writes their latents."""
+    """Reads pictures, encodes batches of one size, and writes their latents."""
 
     codec: Codec
     options: EncodeOptions
     batch_size: int | None = None
 
     def read(self, job: Job) -> Ready[PreparedImage] | Outcome:
-        """The picture, prepared; skipped where its latent stands there."""
+        """Return the prepared picture; skipped if its latent exists."""
         codec, options = self.codec, self.options
         data = job.source.read_bytes(InputImageError)
         if job.output is not None and is_taken(job.output):
@@ -79,7 +79,7 @@ class FileEncoder:
         return [self.write(ready, z) for ready, z in zip(batch, latents, strict=True)]
 
     def write(self, ready: Ready[PreparedImage], z: NDArray[np.float32]) -> Outcome:
-        """Put a latent in its place."""
+        """Write a latent."""
         job, image = ready.job, ready.content
         source = job.source.relative.as_posix() if job.source.path else None
         latent = self.codec.store(z, image, self.options.stored_dtype, source)
@@ -97,22 +97,22 @@ class FileEncoder:
 def encode_jobs(
     jobs: Iterable[Job], codec: Codec, options: EncodeOptions, batch_size: int | None = None
 ) -> Iterator[Outcome]:
-    """Encode every picture; an outcome for each."""
+    """Encode every picture; yield an outcome for each."""
     jobs = list(jobs)
-    # A thread that waits for a pipe could not be ended, and asking for its size would use it up.
+    # A thread that waits for a pipe could not be stopped, and asking for the size would consume the pipe.
     ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
     work, watch = FileEncoder(codec, options, batch_size), Stopwatch("encode", ENCODE_PARTS)
     return run(jobs, work, watch, _decoded_size if ahead else None)
 
 
 def _decoded_size(job: Job) -> int:
-    """The bytes that a job's picture takes once it is read; 0 where that cannot be told."""
+    """Return the memory of a job's decoded picture in bytes; 0 if unknown."""
     assert job.source.path is not None
     return BYTES_PER_PIXEL * count_pixels(job.source.path)
 
 
 def is_finished(path: Path, data: bytes, codec: Codec, options: EncodeOptions) -> bool:
-    """Whether ``path`` is what encoding these bytes with these settings gave before."""
+    """Return whether ``path`` holds the result of encoding these bytes with these settings."""
     try:
         latent = read_latents(path)
     except LatentFileError:

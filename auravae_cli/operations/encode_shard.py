@@ -1,4 +1,4 @@
-"""One input shard => one shard of a store. Deterministic and idempotent: any process may do it.
+"""Encode one input shard to a shard of a store: deterministic and idempotent, so any process can do it.
 
 ::
 
@@ -36,9 +36,9 @@ READ_AHEAD_BYTES = 64 << 20  # of picture files
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """How an input shard is read and encoded, as far as the result does not depend on it.
+    """How to read and encode an input shard, as far as the result does not depend on it.
 
-    ``max_pixels`` decides what fails; ``batch_size`` may change last bits on a GPU.
+    ``max_pixels`` decides what fails; ``batch_size`` can change last bits on a GPU.
     """
 
     preparation: Preparation
@@ -49,7 +49,7 @@ class ShardOptions:
 
 @dataclass(frozen=True)
 class RowDone:
-    """A sample has its latent (or failed): a step of progress. ``size`` is its file's bytes."""
+    """A sample has its latent or failed: a step of progress. ``size`` is its file's size in bytes."""
 
     size: int
     failure: Failure | None
@@ -65,7 +65,7 @@ class _Prepared:
 
     @classmethod
     def of(cls, index: int, sample: Sample, image: PreparedImage) -> _Prepared:
-        """What is still needed of a sample: not its file, and of its pixels the padded ones alone."""
+        """Keep what is still needed of a sample: not its file, and only the padded pixels."""
         source, framed = (
             np.broadcast_to(pixels.dtype.type(0), pixels.shape)  # takes no memory
             for pixels in (image.loaded.pixels, image.pixels)
@@ -136,10 +136,11 @@ def encode_rows(
     options: ShardOptions,
     old: PreviousRows,
 ) -> Iterator[RowDone]:
-    """Encode every sample that ``reader`` gives into ``rows``; a step of progress for each.
+    """Encode every sample of ``reader`` into ``rows``; yield a step of progress for each.
 
     Raises:
-        ModelError: the model cannot run. OutputError: the disk takes no more.
+        ModelError: the model cannot run.
+        OutputError: the disk is full.
         StoreError: the source cannot be read any more.
     """
     encoder = RowEncoder(codec, settings, options, old)

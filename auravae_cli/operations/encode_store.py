@@ -1,4 +1,4 @@
-"""Pictures => a store of latents, shard by shard. What is finished is known by its manifest."""
+"""Encode pictures to a store of latents, shard by shard; manifests mark finished shards."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SHARD_SIZE = 1000  # loose pictures a shard, about
 _CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
 
 
-# A shard to be encoded, with what there is of an older version; or what became of a finished one.
+# A shard to encode, with its older version, or the outcome of a finished one.
 Work: TypeAlias = tuple[InputShard, PreviousShard] | ShardOutcome
 
 
@@ -78,11 +78,12 @@ class LocalEngine:
         options: ShardOptions,
         limit: FailureLimit,
     ) -> Iterator[RowDone | ShardOutcome]:
-        """Encode every shard of ``work``; steps of progress, and an outcome for each shard.
+        """Encode every shard of ``work``; yield steps of progress, and an outcome per shard.
 
         Raises:
-            TooManyFailuresError: see `FailureLimit`. ModelError: the model cannot run.
-            OutputError, StoreError: the store takes no more.
+            TooManyFailuresError: see `FailureLimit`.
+            ModelError: the model cannot run.
+            OutputError, StoreError: the store cannot be written.
         """
         tried = failed = 0
         with scratch_folder(storage) as scratch, ThreadPoolExecutor(1) as pool:
@@ -98,7 +99,7 @@ class LocalEngine:
                         limit.check(tried, failed)
                     elif isinstance(step, ShardOutcome):
                         yield step
-                    else:  # the next shard is read while this one is written
+                    else:  # read the next shard while this one is written
                         if commit is not None:
                             yield commit.result()
                         commit = pool.submit(step)
@@ -109,10 +110,10 @@ class LocalEngine:
 def find_work(
     shards: Sequence[InputShard], storage: Storage, settings: StoreSettings, *, retry_failures: bool
 ) -> Iterator[Work]:
-    """For each shard what it needs: its outcome where it is done, else itself with what there is.
+    """Return for each shard its outcome if it is done, otherwise the shard with its older version.
 
-    With ``retry_failures``, a shard in which inputs failed is not done. Raises StoreError where the
-    store would take two shards for one.
+    With ``retry_failures``, a shard with failed inputs is not done. Raises StoreError if the store does
+    not distinguish the names of two shards.
     """
     present = {entry.name: entry.size for entry in storage.entries()}
     files = names_by_shard(present)
@@ -122,7 +123,7 @@ def find_work(
         try:
             storage.check(shard.name)
             require_short(shard.name)
-        except StoreError as error:  # it costs itself: the others can be written
+        except StoreError as error:  # it fails by itself: the others can be written
             yield ShardOutcome(shard.name, "failed", source_size=shard.size, reason=str(error))
             continue
         if manifest and finished and not (retry_failures and manifest.failures):
@@ -148,9 +149,9 @@ def encode_shard(
     options: ShardOptions,
     scratch: Path,
 ) -> Iterator[RowDone | ShardOutcome | partial[ShardOutcome]]:
-    """Encode a shard; in the end a call that commits it, or the outcome that it failed.
+    """Encode a shard; at the end, yield a call that commits it, or the outcome that it failed.
 
-    Rows of an older version are taken over where they are the same.
+    Unchanged rows of an older version are reused.
     """
     start = time.perf_counter()
     rows, reader = ShardWriter(shard.name, scratch), ShardReader(shard)
@@ -161,7 +162,7 @@ def encode_shard(
             reused += step.reused
             yield step
         ended = True
-    except (StoreError, FileNotFoundError) as error:  # the source: other shards may be sound
+    except (StoreError, FileNotFoundError) as error:  # the source is bad: other shards may be sound
         yield ShardOutcome(shard.name, "failed", source_size=shard.size, reason=str(error))
     finally:
         if not ended:
@@ -173,21 +174,21 @@ def encode_shard(
 def _find_finished(
     shard: InputShard, *, storage: Storage, settings: StoreSettings, present: Mapping[str, int]
 ) -> tuple[InputShard, Manifest | None, bool]:
-    """The shard, its manifest if it has a sound one, and whether it is done.
+    """Return the shard, its manifest if it has a sound one, and whether it is done.
 
     ``present`` maps the names of the store's files to their sizes.
     """
     try:
         known = manifest_name(shard.name) in present
         manifest = read_manifest(storage, shard.name) if known else None
-    except StoreError:  # damaged: whatever it said, the shard is made again
+    except StoreError:  # damaged: the shard is made again
         manifest = None
     if manifest is None or manifest.shard != shard.name:
         return shard, None, False
     try:
         done = has_all(manifest, settings, present) and is_done(shard, manifest)
         return shard, manifest, done
-    except (OSError, StoreError):  # the source cannot be read: encoding says so
+    except (OSError, StoreError):  # the source cannot be read: encoding reports it
         return shard, manifest, False
 
 

@@ -1,4 +1,4 @@
-"""Latent files and shards => the same, flipped. No model, no torch."""
+"""Flip latent files and shards, with neither a model nor torch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FileFlipper:
     overwrite: bool
 
     def read(self, job: Job) -> Ready[LatentFile] | Outcome:
-        """The latents; skipped where the result stands there."""
+        """Return the latents; skipped if the result exists."""
         if job.source.path is None:
             latents = parse_latents(job.source.read_bytes(LatentFileError))
         else:
@@ -53,7 +53,7 @@ class FileFlipper:
         return [self.write(ready.job, ready.content) for ready in batch]
 
     def write(self, job: Job, latents: LatentFile) -> Outcome:
-        """Put the flipped latents in their place."""
+        """Write the flipped latents."""
         if job.output is None:
             write_to_stdout(flipped_chunks(latents, self.g))
         else:

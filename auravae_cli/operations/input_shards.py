@@ -1,6 +1,6 @@
-"""From files to input shards: tars as they are, loose pictures dealt out by name.
+"""Group files into input shards: each tar is one, loose pictures are distributed by name.
 
-A tar is a WebDataset shard: its members up to the first dot of their names are one sample, as in
+A tar is a WebDataset shard: members whose names agree up to the first dot form one sample, such as
 ``000123.jpg``, ``000123.txt``, ``000123.json``. Loose pictures have such companions beside them.
 """
 
@@ -17,7 +17,7 @@ from auravae_cli.store.format import file_shard
 
 @dataclass(frozen=True)
 class InputShard:
-    """What one shard of a store is made from: a tar, or loose files in the order of their keys."""
+    """The input of one shard of a store: a tar, or loose files in the order of their keys."""
 
     name: str
     files: tuple[SourceFile, ...]
@@ -25,12 +25,12 @@ class InputShard:
 
     @property
     def size(self) -> int:
-        """The bytes to be read."""
+        """The bytes to read."""
         return sum(file.entry.size for file in self.files)
 
 
 def count_file_shards(files: list[SourceFile], shard_size: int) -> int:
-    """Into how many shards to deal loose pictures."""
+    """Return the number of shards for loose pictures."""
     pictures = sum(is_picture(file.key) for file in files)
     return max(1, -(-pictures // shard_size))
 
@@ -38,15 +38,15 @@ def count_file_shards(files: list[SourceFile], shard_size: int) -> int:
 def make_shards(
     files: list[SourceFile], num_file_shards: int, containers: tuple[str, ...] = TARS
 ) -> list[InputShard]:
-    """The input shards, in the order of their names.
+    """Return the input shards, in the order of their names.
 
-    Files whose names end in one of ``containers`` are a shard each.
+    Each file whose name ends in one of ``containers`` is a shard.
 
-    Loose files go to the shard that the hash of their key says, so that one picture more changes
-    one shard alone. A shard that no picture falls to is empty, for it may have had some.
+    The hash of its key decides which shard a loose file goes to, so adding a picture changes only one
+    shard. A shard without pictures is kept, empty, since it may have had some.
 
     Raises:
-        InputImageError: two tars would give the same shard, or one that of loose files.
+        InputImageError: two tars, or a tar and loose files, would make the same shard.
     """
     shards: dict[str, InputShard] = {}
     loose: defaultdict[int, list[SourceFile]] = defaultdict(list)

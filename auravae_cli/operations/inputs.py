@@ -1,4 +1,4 @@
-"""From a command's arguments to the single files that it works on."""
+"""Turn a command's arguments into the single files that it works on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from auravae_cli.operations.suffixes import count_passed_over
 class Source:
     """One input: a file, or standard input.
 
-    ``relative`` is its place below the folder that was named, or its bare name: where its result
-    goes in an output folder. ``row`` is the place of a latent in a shard.
+    ``relative`` is its path below the named folder, or its bare name, which determines the result's place
+    in an output folder. ``row`` is the index of a latent in a shard.
     """
 
     path: Path | None
@@ -31,14 +31,14 @@ class Source:
 
     @property
     def name(self) -> str:
-        """As the user wrote it; a row of a shard with its number."""
+        """The name as the user wrote it; for a row of a shard, with its number."""
         if self.row is not None:
             return f"{self.path}[{self.row}]"
         return STREAM if self.path is None else str(self.path)
 
     @property
     def folder(self) -> Path:
-        """The folder that was named, or that of a file that was: results beside it stay in there."""
+        """The named folder, or the folder of a named file, which results beside it must not leave."""
         assert self.path is not None
         parents, depth = self.path.parents, len(self.relative.parts)
         return (
@@ -46,7 +46,7 @@ class Source:
         )
 
     def read_bytes(self, error: type[AuraVaeError]) -> bytes:
-        """The whole content; ``error`` is raised where it cannot be read, or is too large."""
+        """Return the whole content. Raises ``error`` if it cannot be read or is too large."""
         if self.path is None:
             return read_within(sys.stdin.buffer, FILE_BYTES, error)
         return read_file(self.path, FILE_BYTES, error)
@@ -58,7 +58,7 @@ def collect(
     result_tags: frozenset[str] = frozenset(),
     passed_over: Counter[str] | None = None,
 ) -> list[Source]:
-    """The inputs that the arguments name, each file once, in order.
+    """Return the inputs that the arguments name, each file once, in order.
 
     A folder stands for the files below it with one of ``suffixes``, but for hidden ones; a pattern
     that the shell left alone for what it matches; both but for `results` of earlier runs with one of
@@ -75,7 +75,7 @@ def collect(
 
 
 def read_list(name: str) -> list[str]:
-    """The lines of a list of inputs (``-``: standard input). Raises InputImageError."""
+    """Return the lines of a list of inputs (``-``: standard input). Raises InputImageError."""
     try:
         text = sys.stdin.read() if name == STREAM else _read_text(Path(name))
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Latents to be decoded, one by one: the rows of shards, and of stores here or on a remote store."""
+"""The latents to decode, one by one: rows of shards, and of local or remote stores."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from auravae_cli.store.headers import read_header
 
 @dataclass(frozen=True, kw_only=True)
 class StoreRow(Source):
-    """A row of a store's file; where there is none to be had, ``fault`` says why.
+    """A row of a store's file; if it is unavailable, ``fault`` says why.
 
-    ``path`` is where results beside it would go: it cannot be opened where the store is remote.
+    ``path`` is the place of results beside it; it cannot be opened if the store is remote.
     """
 
     storage: Storage
@@ -38,7 +38,7 @@ class StoreRow(Source):
 
     @property
     def name(self) -> str:
-        """Where it lies, with the number of the row."""
+        """Its place, with the number of the row."""
         place = f"{self.storage.root}/{self.file}" if self.file else self.storage.root
         return place if self.row is None else f"{place}[{self.row}]"
 
@@ -48,7 +48,7 @@ class StoreRow(Source):
         return Path(self.storage.root)
 
     def read(self) -> LatentFile:
-        """The latent. Raises LatentFileError or StoreError."""
+        """Return the latent. Raises LatentFileError or StoreError."""
         if self.row is None:
             raise LatentFileError(self.fault)
         latents = _open_stored(self.storage, self.file)  # type: ignore[arg-type] # all hash as objects
@@ -76,7 +76,7 @@ def with_stores(
 
 
 def expand_shard(source: Source) -> list[Source]:
-    """The rows of a shard, named after their pictures; any other input as it is."""
+    """Return the rows of a shard, named after their pictures; any other input unchanged."""
     if source.path is None:
         return [source]
     try:
@@ -93,9 +93,9 @@ def expand_shard(source: Source) -> list[Source]:
 
 
 def expand_store(storage: Storage) -> list[StoreRow]:
-    """The rows of a store's finished shards, named after their pictures; faults in their places.
+    """Return the rows of a store's finished shards, named after their pictures, with faults in their places.
 
-    Where two shards have a picture of one name, every shard gets a folder of its own.
+    If two shards have a picture of the same name, every shard gets its own folder.
     """
     try:
         require_settings(storage)
@@ -111,7 +111,7 @@ def expand_store(storage: Storage) -> list[StoreRow]:
 
 
 def _rows(storage: Storage, shard: str, sizes: dict[str, int]) -> Iterator[StoreRow]:
-    """The rows of one shard; ``sizes`` has the bytes of all files that are there."""
+    """Yield the rows of one shard; ``sizes`` has the sizes of all existing files."""
     try:
         manifest = read_manifest(storage, shard)
     except StoreError as error:
@@ -139,9 +139,9 @@ def _fault(storage: Storage, file: str, reason: str) -> StoreRow:
 
 
 def _row_name(record: Record, otherwise: str) -> Path:
-    """A relative path, whatever the names were, with a suffix for the picture's to replace.
+    """Return a relative path for any name, with a suffix that the picture's replaces.
 
-    It is the source's, else the key (whose dots begin no suffix), else ``otherwise``.
+    It is the source's name, or the key (whose dots start no suffix), or ``otherwise``.
     """
     return Path(safe_name(record.source or f"{record.key or otherwise}.safetensors"))
 

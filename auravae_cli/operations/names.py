@@ -1,6 +1,6 @@
 """The one resolver of inputs: what the names on a command line stand for, local and remote.
 
-`inputs` makes sources of single files from it, `sources` the files of a dataset.
+`inputs` turns them into sources of single files, `sources` into the files of a dataset.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EVERYTHING = ("**",)
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file below a folder by its name, or what there could not be looked at."""
+    """A file below a folder by its name, or an error in its place."""
 
     name: str
     is_readable: bool = True
@@ -31,9 +31,9 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class Named:
-    """What one name stands for: a file, or those below ``root`` that ``pattern`` matches.
+    """What one name stands for: a file, or those below ``root`` that match ``pattern``.
 
-    Such files are as many as there are now. A folder's pattern is ``**``, a file's is empty.
+    A folder's pattern is ``**``, a file's is empty.
     """
 
     text: str
@@ -46,10 +46,9 @@ class Named:
         return self.pattern == _EVERYTHING
 
     def choose(self, listed: Iterable[Listed], result_tags: frozenset[str]) -> list[Listed]:
-        """The files that are meant, of those that were listed below the root.
+        """Choose the files that are meant, of those listed below the root.
 
-        `results` of earlier runs with one of ``result_tags`` are none of them, unless the pattern
-        spells the tag.
+        `results` of earlier runs with one of ``result_tags`` are excluded, unless the pattern spells the tag.
         """
         files, pattern = list(listed), list(self.pattern)
         tags = frozenset(tag for tag in result_tags if tag not in pattern[-1])
@@ -61,7 +60,7 @@ class Named:
         ]
 
     def list_local(self) -> list[LocalFile]:
-        """What lies below a local root where the pattern leads, in any order."""
+        """List the files below a local root that the pattern can reach, in any order."""
         pattern = list(self.pattern)
         return files_below(
             self.root,
@@ -72,10 +71,10 @@ class Named:
 
 
 def resolve(arguments: Iterable[str]) -> list[Named]:
-    """What the arguments stand for, after braces that the shell left alone are expanded.
+    """Return what the arguments stand for, after expanding braces that the shell did not expand.
 
-    A name that something has is that thing's, whatever wildcards and braces are in it. A URL without
-    wildcards is a file's: what lies behind it is not known here.
+    The name of an existing file or folder means that, whatever wildcards and braces are in it. A URL
+    without wildcards is a file's, since its contents are not known here.
     """
     return [_stand_for(name) for argument in arguments for name in _spelled(argument)]
 
@@ -95,5 +94,5 @@ def _stand_for(name: str) -> Named:
 
 
 def folder(name: str) -> Named:
-    """Everything below a folder or a URL."""
+    """Return everything below a folder or a URL."""
     return Named(name, name, _EVERYTHING)

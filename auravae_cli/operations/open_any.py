@@ -1,4 +1,4 @@
-"""One latent, or one picture, out of whatever a file is: the content decides, never the name."""
+"""Open one latent or one picture from any file: the content decides, not the name."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from auravae_cli.operations.inputs import Source
 from auravae_cli.store.format import is_store
 from auravae_cli.store.reader import LatentStore
 
-_NAMED = 5  # keys that an error names
+_NAMED = 5  # keys shown in an error
 
 
 def open_one(
     source: Source, key: str | None, index: int | None, background: str, max_pixels: int
 ) -> LatentFile | LoadedImage:
-    """A picture, a single latent, or the named row of a shard or a store.
+    """Return a picture, a single latent, or the named row of a shard or a store.
 
     Raises:
-        InputImageError: neither a latent nor a picture. LatentFileError: a damaged latent, or no
-            such row. StoreError: a damaged store.
+        InputImageError: neither a latent nor a picture.
+        LatentFileError: a damaged latent, or no such row.
+        StoreError: a damaged store.
     """
     if source.path is not None and is_store(str(source.path)):
         return _row_of_store(LatentStore(source.path), key, index)

@@ -1,7 +1,7 @@
 """Where results go, and what may be written there.
 
-Beside its input, a result carries a tag (``photo.decoded.png``); in a folder of its own, or under
-a name of its own, it does not.
+A result beside its input has a tag (``photo.decoded.png``); in another folder, or under its own name,
+it has none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from auravae_cli.operations.suffixes import LATENTS, PICTURES
 
 @dataclass(frozen=True)
 class Job:
-    """An input and where its result goes: a file, or standard output (None)."""
+    """An input and the place of its result: a file, or standard output (None)."""
 
     source: Source
     output: Path | None
@@ -36,21 +36,20 @@ class Job:
 def plan(
     sources: list[Source], output: str | None, suffix: str, tag: str, suffixes: frozenset[str]
 ) -> tuple[list[Job], list[tuple[Source, OutputError]]]:
-    """A place for every result, and the inputs that have none, with the reason.
+    """Return a job for every input with a place for its result, and the other inputs with the reason.
 
-    Some would lead out of the folder named; others collide, also by a spelling that the place takes
-    for the same.
+    Some results would leave the named folder; others collide, also by names that the file system does not
+    distinguish.
 
     Args:
         sources: the inputs.
         output: what the user named: ``-``, a name that ends in one of ``suffixes`` (a file), any
             other name (a folder), or nothing (beside the inputs; standard input to output).
-        suffix: of the results, where the user did not name a file.
+        suffix: of the results, if the user did not name a file.
         tag: of results beside their inputs, such as ``.decoded``.
 
     Raises:
-        ValueError: several inputs for one output, a file of a kind that is not written here, or a
-            remote place.
+        ValueError: several inputs for one output, an unsupported kind of file, or a remote place.
     """
     folder = None
     if output is not None and is_remote(output):
@@ -97,7 +96,7 @@ def _place(
 
 
 def _collisions(outputs: Iterable[Path]) -> dict[Path | None, OutputError]:
-    """Why some places cannot be had: several results would go there."""
+    """Return why some places cannot be used: several results would go there."""
     uses = Counter(outputs)
     found: dict[Path | None, OutputError] = {
         output: OutputError(f"{output} would be the result of {number} inputs; name them apart")
@@ -113,9 +112,9 @@ def _collisions(outputs: Iterable[Path]) -> dict[Path | None, OutputError]:
 
 
 def is_taken(output: Path) -> bool:
-    """Whether a file stands where a result is to go.
+    """Return whether a file exists at the place of a result.
 
-    Raises OutputError where something else does, which is neither read nor replaced.
+    Raises OutputError if it is something else, which is neither read nor replaced.
     """
     if not stands(output):
         return False
@@ -126,21 +125,21 @@ def is_taken(output: Path) -> bool:
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether something stands there that is no file: reading it may wait, and uses it up."""
+    """Return whether the path exists and is not a file: reading it may wait, and consumes it."""
     return stands(path) and not os.path.isfile(path)  # noqa: PTH113 - as above
 
 
 def give_up_stdout() -> None:
-    """After a failed write: what is buffered still would fail once more as the program ends."""
+    """After a failed write, drop what is still buffered, which would fail again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_to_stdout(chunks: Iterable[bytes | memoryview]) -> None:
-    """Write data to standard output, all of it. Raises OutputError where it does not take it."""
+    """Write data to standard output, all of it. Raises OutputError if that fails."""
     try:
         sys.stdout.buffer.writelines(chunks)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:  # the reader went away: `main` knows what to do
+    except BrokenPipeError:  # the reader went away: `main` handles it
         raise
     except OSError as error:
         give_up_stdout()
@@ -149,7 +148,7 @@ def write_to_stdout(chunks: Iterable[bytes | memoryview]) -> None:
 
 
 def write_result(output: Path | None, content: bytes) -> None:
-    """Write a whole result to its place, or to standard output. Raises OutputError."""
+    """Write a complete result to its place, or to standard output. Raises OutputError."""
     if output is None:
         write_to_stdout([content])
     else:
@@ -164,7 +163,7 @@ def put_result(output: Path | None, make: Callable[[], bytes], overwrite: bool) 
 
 
 def refuse_to_replace(output: Path, overwrite: bool) -> None:
-    """Raise OutputError where a file stands already and may not be replaced."""
+    """Raise OutputError if a file exists and must not be replaced."""
     if is_taken(output) and not overwrite:
         raise OutputError(
             f"{output} exists already and is not the result of this input with these settings; "
@@ -173,13 +172,13 @@ def refuse_to_replace(output: Path, overwrite: bool) -> None:
 
 
 def refuse_to_replace_input(output: Path, data: bytes) -> None:
-    """Raise OutputError where ``output`` is the very picture, of these bytes, that is the input."""
+    """Raise OutputError if ``output`` is the input picture, with these bytes."""
     if holds(output, [data]):
         raise OutputError(f"{output} is the picture itself: it is never overwritten")
 
 
 def refuse_itself(output: Path, source: Path) -> None:
-    """Raise OutputError where both are one file."""
+    """Raise OutputError if both are the same file."""
     try:
         same = output.samefile(source)
     except OSError:
@@ -189,7 +188,7 @@ def refuse_itself(output: Path, source: Path) -> None:
 
 
 def holds(path: Path, pieces: Iterable[bytes | memoryview]) -> bool:
-    """Whether a file has these very bytes."""
+    """Return whether a file has exactly these bytes."""
     try:
         with path.open("rb") as file:
             for piece in pieces:

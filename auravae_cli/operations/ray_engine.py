@@ -1,7 +1,7 @@
-"""The same shards on a Ray cluster: one task a shard, by actors that load the model once.
+"""Encode shards on a Ray cluster: one task per shard, by actors that load the model once.
 
-The manifests hold the truth, so nothing that Ray loses is lost: a shard whose worker died is done
-again by another, and gives the same bytes.
+The manifests are the only state, so nothing is lost with Ray: if a shard's worker dies, another worker
+encodes it again, with the same bytes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.store.commit import PreviousShard, ShardOutcome
 from auravae_cli.store.format import StoreSettings
 
-ATTEMPTS = 5  # at a shard whose worker dies, and at starting workers in a row
-_PATIENCE = 10.0  # seconds for an address to answer, since Ray itself asks it for many minutes
+ATTEMPTS = 5  # for a shard whose worker dies, and for starting workers in a row
+_PATIENCE = 10.0  # seconds for an address to answer, since Ray itself waits many minutes
 _ADVICE = " (RAY_AUTH_MODE here has to be that of the cluster: token or disabled)"
-_OBJECT_STORE_BYTES = 128 << 20  # of a cluster of our own; arguments are all that goes through it
+_OBJECT_STORE_BYTES = 128 << 20  # of our own cluster; only arguments go through it
 
 
 class ShardWorker:
-    """What runs on the cluster: a model, and the shards that come to it."""
+    """The worker on the cluster: a model that encodes the shards it gets."""
 
     def __init__(
         self, model: str, device: str, dtype: str, memory: int | None, symmetrize: bool | str
@@ -45,7 +45,7 @@ class ShardWorker:
 
     @cached_property
     def _codec(self) -> Codec:
-        # Not in the constructor, whose errors reach the driver as text alone.
+        # Not in the constructor, whose errors reach the driver only as text.
         model, device, dtype, memory, symmetrize = self._arguments
         return load_codec(
             model,
@@ -98,13 +98,14 @@ class _Attempt:
 
 
 class RayEngine:
-    """Encodes shards on a Ray cluster: one at ``address``, else one started on this machine.
+    """Encodes shards on a Ray cluster: the one at ``address``, or one started on this machine.
 
-    There is one worker for each GPU, or for each CPU where there is none; features may take ``memory``
-    bytes in each. Closing it lets go.
+    There is one worker per GPU, or per CPU if there is none; features may take ``memory`` bytes in each.
+    Closing it disconnects.
 
     Raises:
-        DeviceError: Ray is not installed, or the cluster cannot be reached. ModelError.
+        DeviceError: Ray is not installed, or the cluster cannot be reached.
+        ModelError: the model cannot be loaded.
     """
 
     def __init__(
@@ -116,19 +117,19 @@ class RayEngine:
         symmetrize: bool | str,
         address: str | None,
     ) -> None:
-        find_weights(model)  # says what is wrong before a cluster is started
+        find_weights(model)  # reports errors before a cluster is started
         self._ray = _connect(address)
         resources = self._ray.cluster_resources()
         on_gpus = device.startswith("cuda") or (device == "auto" and "GPU" in resources)
         if on_gpus and address is None and "GPU" not in resources:
             raise DeviceError(f"--device {device}: Ray finds no GPU on this machine")
         self._kind = "GPU" if on_gpus else "CPU"
-        # One more than fit into a cluster that is not ours is what makes an autoscaler act.
+        # Asking for one more than fits makes an autoscaler act.
         self._spare = int(address is not None)
-        # Which GPU is Ray's choice, and the only one that its worker sees.
+        # Ray chooses the GPU, and its worker sees no other.
         device = "cuda" if device.startswith("cuda") else device
         self._arguments = model, device, dtype, memory, symmetrize
-        # A worker that died is not restarted but replaced: where there is room, and as seen here.
+        # A worker that died is not restarted but replaced, where there is room, and visibly here.
         self._actor = self._ray.remote(ShardWorker).options(
             num_cpus=1, num_gpus=int(on_gpus), max_restarts=0, max_task_retries=0
         )
@@ -140,8 +141,10 @@ class RayEngine:
             advice = _ADVICE * bool(address)
             raise ModelError(f"no worker starts on Ray: {_brief(error)}{advice}") from error
         self._idle = [first]
-        self._starting: dict[Any, Any] = {}  # the promise of a worker's facts => the worker
-        self._busy: dict[Any, tuple[Any, _Attempt]] = {}  # of an outcome => who does what
+        self._starting: dict[Any, Any] = {}  # the future of a worker's facts => the worker
+        self._busy: dict[
+            Any, tuple[Any, _Attempt]
+        ] = {}  # the future of an outcome => who does what
         self._lost_starts = 0
         self._count_room()
 
@@ -159,9 +162,9 @@ class RayEngine:
         options: ShardOptions,
         limit: FailureLimit,
     ) -> Iterator[RowDone | ShardOutcome]:
-        """Like `LocalEngine.encode`, without steps within a shard; outcomes as they come."""
+        """Encode like `LocalEngine.encode`, without steps within a shard; yield outcomes as they come."""
         if self._kind == "CPU" and options.workers is None:
-            options = replace(options, workers=1)  # each core has a worker of its own
+            options = replace(options, workers=1)  # each core has its own worker
         items, waiting = iter(work), deque[_Attempt]()
         more, tried, failed = True, 0, 0
         while more or waiting or self._busy:
@@ -196,7 +199,7 @@ class RayEngine:
         self._busy[task] = worker, attempt
 
     def _settle(self, waiting: deque[_Attempt]) -> ShardOutcome | None:
-        """Wait for whatever comes first: a worker that is ready, an outcome, or a loss."""
+        """Wait for the first event: a worker that is ready, an outcome, or a loss."""
         (task,), _ = self._ray.wait([*self._busy, *self._starting], num_returns=1)
         self._count_room()
         worker, attempt = (
@@ -205,7 +208,7 @@ class RayEngine:
         try:
             result = self._get(task)
         except self._ray.exceptions.RayError as error:  # died, lost its node, out of memory
-            self._ray.kill(worker)  # it may only be out of reach
+            self._ray.kill(worker)  # it may only be unreachable
             if attempt is None:
                 self._lost_starts += 1
                 if self._lost_starts == ATTEMPTS:
@@ -222,7 +225,7 @@ class RayEngine:
         return None if attempt is None else result
 
     def _get(self, task: Any) -> Any:
-        """What a worker gave; what it raised is raised as if here."""
+        """Return a worker's result, or raise its error."""
         try:
             return self._ray.get(task)
         except self._ray.exceptions.RayTaskError as error:
@@ -231,25 +234,25 @@ class RayEngine:
             raise RuntimeError(f"a worker met a bug: {error}") from error
 
     def _count_room(self) -> None:
-        """How many workers there may be; clusters grow and shrink."""
+        """Count how many workers there may be; clusters grow and shrink."""
         room = int(self._ray.cluster_resources().get(self._kind, 0))
         self._room = max(1, room + self._spare)
 
 
 def _connect(address: str | None) -> Any:
-    """Ray, with a cluster, and silent. Raises DeviceError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    """Return Ray, connected and silent. Raises DeviceError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
     try:
         ray = importlib.import_module("ray")
         worker = importlib.import_module("ray._private.worker")
     except ImportError:
         raise DeviceError("--runner ray needs Ray: pip install 'auravae[ray]'") from None
-    # Notices of dead workers go to stdout whatever init is told, and no public switch ends that.
+    # Notices of dead workers go to stdout whatever init is told, and no public switch stops that.
     worker._worker_logs_enabled = False  # type: ignore[attr-defined]
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    elif not address.startswith("ray://"):  # what we find in a checkout, workers find there too
+    elif not address.startswith("ray://"):  # workers find modules in a checkout, as we do
         paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         options["job_config"] = ray.job_config.JobConfig(
             code_search_path=[str(Path(path).absolute()) for path in paths]
@@ -266,5 +269,5 @@ def _connect(address: str | None) -> Any:
 
 
 def _brief(error: Exception) -> str:
-    """The last line of an error of Ray's, the one that says why."""
+    """Return the last line of a Ray error, which says why."""
     return str(error).strip().rpartition("\n")[2]

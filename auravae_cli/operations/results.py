@@ -1,7 +1,7 @@
-"""Which files of a folder are results of earlier runs, that lie beside what they were made from.
+"""Which files of a folder are results of earlier runs beside their sources.
 
-A name alone does not tell: ``hero.sheet.png`` may be anybody's picture. It is a result where the
-picture or the latent ``hero`` lies beside it.
+A name alone does not tell: ``hero.sheet.png`` can be anybody's picture. It is a result if the picture
+or the latent ``hero`` is beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SOURCES = PICTURES | LATENTS
 
 
 def results(names: Iterable[str], tags: frozenset[str]) -> frozenset[str]:
-    """Of the names below a folder, those of results whose stem ends in one of ``tags``.
+    """Return the names, of those below a folder, of results whose stem ends in one of ``tags``.
 
     >>> sorted(results(["a.png", "a.sheet.png", "b.sheet.png", "a.h.decoded.png"], PICTURE_TAGS))
     ['a.h.decoded.png', 'a.sheet.png']
@@ -33,7 +33,7 @@ def results(names: Iterable[str], tags: frozenset[str]) -> frozenset[str]:
 
 
 def _sources(stem: str) -> Iterable[str]:
-    """The stems that a result of this stem may be made from: with fewer and fewer of our tags."""
+    """Yield the stems of possible sources of a result, with fewer and fewer of our tags."""
     while True:
         stem, tag = os.path.splitext(stem)  # noqa: PTH122
         if tag not in _ALL_TAGS:

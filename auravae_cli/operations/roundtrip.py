@@ -1,4 +1,4 @@
-"""Pictures => latents => pictures, with what that costs in quality and time."""
+"""Encode and decode pictures, and measure the quality and the time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RoundTrip:
 
 @dataclass(frozen=True)
 class ReadPicture:
-    """A picture on its way, where its contact sheet goes, and the seconds that reading it took."""
+    """A picture in progress, the place of its contact sheet, and the seconds that reading it took."""
 
     image: LoadedImage
     sheet: Path | None
@@ -63,7 +63,7 @@ class ReadPicture:
 
 @dataclass(frozen=True)
 class RoundTripper:
-    """Reads a picture, takes it through the model, and writes its reconstruction.
+    """Reads a picture, encodes and decodes it, and writes its reconstruction.
 
     With ``elements``, also a contact sheet.
     """
@@ -74,11 +74,11 @@ class RoundTripper:
     elements: tuple[GroupElement, ...]
 
     def read(self, job: Job) -> Ready[ReadPicture]:
-        """The picture, and where its results go. Raises OutputError where one stands in the way."""
+        """Return the picture, and the places of its results. Raises OutputError if a file is in the way."""
         data = job.source.read_bytes(InputImageError)
         sheet = sheet_place(job.output) if job.output and self.elements else None
         for place in filter(None, [job.output, sheet]):
-            # Somebody else's file is refused at once, an older round trip's when the result is known.
+            # A foreign file is refused at once, an older round trip's when the result is known.
             found = read_provenance(place) if is_taken(place) else None
             ours = (found or {}).get("command") == "roundtrip"
             refuse_to_replace(place, self.encode.overwrite or ours)
@@ -98,7 +98,7 @@ class RoundTripper:
         return [self.write(ready.job, ready.content) for ready in batch]
 
     def write(self, job: Job, read: ReadPicture) -> Outcome:
-        """Put the results of a picture in their places."""
+        """Write the results of a picture."""
         trip = roundtrip(read.image.pixels, self.codec, self.encode, self.decode, self.elements)
         trip.details["seconds"] = {"read": read.seconds, **trip.details["seconds"]}
         note = {"command": "roundtrip", "model": self.codec.space.model}
@@ -125,7 +125,7 @@ def roundtrip(
 ) -> RoundTrip:
     """Encode a picture [H, W, 3] and decode it, and its latent after each of ``elements``.
 
-    A decoded flip is compared with the flipped picture. Metrics are of 8-bit pixels.
+    A decoded flip is compared with the flipped picture. Metrics are computed on 8-bit pixels.
     """
     started = time.perf_counter()
     latent = codec.encode_image(pixels, encode.preparation, encode.stored_dtype)
@@ -149,7 +149,7 @@ def roundtrip(
 
 
 def cells(trip: RoundTrip) -> list[tuple[str, Pixels]]:
-    """The captioned pictures of a contact sheet."""
+    """Return the captioned pictures of a contact sheet."""
     numbers = trip.details
     captions = [
         ("original", trip.original),
@@ -162,7 +162,7 @@ def cells(trip: RoundTrip) -> list[tuple[str, Pixels]]:
 
 
 def sheet_place(output: Path) -> Path:
-    """Where the contact sheet goes, beside the reconstruction."""
+    """Return the place of the contact sheet, beside the reconstruction."""
     return output.with_name(f"{output.stem.removesuffix(ROUNDTRIP)}{SHEET}.png")
 
 
@@ -176,9 +176,9 @@ def _db(value: float | None) -> str:
 
 
 def _write(results: list[tuple[Path | None, bytes]], overwrite: bool) -> None:
-    """Write results, to standard output where they have no place: all of them, or none.
+    """Write all results or none, those without a place to standard output.
 
-    Those that stand there as they are stay. Raises OutputError where another file would be replaced.
+    Unchanged ones are kept. Raises OutputError if another file would be replaced.
     """
     new = [(place, c) for place, c in results if overwrite or not (place and holds(place, [c]))]
     for place, _ in new:

@@ -21,7 +21,7 @@ from auravae_cli.operations.suffixes import looks_like_a_picture
 from auravae_cli.operations.tar_samples import TarSamples, is_meta
 from auravae_cli.store.format import Failure, Manifest, SourceState
 
-_REMOTE_READERS = 16  # requests under way at once, since each waits for the network
+_REMOTE_READERS = 16  # parallel requests, since each waits for the network
 _READ_BYTES = 64 << 20  # of files, read by them
 
 

@@ -1,4 +1,4 @@
-"""From what the user names to the files of a dataset: pictures, what stands beside them, tars."""
+"""Turn what the user names into the files of a dataset: pictures, their companions, tars."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ COMPANIONS = (".txt", ".caption", ".json", ".cls")
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to read: the root of its storage, and what the storage says of it.
+    """A file to read: the root of its storage, and the storage's entry.
 
-    ``key`` names it within the data set.
+    ``key`` names it within the dataset.
     """
 
     root: str
@@ -47,7 +47,7 @@ def find_files(
     the files of folders that look like pictures and are not read.
 
     Raises:
-        InputImageError: nothing is there, or two files have one key.
+        InputImageError: nothing is found, or two files have the same key.
     """
     names = [_with_remote_folders(named) for named in resolve(arguments)]
     listings: Listings = {}
@@ -71,22 +71,22 @@ def find_files(
 
 
 def is_tar(name: str) -> bool:
-    """Whether a name is that of a tar."""
+    """Return whether a name is a tar's."""
     return name.lower().endswith(TARS)
 
 
 def is_picture(key: str) -> bool:
-    """Whether a name is that of a picture."""
+    """Return whether a name is a picture's."""
     return Path(key).suffix.lower() in PICTURES
 
 
 def stem(key: str) -> str:
-    """A file's key without its suffix: what a picture and its companions share."""
+    """Return a file's key without its suffix, which a picture and its companions share."""
     return key.rpartition(".")[0]
 
 
 def _with_remote_folders(named: Named) -> Named:
-    """The same; a URL that does not look like a file's is a folder's."""
+    """Return the same, but take a URL that does not look like a file's for a folder's."""
     is_file = named.pattern or not is_remote(named.text) or is_wanted(named.text)
     return named if is_file else folder(named.text)
 
@@ -110,7 +110,7 @@ def _find(
 
 
 def _with_companions(key: str, listing: Mapping[str, SourceFile]) -> Iterator[SourceFile]:
-    """A file, and a picture's companions, out of a folder's files; none where it is not there."""
+    """Yield a file, and a picture's companions, of a folder's files; none if it does not exist."""
     kinds = COMPANIONS if is_picture(key) else ()
     names = [key, *(stem(key) + kind for kind in kinds)]
     if key in listing:
@@ -147,17 +147,17 @@ def _is_companion(key: str) -> bool:
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a name is that of anything that a shard is made from."""
+    """Return whether a name is that of anything that goes into a shard."""
     return is_tar(name) or is_picture(name) or _is_companion(name)
 
 
 def _folder_name(root: str) -> str:
-    """The last part of a root's name; that of ``.`` and ``..``, too, which is no name."""
+    """Return the last part of a root's name, also for ``.`` and ``..``."""
     return root.rstrip("/").rpartition("/")[2] if is_remote(root) else Path(root).resolve().name
 
 
 def _place(file: SourceFile) -> str:
-    """Where a file lies, whichever way it was named."""
+    """Return where a file is, however it was named."""
     if is_remote(file.root):
         return f"{file.root.rstrip('/')}/{file.entry.name}"
     return os.path.abspath(os.path.join(file.root, file.entry.name))  # noqa: PTH100, PTH118 - keeps links

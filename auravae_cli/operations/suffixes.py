@@ -1,4 +1,4 @@
-"""The names of the files that commands look for in folders. What a file is, its content decides."""
+"""The suffixes of files that commands look for in folders. The content decides what a file is."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ TARS = (".tar", ".tar.gz", ".tgz")
 _OTHER_TARS = (".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 LATENTS = frozenset((".safetensors",))
 
-# What results carry beside their inputs. In a folder such files are results, not inputs.
+# The tags of results beside their inputs. In a folder, such files are results, not inputs.
 DECODED, ROUNDTRIP, SHEET = ".decoded", ".roundtrip", ".sheet"
 PICTURE_TAGS = frozenset((DECODED, ROUNDTRIP, SHEET))
 FLIP_TAGS = frozenset((".h", ".v", ".hv"))

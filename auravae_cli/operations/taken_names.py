@@ -1,4 +1,4 @@
-"""Names of results, each given once."""
+"""Unique names of results."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from auravae_cli.files.spelling import fold, tells_apart
 
 
 class TakenNames:
-    """The names that a run has given in a folder. Costs about 100 bytes a name, however long.
+    """The names used by a run in a folder. Costs about 100 bytes per name, however long.
 
-    Twice that where it has capitals: what it is without them is remembered, too.
+    Names with capitals cost twice that, since their folded form is kept, too.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._taken: set[int] = set()
-        self._folded: set[int] = set()  # of those names that folding changes
+        self._folded: set[int] = set()  # of names that folding changes
 
     def take(self, name: str) -> bool:
-        """Whether the name is new, to the folder, too; it is taken from now on."""
+        """Take a name; return whether it was new, also to the folder."""
         folded = fold(name)
         number, common = _digest(name), _digest(folded)
         if number in self._taken:

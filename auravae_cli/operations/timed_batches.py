@@ -1,4 +1,4 @@
-"""Predicted against measured: every batch of a real run is held against what was predicted of it."""
+"""Compare every batch of a real run with its prediction."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from auravae_cli.machine.speeds import Speeds, speed_key
 from auravae_cli.model.planning.run_plan import Plan
 from auravae_cli.operations.batches import Loaded, Outcome, Ready
 
-Parts = tuple[tuple[str, int], ...]  # of a network, and how often each runs on a picture
+Parts = tuple[tuple[str, int], ...]  # parts of a network, and how often each runs on a picture
 
 ENCODE_PARTS: Parts = (("encoder", 1),)
 DECODE_PARTS: Parts = (("decoder", 1),)
 
 
 def roundtrip_parts(flips: int) -> Parts:
-    """Every flipped latent is decoded as well."""
+    """Return the parts of a round trip, which also decodes every flipped latent."""
     return ("encoder", 1), ("decoder", 1 + flips)
 
 
@@ -28,8 +28,7 @@ def roundtrip_parts(flips: int) -> Parts:
 class Stopwatch:
     """Measures batches of a ``command`` that runs ``parts`` of a model ``times`` times each.
 
-    Seconds are those from the prepared input to the written result; memory is that beside the
-    weights, at its highest.
+    Seconds are from the prepared input to the written result; memory is the peak beside the weights.
     """
 
     command: str
@@ -41,11 +40,11 @@ class Stopwatch:
         work: Callable[[Sequence[Ready[Loaded]]], list[Outcome]],
         batch: Sequence[Ready[Loaded]],
     ) -> list[Outcome]:
-        """``work`` on a batch of equal padded pixels, its outcomes told of what it took."""
+        """Run ``work`` on a batch of equal padded pixels, and add the measurement to its outcomes."""
         codec, size = batch[0].codec, (len(batch), *batch[0].pixels)
         assert codec is not None
         plans: list[Plan] = []
-        with suppress(AuraVaeError):  # the run itself will say so
+        with suppress(AuraVaeError):  # the run itself reports it
             plans = [codec.plan(part, *size) for part, _ in self.parts]
         key = speed_key(self.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
         operations = operations_of(plans, self.parts, size[0])
@@ -63,7 +62,7 @@ class Stopwatch:
 
 
 def operations_of(plans: Sequence[Plan], parts: Parts, number: int) -> int:
-    """The operations on ``number`` pictures; plans may be for fewer, where not all fit together."""
+    """Return the operations on ``number`` pictures; plans may be for fewer, if not all fit together."""
     return sum(
         plan.flops // plan.batch * number * times
         for plan, (_, times) in zip(plans, parts, strict=False)
@@ -73,6 +72,6 @@ def operations_of(plans: Sequence[Plan], parts: Parts, number: int) -> int:
 def numbers(
     seconds: float | None, number: int, memory: int | None
 ) -> dict[str, float | int | None]:
-    """As they stand in JSON: the seconds of each of ``number`` pictures, the bytes of all."""
+    """Return JSON fields: the seconds per picture of ``number``, the bytes of all."""
     each = None if seconds is None else round(seconds / number, 4)
     return {"seconds": each, "memory": memory}

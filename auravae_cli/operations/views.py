@@ -1,4 +1,4 @@
-"""A latent to look at without its model: its preview, or a map of each channel."""
+"""Show a latent without its model: its preview, or a map of each channel."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Cells = list[tuple[str, Pixels]]
 def view_latent(
     content: LatentFile, channels: bool = False, in_grey: bool = False
 ) -> tuple[Cells, str, tuple[str, ...]]:
-    """Captioned pictures, a caption for all of them, and notices. Raises LatentFileError.
+    """Return captioned pictures, a caption for all of them, and notices. Raises LatentFileError.
 
-    ``in_grey`` makes maps of channels that brightness alone tells.
+    ``in_grey`` makes maps of channels that differ by brightness only.
     """
     latent, space = content.to_float32(), content.space
     caption = f"latent of {space.model}, {' x '.join(map(str, latent.shape))}"

@@ -1,6 +1,6 @@
-"""Folders that are watched: pictures that appear there are encoded as soon as they are complete.
+"""Watch folders: encode pictures that appear there as soon as they are complete.
 
-By polling, so that network folders and every system behave alike, and nothing has to be installed.
+It polls, so network folders and all systems behave alike, and nothing has to be installed.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.outputs import Job, plan
 from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 
-SETTLED = 3.0  # seconds without a change, after which a file is complete at first sight
+SETTLED = 3.0  # seconds without a change, after which a file counts as complete at first sight
 
-State = bytes  # of a file: its size, its time of modification, and its number
+State = bytes  # of a file: its size, its modification time, and its inode
 
 
 @dataclass
 class Watcher:
-    """What is known of some folders: which files were seen, and in which state.
+    """The state of some folders: which files were seen, and in which state.
 
-    A file is complete if two looks found it in the same state, or if it has not changed for a while.
-    It is given out once for every state, so a picture that is replaced comes again. Of files that are
-    gone nothing is kept, of others little: they may lie there by the million.
+    A file is complete if two looks found it in the same state, or if it has not changed for a while. It is
+    returned once per state, so a replaced picture comes again. Deleted files are forgotten, and others
+    take little memory, since there can be millions.
     """
 
     folders: list[str]
@@ -51,7 +51,7 @@ class Watcher:
     _given: dict[str, State] = field(default_factory=dict)
 
     def look(self) -> list[Source]:
-        """The complete files that are new or changed since they were last given out, in order."""
+        """Return the complete files that are new or changed since they were last returned, in order."""
         states = self._states()
         if states is None:
             return []
@@ -73,18 +73,18 @@ class Watcher:
         return complete
 
     def knows(self, path: str) -> bool:
-        """Whether a file was given out and still lies there, as far as can be told."""
+        """Return whether a file was returned and still exists, as far as can be told."""
         return path in self._given
 
     def _states(self) -> list[tuple[Source, int, State]] | None:
-        """Every picture, when it was changed, and its state; None where a folder cannot be read,
-        perhaps for a moment.
+        """Return every picture, when it was changed, and its state; None if a folder cannot be read,
+        perhaps temporarily.
         """
         if not self._are_there():
             return None
         try:
             sources = collect(self.folders, self.suffixes, self.result_tags)
-        except OSError:  # a folder went away while it was read
+        except OSError:  # a folder disappeared while it was read
             return None
         states = []
         for source in sources:
@@ -95,7 +95,7 @@ class Watcher:
                 continue
             numbers = found.st_size, found.st_mtime_ns, found.st_ino
             states.append((source, found.st_mtime_ns, b"%d %d %d" % numbers))
-        # One that went away meanwhile would look empty, and its files new when it comes back.
+        # A folder that disappeared would look empty, and its files new when it comes back.
         return states if self._are_there() else None
 
     def _are_there(self) -> bool:
@@ -109,11 +109,10 @@ def watch(
     stop: threading.Event,
     interval: float,
 ) -> Iterator[Outcome]:
-    """Encode what is there and what appears, until ``stop`` is set; an outcome for each file.
+    """Encode existing and new pictures until ``stop`` is set; yield an outcome per file.
 
-    What is under way then is finished; what waits behind it is left for the next time. A file that
-    is deleted before it is read has no outcome. ``interval`` is in seconds; looks that take longer
-    are as far apart as they take.
+    Work in progress is then finished; what waits is left for the next time. A file that is deleted before
+    it is read has no outcome. ``interval`` is in seconds; looks that take longer follow each other.
     """
     owners: dict[str, str] = {}  # result => picture
     tells = lru_cache(tells_apart)
@@ -125,7 +124,7 @@ def watch(
         for source in complete:
             try:
                 job = place(source)
-            except OutputError as error:  # beside it, but behind a link that leads elsewhere
+            except OutputError as error:  # beside it, but through a link that leads elsewhere
                 yield failure(Job(source, None), error)
                 continue
             output, picture = str(job.output), str(source.path)

@@ -171,7 +171,7 @@ def test_a_device_that_is_not_there_is_named_as_encode_names_it(auravae, recipe,
     encode = auravae("encode", "photos", "-o", "out", "--model", "small", "--device", device)
     assert result.code == encode.code == 3
     assert result.message == encode.message
-    assert result.message.startswith(f"error: device '{device}' is not to be had")
+    assert result.message.startswith(f"error: device '{device}' is not available")
     assert not (work / "run").exists()
 
 

@@ -173,13 +173,13 @@ def test_a_latent_of_other_weights_is_refused_with_both_names(codec, save, state
 
 @pytest.mark.parametrize("device", ["nonsense", "", "meta", "hpu", "privateuseone", "cuda:99"])
 def test_a_device_that_is_not_there(tiny_path, device):
-    with pytest.raises(DeviceError, match=r"is not to be had.*--device cpu"):
+    with pytest.raises(DeviceError, match=r"is not available.*--device cpu"):
         load_codec(str(tiny_path), device=device)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_no_cuda(tiny_path):
-    with pytest.raises(DeviceError, match="'cuda' is not to be had"):
+    with pytest.raises(DeviceError, match="'cuda' is not available"):
         load_codec(str(tiny_path), device="cuda")
 
 

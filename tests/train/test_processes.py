@@ -114,7 +114,7 @@ def test_of_several_gpus_each_process_has_its_own(monkeypatch, name, found, expe
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99"])
 def test_a_device_that_is_not_there(name):
-    with pytest.raises(DeviceError, match=rf"'{name}' is not to be had.*--device cpu"):
+    with pytest.raises(DeviceError, match=rf"'{name}' is not available.*--device cpu"):
         Processes().device(name)
 
 

@@ -1,4 +1,4 @@
-"""--dry-run: what a command would do, said in its place."""
+"""--dry-run: print the predicted cost instead of running."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DryRunReporter:
             say(f"measuring how fast {setting.model} {self.command}s here, once ...")
 
     def text(self) -> str:
-        """The line of totals."""
+        """Return the line of totals."""
         counts = [f"{number} {status}" for status, number in sorted(self.others.items())]
         taken = f"{duration(self.seconds)}, at most {size(self.memory)} beside the weights"
         noun = "picture" if self.pictures == 1 else "pictures"
@@ -62,7 +62,7 @@ class DryRunReporter:
 
 
 def describe(outcome: Outcome) -> str:
-    """A line for people."""
+    """Return an outcome as a line of text."""
     if outcome.status == UNKNOWN:
         return f"{outcome.source}: unknown ({outcome.reason})"
     if outcome.status != PLANNED:
@@ -82,17 +82,17 @@ def describe(outcome: Outcome) -> str:
 
 
 def tiles(number: int) -> str:
-    """How a picture is cut."""
+    """Return how a picture is divided, as text."""
     return "whole" if number == 1 else f"{number} strips"
 
 
 def size(number: int) -> str:
-    """Bytes for people."""
+    """Return bytes as text."""
     return f"{number / 2**30:.1f} GiB" if number >= 1 << 30 else f"{number / 2**20:.0f} MiB"
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """Return seconds as text."""
     if seconds < 100:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

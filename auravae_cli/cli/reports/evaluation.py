@@ -1,4 +1,4 @@
-"""What `auravae eval` says: progress on stderr; tables, or JSON lines, on stdout."""
+"""The output of `auravae eval`: progress on stderr; tables, or JSON lines, on stdout."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class EvalReporter:
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """All tables of an evaluation; none is wider than 80 columns."""
+    """Print all tables of an evaluation; none is wider than 80 columns."""
     models = summary["models"]
     if not models:
         return

@@ -1,4 +1,4 @@
-"""What a command says: results on stdout, everything else on stderr."""
+"""The output of commands: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EXIT_SOME_FAILED = 1
 
 @dataclass
 class ModelTime:
-    """What the model took in all, where pictures tell, beside what was predicted of it."""
+    """The total time in the model, if known, beside its prediction."""
 
     seconds: float = 0.0
     predicted: float | None = 0.0
 
     def add(self, outcome: Outcome) -> None:
-        """One more outcome."""
+        """Add an outcome."""
         if outcome.status == "done" and "measured" in outcome.details:
             self.seconds += outcome.details["measured"]["seconds"]
             predicted = outcome.details["predicted"]["seconds"]
@@ -35,7 +35,7 @@ class ModelTime:
             )
 
     def clauses(self) -> list[str]:
-        """What to say of it, where it was long enough to be worth it."""
+        """Return what to report, if it was long enough to matter."""
         if self.seconds < 1:
             return []
         known = "" if self.predicted is None else f" (predicted {self.predicted:.1f} s)"
@@ -102,7 +102,7 @@ class Reporter:
             say(f"note: {where}passed over: {found}")
 
     def summary(self) -> str:
-        """How many inputs came to what."""
+        """Return the counts by kind, as text."""
         counts = [f"{number} {status}" for status, number in sorted(self.counts.items())]
         return ", ".join([*counts, *self.taken.clauses()])
 
@@ -132,7 +132,7 @@ def _line(outcome: Outcome) -> str:
 
 
 def item_progress() -> Progress:
-    """A bar on stderr of how many items are done, with the name of the last."""
+    """Return a bar on stderr of the items done, with the name of the last."""
     from rich.progress import (
         BarColumn,
         SpinnerColumn,
@@ -149,13 +149,13 @@ def item_progress() -> Progress:
         TimeRemainingColumn(),
         TimeElapsedColumn(),
         transient=True,
-        # Lines on stdout go above the bar if both are on the terminal, else where stdout goes.
+        # Lines on stdout appear above the bar if both are on the terminal, otherwise on stdout.
         redirect_stdout=sys.stdout.isatty(),
     )
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """A table on stdout: drawn on a terminal, else plain lines that no width cuts."""
+    """Print a table on stdout: drawn on a terminal, otherwise plain lines of any width."""
     if title.startswith("\n"):
         tell("")
     title = inert(title.removeprefix("\n"))

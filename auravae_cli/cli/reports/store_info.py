@@ -1,4 +1,4 @@
-"""What `auravae info` says of a store."""
+"""The output of `auravae info` for a store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def print_store(location: str, *, quick: bool, as_json: bool) -> None:
 
 
 def facts(info: StoreInfo) -> dict[str, Any]:
-    """Settings and counts, as JSON types."""
+    """Return settings and counts as JSON types."""
     content = info.settings.to_json()
     return {
         "shards": info.shards,
@@ -45,7 +45,7 @@ def facts(info: StoreInfo) -> dict[str, Any]:
 
 
 def histogram(counts: list[int]) -> str:
-    """A character a bin, as high as its count is beside the largest; any count shows.
+    """Return a character per bin, as high as its count relative to the largest; every count shows.
 
     >>> histogram([0, 1, 500, 1000])
     ' ▁▄█'

@@ -1,4 +1,4 @@
-"""What a command says while it fills a store."""
+"""The output of a command that fills a store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class StoreReporter:
-    """Prints a line (or, with ``--json``, an object) for each shard, and draws the progress.
+    """Prints a line (or with ``--json`` an object) per shard, and draws the progress.
 
     ``with StoreReporter(...) as report: encode_store(..., progress=report)``
     """
@@ -113,5 +113,5 @@ def _bytes_progress() -> Progress:
 
 
 def counted(number: int, what: str) -> str:
-    """``1 shard``, ``2 shards``."""
+    """Return a number with its noun: ``1 shard``, ``2 shards``."""
     return f"{number} {what}{'s' * (number != 1)}"

@@ -1,4 +1,4 @@
-"""What `auravae train` shows while it runs: a bar on stderr, validations on stdout."""
+"""The output of `auravae train`: a bar on stderr, validations on stdout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def follow(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Run the training and report. Raises KeyboardInterrupt, with the checkpoint written."""
+    """Run the training and report it. Raises KeyboardInterrupt, with the checkpoint written."""
     with joined(device) as processes:
         steps = run_training(
             recipe, folder, processes.device(device), processes, workers, is_new_recipe
@@ -60,7 +60,7 @@ def follow(
 
 
 def show_status(folder: Path, *, as_json: bool) -> None:
-    """Print how far the run in ``folder`` is. Raises ConfigError."""
+    """Print the progress of the run in ``folder``. Raises ConfigError."""
     status = read_status(folder)
     if as_json:
         tell_json(asdict(status))
@@ -75,7 +75,7 @@ def show_status(folder: Path, *, as_json: bool) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: two units at most."""
+    """Return seconds as text, with two units at most."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return "less than a minute"

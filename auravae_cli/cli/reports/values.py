@@ -1,4 +1,4 @@
-"""Facts as people read them."""
+"""Format facts for people."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def show_fact(name: str, value: Any) -> str:
-    """A fact for people; pictures are as wide and high as they say it, not [height, width]."""
+    """Format a fact; sizes of pictures are shown as width x height, not [height, width]."""
     if name in ("image_size", "source_size") and value:
         return f"{show(value[::-1])} pixels"
     return show(value)
 
 
 def show(value: Any) -> str:
-    """A value for people."""
+    """Format a value."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {show(item)}" for name, item in value.items())
     if isinstance(value, list):

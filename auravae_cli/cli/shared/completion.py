@@ -1,4 +1,4 @@
-"""What shells offer for values that no list of choices holds. Nothing here imports torch."""
+"""Completion of values that no list of choices holds. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """The models whose names begin so; none for a path, which the shell completes itself.
+    """Return the models whose names start so; none for a path, which the shell completes itself.
 
-    Names alone: typer breaks long descriptions into lines, which shells take for more names.
+    Only names: typer breaks long descriptions into lines, which shells take for more names.
     """
     from auravae_cli.errors import AuraVaeError
     from auravae_cli.model.spec.registry import known_models
@@ -19,18 +19,18 @@ def complete_model(incomplete: str) -> list[str]:
         return []
     try:
         models = known_models().values()
-    except AuraVaeError:  # while a line is typed, there is nobody to tell it
+    except AuraVaeError:  # there is nobody to tell while a line is typed
         return []
     return [model.name for model in models if model.name.startswith(incomplete)]
 
 
 def complete_hub_model(incomplete: str) -> list[str]:
-    """Those of them that can be fetched."""
+    """Return those of them that can be downloaded."""
     from auravae_cli.model.spec.registry import known_models
 
     return [name for name in complete_model(incomplete) if known_models()[name].hub_repo]
 
 
 def complete_device(incomplete: str) -> list[str]:
-    """The kinds of devices; a number may follow ``cuda``, as in ``cuda:1``."""
+    """Return the kinds of devices; a number may follow ``cuda``, as in ``cuda:1``."""
     return [device for device in DEVICES if device.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""The options that say how a picture is brought to the encoder."""
+"""Parse the options of preparing pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_preparation(
     background: str,
     buckets: str | None = None,
 ) -> Preparation:
-    """The options as a `Preparation`; typer.BadParameter where one is malformed."""
+    """Return the options as a `Preparation`. Raises typer.BadParameter if one is malformed."""
     try:
         ImageColor.getrgb(background)
     except ValueError as error:
@@ -35,7 +35,7 @@ def read_preparation(
         ) from error
     if buckets is not None and (resize is not None or center_crop is not None):
         raise typer.BadParameter(
-            "buckets say how large pictures become: leave --resize and --center-crop out",
+            "buckets determine the size of pictures: leave out --resize and --center-crop",
             param_hint="--buckets",
         )
     return Preparation(
@@ -49,7 +49,7 @@ def read_preparation(
 
 
 def _center(text: str | None) -> tuple[int, int] | None:
-    """(height, width), typed as WxH like the sizes of `--crop`."""
+    """Parse WxH, like the sizes of `--crop`, to (height, width)."""
     if text is not None and text.isdecimal():
         text = f"{text}x{text}"
     sides = _numbers(text, r"([1-9]\d*)x([1-9]\d*)", "WxH", "--center-crop")
@@ -83,7 +83,7 @@ def _numbers(text: str | None, pattern: str, form: str, option: str) -> tuple[in
 
 
 def read_limit(text: str | None) -> FailureLimit:
-    """``--max-failures`` as a `FailureLimit`; typer.BadParameter where it is malformed."""
+    """Parse ``--max-failures`` to a `FailureLimit`. Raises typer.BadParameter if it is malformed."""
     from auravae_cli.operations.batches import FailureLimit
 
     if text is None:

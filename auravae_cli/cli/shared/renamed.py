@@ -1,4 +1,4 @@
-"""Options and variables under their names of before: still taken in this version, with a notice."""
+"""Old names of options and variables: still accepted in this version, with a notice."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from auravae_cli.cli.terminal.lines import say
 
 OPTIONS = {"--store": "--latent-dtype", "--engine": "--runner", "--from": "--files-from"}
 SYMMETRIZE, HOW = "--symmetrize", frozenset(("auto", "none", "mean", "canonical"))
-STILL_THERE = {"import": frozenset(("--from",))}  # where the word has its other meaning
+STILL_THERE = {"import": frozenset(("--from",))}  # commands where the name has another meaning
 VARIABLES = {"AURAVAE_ENGINE": "AURAVAE_KERNELS"}
 
 
 def with_new_names(arguments: Sequence[str]) -> list[str]:
-    """A command line whose options have their names of today. What was renamed is told."""
+    """Return a command line with the current names of options; renamed ones give a notice."""
     command = next((a for a in arguments if not a.startswith("-")), "")
     kept = STILL_THERE.get(command, frozenset())
     result = list(arguments)
@@ -34,12 +34,12 @@ def with_new_names(arguments: Sequence[str]) -> list[str]:
 
 
 def _says_how(arguments: Sequence[str], place: int) -> bool:
-    """Whether the option of before, which had no value, is followed by one of today."""
+    """Return whether the option, which had no value in older versions, is followed by one."""
     return bool({*arguments[place + 1 : place + 2]} & HOW)
 
 
 def take_new_variables() -> None:
-    """Set the variables of today from those of before, where only these are there."""
+    """Set the current variables from the old ones, if only those are set."""
     for old, new in VARIABLES.items():
         if old in os.environ and new not in os.environ:
             say(f"note: {old} is {new} now; the old name goes with the next version")

@@ -1,4 +1,4 @@
-"""Signals that end a long run where it suits the run."""
+"""End a long run by signals at a point that suits the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def stopping() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets. A second one acts at once, as usual."""
+    """Yield an event that the first SIGINT or SIGTERM sets. A second one acts at once, as usual."""
     stop = threading.Event()
 
     def note(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write them."""
+"""Parse sizes in bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from auravae_cli.files.limits import parse_size
 
 
 def read_size(text: str | None, option: str) -> int | None:
-    """``4G``, ``500M``, ``1.5GiB`` as bytes; typer.BadParameter where it is malformed."""
+    """Parse ``4G``, ``500M``, ``1.5GiB`` to bytes. Raises typer.BadParameter if it is malformed."""
     size = None if text is None else parse_size(text)
     if text is not None and size is None:
         raise typer.BadParameter(f"{text!r}: expected a size such as 4G or 500M", param_hint=option)

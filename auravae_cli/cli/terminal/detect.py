@@ -1,4 +1,4 @@
-"""What the terminal can draw: told by its environment, or by its answer."""
+"""Detect what the terminal can draw, by its environment or by its answer."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 from auravae_cli.cli.terminal.protocol import Protocol
 
-ANSWER_SECONDS = 0.5  # terminals answer at once, and this one may be far away
-_CELL = (20, 10)  # pixels of a character where the terminal does not say
+ANSWER_SECONDS = 0.5  # terminals answer at once, but this one may be far away
+_CELL = (20, 10)  # pixels of a character, if the terminal does not tell
 _KITTY = frozenset(("xterm-kitty", "xterm-ghostty"))
 _TRUE_COLOUR = frozenset(("iTerm.app", "WezTerm", "vscode", "ghostty", "Hyper"))
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Where pictures are drawn: ``lines`` is None where nothing limits them (a pipe).
+    """Where pictures are drawn: ``lines`` is None if nothing limits them (a pipe).
 
     ``cell`` is the (height, width) of a character in pixels.
     """
@@ -30,7 +30,7 @@ class Screen:
 
 
 def find_screen(protocol: Protocol, width: int | None) -> Screen:
-    """The screen that standard output is; ``auto`` finds out what it can draw."""
+    """Return the screen of standard output; ``auto`` detects what it can draw."""
     watched = sys.stdout.isatty()
     if protocol is Protocol.auto:
         encoding = (sys.stdout.encoding or "").lower()
@@ -46,7 +46,7 @@ def best_protocol(
     encoding: str,
     ask: Callable[[], bool],
 ) -> Protocol:
-    """The best that is safe. ``ask`` asks the terminal whether it draws sixels."""
+    """Return the best safe protocol. ``ask`` asks the terminal whether it draws sixels."""
     term = environment.get("TERM", "")
     if not watched or environment.get("NO_COLOR") or term == "dumb":
         return Protocol.ascii
@@ -65,7 +65,7 @@ def best_protocol(
 
 
 def draws_sixels() -> bool:
-    """Ask the terminal for its attributes (DA1), of which 4 means sixels. False where it is silent."""
+    """Ask the terminal for its attributes (DA1), of which 4 means sixels. False if it does not answer."""
     try:
         import select
         import termios
@@ -76,7 +76,7 @@ def draws_sixels() -> bool:
         return False
     try:
         if os.tcgetpgrp(terminal) != os.getpgrp():
-            return False  # in the background: asking would stop the program
+            return False  # in the background, asking would stop the program
         before = termios.tcgetattr(terminal)
         try:
             tty.setcbreak(terminal)
@@ -97,7 +97,7 @@ def draws_sixels() -> bool:
 
 
 def _cell_size() -> tuple[int, int]:
-    """The pixels of a character, if the terminal tells."""
+    """Return the pixels of a character, if the terminal tells."""
     try:
         import fcntl
         import struct

@@ -1,4 +1,4 @@
-"""Pixels to what a terminal draws: characters, or an image protocol's escape sequences."""
+"""Convert pixels to what a terminal draws: characters, or the sequences of an image protocol."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from auravae_cli.images.read import Pixels, to_8_bit
 
 SHADES = " .:-=+*#%@"
 RESET = "\x1b[0m"
-_CHUNK = 4096  # bytes of base64 that kitty's protocol takes at once
+_CHUNK = 4096  # bytes of base64 per sequence of kitty's protocol
 _LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of red, green and blue in the 256 colours
 
 
 def characters(pixels: Pixels, width: int, protocol: Protocol) -> list[str]:
-    """A picture as lines of ``width`` characters, each about twice as high as wide."""
+    """Return a picture as lines of ``width`` characters, each about twice as high as wide."""
     lines = max(1, round(width * pixels.shape[0] / pixels.shape[1] / 2))
     if protocol is Protocol.ascii:
         return shades(resized(pixels, lines, width))
@@ -28,21 +28,21 @@ def characters(pixels: Pixels, width: int, protocol: Protocol) -> list[str]:
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:
-    """uint8 or uint16 [H, W, 3] => uint8 [height, width, 3]; cells are kept sharp when enlarged."""
+    """Resize uint8 or uint16 [H, W, 3] => uint8 [height, width, 3]; enlarged cells stay sharp."""
     image = Image.fromarray(to_8_bit(pixels))
     kind = Image.Resampling.BOX if width <= image.width else Image.Resampling.NEAREST
     return np.asarray(image.resize((width, height), kind))
 
 
 def shades(pixels: Pixels) -> list[str]:
-    """A character a pixel, by its brightness: plain text."""
+    """Return a character per pixel, by its brightness: plain text."""
     grey = np.asarray(Image.fromarray(pixels).convert("L")).astype(int)
     places = grey * len(SHADES) // 256
     return ["".join(SHADES[place] for place in row).rstrip() for row in places]
 
 
 def half_blocks(pixels: Pixels, only_256: bool) -> list[str]:
-    """Two pixels a character, the upper as its foreground, the lower as its background."""
+    """Return two pixels per character, the upper as foreground, the lower as background."""
     lines = []
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
         pairs = (
@@ -67,7 +67,7 @@ def _colour(pixel: Pixels, only_256: bool) -> str:
 
 
 def kitty(pixels: Pixels, columns: int, lines: int) -> str:
-    """The kitty graphics protocol: a PNG that the terminal scales to so many cells."""
+    """Return the kitty graphics protocol: a PNG that the terminal scales to the given cells."""
     buffer = io.BytesIO()
     Image.fromarray(to_8_bit(pixels)).save(buffer, "PNG")
     text = base64.b64encode(buffer.getvalue()).decode()
@@ -80,7 +80,7 @@ def kitty(pixels: Pixels, columns: int, lines: int) -> str:
 
 
 def sixel(pixels: Pixels) -> str:
-    """DEC sixels of 255 colours, six rows of pixels a band."""
+    """Return DEC sixels of 255 colours, in bands of six rows of pixels."""
     image = Image.fromarray(to_8_bit(pixels)).quantize(255)
     palette = np.array(image.getpalette(), int).reshape(-1, 3)
     places = np.asarray(image)
@@ -94,7 +94,7 @@ def sixel(pixels: Pixels) -> str:
 
 
 def _band(places: Pixels) -> Iterator[str]:
-    """The sixels of up to six rows, colour by colour."""
+    """Yield the sixels of up to six rows, colour by colour."""
     weights = 1 << np.arange(len(places))
     for colour in np.unique(places):
         bits = weights @ (places == colour)
@@ -104,7 +104,7 @@ def _band(places: Pixels) -> Iterator[str]:
 
 
 def side_by_side(cells: Sequence[tuple[str, Pixels]], width: int, protocol: Protocol) -> list[str]:
-    """Captioned pictures in rows of four, drawn with characters on ``width`` columns."""
+    """Return captioned pictures in rows of four, drawn with characters on ``width`` columns."""
     columns = min(4, len(cells))
     each = max(1, (width - 2 * (columns - 1)) // columns)
     lines = []

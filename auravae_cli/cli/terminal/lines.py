@@ -1,8 +1,8 @@
 """The only way to the terminal: lines in which foreign text is inert.
 
-Names, records and reasons come from files of others. An escape sequence in one could clear the
-screen, forge lines or type commands; a line break could forge a result. Here they are shown as
-``\\x1b`` and ``\\n``, and never read as markup. A drawing of ours (`print_drawing`) is the exception.
+Names, records and reasons come from foreign files. An escape sequence in one could clear the screen,
+forge lines or type commands; a line break could forge a result. Here they are shown as ``\\x1b`` and
+``\\n``, and never interpreted as markup. Our own drawings (`print_drawing`) are the exception.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
-# Control characters, line separators, and what reverses the order of the text around it.
+# Control characters, line separators, and characters that reverse the text around them.
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
 _REVERSERS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _INERT = {code: ascii(chr(code))[1:-1] for code in (*_CONTROLS, *_REVERSERS)}
 
 
 def inert(text: object) -> str:
-    r"""The text in one line that a terminal only shows.
+    r"""Return the text as one line that a terminal only displays.
 
     >>> inert("a\x1b[2Jb\nc")
     'a\\x1b[2Jb\\nc'
@@ -32,35 +32,35 @@ def inert(text: object) -> str:
 
 
 def say(*lines: str) -> None:
-    """Lines for people, on stderr."""
+    """Print lines for people on stderr."""
     _write(sys.stderr, lines, flush=True)
 
 
 def tell(*lines: str, on_stderr: bool = False, flush: bool = False) -> None:
-    """Lines of a result, on stdout; on stderr where stdout carries a latent or a picture."""
+    """Print lines of a result on stdout, or on stderr if stdout carries a latent or a picture."""
     _write(sys.stderr if on_stderr else sys.stdout, lines, flush)
 
 
 def tell_json(content: Any, *, on_stderr: bool = False) -> None:
-    """A result as a line of JSON, which escapes by itself."""
+    """Print a result as a line of JSON, which escapes by itself."""
     print(write_json(content), file=sys.stderr if on_stderr else sys.stdout, flush=True)
 
 
 def print_drawing(drawing: str) -> None:
-    """A picture in the terminal's own sequences, on stdout."""
+    """Print a picture in the terminal's own sequences on stdout."""
     sys.stdout.write(drawing)
     sys.stdout.flush()
 
 
 def console(*, on_stderr: bool = False) -> Console:
-    """rich's console, which takes nothing for markup or for an emoji's name."""
+    """Return rich's console, without markup or emoji names."""
     from rich.console import Console
 
     return Console(stderr=on_stderr, markup=False, emoji=False, highlight=False)
 
 
 def progress(*columns: ProgressColumn | None, hidden: bool = False, **options: Any) -> Progress:
-    """A bar on stderr; the description of its task stands where None is among the ``columns``.
+    """Return a bar on stderr; None among the ``columns`` stands for the description of its task.
 
     ``options`` are `rich.progress.Progress`'s.
     """

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Protocol(str, Enum):
-    """How pictures are drawn; all but kitty and sixel are characters."""
+    """How to draw pictures; all but kitty and sixel use characters."""
 
     auto = "auto"
     kitty = "kitty"

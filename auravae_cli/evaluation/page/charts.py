@@ -1,7 +1,7 @@
-"""Charts as inline SVG, each with a title and a description, and a table of its numbers beside it.
+"""Charts as inline SVG, each with a title, a description, and a table of its numbers.
 
-Colours come from the page's style sheet by class, so charts follow its dark and its light form;
-series differ in dashes and marks as well, since not everybody sees colours.
+Colours come from the page's style sheet by class, so charts follow its dark and light themes. Series
+also differ in dashes and marks, since not everybody sees colours.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from auravae_cli.evaluation.page.markup import Child, Markup, number, tag
 
 WIDTH, HEIGHT = 640, 340
 LEFT, RIGHT, TOP, BOTTOM = 74, 130, 16, 48
-LEAST_SPAN = 0.5  # of an axis in dB, so that what is nothing does not look like much
-MOST_DOTS = 600  # of a row: more cannot be told apart
+LEAST_SPAN = 0.5  # of an axis in dB, so that tiny differences do not look large
+MOST_DOTS = 600  # per row: more cannot be distinguished
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a chart: its label, its points, and what stands at each point, if anything."""
+    """A line of a chart: its label, its points, and an optional text at each point."""
 
     label: str
     points: Sequence[Point]
@@ -31,7 +31,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to places on an axis."""
+    """Maps values to places on an axis."""
 
     low: float
     high: float
@@ -44,7 +44,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from below ``low`` to above ``high``.
+    """Return round numbers from below ``low`` to above ``high``.
 
     >>> ticks(21.2, 28.9)
     [20.0, 22.0, 24.0, 26.0, 28.0, 30.0]
@@ -60,7 +60,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 def picture_of(
     title: str, description: str, key: str, size: tuple[int, int], *parts: Child
 ) -> Markup:
-    """An SVG image that says what it shows."""
+    """Return an SVG image with a title and a description."""
     return tag(
         "svg",
         tag("title", title, id=f"{key}-title"),
@@ -73,7 +73,7 @@ def picture_of(
 
 
 def with_table(chart: Markup, caption: Child, data: Markup) -> Markup:
-    """A chart, and its numbers for those who cannot see it, or want them."""
+    """Return a chart with its numbers, for those who cannot see it or want them."""
     numbers = tag("details", tag("summary", "The numbers"), data)
     return tag("figure", chart, tag("figcaption", caption), numbers, class_="chart")
 
@@ -81,7 +81,7 @@ def with_table(chart: Markup, caption: Child, data: Markup) -> Markup:
 def line_chart(
     key: str, title: str, description: str, series: Sequence[Series], axes: tuple[str, str]
 ) -> Markup:
-    """Lines through points; ``axes`` are the labels of x and y."""
+    """Return lines through points; ``axes`` are the labels of x and y."""
     points = [point for one in series for point in one.points]
     across = ticks(min(x for x, _ in points), max(x for x, _ in points))
     low, high = min(y for _, y in points), max(y for _, y in points)
@@ -129,7 +129,7 @@ def _line(one: Series, place: int, x: Scale, y: Scale) -> Markup:
     marks = [mark(x(a), y(b), place) for a, b in one.points]
     notes, last = [], None
     for (a, b), note in zip(one.points, one.notes, strict=False):
-        below = a == last  # where two stand above each other
+        below = a == last  # if two are above each other
         notes.append(
             tag("text", note, x=x(a), y=y(b) + (20 if below else -10), class_="tick middle")
         )
@@ -138,7 +138,7 @@ def _line(one: Series, place: int, x: Scale, y: Scale) -> Markup:
 
 
 def mark(x: float, y: float, place: int) -> Markup:
-    """The mark of a series: a circle, a square, a triangle, a diamond, ..."""
+    """Return the mark of a series: a circle, a square, a triangle, a diamond, ..."""
     shapes = (
         lambda: tag("circle", cx=x, cy=y, r=4),
         lambda: tag("rect", x=x - 3.6, y=y - 3.6, width=7.2, height=7.2),
@@ -149,7 +149,7 @@ def mark(x: float, y: float, place: int) -> Markup:
 
 
 def _labels(series: Sequence[Series], x: Scale, y: Scale) -> list[Markup]:
-    """The name of each line where it ends, moved apart where they would overlap."""
+    """Return the name of each line at its end, moved apart if they would overlap."""
     ends = sorted((y(one.points[-1][1]), place, one.label) for place, one in enumerate(series))
     labels, last = [], -math.inf
     for height, place, label in ends:
@@ -164,7 +164,7 @@ def _labels(series: Sequence[Series], x: Scale, y: Scale) -> list[Markup]:
 def spread_chart(
     key: str, title: str, description: str, rows: Sequence[tuple[str, Sequence[float]]], axis: str
 ) -> Markup:
-    """A row of dots for each label, and a stroke at the mean."""
+    """Return a row of dots for each label, and a stroke at the mean."""
     values = [value for _, row in rows for value in row]
     spare = max(0, LEAST_SPAN - (max(values) - min(values))) / 2
     across, height = ticks(min(values) - spare, max(values) + spare, 8), 58
@@ -190,7 +190,7 @@ def spread_chart(
 def histograms(
     key: str, title: str, description: str, cells: Sequence[tuple[str, Sequence[int]]], clamp: float
 ) -> Markup:
-    """A small histogram for each channel over [-clamp, clamp], four a row, each of its own height."""
+    """Return a small histogram per channel over [-clamp, clamp], four in a row, each scaled by itself."""
     width, height, gap = 150, 76, 12
     parts = []
     for place, (label, counts) in enumerate(cells):
@@ -227,7 +227,7 @@ def histograms(
 def correlations(
     key: str, title: str, description: str, matrix: Sequence[Sequence[float | None]]
 ) -> Markup:
-    """A matrix of correlations: blue is negative, red positive, full colour is 1."""
+    """Return a matrix of correlations: blue is negative, red positive, full colour is 1."""
     side, left = 30, 32
     parts = []
     for row, values in enumerate(matrix):
@@ -252,5 +252,5 @@ def correlations(
 
 
 def decibels_of(value: float | None) -> str:
-    """PSNR for people; pictures that come back exactly have none."""
+    """Format PSNR; pictures that are reconstructed exactly have none."""
     return "exact" if value is None else number(value, "{:.2f}")

@@ -1,4 +1,4 @@
-"""What a page is made of: an evaluation's summary, its rows, and the pictures that are shown."""
+"""The data of a page: an evaluation's summary, its rows, and the pictures to show."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PageData:
 
     @property
     def models(self) -> Sequence[Model]:
-        """The models' parts of the summary, in the order that they were named in."""
+        """The models' parts of the summary, in the order in which they were named."""
         models: Sequence[Model] = self.summary["models"]
         return models
 
@@ -53,6 +53,6 @@ class PageData:
 
     @property
     def numbers(self) -> dict[str, int]:
-        """The number of each shown picture on the page, from 1: what it is linked by."""
+        """The number of each shown picture on the page, from 1, used in links."""
         names = (name for _, group in self.choice.groups for name in group)
         return {name: number for number, name in enumerate(names, 1)}

@@ -1,7 +1,7 @@
 """The page of an evaluation as one file: no network, no framework, readable in years.
 
-Its security policy allows pictures that the page holds itself, and the one script and style sheet by
-their sha256, nothing else: even a name that were taken for markup could neither run nor fetch.
+Its security policy allows only pictures embedded in the page, and its one script and style sheet by
+their sha256: even a name that was taken for markup could neither run nor fetch anything.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from auravae_cli.evaluation.page.tables import (
 
 
 def page_bytes(data: PageData) -> bytes:
-    """The whole page, in UTF-8."""
+    """Return the complete page, in UTF-8."""
     style, script = (
         files("auravae_cli.evaluation.page").joinpath(name).read_text(encoding="utf-8")
         for name in ("page.css", "page.js")
@@ -82,7 +82,7 @@ def _facts(data: PageData) -> Markup:
 
 
 def _sections(data: PageData) -> list[tuple[str, str, Markup]]:
-    """Each section's name in links, its heading, and what it holds."""
+    """Return each section's name in links, its heading, and its content."""
     latents = [
         tag("div", tag("h3", tag("span", class_=f"key s{n % 6}"), label), *_latents(data, n))
         for n, label in enumerate(data.labels)
@@ -122,7 +122,7 @@ def _latents(data: PageData, place: int) -> tuple[Markup, Markup]:
 
 
 def _which(data: PageData) -> Markup:
-    """Which pictures are shown, and how."""
+    """Return which pictures are shown, and how."""
     shown, number = len(data.numbers), data.summary["data"]["pictures"]
     if shown < number:
         which = (

@@ -1,4 +1,4 @@
-"""The page's sections that are pictures: each picture, the orbit of a latent, the latent's channels."""
+"""The page's sections of pictures: each picture, the orbit of a latent, the latent's channels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WORDS = {
 
 
 def pictures_section(data: PageData) -> Markup:
-    """All shown pictures, in their groups."""
+    """Return all shown pictures, in their groups."""
     numbers = data.numbers
     parts = []
     for title, names in data.choice.groups:
@@ -72,7 +72,7 @@ def _picture(data: PageData, name: str, place: int, heading: str) -> Markup:
 
 
 def _viewer(data: PageData, name: str, place: int, original: bytes) -> Markup:
-    """What the script makes a slider of; hidden where no script runs."""
+    """Return the elements that the script turns into a slider; hidden without scripts."""
     labels = [label for label in data.labels if data.file(label, name, RECONSTRUCTION)]
     choices = [
         tag(
