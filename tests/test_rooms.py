@@ -116,7 +116,16 @@ def test_no_modules_import_each_other():
 
 
 DOING = frozenset(
-    ("store", "operations", "datasets", "adapters", "forecast", "exchange.formats", "exchange")
+    (
+        "store",
+        "operations",
+        "serve",
+        "datasets",
+        "adapters",
+        "forecast",
+        "exchange.formats",
+        "exchange",
+    )
     + ("train", "evaluation", "evaluation.page", "diagnostics")
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,6 +14,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from auravae_cli.errors import AuraVaeError
+from auravae_cli.model.codec import Codec
+from auravae_cli.serve.app import app
+from auravae_cli.serve.limits import Limits
+from auravae_cli.serve.service import codecs_on
 
 CONNECTIONS = 1000  # at once; more are told 503
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -74,10 +78,41 @@ def address(place: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: ASGIApp, place: socket.socket, grace: float) -> None:
-    """Answer until SIGINT or SIGTERM, then finish what is under way, for up to ``grace`` seconds."""
+def serve_model(
+    load: Callable[..., Codec],
+    started: Callable[[Codec, str], None],
+    *,
+    device: str = "auto",
+    workers: int = 1,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits = Limits(),
+    token: str | None = None,
+    batch_size: int | None = None,
+) -> None:
+    """Load a model and serve it until SIGINT or SIGTERM; requests in progress are finished first.
+
+    Args:
+        load: gives the codec for a ``device``.
+        started: is told the codec and the URL when clients can connect.
+        device, workers: where it runs, see `codecs_on`.
+        host, port: where it listens; port 0 takes a free one.
+        limits, token, batch_size: as for `app`.
+
+    Raises:
+        AuraVaeError: it cannot listen there. WeightsError, DeviceError: see `load_codec`.
+    """
+    with listen(host, port) as place:
+        codecs = codecs_on(load, device, workers)
+        service = app(codecs, limits, token=token, batch_size=batch_size)
+        started(codecs[0], address(place))
+        answer(service, place, limits.seconds)
+
+
+def answer(service: ASGIApp, place: socket.socket, grace: float) -> None:
+    """Answer until a signal; requests in progress have ``grace`` seconds then."""
     config = uvicorn.Config(
-        app,
+        service,
         http=cast(Any, Connection),
         ws="none",
         log_level="warning",

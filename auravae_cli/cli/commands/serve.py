@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.defaults import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from auravae_cli.model.codec import Codec
 
 
 def serve(
@@ -79,10 +82,8 @@ def serve(
 
     try:
         from auravae_cli.serve.access import TOKEN_VARIABLE
-        from auravae_cli.serve.app import app
         from auravae_cli.serve.limits import Limits
-        from auravae_cli.serve.server import address, listen, serve as answer
-        from auravae_cli.serve.service import codecs_on
+        from auravae_cli.serve.server import serve_model
     except ModuleNotFoundError as error:
         raise ModelError(f"serve needs {error.name}: pip install 'auravae[serve]'") from error
 
@@ -99,13 +100,21 @@ def serve(
         seconds=timeout,
         requests=queue,
     )
-    token = os.environ.get(TOKEN_VARIABLE) or None
-    with listen(host, port) as place:
-        codecs = codecs_on(load, device, workers)
-        service = app(codecs, limits, token=token, batch_size=batch_size)
+
+    def started(codec: Codec, address: str) -> None:
         if not quiet:
-            name, where = codecs[0].space.model, codecs[0].device
-            say(f"{name} on {where} at {address(place)}; stop with Ctrl-C")
-        answer(service, place, timeout)
+            say(f"{codec.space.model} on {codec.device} at {address}; stop with Ctrl-C")
+
+    serve_model(
+        load,
+        started,
+        device=device,
+        workers=workers,
+        host=host,
+        port=port,
+        limits=limits,
+        token=os.environ.get(TOKEN_VARIABLE) or None,
+        batch_size=batch_size,
+    )
     if not quiet:
         say("stopped")
