@@ -1,1 +1,1 @@
-"""Memory, strips and operations of a run, by arithmetic."""
+"""Memory, strips and operations of a run, computed without running it."""

@@ -1,7 +1,7 @@
-"""What the network does, as numbers: its layers, their operations and their bytes. No torch.
+"""The network as numbers: its layers, their operations and their bytes. Does not need torch.
 
-What a layer takes beside its input and output was measured on the CPU, with
-``python benchmarks/workspace.py``: measure again where layers change.
+The memory of a layer beside its input and output was measured on the CPU with
+``python benchmarks/workspace.py``: measure again if layers change.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from auravae_cli.model.spec.config import IMAGE_CHANNELS, Architecture
 
 PARTS = ("encoder", "decoder")
 
-TILE_ROWS = 6  # of the output, that are computed together: strips of whole tiles give the same bits
+TILE_ROWS = 6  # of the output, computed together: strips of whole tiles give the same bits
 LEAST_CHANNELS = 16  # in, and
 LEAST_SIDE = 8  # height and width, for which Winograd's transforms cost less than what they save
-TILE_NUMBERS = 64  # what NNPACK makes of a tile, for every channel in and out, and of each kernel
-KERNEL_CHANNELS = 140  # in, at once, whose kernels NNPACK holds transformed
+TILE_NUMBERS = (
+    64  # numbers that NNPACK makes of a tile, for every channel in and out, and of each kernel
+)
+KERNEL_CHANNELS = 140  # input channels whose transformed kernels NNPACK holds at once
 
 # Our own kernels, native.c: the columns of a tile, the numbers that it is made into, the bytes of a
 # layer's weights, made ready, above which others compute it, and two sizes that stand there, too.
@@ -62,7 +64,7 @@ class Arithmetic:
     products: bool = False
 
     def is_native(self, channels_in: int, channels_out: int, points: int = POINTS) -> bool:
-        """Whether one of our own kernels computes a convolution; ``points`` as in `native_suits`."""
+        """Return whether one of our kernels computes a convolution; ``points`` as in `native_suits`."""
         multiplies = self.multiplies(channels_in, channels_out)
         return self.native and (multiplies or native_suits(channels_in, channels_out, points))
 
@@ -75,19 +77,19 @@ class Arithmetic:
         return self.winograd and channels_in >= LEAST_CHANNELS and min(height, width) >= LEAST_SIDE
 
     def workspace(self, channels_in: int, channels_out: int, height: int, width: int) -> int:
-        """What NNPACK takes for tiles and kernels, and keeps from then on, in each thread."""
+        """Return the bytes of NNPACK's tiles and kernels, which each thread keeps from then on."""
         tiles = -(-height // TILE_ROWS) * -(-width // TILE_ROWS)
         kernels = min(channels_in, KERNEL_CHANNELS) * channels_out
         return TILE_NUMBERS * self.itemsize * (tiles * (channels_in + channels_out) + kernels)
 
     def reordered(self, kernel: int, channels_in: int, channels_out: int, pixels: int) -> int:
-        """What any other convolution takes for weights, and input or output, in orders of its own."""
+        """Return the bytes of other convolutions' copies of weights, and input or output, in their own layouts."""
         weights = kernel**2 * channels_in * channels_out
         return self.itemsize * (weights + pixels * max(channels_in, channels_out))
 
 
 def layers(architecture: Architecture, part: str) -> Iterator[Layer]:
-    """The layers of the ``encoder`` or the ``decoder`` in their order."""
+    """Yield the layers of the ``encoder`` or the ``decoder`` in order."""
     widths = architecture.widths
     last, lowest = widths[-1], architecture.downsampling_factor
     middle = [Layer(kind, last, last, lowest) for kind in (BLOCK, ATTENTION, BLOCK)]
@@ -116,21 +118,21 @@ def _blocks(before: int, width: int, number: int, scale: int) -> Iterator[Layer]
 
 
 def native_suits(channels_in: int, channels_out: int, points: int = POINTS) -> bool:
-    """Whether a convolution's weights, kept a second time in our order, are worth their memory.
+    """Return whether a second copy of a convolution's weights in our layout is worth its memory.
 
-    ``points`` is how many numbers stand for a kernel: 9 in the step down, 1 in a shortcut.
+    ``points`` is how many numbers represent a kernel: 9 for downsampling, 1 for a shortcut.
     """
     return 4 * points * channels_in * channels_out <= NATIVE_WEIGHTS
 
 
 def native_workspace(channels_in: int, rows: int, columns: int, points: int = POINTS) -> int:
-    """The bytes that a thread keeps to compute so many rows and columns, as ``block_of`` has them."""
+    """Return the bytes that a thread keeps to compute ``rows`` and ``columns``, as in ``block_of``."""
     is_winograd = points == POINTS
     high, wide = (TILE_ROWS, TILE_COLUMNS) if is_winograd else (1, 1)
     depth = channels_in if is_winograd else points * channels_in
     times, scratch_rows = (POINTS, 2 * (TILE_ROWS + 2)) if is_winograd else (1, 1)
     sizes = []
-    for lanes in (4, 8, 16):  # of a processor's vectors
+    for lanes in (4, 8, 16):  # lanes of a processor's vectors
         group = 2 * lanes
         most = NATIVE_FEATURES // (4 * times * depth) // group * group
         most = max(group, min(8 * group, most))
@@ -146,7 +148,7 @@ def native_workspace(channels_in: int, rows: int, columns: int, points: int = PO
 def products_workspace(
     channels_in: int, channels_out: int, columns: int, points: int = POINTS
 ) -> int:
-    """The bytes that a thread keeps for products of bfloat16, as ``block_of`` in bfloat16.c has them."""
+    """Return the bytes that a thread keeps for products of bfloat16, as in ``block_of`` of bfloat16.c."""
     taps, stride = {POINTS: (3, 1), 9: (2, 2), 1: (1, 1)}[points]
     per_column = channels_in * (2 * taps**2 + 4 * taps * stride)
     most = max(PRODUCTS_GROUP, PRODUCTS_BYTES // per_column // PRODUCTS_GROUP * PRODUCTS_GROUP)
@@ -158,12 +160,12 @@ def products_workspace(
 
 
 def conv_flops(kernel: int, channels_in: int, channels_out: int, pixels: int) -> int:
-    """The multiplications and additions of a convolution, done directly."""
+    """Return the multiplications and additions of a direct convolution."""
     return 2 * kernel**2 * channels_in * channels_out * pixels
 
 
 def layer_flops(layer: Layer, height: int, width: int) -> int:
-    """The nominal operations of a layer, for a picture of ``height`` x ``width``."""
+    """Return the nominal operations of a layer, for a picture of ``height`` x ``width``."""
     a, b = layer.channels_in, layer.channels_out
     pixels = (height // layer.scale) * (width // layer.scale)
     if layer.kind == BLOCK:
@@ -176,10 +178,10 @@ def layer_flops(layer: Layer, height: int, width: int) -> int:
 
 
 def attention_flops(channels: int, queries: int, keys: int) -> int:
-    """The operations of queries on keys, and of their weights on the values, over all heads."""
+    """Return the operations of queries on keys, and of their weights on the values, over all heads."""
     return 4 * channels * queries * keys
 
 
 def nominal_flops(architecture: Architecture, part: str, height: int, width: int) -> int:
-    """The multiplications and additions of a whole run, done directly and without strips."""
+    """Return the multiplications and additions of a whole run, with direct convolutions and without strips."""
     return sum(layer_flops(layer, height, width) for layer in layers(architecture, part))

@@ -1,7 +1,7 @@
-"""What a run takes before it is run: memory, strips and operations, by arithmetic alone. No torch.
+"""The cost of a run before it runs: memory, strips and operations. Does not need torch.
 
-On a CPU a network runs in strips of rows, with the maps in memory that its plan says (see `stripplan`
-and `streamed`). On a GPU a run that fits is plain: every layer on the whole picture.
+On a CPU, a network runs in strips of rows, with the maps in memory that its plan names (see `stripplan`
+and `streamed`). On a GPU, a run that fits is plain: every layer on the whole picture.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from auravae_cli.model.spec.config import IMAGE_CHANNELS, Architecture
 if TYPE_CHECKING:
     from auravae_cli.model.planning.strip_plan import Search, StripPlan
 
-SHARE_OF_FREE = 0.8  # of the free memory that features may take
+SHARE_OF_FREE = 0.8  # of the free memory, for features
 ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
 LINEAR_STRIP = 4096 * 192  # numbers of the blocks that the linear model works on together, and
-LIVE_LINEAR = 5  # how often they are in memory, measured
-# Above what is counted: what the allocator leaves unused between blocks, and cannot give back.
+LIVE_LINEAR = 5  # how many copies of them are in memory, measured
+# Beside what is counted: memory between blocks that the allocator can neither use nor return.
 OVERHEAD = 8 << 20
 OVERHEAD_SHARE = 0.06
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How ``batch`` pictures of one size run, and what that takes.
+    """How ``batch`` pictures of one size run, and the cost.
 
-    ``memory`` is the predicted peak in bytes beside the weights; ``flops`` are the operations, with
+    ``memory`` is the predicted peak in bytes beside the weights; ``flops`` are the operations, including
     those that strips repeat; ``strips`` is None for a plain run.
     """
 
@@ -55,13 +55,13 @@ class Plan:
 
     @property
     def tiles(self) -> int:
-        """Into how many strips a map is cut that is computed more than once; 1 where none is."""
+        """The number of strips of a map that is computed more than once; 1 if there is none."""
         return 1 if self.strips is None else self.strips.tiles
 
 
 @dataclass(frozen=True)
 class Unaffordable:
-    """A picture that no plan fits: what the least of them would take."""
+    """A picture that no plan fits, with the memory of the smallest plan."""
 
     least: int
 
@@ -73,9 +73,9 @@ def plan_run(
     arithmetic: Arithmetic,
     budget: int | None,
 ) -> Plan | Unaffordable:
-    """The plan of the ``encoder`` or the ``decoder`` for (batch, height, width) pixels.
+    """Return the plan of the ``encoder`` or the ``decoder`` for (batch, height, width) pixels.
 
-    ``budget`` is what it may take in bytes; None where that is not known.
+    ``budget`` limits its memory in bytes; None if that is not known.
     """
     plan = ample_plan(architecture, part, size, arithmetic)
     if budget is None or plan.memory <= budget:
@@ -87,7 +87,7 @@ def plan_run(
 def ample_plan(
     architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
 ) -> Plan:
-    """The plan where memory is no matter."""
+    """Return the plan with ample memory."""
     batch, height, width = size
     if arithmetic.is_plain:
         flops = batch * nominal_flops(architecture, part, height, width)
@@ -106,7 +106,7 @@ def _tight_plan(
     arithmetic: Arithmetic,
     budget: int,
 ) -> Plan | Unaffordable:
-    """The plan within a budget."""
+    """Return the plan within a budget."""
     batch, height, width = size
     beside = ends(architecture, part, size, arithmetic)
     room = int((budget - OVERHEAD) / (1 + OVERHEAD_SHARE)) - beside
@@ -122,7 +122,7 @@ def _tight_plan(
 def least_memory(
     architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
 ) -> int:
-    """The bytes without which there is no plan, about."""
+    """Return about the fewest bytes for which there is a plan."""
     found = _search(architecture, part, size, arithmetic).least()
     return with_overhead(found + ends(architecture, part, size, arithmetic))
 
@@ -136,7 +136,7 @@ def _search(
 
 
 def plan_linear(part: str, channels: int, size: tuple[int, int, int]) -> Plan:
-    """The plan of the linear model: a product of each block with each component, in short strips."""
+    """Return the plan of the linear model: a product of each block with each component, in short strips."""
     batch, height, width = size
     numbers = batch * height * width * IMAGE_CHANNELS
     memory = 4 * LIVE_LINEAR * min(numbers, batch * LINEAR_STRIP)
@@ -146,9 +146,9 @@ def plan_linear(part: str, channels: int, size: tuple[int, int, int]) -> Plan:
 
 
 def affordable_bytes(memory: int | None, held: int = 0) -> int | None:
-    """What features may take on the CPU: as asked for, else most of what is free; None: unknown.
+    """Return the bytes for features on the CPU: as requested, or most of the free memory; None if unknown.
 
-    ``held`` bytes lie ready for them already.
+    ``held`` bytes are already reserved for them.
     """
     if memory is not None:
         return memory
@@ -157,7 +157,7 @@ def affordable_bytes(memory: int | None, held: int = 0) -> int | None:
 
 
 def refusal(found: Unaffordable, height: int, width: int, budget: int | None) -> str:
-    """Why a picture does not run, and what to do about it."""
+    """Return why a picture does not run, and what to do about it."""
     return (
         f"not enough memory: {width} x {height} pixels take at least {megabytes(found.least)}, "
         f"and {megabytes(budget or 0)} may be used (--memory, or most of what is free); {ADVICE}"
@@ -165,30 +165,30 @@ def refusal(found: Unaffordable, height: int, width: int, budget: int | None) ->
 
 
 def megabytes(size: int) -> str:
-    """Bytes for people, as `--memory` takes them."""
+    """Return bytes as text, in the form of `--memory`."""
     return f"{size / 2**20:,.0f} MiB"
 
 
 def _rounded(budget: int) -> int:
-    """A little less, so that free memory that changes a little is planned for once."""
+    """Round down, so that free memory which changes a little is planned for once."""
     step = 1 << max(0, budget.bit_length() - 6)
     return budget // step * step
 
 
 def sufficient(size: int) -> int:
-    """A budget that is at least ``size`` once it is rounded."""
+    """Return a budget that is at least ``size`` after rounding."""
     return size * 17 // 16
 
 
 def with_overhead(size: int) -> int:
-    """A number of bytes, and what the allocator adds to them."""
+    """Add the allocator's overhead to a number of bytes."""
     return int(size * (1 + OVERHEAD_SHARE)) + OVERHEAD
 
 
 def ends(
     architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
 ) -> int:
-    """The bytes of a copy of what is given, float32 and as computed with, and of a float32 result."""
+    """Return the bytes of a copy of the input, in float32 and in the compute dtype, and of a float32 result."""
     batch, height, width = size
     factor = architecture.downsampling_factor
     pixels = batch * height * width * IMAGE_CHANNELS
@@ -202,7 +202,7 @@ def ends(
 def plain_peak(
     architecture: Architecture, part: str, size: tuple[int, int, int], arithmetic: Arithmetic
 ) -> int:
-    """The most bytes that are in memory at once in a plain run."""
+    """Return the peak memory of a plain run in bytes."""
     batch, height, width = size
     if arithmetic.live_features is not None:
         features = batch * height * width * architecture.widths[0] * arithmetic.itemsize
@@ -214,14 +214,14 @@ def plain_peak(
         if layer.kind in (CONV, OUT):
             held = 0
         elif layer.scale != scale:
-            # The caller of a level holds on to its input until it is done.
+            # The caller of a level keeps its input until it is done.
             held, scale = arithmetic.itemsize * layer.channels_in * pixels, layer.scale
         peak = max(peak, held + _layer_peak(layer, pixels, arithmetic))
     return peak + ends(architecture, part, size, arithmetic)
 
 
 def _layer_peak(layer: Layer, pixels: int, arithmetic: Arithmetic) -> int:
-    """The bytes of a layer's maps with its input, and of copies in orders that a method needs."""
+    """Return the bytes of a layer's maps with its input, and of copies in a method's layout."""
     a, b = layer.channels_in, layer.channels_out
     unit = arithmetic.itemsize * pixels
     if layer.kind == BLOCK:

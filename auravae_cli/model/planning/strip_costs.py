@@ -1,8 +1,8 @@
-"""What it costs to compute some rows of a feature map: bytes and operations, by arithmetic alone.
+"""The cost of computing some rows of a feature map: bytes and operations.
 
-Each class mirrors the one of its name in `rows` and `rowlayers`: where one changes, so does the other.
-Rows are counted, not placed: strips are whole blocks, and what is needed around them is taken to reach
-as far up as down.
+Each class mirrors the one of the same name in `rows` and `rowlayers`: change both together. Rows are
+counted, not placed: strips are whole blocks, and the rows needed around them are taken to extend
+equally up and down.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from auravae_cli.model.planning.layer_costs import (
 
 @dataclass(frozen=True)
 class Cost:
-    """Of some rows: the most bytes beside them while they are made, a thread's for good, operations."""
+    """The cost of some rows: the peak bytes beside them, a thread's permanent bytes, and operations."""
 
     peak: int = 0
     workspace: int = 0
@@ -38,7 +38,7 @@ class Node:
     """
 
     is_native = False
-    unit = 1  # how many rows are always computed together
+    unit = 1  # rows that are always computed together
 
     def __init__(
         self,
@@ -59,29 +59,29 @@ class Node:
         return self.of_rows(self.height)
 
     def of_rows(self, rows: int, channels: int | None = None) -> int:
-        """The bytes of some rows, of ``channels`` in place of its own."""
+        """Return the bytes of some rows, of ``channels`` instead of its own."""
         return (
             self.batch * (channels or self.channels) * rows * self.width * self.arithmetic.itemsize
         )
 
     def fill(self, rows: int, is_shared: bool) -> Cost:
-        """To write ``rows`` rows into memory at hand; ``is_shared``: all threads on one strip."""
+        """Return the cost of writing ``rows`` rows into given memory; ``is_shared``: all threads on one strip."""
         key = rows, is_shared
         if key not in self._costs:
             self._costs[key] = self.compute(rows, is_shared)
         return self._costs[key]
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
-        """The same, not remembered."""
+        """Return the same, uncached."""
         raise NotImplementedError
 
     def rows(self, rows: int, is_shared: bool) -> tuple[int, Cost]:
-        """To have ``rows`` rows: what they take, and the cost beside."""
+        """Return the bytes of ``rows`` rows, and the cost beside them."""
         whole = self.in_units(rows)
         return self.of_rows(whole), self.fill(whole, is_shared)
 
     def write(self, rows: int, is_shared: bool) -> Cost:
-        """To write any rows into memory at hand."""
+        """Return the cost of writing any rows into given memory."""
         if self.in_units(rows) == rows:
             return self.fill(rows, is_shared)
         taken, made = self.rows(rows, is_shared)
@@ -96,7 +96,7 @@ class Node:
         return min(self.height, rows)
 
     def beyond(self, rows: float) -> float:
-        """The halo of what needs so many rows more of this, on each side."""
+        """Return the halo of a map that needs ``rows`` more rows of this one, on each side."""
         if isinstance(self, KeptNode):
             return rows
         return self.halo + self.unit * math.ceil(rows / self.unit)
@@ -104,7 +104,7 @@ class Node:
     def by_kernel(
         self, source: Node, given: int, rows: int, is_shared: bool, points: int = POINTS
     ) -> Cost:
-        """A 3x3 convolution by a kernel, to which norm and SiLU belong, from ``given`` rows."""
+        """Return the cost of a 3x3 convolution by a kernel, with norm and SiLU, from ``given`` rows."""
         if isinstance(source, ActivatedNode):
             (source,) = source.sources
         taken, made = source.rows(given, is_shared)
@@ -116,7 +116,7 @@ class Node:
         return _after(made, Cost(0, workspace, flops), taken)
 
     def convolve(self, channels_in: int, rows: int, is_shared: bool) -> Cost:
-        """A 3x3 convolution of rows at hand, its result of ``rows`` rows included."""
+        """Return the cost of a 3x3 convolution of available rows, including its result of ``rows`` rows."""
         arithmetic, output = self.arithmetic, self.of_rows(rows)
         flops = conv_flops(3, channels_in, self.channels, self.batch * rows * self.width)
         if not arithmetic.is_winograd(channels_in, rows + 2, self.width):
@@ -126,12 +126,12 @@ class Node:
         parts = arithmetic.threads if is_shared else 1
         part = -(-self.channels // parts)
         kept = arithmetic.workspace(channels_in, part, rows, self.width)
-        # Shared, the parts of the result are put together in the end.
+        # If shared, the parts of the result are joined at the end.
         return Cost(2 * output if parts > 1 else output, self.batch * kept, flops)
 
 
 class KeptNode(Node):
-    """In memory, of which it holds ``storage`` bytes; ``is_known``: its blocks' statistics are, too."""
+    """A map in memory, of ``storage`` bytes; ``is_known``: its blocks' statistics are known, too."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class ActivatedNode(Node):
         return _after(made, Cost(self._in_float32(rows)), taken)
 
     def _in_float32(self, rows: int) -> int:
-        """A norm of other formats has its input and its result in float32, too."""
+        """Return the bytes of a norm's float32 input and result, for other formats."""
         itemsize = self.arithmetic.itemsize
         return 0 if itemsize == 4 else 2 * 4 * self.of_rows(rows) // itemsize
 
@@ -223,7 +223,7 @@ class ResidualNode(Node):
         )
 
     def _at_hand(self, rows: int, is_shared: bool) -> tuple[int, Cost]:
-        """What the second convolution and the sum read: its bytes, and what it takes to have it."""
+        """Return the bytes that the second convolution and the sum read, and the cost of making them."""
         source, hidden = self.sources
         window = 0 if self.is_native else self.of_rows(rows + 2)
         if isinstance(hidden, KeptNode):
@@ -242,7 +242,7 @@ class ResidualNode(Node):
         return slab + window, _after(made, half, slab + window)
 
     def _shortcut(self, rows: int) -> tuple[int, int]:
-        """The bytes and the operations of the 1x1 convolution, where there is one."""
+        """Return the bytes and the operations of the 1x1 convolution, if there is one."""
         source = self.sources[0]
         if source.channels == self.channels:
             return 0, 0
@@ -254,7 +254,7 @@ class ResidualNode(Node):
 
 
 class HalvedNode(Node):
-    """The reference's step down."""
+    """The reference's downsampling."""
 
     def __init__(self, source: Node) -> None:
         batch, channels, height, width = source.shape
@@ -277,7 +277,7 @@ class HalvedNode(Node):
 
 
 class DoubledNode(Node):
-    """The reference's step up."""
+    """The reference's upsampling."""
 
     def __init__(self, source: Node) -> None:
         batch, channels, height, width = source.shape
@@ -293,7 +293,7 @@ class DoubledNode(Node):
         if self.is_native:
             return self.by_kernel(source, fewer, rows, is_shared)
         window, made = source.of_rows(fewer), source.write(fewer, is_shared)
-        # The doubled rows, and a copy of those that are needed.
+        # The doubled rows, and a copy of those needed.
         doubled = self.of_rows(2 * fewer) + self.of_rows(rows + 2)
         own = self.convolve(source.channels, rows, is_shared)
         own = Cost(doubled + own.peak, own.workspace, own.flops)
@@ -301,7 +301,7 @@ class DoubledNode(Node):
 
 
 def _after(made: Cost, own: Cost, held: int) -> Cost:
-    """First ``made`` and then ``own``, with ``held`` bytes at hand in both."""
+    """Return the cost of ``made`` followed by ``own``, with ``held`` bytes in memory during both."""
     return Cost(
         held + max(made.peak, own.peak),
         max(made.workspace, own.workspace),

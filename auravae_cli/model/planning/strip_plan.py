@@ -1,7 +1,7 @@
 """How a network runs in strips of rows within a budget: the plan that `streamed` follows.
 
-Maps are kept while there is room; what is not kept is computed again, strip by strip, when it is
-asked for. Which maps to keep is looked for: the plan with the fewest operations is taken.
+Maps are kept while there is room; others are recomputed, strip by strip, on demand. A search decides
+which maps to keep: it takes the plan with the fewest operations.
 """
 
 from __future__ import annotations
@@ -36,23 +36,25 @@ from auravae_cli.model.planning.strip_costs import (
 
 NO_LIMIT = 1 << 62  # bytes
 BLOCK_ROWS = TILE_ROWS  # of a norm's statistics: results depend neither on memory nor on threads
-CACHED_BYTES = 5 << 19  # of a strip, so that what is done to it next finds it in a cache
-PAYING_ROWS = 12  # times channels over width: fewer, and weights are transformed too often
-MOST_NUMBERS = 1 << 29  # in a strip, with what it is made from: far from where 32-bit indices end
+CACHED_BYTES = 5 << 19  # of a strip, so that the next step finds it in a cache
+PAYING_ROWS = 12  # times channels over width: with fewer, weights are transformed too often
+MOST_NUMBERS = 1 << 29  # in a strip, with its sources: far below the limit of 32-bit indices
 DEEP = 3  # rows of halo from which thin strips cost more than a cache gains
-LIVE_STRIPS = 8  # of a strip's size, while it is made or its queries look up, about
-FEW_CELLS, MANY_CELLS = 256, 768  # of queries together; many keep attention's kernel busiest
-STRIPS_ROOM = 1 << 26  # bytes that strips under way may take; more gains nothing
-KEPT_SHARES = (0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.0)  # of a budget for kept maps, to be tried
-WORKSPACE_SHARE = 0.5  # of what is left beside kept maps
+LIVE_STRIPS = 8  # of a strip's size, while it is made or its queries look up, approximately
+FEW_CELLS, MANY_CELLS = 256, 768  # queries together; many keep attention's kernel busiest
+STRIPS_ROOM = 1 << 26  # bytes for strips in progress; more gains nothing
+KEPT_SHARES = (0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.0)  # of a budget for kept maps, to try
+WORKSPACE_SHARE = 0.5  # of what remains beside kept maps
 SWEEPS = 2  # over all choices, as long as that gains anything
-FAR_OFF = 1.25  # times the budget: no choice will bring a plan back from there
-GOOD_ENOUGH = 1.03  # times the operations of a run that keeps all: not worth looking further
+FAR_OFF = 1.25  # times the budget: no choice brings a plan back from there
+GOOD_ENOUGH = (
+    1.03  # times the operations of a run that keeps everything: not worth searching further
+)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One time over a map: into how many strips it is cut, and how many are computed at a time."""
+    """One pass over a map: the number of strips, and how many are computed at a time."""
 
     strips: int
     threads: int
@@ -60,10 +62,10 @@ class Pass:
 
 @dataclass(frozen=True)
 class StripPlan:
-    """For every map that may be kept, its pass, or None where it is not; and norms' own passes.
+    """For every map that may be kept, its pass, or None if it is not kept; and the norms' own passes.
 
-    In the order of the run. ``room`` is what kept maps may take with the memory that lies ready for
-    the next ones; ``tiles`` the most strips of a map that is computed more than once.
+    In the order of the run. ``room`` is the memory of kept maps and of that held ready for the next
+    ones; ``tiles`` is the largest number of strips of a map that is computed more than once.
     """
 
     passes: tuple[Pass | None, ...]
@@ -74,24 +76,24 @@ class StripPlan:
 
 
 def attended_rows(height: int, width: int) -> int:
-    """The rows of a map whose queries look up together: a matter of its size alone, for equal bytes."""
+    """Return the rows of a map whose queries look up together; depends only on its size, for equal bytes."""
     cells = MANY_CELLS if height * width >= 4 * MANY_CELLS else FEW_CELLS
     return min(height, -(-cells // width))
 
 
 def cuts(height: int, strips: int) -> list[int]:
-    """Where to cut a map into strips of whole blocks, alike in size."""
+    """Return where to divide a map into strips of whole blocks of similar size."""
     blocks = -(-height // BLOCK_ROWS)
     return [*(round(i * blocks / strips) * BLOCK_ROWS for i in range(strips)), height]
 
 
 @dataclass
 class Planner:
-    """Walks the layers as `streamed.Streamer` does, and writes down what it is to do.
+    """Walks the layers like `streamed.Streamer`, and records what it is to do.
 
-    ``choices`` says of every map that may be kept whether it is; without them it is where all that
-    is kept then takes no more than ``room`` bytes. Strips take what of ``budget`` is left beside,
-    and kernels at most ``workspace_limit``, since they give back nothing.
+    ``choices`` decides for every map that may be kept whether it is; without them, a map is kept if all
+    kept maps then take at most ``room`` bytes. Strips take what remains of ``budget``, and kernels at
+    most ``workspace_limit``, since they never release memory.
     """
 
     arithmetic: Arithmetic
@@ -109,7 +111,7 @@ class Planner:
     tiles: int = 1
 
     def run(self, chain: Sequence[Layer], batch: int, height: int, width: int) -> Planner:
-        """Plan pictures of one size; this planner."""
+        """Plan pictures of one size; return this planner."""
         first = chain[0]
         given = (batch, first.channels_in, height // first.scale, width // first.scale)
         x: Node = KeptNode(self.arithmetic, given, storage=0)  # counted elsewhere
@@ -119,7 +121,7 @@ class Planner:
 
     @property
     def plan(self) -> StripPlan:
-        """What was written down."""
+        """The recorded plan."""
         return StripPlan(tuple(self.passes), self.room, self.peak, self.flops, self.tiles)
 
     def _layer(self, layer: Layer, x: Node, reserve: int) -> Node:
@@ -161,7 +163,7 @@ class Planner:
         if self.choices is None:
             is_kept = live + x.nbytes + reserve <= self.room
         else:
-            # Choices that follow from others come and go; what was not chosen is not kept.
+            # Choices that follow from others come and go; a map without a choice is not kept.
             place = len(self.taken)
             is_kept = place < len(self.choices) and self.choices[place]
         self.taken.append(is_kept)
@@ -175,7 +177,7 @@ class Planner:
         return KeptNode(self.arithmetic, x.shape, storage, is_known=True)
 
     def _take(self, size: int, live: int) -> int:
-        """As `Buffers.take`: the bytes of the spare piece that is used, or of a new one."""
+        """Mirror `Buffers.take`: return the bytes of the spare piece that is used, or of a new one."""
         fitting = [spare for spare in self.spare if size <= spare <= 2 * size]
         if sum(self.spare) + (0 if fitting else size) > self.room - live:
             self.spare.clear()
@@ -186,12 +188,12 @@ class Planner:
         return min(fitting)
 
     def _statistics(self, x: Node, *also: Node) -> None:
-        """A pass over ``x`` for a norm, where it is not known already."""
+        """Pass over ``x`` for a norm, if its statistics are not known already."""
         if not (isinstance(x, KeptNode) and x.is_known):
             self._pass(x, _live(x, *also), is_measured=True, is_taken=True)
 
     def _pass(self, x: Node, live: int, is_measured: bool = False, is_taken: bool = False) -> None:
-        """All of ``x``; ``is_measured``: with its statistics, ``is_taken``: for nothing else."""
+        """Pass over all of ``x``; ``is_measured``: with its statistics, ``is_taken``: for nothing else."""
         live += sum(self.spare)
         chosen, rows = self._strips(x, live, is_measured, is_taken)
         is_shared = chosen.threads == 1 or chosen.strips == 1
@@ -208,7 +210,7 @@ class Planner:
     def _under_way(
         self, x: Node, rows: int, threads: int, is_measured: bool, is_taken: bool
     ) -> tuple[int, int]:
-        """The bytes of strips that are computed at a time, and the kernels' in all threads."""
+        """Return the bytes of strips computed at a time, and of the kernels in all threads."""
         cost = x.fill(rows, threads == 1 or rows >= x.height)
         taken = 0 if isinstance(x, KeptNode) or not is_taken else x.of_rows(rows)
         measured = 0
@@ -219,7 +221,7 @@ class Planner:
         return at_a_time * (taken + max(cost.peak, measured)), workspace
 
     def _strips(self, x: Node, live: int, is_measured: bool, is_taken: bool) -> tuple[Pass, int]:
-        """The strips that there is room for, and the rows of the largest."""
+        """Return the strips that there is room for, and the rows of the largest."""
         threads = self.arithmetic.threads
 
         def fits(rows: int, threads: int) -> bool:
@@ -234,7 +236,9 @@ class Planner:
         pays = 0 if x.is_native else PAYING_ROWS * x.channels // x.width
         useful = max(BLOCK_ROWS, STRIPS_ROOM // (threads * LIVE_STRIPS * x.row_nbytes))
         if x.height < threads * pays and x.height <= useful and fits(x.height, 1):
-            return Pass(1, 1), x.height  # so that the convolutions share their channels out
+            return Pass(
+                1, 1
+            ), x.height  # so that the convolutions divide their channels among threads
         best = min(useful, max(CACHED_BYTES // x.row_nbytes, pays, BLOCK_ROWS))
         if x.halo >= DEEP:
             best = max(best, -(-x.height // threads))
@@ -275,7 +279,7 @@ class Planner:
 
 @dataclass(frozen=True)
 class Search:
-    """Looks for the plan with the fewest operations for pictures of one size."""
+    """Searches the plan with the fewest operations for pictures of one size."""
 
     chain: Sequence[Layer]
     batch: int
@@ -284,14 +288,16 @@ class Search:
     arithmetic: Arithmetic
 
     def everything_kept(self) -> StripPlan:
-        """The plan where memory is ample."""
+        """Return the plan with ample memory."""
         planner = self._run(Planner(self.arithmetic))
-        return replace(planner.plan, room=planner.most_kept)  # what other sizes leave has to go
+        return replace(
+            planner.plan, room=planner.most_kept
+        )  # what other sizes leave must be released
 
     def cheapest(self, budget: int) -> StripPlan | None:
-        """Of the plans within ``budget``, the best that was found; None where none fits.
+        """Return the best plan found within ``budget``; None if none fits.
 
-        Starting from what is kept as long as there is room, each choice is tried the other way.
+        Starting from keeping maps as long as there is room, each choice is tried the other way.
         """
         if budget <= 0:
             return None
@@ -314,7 +320,7 @@ class Search:
         return best.plan if best.peak <= budget else None
 
     def least(self) -> int:
-        """The smallest budget that a plan is found for without looking far, to a few percent."""
+        """Return the smallest budget that a short search finds a plan for, to a few percent."""
         high = self.height * self.width
         while not self._is_enough(high):
             high *= 2
@@ -325,7 +331,7 @@ class Search:
         return high
 
     def thinnest(self) -> StripPlan:
-        """Nothing is kept that must not be, in the thinnest strips, one at a time."""
+        """Keep nothing that need not be kept, in the thinnest strips, one at a time."""
         return self._run(Planner(self.arithmetic, 0, 0, 0)).plan
 
     def _is_enough(self, budget: int) -> bool:
@@ -337,7 +343,7 @@ class Search:
         return self._run(Planner(self.arithmetic, budget, room, limit))
 
     def _with(self, taken: Sequence[bool], place: int, budget: int) -> Planner:
-        """The plan with one choice made the other way."""
+        """Return the plan with one choice reversed."""
         choices = [*taken[:place], not taken[place], *taken[place + 1 :]]
         room = self._run(Planner(self.arithmetic, 0, 0, 0, choices)).most_kept
         limit = int(WORKSPACE_SHARE * (budget - room))
@@ -348,12 +354,12 @@ class Search:
 
 
 def _merit(planner: Planner, budget: int) -> tuple[int, int, int]:
-    """Less is better: first to fit at all, then operations."""
+    """Return a key, where less is better: first whether it fits, then operations."""
     return max(0, planner.peak - budget), planner.flops, planner.tiles
 
 
 def _live(*nodes: Node) -> int:
-    """The bytes of the kept maps that these are made from."""
+    """Return the bytes of the kept maps that these are made from."""
     found: dict[int, Node] = {}
     waiting = list(nodes)
     while waiting:
@@ -365,9 +371,9 @@ def _live(*nodes: Node) -> int:
 
 
 def _reserve(rest: Sequence[Layer], x: Node) -> int:
-    """The bytes of the step down that ends this level: room for it comes before any map above it.
+    """Return the bytes of the downsampling that ends this level: it has priority over any map above it.
 
-    The rest of the encoder is made from it. 0 where there is none.
+    The rest of the encoder is made from it. 0 if there is none.
     """
     down = next((layer for layer in rest if layer.kind not in (CONV, BLOCK)), None)
     if down is None or down.kind != DOWN:

@@ -1,4 +1,4 @@
-"""The model card in a weights file's metadata: what a model of ours says about itself."""
+"""The model card in a weights file's metadata, which describes a model of ours."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KINDS = ("linear", "network")
 
 @dataclass(frozen=True)
 class Card:
-    """The facts that decide how weights are read; ``content`` is the whole card.
+    """The facts that determine how to read weights; ``content`` is the whole card.
 
-    ``kind`` is ``linear`` or ``network``; ``is_tied`` says that a network is stored by the
+    ``kind`` is ``linear`` or ``network``; ``is_tied`` means that a network is stored by the
     representatives of its exactly equivariant weights.
     """
 
@@ -40,15 +40,15 @@ _read_card = table(
 
 
 def read_card(path: Path) -> Card | None:
-    """The card of a weights file; None where it has none, being somebody else's.
+    """Return the card of a weights file; None if it has none, as foreign files do.
 
     Raises:
-        WeightsError: there is a card, but no sound one.
+        WeightsError: there is a card, but it is damaged.
     """
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get(KEY)
-    except (OSError, SafetensorError):  # whoever reads the tensors says what is wrong
+    except (OSError, SafetensorError):  # whoever reads the tensors reports the error
         return None
     if text is None:
         return None

@@ -1,6 +1,6 @@
 """What a model is: its architecture, its latent space, and where its weights come from.
 
-Plain frozen data, read from the TOML files in ``configs/model`` and from the metadata of weight
+Plain frozen data, read from the TOML files in ``configs/model`` and from the metadata of weights
 files. Needs neither torch nor the weights.
 """
 
@@ -22,10 +22,10 @@ FOREIGN_PREFIXES = ("module.", "_orig_mod.", "vae.")
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes that fix a network of the AuraEquiVAE family.
+    """The sizes that determine a network of the AuraEquiVAE family.
 
     ``ch`` channels at full resolution, ``ch * ch_mult[i]`` at resolution 1 / 2**i, with
-    ``num_res_blocks`` residual blocks a level (one more in the decoder).
+    ``num_res_blocks`` residual blocks per level (one more in the decoder).
     """
 
     ch: int
@@ -45,7 +45,7 @@ class Architecture:
 
     @property
     def faults(self) -> list[str]:
-        """What makes this architecture impossible to build; empty where nothing does."""
+        """Why this architecture cannot be built; empty if it can."""
         faults = []
         if not self.ch_mult or min(self.ch, self.num_res_blocks, self.latent_channels) < 1:
             faults.append("ch, ch_mult, num_res_blocks and latent_channels must be positive")
@@ -59,7 +59,7 @@ class Architecture:
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Architecture | None:
-        """Read the sizes off a checkpoint's tensors, of both halves or of one; None if foreign."""
+        """Derive the sizes from the tensors of a checkpoint, of both halves or of one; None if it is foreign."""
         encoder = "encoder.conv_in.weight" in shapes
         levels, blocks = ("encoder.down", 0) if encoder else ("decoder.up", 1)
         pattern = re.compile(
@@ -71,7 +71,7 @@ class Architecture:
             widths[int(match[1])] = shapes[match[0]][0] if shapes[match[0]] else 0
             num_blocks = max(num_blocks, int(match[2]) + 1)
         try:
-            # A decoder does not depend on ch itself: any that divides all widths describes it.
+            # A decoder does not depend on ch itself: any value that divides all widths describes it.
             ch = shapes["encoder.conv_in.weight"][0] if encoder else math.gcd(*widths.values())
             latent = (
                 shapes["encoder.conv_out.weight"][0]
@@ -88,7 +88,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class SpaceSpec:
-    """What a latent of a model looks like, and how the group acts on it."""
+    """The shape of a model's latents, and the action of the group on them."""
 
     channels: int = 16
     downsampling_factor: int = 8
@@ -97,7 +97,7 @@ class SpaceSpec:
 
     @property
     def faults(self) -> list[str]:
-        """What contradicts itself; empty where nothing does."""
+        """Contradictions; empty if there are none."""
         if self.irreps.dim == self.channels:
             return []
         return [f"irreps: {self.irreps} does not add up to {self.channels} channels"]
@@ -107,7 +107,7 @@ class SpaceSpec:
 class Quality:
     """How a model reconstructs the pictures called ``data``: means over whole pictures.
 
-    Deterministic latents stored as float16; ``auravae eval`` measures it.
+    For deterministic latents stored as float16, measured by ``auravae eval``.
     """
 
     data: str
@@ -118,12 +118,11 @@ class Quality:
 
 @dataclass(frozen=True)
 class Preview:
-    """A linear map from a latent cell to the mean colour of the pixels that it stands for.
+    """A linear map from a latent cell to the mean colour of its pixels.
 
-    ``red``, ``green`` and ``blue`` hold a weight for each ``ee`` channel, in channel order, and
-    ``offset`` what is added, for colours in [-1, 1]. No other channel has a say, so a flip of the
-    latent is a flip of the preview. It holds for the weights of ``weights_sha256`` alone;
-    ``scripts/fit_preview.py`` makes it.
+    ``red``, ``green`` and ``blue`` hold a weight for each ``ee`` channel, in channel order, and ``offset``
+    is added, for colours in [-1, 1]. No other channel contributes, so a flip of the latent is a flip of
+    the preview. It applies only to the weights of ``weights_sha256``; ``scripts/fit_preview.py`` makes it.
     """
 
     weights_sha256: str
@@ -134,7 +133,7 @@ class Preview:
 
     @property
     def faults(self) -> list[str]:
-        """What contradicts itself; empty where nothing does."""
+        """Contradictions; empty if there are none."""
         faults = []
         if len(self.offset) != 3:
             faults.append(f"offset: expected 3 numbers, found {len(self.offset)}")
@@ -145,11 +144,11 @@ class Preview:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One known model: a file of ``configs/model``.
+    """A known model: a file of ``configs/model``.
 
     ``kind`` is ``network`` or ``linear``; ``weights`` names a file embedded in the package;
-    ``hub_repo`` and ``hub_file`` name one on the model hub. ``sha256`` lists the files that may go by
-    this name; where it is empty, whatever has the architecture's names and shapes does.
+    ``hub_repo`` and ``hub_file`` name one on the model hub. ``sha256`` lists the files accepted under this
+    name; if it is empty, any file with the architecture's names and shapes is.
     """
 
     name: str
@@ -167,7 +166,7 @@ class ModelConfig:
 
     @property
     def faults(self) -> list[str]:
-        """What contradicts itself; empty where nothing does."""
+        """Contradictions; empty if there are none."""
         faults = [
             f"sha256: expected 64 hexadecimal digits, found {digest!r}"
             for digest in self.sha256
@@ -182,26 +181,26 @@ class ModelConfig:
 
 
 def canonical_name(name: str) -> str:
-    """A tensor's name without the prefixes that wrappers put before it."""
+    """Return a tensor's name without the prefixes that wrappers add."""
     while prefix := next((p for p in FOREIGN_PREFIXES if name.startswith(p)), None):
         name = name.removeprefix(prefix)
     return name
 
 
 def conventional_irreps(channels: int) -> Irreps:
-    """The reference's convention for any width: the last four channels are odd, h before v."""
+    """Return the reference's convention for any width: the last four channels are odd, h before v."""
     if channels <= 4:
         return Irreps(((channels, "ee"),))
     return Irreps(((channels - 4, "ee"), (2, "oe"), (2, "eo")))
 
 
 def configs_path() -> Path:
-    """The folder of configs: inside the installed package, or beside it in a checkout."""
+    """Return the folder of configs: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parents[2]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def read_model_config(path: Path) -> ModelConfig:
-    """Read a file of ``configs/model``. All its faults are reported in one `ConfigError`."""
+    """Read a file of ``configs/model``. Raises one `ConfigError` with all faults."""
     return read_config(path, ModelConfig)

@@ -1,4 +1,4 @@
-"""The models by name, and where their weights lie. No torch, no network connection."""
+"""The models by name, and where their weights are. Needs neither torch nor a network connection."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ WEIGHTS_PATH = Path(__file__).parents[2] / "weights"
 
 @cache
 def model_files() -> dict[str, Path]:
-    """The names of the known models, which are those of their files, and these."""
+    """Return the known models' names, which are those of their files, with the files."""
     return {path.stem: path for path in sorted((configs_path() / "model").glob("*.toml"))}
 
 
 @cache
 def find_model(name: str) -> ModelConfig | None:
-    """The config of a known model, read once; None for any other name."""
+    """Return the config of a known model, read once; None for any other name."""
     path = model_files().get(name)
     return None if path is None else read_config(path, ModelConfig)
 
 
 def known_models() -> dict[str, ModelConfig]:
-    """Every config of ``configs/model``, by name."""
+    """Return every config of ``configs/model``, by name."""
     return {name: config for name in model_files() if (config := find_model(name))}
 
 
 def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
-    """The weights file of a model's name or of a path, and the config where the name is known.
+    """Return the weights file of a model's name or of a path, and the config if the name is known.
 
     Raises:
         WeightsError: there is no such model, or its weights are not on this machine.
@@ -59,7 +59,7 @@ def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
 
 
 def local_weights(config: ModelConfig) -> Path | None:
-    """Where the weights lie: in the package, or in the hub's cache; None where they do not."""
+    """Return where the weights are, in the package or in the hub's cache; None if they are not there."""
     if config.weights:
         return WEIGHTS_PATH / config.weights
     if config.hub_repo and config.hub_file:
@@ -68,7 +68,7 @@ def local_weights(config: ModelConfig) -> Path | None:
 
 
 def pull(config: ModelConfig) -> Path:
-    """Download a model's official file into the hub's cache, and give its path.
+    """Download a model's official file into the hub's cache, and return its path.
 
     ``HF_TOKEN``, ``HF_HOME``, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` are honoured.
     Raises WeightsError.
