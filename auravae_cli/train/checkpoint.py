@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a run, to go on from as if nothing had happened."""
+"""Checkpoints: the whole state of a run, from which it resumes as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from auravae_cli.train.optimizers import load_moments
 from auravae_cli.train.recipe import Recipe, Stage
 
 FILE_NAME = "checkpoint.pt"
-# What may differ between the parts of one run: it changes where things are, not what is computed.
+# May differ between the parts of one run: it changes where things are, not what is computed.
 FREE = ("checkpoint_every", "lpips_weights", "data.sources", "compile")
-# What no recipe can change within a run: what a checkpoint's tensors belong to.
+# A recipe cannot change these within a run, since a checkpoint's tensors belong to them.
 FIXED = ("architecture.", "space.", "equivariance", "optimizer.kind")
 _MODULES = ("autoencoder", "ema", "discriminator")
 _OPTIMIZERS = ("optimizers", "discriminator_optimizers")
 
 
 def write_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
-    """Write the state, whole or not at all. Raises OutputError."""
+    """Write the state atomically. Raises OutputError."""
     content: dict[str, Any] = {"step": state.step, "recipe": write_json(facts(recipe))}
     for name in _MODULES:
         module = getattr(state, name)
@@ -39,7 +39,7 @@ def write_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
 def read_checkpoint(
     path: Path, state: State, recipe: Recipe, is_new_recipe: bool = False
 ) -> tuple[str, ...]:
-    """Fill ``state`` from a run's checkpoint; what its recipe changed, a line each.
+    """Fill ``state`` from a run's checkpoint; return the recipe's changes, one line each.
 
     Raises:
         ConfigError: it was made with another recipe, and not ``is_new_recipe``; or with one of
@@ -69,26 +69,26 @@ def read_checkpoint(
 
 
 def continue_from(path: Path, state: State) -> None:
-    """Take weights, averages and optimizers from another run; ``state`` keeps its step.
+    """Take over weights, averages and optimizers from another run; ``state`` keeps its step.
 
-    Raises WeightsError: no checkpoint, damaged, or of another network or optimizer.
+    Raises WeightsError: not a checkpoint, damaged, or of another network or optimizer.
     """
     _fill(path, _read(path)[0], state)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A checkpoint's content, and the recipe that it was made with."""
+    """Return a checkpoint's content, and the recipe that made it."""
     try:
         content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
         return content, read_json(content["recipe"])
-    except Exception as error:  # torch meets damaged files with errors of every type
+    except Exception as error:  # torch raises errors of every type on damaged files
         raise WeightsError(
             f"{path}: damaged checkpoint ({error}); remove it to start anew"
         ) from error
 
 
 def _fill(path: Path, content: dict[str, Any], state: State) -> int:
-    """Put a checkpoint's content into ``state``; the step that it was written at."""
+    """Put a checkpoint's content into ``state``; return the step at which it was written."""
     try:
         for name in _MODULES:
             module, saved = getattr(state, name), content[name]
@@ -107,12 +107,12 @@ def _fill(path: Path, content: dict[str, Any], state: State) -> int:
 
 
 def _is_new_adversary(name: str, saved: Any) -> bool:
-    """Whether this is a discriminator's that the run had none of so far: it starts anew."""
+    """Return whether this belongs to a discriminator that the run did not have before: it starts anew."""
     return name.startswith("discriminator") and not saved
 
 
 def _default(key: str) -> Any:
-    """What a recipe has where it does not say, by dotted key; None where it must."""
+    """Return a recipe's default by dotted key; None if there is none."""
     names = [name for name in key.split(".") if not name.isdigit()]
     value: Any = Recipe
     for name in names:
@@ -121,7 +121,7 @@ def _default(key: str) -> Any:
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:
-    """What decides the result, as flat JSON: dotted key => value."""
+    """Return what determines the result, as flat JSON: dotted key => value."""
     flat = _flat(recipe.to_json(), "")
     return {key: value for key, value in flat.items() if key not in FREE}
 

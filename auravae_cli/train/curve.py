@@ -1,4 +1,4 @@
-"""The learning curve of a run, from its log: what each validation had cost."""
+"""The learning curve of a run, from its log: the cost of each validation."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Point:
 
 
 def read_curve(folder: Path) -> tuple[Point, ...]:
-    """The validations of the run in ``folder``, in order.
+    """Return the validations of the run in ``folder``, in order.
 
-    Hours are those of the steps alone, each logged one standing for those since the one before; what
-    was computed twice, after a kill, counts twice in hours and once in pixels.
+    Hours are those of the steps only; each logged step stands for those since the previous one. What was
+    computed twice, after a kill, counts twice in hours and once in pixels.
 
-    Raises ConfigError: there is no log, or it is not one of this version.
+    Raises ConfigError: there is no log, or it has another version.
     """
     rows = read_rows(folder)
     points: list[Point] = []
@@ -61,7 +61,7 @@ def read_curve(folder: Path) -> tuple[Point, ...]:
 
 
 def _opening(row: dict[str, Any]) -> tuple[int, tuple[Stage, ...]] | None:
-    """The step that a part of the run begins at, and its stages; None where the row is another."""
+    """Return the first step of a part of the run, and its stages; None for any other row."""
     opening = row.get("opening", {})
     if "stages" not in opening:  # older logs
         return None

@@ -1,7 +1,7 @@
 """The path that is trained, for CPUs with bfloat16: the same function of the same parameters.
 
 Features are bfloat16, sums and norms float32, as under autocast. Tied 3x3 convolutions and norms
-with SiLU run in kernels.c; what is left, a tenth of the work, in torch.
+with SiLU run in kernels.c; the rest, a tenth of the work, in torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from auravae_cli.train.trainable import TrainedAutoencoder, Window
 
 
 class FastAutoencoder:
-    """Calls like a `TrainedAutoencoder` with tied weights, whose parameters get the gradients."""
+    """Called like a `TrainedAutoencoder` with tied weights, whose parameters get the gradients."""
 
     def __init__(self, autoencoder: TrainedAutoencoder, kernels: Kernels) -> None:
         self.autoencoder, self.kernels = autoencoder, kernels
@@ -31,7 +31,7 @@ class FastAutoencoder:
         flips: Tensor | None = None,
         window: Window | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As `TrainedAutoencoder.forward`; ``flips`` are for weights that are not tied."""
+        """Run like `TrainedAutoencoder.forward`; ``flips`` are for weights that are not tied."""
         assert flips is None
         clamp = self.autoencoder.clamp
         with torch.autocast("cpu", enabled=False):  # weights are combined before they are rounded
@@ -42,7 +42,7 @@ class FastAutoencoder:
             return self.decode(latent).float(), raw
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] => raw latents, bfloat16."""
+        """Encode images [B, 3, H, W] => raw latents, bfloat16."""
         encoder: Encoder = self.autoencoder.encoder
         x = _plain(encoder.conv_in, images.bfloat16(), padding=1)
         for level in encoder.down:
@@ -51,7 +51,7 @@ class FastAutoencoder:
         return _plain(encoder.conv_out, x, padding=1)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, C, h, w] => images, bfloat16."""
+        """Decode latents [B, C, h, w] => images, bfloat16."""
         decoder: Decoder = self.autoencoder.decoder
         x = self._middle(decoder.mid, _plain(decoder.conv_in, latents.bfloat16(), padding=1))
         for level in reversed(decoder.up):
@@ -95,18 +95,18 @@ class FastAutoencoder:
 
 
 def _plain(conv: Any, x: Tensor, **options: int) -> Tensor:
-    """A convolution as torch has it."""
+    """Run a convolution in torch."""
     bias = None if conv.bias is None else conv.bias.to(x.dtype)
     return F.conv2d(x, conv.weight.to(x.dtype), bias, **options)
 
 
 def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """As torch has it, its statistics in float32."""
+    """Run a group norm in torch, with statistics in float32."""
     return F.group_norm(x.float(), norm.num_groups, norm.weight, norm.bias, norm.eps).to(x.dtype)
 
 
 def _halve(downsample: Downsample, x: Tensor) -> Tensor:
-    """A tied kernel reads the upper left 2 x 2 taps alone: it needs no border."""
+    """Downsample: a tied kernel reads only the upper left 2 x 2 taps, so it needs no border."""
     conv: Any = downsample.conv
     return F.conv2d(x, conv.weight[..., :2, :2].to(x.dtype), conv.bias.to(x.dtype), stride=2)
 

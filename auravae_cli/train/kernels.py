@@ -73,7 +73,7 @@ class Kernels:
 
 @cache
 def find() -> Kernels | None:
-    """The kernels; None where the processor has no AVX-512 BF16, or nothing can build them."""
+    """Return the kernels; None if the processor has no AVX-512 BF16, or they cannot be built."""
     if native.are_turned_off():
         return None
     try:
@@ -214,7 +214,7 @@ def convolve(
     residual: Tensor | None = None,
     doubled: bool = False,
 ) -> Tensor:
-    """An equivariant 3x3 convolution by its representatives [out, 4 * in, 3, 3] and bias [out].
+    """Run an equivariant 3x3 convolution by its representatives [out, 4 * in, 3, 3] and bias [out].
 
     ``doubled``: each pixel of ``x`` stands for 2 x 2. ``residual`` is added.
     """
@@ -227,7 +227,7 @@ def convolve(
 def normalise(
     kernels: Kernels, x: Tensor, scale: Tensor, shift: Tensor, groups: int, epsilon: float
 ) -> Tensor:
-    """silu(group_norm(x)), statistics in float32."""
+    """Return silu(group_norm(x)), with statistics in float32."""
     assert x.dtype == torch.bfloat16
     y: Tensor = _Normalise.apply(x, scale, shift, groups, epsilon, kernels)
     return y

@@ -1,16 +1,16 @@
 """A start in closed form: the short path of an untrained network, fitted to the linear model.
 
-Residual branches start at zero, so what is left of the network is a chain of convolutions with one
+Residual branches start at zero, so what remains of the network is a chain of convolutions with one
 normalisation before the last of each half. Each convolution is fitted by least squares: to the
 principal components of windows of the picture at its resolution, the last ones to the latent of
-the `linear` model and to the picture. A network so started is a few dB below the linear model;
-from a random start it takes thousands of steps to come as far.
+the `linear` model and to the picture. A network started so is a few dB below the linear model;
+from a random start that takes thousands of steps.
 
-The normalisation before the last convolution would take brightness and contrast away. It passes
-them where the channels of a group are a constant, then pairs of a signal and its negative: their
-mean does not depend on the signals, their variance hardly, and x * sigmoid(x) of a signal less
-that of its negative is the signal. A group therefore needs three channels, so the decoder's last
-width must be 96 at least: with two, no weights at all can tell a bright picture from a dark one.
+The normalisation before the last convolution would remove brightness and contrast. It preserves them
+if the channels of a group are a constant, then pairs of a signal and its negative: their mean does
+not depend on the signals, their variance hardly does, and x * sigmoid(x) of a signal minus that of
+its negative is the signal. A group therefore needs three channels, so the decoder's last width must
+be at least 96: with two, no weights can distinguish a bright picture from a dark one.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from auravae_cli.symmetry.group import GROUP, PARITIES, H, V, character
 from auravae_cli.train.trainable import TrainedAutoencoder
 
 LEVEL = 32.0  # of the constant channels; the signals have a standard deviation of about 1
-# What each convolution is fitted to: cells of so many pixels, each described by a window of so many.
+# The targets of each convolution: cells of some pixels, each described by a window of some pixels.
 ENCODER_TARGETS = ((1, 3), (2, 4), (4, 4), (8, 8))
 DECODER_TARGETS = ((8, 24), (4, 12), (2, 6), (1, 5))
-RIDGE = 1e-5  # of the least squares, relative to the mean of the inputs' squares
+RIDGE = 1e-5  # of the least squares, relative to the mean square of the inputs
 
 
 @torch.no_grad()
@@ -77,24 +77,23 @@ def _fit_decoder(decoder: Decoder, images: Tensor, latents: Tensor) -> None:
 
 
 def _needs_pairs(level: Any, levels: list[Any]) -> bool:
-    """Whether a level gets its input as pairs: the last one, if no shortcut of its own makes them."""
+    """Return whether a level gets its input as pairs: the last one, unless its own shortcut makes them."""
     return level is levels[-1] and not hasattr(level.block[0], "nin_shortcut")
 
 
 def _components(
     images: Tensor, target: tuple[int, int], conv: nn.Conv2d, as_pairs: bool = False
 ) -> Tensor:
-    """What the output of ``conv`` should be."""
+    """Return the target of the output of ``conv``."""
     components = _window_components(images, *target, conv.out_channels)
     return _place(components, conv.out_channels, as_pairs) if as_pairs else components
 
 
 def _window_components(images: Tensor, cell: int, window: int, channels: int) -> Tensor:
-    """The principal components of the windows around every cell, in the regular representation.
+    """Return the principal components of the windows around every cell, in the regular representation.
 
     [B, 3, H, W] => [B, channels, H/cell, W/cell]; a quarter of the channels for each parity, the
-    first ones the strongest. Each is divided by the root of its standard deviation: half-way to
-    equal strength.
+    strongest first. Each is divided by the root of its standard deviation: half-way to equal strength.
     """
     padding = (window - cell) // 2
     padded = F.pad(images, (padding,) * 4, mode="replicate")
@@ -120,7 +119,7 @@ def _window_components(images: Tensor, cell: int, window: int, channels: int) ->
 
 
 def _fit(conv: nn.Conv2d, x: Tensor, target: Tensor, stride: int = 1) -> Tensor:
-    """Set a convolution's weight and bias by least squares; its output."""
+    """Set a convolution's weight and bias by least squares; return its output."""
     is_corner = stride == 2
     taps, padding = (2, 0) if is_corner else (3, 1)
     features = x.shape[1] * taps**2
@@ -143,7 +142,7 @@ def _fit(conv: nn.Conv2d, x: Tensor, target: Tensor, stride: int = 1) -> Tensor:
 
 
 def _pass_on(blocks: nn.ModuleList, x: Tensor, is_last: bool) -> Tensor:
-    """Let the blocks' shortcuts pass the strongest channels on; those of the last level, as pairs."""
+    """Let the blocks' shortcuts pass on the strongest channels; those of the last level, as pairs."""
     for block in blocks:
         shortcut: Any = getattr(block, "nin_shortcut", None)
         if shortcut is not None:
@@ -156,7 +155,7 @@ def _pass_on(blocks: nn.ModuleList, x: Tensor, is_last: bool) -> Tensor:
 
 
 def _place(x: Tensor, channels: int, as_pairs: bool) -> Tensor:
-    """The strongest channels of each block of [B, C, H, W], in blocks of another width."""
+    """Return the strongest channels of each block of [B, C, H, W], in blocks of another width."""
     blocks = x.unflatten(1, (len(GROUP), -1))
     placed = x.new_zeros(len(x), len(GROUP), channels // len(GROUP), *x.shape[2:])
     if as_pairs:
@@ -171,16 +170,16 @@ def _place(x: Tensor, channels: int, as_pairs: bool) -> Tensor:
 
 
 def _pairs(group: int) -> list[tuple[int, int]]:
-    """The channels, within a block of the regular representation, of a signal and its negative.
+    """Return the channels, within a block of the regular representation, of a signal and its negative.
 
-    One pair a group first, so that the strongest signals share a group with the weakest.
+    First one pair per group, so that the strongest signals share a group with the weakest.
     """
     starts = range(0, NORM_GROUPS // 4 * group, group)
     return [(s + first, s + first + 1) for first in range(1, group - 1, 2) for s in starts]
 
 
 def _linearise(block: Any, norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """Add the constant channels to what ``block`` gives out; what then reaches the convolution."""
+    """Add the constant channels to the output of ``block``; return what then reaches the convolution."""
     group = norm.num_channels // NORM_GROUPS
     is_constant = torch.arange(norm.num_channels) % group == 0
     levels = LEVEL * is_constant

@@ -29,12 +29,12 @@ from auravae_cli.train.trainable import (
     flip_each,
 )
 
-MAX_SKIPPED = 20  # steps in a row whose gradient is not finite
+MAX_SKIPPED = 20  # consecutive steps whose gradient is not finite
 
 
 @dataclass
 class State:
-    """All that a run changes: what a checkpoint holds."""
+    """Everything that a run changes, and that a checkpoint holds."""
 
     step: int
     autoencoder: TrainedAutoencoder
@@ -46,7 +46,7 @@ class State:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step did; ``losses`` are not weighted."""
+    """The results of one step; ``losses`` are not weighted."""
 
     step: int
     losses: dict[str, float]
@@ -57,7 +57,7 @@ class StepRecord:
 
 
 def initial_state(recipe: Recipe, device: torch.device) -> State:
-    """The state before the first step."""
+    """Return the state before the first step."""
     autoencoder = build(recipe).to(device)
     ema = copy.deepcopy(autoencoder).requires_grad_(False)
     state = State(0, autoencoder, ema, build_optimizers(autoencoder, recipe.optimizer))
@@ -78,11 +78,11 @@ def train(
 ) -> Iterator[StepRecord]:
     """Train from ``state.step`` to the end; ``state`` is up to date whenever a record is yielded.
 
-    Every draw depends on the seed, the step and the process alone, so a run that goes on from a
-    checkpoint computes what an undisturbed one would.
+    Every draw depends only on the seed, the step and the process, so a run that resumes from a
+    checkpoint computes the same as an undisturbed one.
 
     Raises:
-        ComputeError: the gradient is not finite, many steps in a row.
+        ComputeError: the gradient was not finite for many steps in a row.
     """
     lpips = None
     if any(stage.losses.lpips for stage in recipe.stages):
@@ -114,7 +114,7 @@ def train(
 def _runnable(
     autoencoder: TrainedAutoencoder, recipe: Recipe, device: torch.device, processes: Processes
 ) -> Any:
-    """What computes a step: our own kernels where they serve, else torch."""
+    """Return what computes a step: our own kernels if they are available, otherwise torch."""
     fast = kernels.find() if device.type == "cpu" else None
     is_served = recipe.equivariance == "exact" and recipe.precision == "bfloat16"
     if fast and is_served and processes.world_size == 1 and not recipe.compile:
@@ -124,7 +124,7 @@ def _runnable(
 
 
 def to_unit_batch(batch: Batch, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 [B, 3, H, W] => float32 in [-1, 1]."""
+    """Convert uint8 [B, 3, H, W] => float32 in [-1, 1]."""
     return torch.from_numpy(batch).to(device, non_blocking=True).float() / 127.5 - 1
 
 
@@ -137,7 +137,7 @@ def _update(
     lpips: Any,
     processes: Processes,
 ) -> tuple[dict[str, float], float]:
-    """One step of the optimizers: the losses and the gradient's norm."""
+    """Take one step of the optimizers; return the losses and the gradient's norm."""
     weights = recipe.stage_at(state.step).losses
     factors, flips, window = _draws(recipe, state.step, processes.rank, images)
     with torch.autocast(images.device.type, torch.bfloat16, recipe.precision == "bfloat16"):
@@ -161,7 +161,7 @@ def _update(
 def _draws(
     recipe: Recipe, step: int, rank: int, images: Tensor
 ) -> tuple[Tensor | None, Tensor | None, Window | None]:
-    """The step's noise factors [B, C, h, w], group elements [2, B] and window; None where not wanted."""
+    """Draw the step's noise factors [B, C, h, w], group elements [2, B] and window; None if not wanted."""
     generator = torch.Generator().manual_seed(hash((recipe.seed, step, rank)) & (2**63 - 1))
     batch, factor = len(images), recipe.architecture.downsampling_factor
     factors = flips = None
@@ -192,15 +192,15 @@ def _draw_window(recipe: Recipe, images: Tensor, generator: torch.Generator) -> 
 def _adversarial_loss(
     state: State, recipe: Recipe, fake: Tensor, real: Tensor, processes: Processes
 ) -> Tensor:
-    """Train the discriminator for one step; what it then says about the reconstructions."""
+    """Train the discriminator for one step; return its loss of the reconstructions."""
     discriminator = state.discriminator
     assert discriminator is not None
-    discriminator.zero_grad(set_to_none=True)  # what the generator's loss left there
+    discriminator.zero_grad(set_to_none=True)  # left by the generator's loss
     losses.discriminator_loss(discriminator(real), discriminator(fake.detach())).backward()
     processes.average_gradients(discriminator)
     rate, clip_norm = recipe.discriminator_learning_rate, recipe.optimizer.clip_norm
     update(state.discriminator_optimizers, discriminator, rate, clip_norm)
-    torch.clear_autocast_cache()  # it holds the weights of before the step
+    torch.clear_autocast_cache()  # it holds the weights from before the step
     with torch.no_grad():
         expected = discriminator(real)
     return losses.generator_loss(expected, discriminator(fake))

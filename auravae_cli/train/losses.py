@@ -1,4 +1,4 @@
-"""The losses. Pictures [B, 3, H, W] in [-1, 1], latents [B, C, h, w]; each gives a scalar.
+"""The losses. Pictures [B, 3, H, W] in [-1, 1], latents [B, C, h, w]; each returns a scalar.
 
 All are invariant under flips of their arguments, so exact equivariance costs nothing here.
 """
@@ -19,9 +19,9 @@ SMOOTH = 1e-3  # below this length, chroma's error counts less; a root has no gr
 
 
 def high_frequency(image: Tensor, target: Tensor) -> Tensor:
-    """The mean absolute error of the finest bands of the Laplacian pyramid (Burt, Adelson 1983).
+    """Return the mean absolute error of the finest bands of the Laplacian pyramid (Burt, Adelson 1983).
 
-    L1 and MSE are dominated by large areas; this is what keeps edges and lettering sharp.
+    L1 and MSE are dominated by large areas; this keeps edges and lettering sharp.
     """
     error, total = image - target, torch.zeros((), device=image.device)
     for _ in range(BANDS):
@@ -32,9 +32,9 @@ def high_frequency(image: Tensor, target: Tensor) -> Tensor:
 
 
 def chroma(image: Tensor, target: Tensor) -> Tensor:
-    """The mean length of the error's chroma, (Cb, Cr) of BT.601; as long for every hue.
+    """Return the mean length of the error's chroma, (Cb, Cr) of BT.601, which treats all hues alike.
 
-    In RGB most of an error is one of brightness, and small coloured things turn brown.
+    In RGB, most of an error is brightness, and small coloured details turn brown.
     """
     red, green, blue = (image - target).unbind(1)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
@@ -43,7 +43,7 @@ def chroma(image: Tensor, target: Tensor) -> Tensor:
 
 
 def mean_colour(image: Tensor, target: Tensor) -> Tensor:
-    """How far the mean colour of a picture is off: the mean over pictures and channels.
+    """Return the error of the mean colour of a picture, averaged over pictures and channels.
 
     The eye sees a tint of a large area long before any other loss does.
     """
@@ -51,9 +51,9 @@ def mean_colour(image: Tensor, target: Tensor) -> Tensor:
 
 
 def anchor(latent: Tensor) -> Tensor:
-    """Holds every channel's standard deviation near 1: the mean square of its log-variance.
+    """Return the mean square of the log-variance of every channel, which keeps deviations near 1.
 
-    With multiplicative noise no loss but this one sees the latent's scale: the reference's mean
+    With multiplicative noise, no other loss depends on the latent's scale: the reference's mean
     z^2 would only shrink it.
     """
     variance = latent.var((0, 2, 3))
@@ -68,10 +68,10 @@ def reconstruction_losses(
     lpips: Callable[[Tensor, Tensor], Tensor] | None,
     lpips_share: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Every loss of positive weight but the adversarial one, by name, not yet weighted.
+    """Return every loss of positive weight except the adversarial one, by name, unweighted.
 
-    ``mse`` is always there: the log gives the PSNR from it. LPIPS is that of the first pictures, a
-    share ``lpips_share`` of the batch.
+    ``mse`` is always included, since the log derives the PSNR from it. LPIPS is computed on the first
+    pictures, a share ``lpips_share`` of the batch.
     """
     losses = {"mse": (image - target).square().mean()}
     if weights.l1:
@@ -91,16 +91,16 @@ def reconstruction_losses(
 
 
 def weighted_sum(losses: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
-    """What is minimised."""
+    """Return the sum to minimise."""
     factors = asdict(weights)
     return torch.stack([factors[name] * value for name, value in losses.items()]).sum()
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Binary cross-entropy of the discriminator's logits (the reference's)."""
+    """Return the binary cross-entropy of the discriminator's logits (the reference's)."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
 def generator_loss(real: Tensor, fake: Tensor, margin: float = 0.1) -> Tensor:
-    """How far reconstructions score below the pictures themselves (the reference's, hinged)."""
+    """Return how far reconstructions score below the pictures (the reference's loss, hinged)."""
     return F.relu(real.detach() - fake - margin).mean()

@@ -1,7 +1,7 @@
-"""Muon (Jordan et al. 2024): momentum whose matrices are orthogonalised.
+"""Muon (Jordan et al. 2024): momentum with orthogonalised matrices.
 
 A convolution [out, in, kH, kW] counts as a matrix [out, in * kH * kW]. Steps are scaled to the
-size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so one learning rate serves both.
+size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so one learning rate suits both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
-ADAMW_RMS = 0.2  # the usual size of an AdamW step over its learning rate
+ADAMW_RMS = 0.2  # the usual size of an AdamW step, relative to its learning rate
 
 
 class Muon(torch.optim.Optimizer):
@@ -48,7 +48,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values brought near 1, by a quintic Newton-Schulz iteration."""
+    """Return the matrix with its singular values brought near 1, by a quintic Newton-Schulz iteration."""
     a, b, c = NEWTON_SCHULZ
     is_tall = matrix.shape[0] > matrix.shape[1]
     x: Tensor = matrix.T if is_tall else matrix

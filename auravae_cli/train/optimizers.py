@@ -1,4 +1,4 @@
-"""Which parameter is trained by which optimizer, and at what rate."""
+"""The optimizer and the learning rate of each parameter."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SHARE = "share_of_rate"
 
 
 def build_optimizers(module: nn.Module, settings: Optimizer) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for all convolutions but the first and last of each half.
+    """Return AdamW for everything, or Muon for all convolutions except the first and last of each half.
 
-    Biases and norms are not decayed. What AdamW moves beside Muon has `Optimizer.adamw_rate`.
+    Biases and norms are not decayed. Parameters of AdamW beside Muon use `Optimizer.adamw_rate`.
     """
     matrices, ends, vectors = [], [], []
     for name, parameter in module.named_parameters():
@@ -47,7 +47,7 @@ def build_optimizers(module: nn.Module, settings: Optimizer) -> list[torch.optim
 def update(
     optimizers: Sequence[torch.optim.Optimizer], module: nn.Module, rate: float, clip_norm: float
 ) -> float:
-    """Clip the gradient and take a step, unless it is not finite; the gradient's norm."""
+    """Clip the gradient and take a step, unless it is not finite; return the gradient's norm."""
     norm = float(nn.utils.clip_grad_norm_(module.parameters(), clip_norm))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -59,9 +59,9 @@ def update(
 
 
 def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Take the moments of a saved optimizer; all settings stay those of this one's recipe.
+    """Take over the moments of a saved optimizer; all settings stay those of the current recipe.
 
-    Raises ValueError: it is of other parameters.
+    Raises ValueError: it has other parameters.
     """
     options = [
         {key: value for key, value in group.items() if key not in ("params", "lr")}
@@ -73,7 +73,7 @@ def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> Non
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, constant, then linear to zero after the last step (`Optimizer`)."""
+    """Return the learning rate: linear warm-up, constant, then linear to zero at the end (`Optimizer`)."""
     settings, left = recipe.optimizer, recipe.num_steps - step
     rising = (step + 1) / settings.warmup_steps if settings.warmup_steps else 1.0
     falling = left / (settings.decay * recipe.num_steps) if settings.decay else 1.0

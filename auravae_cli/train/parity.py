@@ -1,4 +1,4 @@
-"""Weights of an equivariant 3x3 convolution in the form that kernels.c multiplies with.
+"""Weights of an equivariant 3x3 convolution in the form used by kernels.c.
 
 Hidden features carry the regular representation of the flips, four blocks of channels. Sums and
 differences of the blocks, and of neighbours along an axis, are even or odd under each flip::
@@ -6,7 +6,7 @@ differences of the blocks, and of neighbours along an axis, are even or odd unde
     blocks        e, h, v, hv   => four parities (a Hadamard transform)
     taps          -1, 0, 1      => middle, sum of both sides, difference of both sides
 
-A weight that the flips fix joins only what has the parity of its result, so each of the four
+A weight that the flips fix connects only inputs and outputs of the same parity, so each of the four
 parities of the output takes 9 of the 36 combinations: a quarter of the products. The change of
 basis is invertible: representatives [out, 4 * in, 3, 3] (see `tied`) are [4, out, 9 * in] here.
 """
@@ -18,7 +18,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-SLOTS = 9  # combinations for each parity of the result
+SLOTS = 9  # combinations per parity of the result
 HADAMARD = (
     (1.0, 1.0, 1.0, 1.0),
     (1.0, -1.0, 1.0, -1.0),
@@ -31,7 +31,7 @@ DIFFERENCE = 2
 
 @cache
 def order() -> tuple[tuple[tuple[int, int, int], ...], ...]:
-    """For each parity of the result, its nine (parity of the input, down, across), as in kernels.c."""
+    """Return for each parity of the result its nine (parity of the input, down, across), as in kernels.c."""
     slots: tuple[list[tuple[int, int, int]], ...] = ([], [], [], [])
     for parity in range(4):
         for down in range(3):
@@ -42,7 +42,7 @@ def order() -> tuple[tuple[tuple[int, int, int], ...], ...]:
 
 
 def from_representatives(representatives: Tensor) -> Tensor:
-    """[out, 4 * in, 3, 3] => [4, out, 9 * in]. Differentiable."""
+    """Convert [out, 4 * in, 3, 3] => [4, out, 9 * in]. Differentiable."""
     out, channels = representatives.shape[0], representatives.shape[1] // 4
     hadamard = representatives.new_tensor(HADAMARD) / 4  # so that blocks come back unscaled
     taps = representatives.new_tensor(TAPS)

@@ -1,4 +1,4 @@
-"""Training pictures: decoded once, cropped at random, a pure function of seed and step.
+"""Training pictures: decoded once and cropped at random, as a pure function of seed and step.
 
 ::
 
@@ -33,7 +33,7 @@ Batch = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures, uint8 [H, W, 3] each, and what could not be read."""
+    """Decoded pictures, uint8 [H, W, 3] each, and the unreadable ones."""
 
     training: tuple[Pixels, ...]
     validation: tuple[Pixels, ...]
@@ -43,11 +43,11 @@ class Pictures:
 def read_pictures(data: Data, workers: int = 4) -> Pictures:
     """Decode every picture of the sources.
 
-    The held-out ones are those with the smallest hash of their bytes: always the same, whatever
-    their names and order.
+    The held-out ones are those with the smallest hash of their bytes, so they are always the same,
+    whatever their names and order.
 
     Raises:
-        ConfigError: a source is absent, or there are too few pictures.
+        ConfigError: a source is missing, or there are too few pictures.
     """
     decoded: dict[str, Pixels] = {}
     unreadable = []
@@ -84,7 +84,7 @@ def read_pictures(data: Data, workers: int = 4) -> Pictures:
 
 
 def _files(sources: tuple[str, ...]) -> Iterator[tuple[str, bytes | str]]:
-    """The name and content of every picture in folders and tars; of an unreadable one a text: why."""
+    """Yield the name and content of every picture in folders and tars; for an unreadable one, the reason."""
     for source in map(Path, sources):
         if source.is_dir():
             for path in sorted(source.rglob("*")):
@@ -130,7 +130,7 @@ def batches(
     world_size: int,
     workers: int,
 ) -> Iterator[Batch]:
-    """The batches of the steps from ``start`` on, uint8 [B, 3, s, s], made ahead by threads."""
+    """Yield the batches of the steps from ``start`` on, uint8 [B, 3, s, s], made ahead by threads."""
     with ThreadPoolExecutor(workers) as pool:
         ahead = deque[Future[Batch]]()
         for step in count(start):
@@ -145,7 +145,7 @@ def batches(
 def make_batch(
     pictures: tuple[Pixels, ...], recipe: Recipe, step: int, rank: int = 0, world_size: int = 1
 ) -> Batch:
-    """A process's part of the batch of one step: uint8 [B / world_size, 3, s, s].
+    """Return a process's part of the batch of one step: uint8 [B / world_size, 3, s, s].
 
     Equal arguments give equal batches.
     """
@@ -167,7 +167,7 @@ def _sample(
 
 
 def crop(picture: Pixels, data: Data, generator: np.random.Generator, side: int) -> Pixels:
-    """A random square of a picture, [side, side, 3]; enlarged only where the picture is smaller."""
+    """Return a random square of a picture, [side, side, 3]; enlarged only if the picture is smaller."""
     height, width = picture.shape[:2]
     scale = generator.uniform(data.min_scale, 1) if generator.random() < data.reduced else 1.0
     window = min(round(side / scale), height, width)

@@ -16,7 +16,7 @@ from auravae_cli.model.engine import find_device
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's number, and how many there are."""
+    """This process's rank, and the number of processes."""
 
     rank: int = 0
     world_size: int = 1
@@ -28,17 +28,17 @@ class Processes:
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """The device of a name; of several GPUs, this process's own. Raises DeviceError."""
+        """Return the device of a name; of several GPUs, this process's own. Raises DeviceError."""
         device = find_device(name)
         is_any = device.type == "cuda" and device.index is None
         return torch.device("cuda", self.local_rank) if is_any else device
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """A module whose backward pass averages gradients over all processes."""
+        """Return a module whose backward pass averages gradients over all processes."""
         return DistributedDataParallel(module) if self.world_size > 1 else module
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Average a module's gradients over all processes, where it is not wrapped."""
+        """Average a module's gradients over all processes, if it is not wrapped."""
         if self.world_size > 1:
             for parameter in module.parameters():
                 distributed.all_reduce(parameter.grad)
@@ -48,7 +48,7 @@ class Processes:
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started; just this one where it did not."""
+    """Join the processes that ``torchrun`` started; without it, just this one."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield Processes()

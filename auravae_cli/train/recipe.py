@@ -1,4 +1,4 @@
-"""The recipe of a training run: a file of ``configs/train`` as frozen data. Needs no torch."""
+"""The recipe of a training run: a file of ``configs/train`` as frozen data. Does not need torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LINEAR_START_WIDTH = 96  # three channels for each of 32 normalisation groups
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on.
+    """The training data.
 
     ``sources`` are folders and WebDataset tars of pictures. A share ``drawn`` of the samples is
     text and line art, made on the fly; a share ``reduced`` of the crops is taken from the picture
     at a random scale, down to ``min_scale``. ``num_validation`` pictures are held out. Pictures
-    are kept decoded in memory, reduced to ``max_side`` pixels where they are longer.
+    are kept decoded in memory, reduced to ``max_side`` pixels if they are longer.
     """
 
     sources: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Data:
 
     @property
     def faults(self) -> list[str]:
-        """What is out of range; empty where nothing is."""
+        """What is out of range; empty if nothing is."""
         return [
             *_shares(self, "drawn", "reduced"),
             *_positive(self, "min_scale", "max_side", "num_validation"),
@@ -44,14 +44,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Noise:
-    """The latent noise: z * (1 + level * n), n standard normal, on a share of the samples."""
+    """The latent noise: z * (1 + level * n), where n is standard normal, on a share of the samples."""
 
     level: float = 0.1
     share: float = 0.8
 
     @property
     def faults(self) -> list[str]:
-        """What is out of range; empty where nothing is."""
+        """What is out of range; empty if nothing is."""
         return [*_shares(self, "share"), *_at_least_zero(self, "level")]
 
 
@@ -70,14 +70,14 @@ class LossWeights:
 
     @property
     def faults(self) -> list[str]:
-        """What is out of range; empty where nothing is."""
+        """What is out of range; empty if nothing is."""
         faults = _at_least_zero(self, *(field.name for field in fields(self)))
         return faults or ([] if self.l1 + self.mse > 0 else ["l1 or mse must be positive"])
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run with crops of one size; ``losses`` applies from here on."""
+    """A part of the run with crops of one size, and its ``losses``."""
 
     steps: int
     crop_size: int
@@ -86,7 +86,7 @@ class Stage:
 
     @property
     def faults(self) -> list[str]:
-        """What is out of range; empty where nothing is."""
+        """What is out of range; empty if nothing is."""
         return _positive(self, "steps", "crop_size", "batch_size")
 
 
@@ -94,11 +94,11 @@ class Stage:
 class Optimizer:
     """AdamW or Muon, with a linear warm-up, and a linear decay to zero over the last ``decay``.
 
-    ``decay`` is a share of all steps; between warm-up and decay the rate is constant, so that a run
-    can be made longer after it has begun (`Recipe.start`). ``ema`` is the decay of the averaged
-    weights, which are what a run is for. Beside Muon, AdamW moves the first and last convolution
-    of each half, biases and norms, at ``adamw_rate`` times the rate: its steps are the same for
-    every weight, so that they add up over a wide layer, and the colour of all pixels swings.
+    ``decay`` is a share of all steps; between warm-up and decay the rate is constant, so a run can be
+    made longer after it has begun (`Recipe.start`). ``ema`` is the decay of the averaged weights, which
+    are the result of a run. Beside Muon, AdamW updates the first and last convolution of each half,
+    biases and norms, at ``adamw_rate`` times the rate: its steps are the same for every weight, so they
+    add up over a wide layer, and the colour of all pixels would swing.
     """
 
     kind: str = "adamw"
@@ -114,7 +114,7 @@ class Optimizer:
 
     @property
     def faults(self) -> list[str]:
-        """What is out of range; empty where nothing is."""
+        """What is out of range; empty if nothing is."""
         return [
             *_choice(self, "kind", OPTIMIZERS),
             *_shares(self, "beta1", "beta2", "ema", "decay"),
@@ -125,16 +125,15 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a run computes.
+    """Everything that determines what a run computes.
 
     ``equivariance`` is ``exact`` (tied weights) or ``learned`` (the reference's: a random group
-    element on latent and target, one draw a sample). ``start`` is ``random``, ``linear`` (the
-    closed form of `warmstart`), the path of a model's weights, or that of a run's ``checkpoint.pt``,
-    whose optimizers go on, too, under this recipe and from its first step. On a share
-    ``latent_crops`` of the steps, a random window of half the latent's height and width is decoded,
-    and compared with that part of the picture: what lies at a border must not look different.
-    ``lpips_weights`` is a file of them, and LPIPS is computed of a share ``lpips_share`` of each
-    batch, as it costs much.
+    element on latent and target, drawn per sample). ``start`` is ``random``, ``linear`` (the closed
+    form of `linear_start`), the path of a model's weights, or that of a run's ``checkpoint.pt``, whose
+    optimizers continue, too, under this recipe and from its first step. On a share ``latent_crops`` of
+    the steps, a random window of half the latent's height and width is decoded and compared with that
+    part of the picture, so that borders do not look different. ``lpips_weights`` is a weights file, and
+    LPIPS is computed on a share ``lpips_share`` of each batch, since it is expensive.
     """
 
     name: str
@@ -157,16 +156,16 @@ class Recipe:
 
     @property
     def num_steps(self) -> int:
-        """The steps of all stages together."""
+        """The number of steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
     def to_json(self) -> dict[str, Any]:
-        """The whole recipe as plain JSON."""
+        """Return the whole recipe as plain JSON."""
         content: dict[str, Any] = read_json(write_json(asdict(self)))
         return content
 
     def stage_at(self, step: int) -> Stage:
-        """The stage that step number ``step``, from 0, belongs to."""
+        """Return the stage of step number ``step``, from 0."""
         for stage in self.stages:
             if step < stage.steps:
                 return stage
@@ -175,7 +174,7 @@ class Recipe:
 
     @property
     def faults(self) -> list[str]:
-        """What is out of range or contradicts itself; empty where nothing does."""
+        """What is out of range or contradictory; empty if nothing is."""
         faults = _positive(self, "checkpoint_every", "discriminator_learning_rate")
         if not self.stages:
             faults.append("stages: expected at least one")
@@ -186,7 +185,7 @@ class Recipe:
         return faults if self.architecture.faults else faults + self._network_faults()
 
     def _network_faults(self) -> list[str]:
-        """What the way to equivariance, the start and the stages ask of the network."""
+        """Return what equivariance, start and stages require of the network and it does not have."""
         faults = []
         for index, stage in enumerate(self.stages):
             if stage.crop_size % self.architecture.downsampling_factor:

@@ -45,13 +45,13 @@ from auravae_cli.train.write_model import (
 LOG_EVERY = 10
 PREVIEW_SIDE = 256
 PREVIEW_COUNT = 8
-START_SIDE, START_COUNT = 128, 24  # the crops that a linear start is fitted on
-SCALE_COUNT = 128  # the crops that the latent's deviation is measured on
+START_SIDE, START_COUNT = 128, 24  # crops for fitting a linear start
+SCALE_COUNT = 128  # crops for measuring the latent's deviation
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a run starts from, and on: its first event."""
+    """What a run starts from, and trains on: its first event."""
 
     step: int
     num_training: int
@@ -69,16 +69,17 @@ def run_training(
     workers: int = 2,
     is_new_recipe: bool = False,
 ) -> Generator[Opening | StepRecord | Validation, None, None]:
-    """Train in a folder, from its checkpoint if it holds one; events as they come.
+    """Train in a folder, from its checkpoint if it has one; yield events as they come.
 
-    A checkpoint of another recipe is gone on from only where ``is_new_recipe``: the step counts on,
-    and this recipe decides from there, on rates, losses, data and length.
+    A checkpoint of another recipe is continued only if ``is_new_recipe``: the step count is kept, and
+    this recipe decides from there on rates, losses, data and length.
 
-    Where the consumer stops early (``close``), the checkpoint is written first.
+    If the consumer stops early (``close``), the checkpoint is written first.
 
     Raises:
         ConfigError: no pictures, a batch that does not divide among the processes, or a checkpoint
-            of another recipe. WeightsError: damaged weights.
+            of another recipe.
+        WeightsError: damaged weights.
         OutputError: the folder cannot be written.
     """
     for index, stage in enumerate(recipe.stages):
@@ -127,7 +128,7 @@ def run_training(
 
 
 def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
-    """Give the untrained networks the weights that the recipe starts from."""
+    """Give the untrained networks the recipe's initial weights."""
     autoencoder = state.autoencoder
     if recipe.start == "linear":
         device = next(autoencoder.parameters()).device
@@ -150,7 +151,7 @@ def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
 
 
 def finish(folder: Path, state: State, recipe: Recipe, pictures: Pictures) -> Validation:
-    """Leave a model in a folder, with a preview and how well it does; colours are centred first."""
+    """Write a model to a folder, with a preview and its quality; colours are centred first."""
     centre_colours(state.ema, _crops(recipe, pictures, state))
     result = _validate(folder, state, pictures)
     export(folder / "model.safetensors", state, recipe, pictures, result)
@@ -167,7 +168,7 @@ def export(
 
 
 def _crops(recipe: Recipe, pictures: Pictures, state: State) -> Tensor:
-    """Crops of photographs, which the averaged network is measured on."""
+    """Return crops of photographs, for measuring the averaged network."""
     stage = Stage(1, recipe.stages[-1].crop_size, SCALE_COUNT)
     crops = replace(recipe, stages=(stage,), data=replace(recipe.data, drawn=0.0))
     device = next(state.ema.parameters()).device
@@ -175,7 +176,7 @@ def _crops(recipe: Recipe, pictures: Pictures, state: State) -> Tensor:
 
 
 def _validate(folder: Path, state: State, pictures: Pictures) -> Validation:
-    """Reconstruct the held-out pictures, log how well, and draw some of them."""
+    """Reconstruct the held-out pictures, log the quality, and draw some of them."""
     cells: list[tuple[str, Pixels]] = []
     numbers, tints = [], []
     for picture in pictures.validation:
@@ -194,7 +195,7 @@ def _validate(folder: Path, state: State, pictures: Pictures) -> Validation:
 
 
 def _middle(picture: Pixels, factor: int) -> Pixels:
-    """The middle of a picture, its sides multiples of the factor and at most 256."""
+    """Return the middle of a picture, with sides that are multiples of the factor and at most 256."""
     missing = [(0, max(0, factor - side)) for side in picture.shape[:2]]
     picture = np.pad(picture, (*missing, (0, 0)), mode="edge")
     sides = [min(side, PREVIEW_SIDE) // factor * factor for side in picture.shape[:2]]

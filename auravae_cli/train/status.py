@@ -1,4 +1,4 @@
-"""How far a run is, from its log alone: for a run under way, interrupted or ended. Needs no torch."""
+"""The progress of a run, from its log only: running, interrupted or finished. Does not need torch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from auravae_cli.files.canonical_json import read_json
 from auravae_cli.train.recipe import Stage
 
 LOG_NAME = "log.jsonl"
-RECENT = 20  # records that the speed is taken from
+RECENT = 20  # records that the speed is computed from
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How the averaged weights do on the held-out pictures: means over pictures, PSNR in dB.
+    """The quality of the averaged weights on the held-out pictures: means over pictures, PSNR in dB.
 
-    ``tint`` is how far the mean of a channel is off, in levels of 255, of the channel where it is
-    farthest; None in logs of older versions.
+    ``tint`` is the error of a channel's mean, in levels of 255, for the channel where it is largest;
+    None in logs of older versions.
     """
 
     step: int
@@ -32,7 +32,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Status:
-    """Steps and pixels done and in all, the speed, the time left, and the validations so far.
+    """Steps and pixels done and in total, the speed, the time left, and the validations so far.
 
     ``pixels_per_second`` and ``seconds_left`` are None before the first logged step.
     """

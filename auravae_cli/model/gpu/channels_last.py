@@ -1,12 +1,12 @@
 """The encoder and the decoder for a GPU: channels-last memory, few passes over the features.
 
-The same function as the modules', prepared once from their weights:
+They compute the same function as the modules, and are prepared once from their weights:
 
-- convolutions run without bias, which the next norm or residual sum takes in (see `fused`);
-- a residual sum also takes the statistics that the next norm needs, and leaves room for the border
-  of a step down;
-- a step up runs folded (see `phases`), from weights that are rounded once, after the fold;
-- attention reads queries, keys and values where the 1x1 convolution left them.
+- convolutions run without bias, which is added by the next norm or residual sum (see `fused`);
+- a residual sum also computes the statistics for the next norm, and leaves room for the border of a
+  downsampling step;
+- upsampling runs folded (see `phases`), with weights that are rounded once, after the fold;
+- attention reads queries, keys and values in place, as the 1x1 convolution wrote them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from auravae_cli.model.gpu.fused import Statistics
 from auravae_cli.model.network import autoencoder as plain, layers
 
 LIVE_FEATURES = 6  # full-resolution feature maps in memory at once, where the width halves
-ALIGNED = 8  # channels: what a card's matrix units take without a detour
-LONG = 16_384  # positions from which on cuDNN's attention repays the plan that it makes for a size
+ALIGNED = 8  # channels: what a GPU's matrix units take directly
+LONG = 16_384  # positions above which cuDNN's attention is worth its planning per size
 TRIALS = 3
 
 Runner = Callable[[Tensor], Tensor]
@@ -38,17 +38,17 @@ Runner = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Features:
-    """A feature map in channels-last memory, with its statistics where they are known."""
+    """A feature map in channels-last memory, with its statistics if they are known."""
 
     values: Tensor
     statistics: Statistics | None = None
 
 
 def prepare(network: nn.Module, dtype: torch.dtype) -> Runner:
-    """What runs an `Encoder` or a `Decoder` in ``dtype``: [B, C, H, W] of that format => the same.
+    """Return a function that runs an `Encoder` or a `Decoder` in ``dtype``: [B, C, H, W] => the same.
 
-    ``network`` should be in float32 (nothing is then rounded twice). It is converted to ``dtype``
-    and channels-last memory itself, and shares its weights with what is returned.
+    ``network`` should be in float32, so that nothing is rounded twice. It is itself converted to ``dtype``
+    and channels-last memory, and shares its weights with the result.
     """
     prepared: Runner
     if isinstance(network, plain.Encoder):
@@ -61,7 +61,7 @@ def prepare(network: nn.Module, dtype: torch.dtype) -> Runner:
 
 
 class Norm:
-    """A group norm of features to which ``pending`` is yet to be added."""
+    """A group norm of features to which ``pending`` must still be added."""
 
     def __init__(self, norm: nn.GroupNorm, pending: Tensor | None = None) -> None:
         self._weight, self._bias = norm.weight.detach().float(), norm.bias.detach().float()
@@ -76,7 +76,7 @@ class Norm:
 
 
 class ResnetBlock:
-    """A residual block, whose input's ``pending`` bias it takes in."""
+    """A residual block, which adds the ``pending`` bias of its input."""
 
     def __init__(
         self, block: layers.ResnetBlock, dtype: torch.dtype, pending: Tensor | None = None
@@ -95,7 +95,7 @@ class ResnetBlock:
         self._conv1, self._conv2 = weight_of(block.conv1, dtype), weight_of(block.conv2, dtype)
 
     def __call__(self, x: Features, *, border: bool = False, is_last: bool = False) -> Features:
-        """``border`` and ``is_last``: a step down, or no norm at all, follows."""
+        """``border`` and ``is_last``: a downsampling step, or no norm at all, follows."""
         has_shortcut = self._shortcut is not None
         kept = pointwise(x.values, self._shortcut) if self._shortcut is not None else x.values
         hidden = conv(self._norm1(x, over=has_shortcut), self._conv1, padding=1)
@@ -125,7 +125,7 @@ class Attention:
 
 
 class Doubling:
-    """The step up, folded, in the form that is the faster one on this card at about this size."""
+    """Folded upsampling, in the form that is faster on this GPU at about this size."""
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype) -> None:
         weight = conv.weight.double()
@@ -137,24 +137,24 @@ class Doubling:
         return self.form(x)(x)
 
     def transposed(self, x: Tensor) -> Features:
-        """As one transposed convolution."""
+        """Run as one transposed convolution."""
         y = F.conv_transpose2d(x, self._transposed, stride=2, padding=1)
         y = y.contiguous(memory_format=torch.channels_last)
         return Features(y, fused.statistics(y))
 
     def merged(self, x: Tensor) -> Features:
-        """As one convolution with four times the channels, then interleaved."""
+        """Run as one convolution with four times the channels, then interleave."""
         return Features(*fused.interleave(conv(x, self._merged, padding=1)))
 
     def form(self, x: Tensor) -> Callable[[Tensor], Features]:
-        """The one to take: measured once for sizes of one order, and only on a GPU."""
+        """Return the faster form: measured once per order of magnitude of the size, and only on a GPU."""
         order = (len(x) * x.shape[2] * x.shape[3]).bit_length()
         if not x.is_cuda or torch.cuda.is_current_stream_capturing():
             return self._chosen.get(order, self.transposed)
         if order not in self._chosen:
             try:
                 self._chosen[order] = min((self.transposed, self.merged), key=lambda f: timed(f, x))
-            except torch.OutOfMemoryError:  # the merged form takes more
+            except torch.OutOfMemoryError:  # the merged form takes more memory
                 self._chosen[order] = self.transposed
         return self._chosen[order]
 
@@ -224,7 +224,7 @@ class Ends:
 
 
 class Encoder:
-    """Pixels [B, 3, H, W] => latents [B, C, H/f, W/f], not clamped."""
+    """Encode pixels [B, 3, H, W] => latents [B, C, H/f, W/f], not clamped."""
 
     def __init__(self, encoder: plain.Encoder, dtype: torch.dtype) -> None:
         self._ends = Ends(encoder.conv_in, encoder.norm_out, encoder.conv_out, dtype)
@@ -244,7 +244,7 @@ class Encoder:
 
 
 class Decoder:
-    """Latents [B, C, h, w] => pixels [B, 3, f*h, f*w], not clipped."""
+    """Decode latents [B, C, h, w] => pixels [B, 3, f*h, f*w], not clipped."""
 
     def __init__(self, decoder: plain.Decoder, dtype: torch.dtype) -> None:
         self._ends = Ends(decoder.conv_in, decoder.norm_out, decoder.conv_out, dtype)
@@ -264,40 +264,40 @@ class Decoder:
 
 
 def conv(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """A convolution without bias, channels-last."""
+    """Convolve without bias, channels-last."""
     y = F.conv2d(x, weight, stride=stride, padding=padding)
     return y.contiguous(memory_format=torch.channels_last)
 
 
 def pointwise(x: Tensor, matrix: Tensor) -> Tensor:
-    """A 1x1 convolution without bias, as the matrix product that it is in channels-last memory."""
+    """Run a 1x1 convolution without bias, as a matrix product in channels-last memory."""
     return F.linear(x.permute(0, 2, 3, 1), matrix).permute(0, 3, 1, 2)
 
 
 def arranged(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A weight as the convolutions here want it."""
+    """Return a weight in the layout of the convolutions here."""
     return weight.detach().to(dtype, memory_format=torch.channels_last)
 
 
 def weight_of(conv: nn.Conv2d, dtype: torch.dtype) -> Tensor:
-    """A layer's weight, arranged; the layer itself goes on with it, so that there is one of it."""
+    """Return a layer's weight, rearranged; the layer keeps using it, so there is only one copy."""
     conv.weight = nn.Parameter(arranged(conv.weight, dtype), requires_grad=False)
     return conv.weight.detach()
 
 
 def bias_of(conv: nn.Conv2d) -> Tensor:
-    """A layer's bias, in float32."""
+    """Return a layer's bias in float32."""
     assert conv.bias is not None
     return conv.bias.detach().float()
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager[object]:
-    """Where Triton starts its kernels is the current device, not that of their arguments."""
+    """Make the device of ``x`` current, since Triton launches kernels there, whatever their arguments."""
     return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
 
 
 def attention_backends(query: Tensor) -> AbstractContextManager[object]:
-    """For large pictures on a GPU cuDNN first: on Hopper a quarter faster than FlashAttention 2."""
+    """Prefer cuDNN for large pictures on a GPU: on Hopper it is a quarter faster than FlashAttention 2."""
     if not query.is_cuda or query.shape[2] < LONG:
         return contextlib.nullcontext()
     order = [
@@ -310,7 +310,7 @@ def attention_backends(query: Tensor) -> AbstractContextManager[object]:
 
 
 def timed(function: Callable[[Tensor], object], x: Tensor) -> float:
-    """Seconds on the GPU: the least of some trials, after one that does not count."""
+    """Return seconds on the GPU: the least of some trials after a warm-up."""
     seconds = []
     for _ in range(1 + TRIALS):
         torch.cuda.synchronize(x.device)

@@ -1,8 +1,8 @@
-"""CUDA graphs: small pictures without the gaps between hundreds of launches.
+"""CUDA graphs: run small pictures without gaps between hundreds of kernel launches.
 
-A run of a network at one shape is recorded once and then played back as a whole. That pays where the
-GPU is done with a step before the processor has launched the next; for larger pictures it
-saves nothing, and would hold their memory.
+A run of a network at one shape is recorded once and then replayed as a whole. That pays if the GPU
+finishes a step before the processor has launched the next; for larger pictures it gains nothing, and
+would hold their memory.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST_POSITIONS = 512 * 512  # of pixels in a batch, up to which launches take a share of the time
+MOST_POSITIONS = (
+    512 * 512
+)  # pixels in a batch up to which launches take a noticeable share of the time
 MOST_GRAPHS = 4
-FIRST_RUNS = 2  # of a shape, before it is recorded: a shape that comes once is not worth it
+FIRST_RUNS = 2  # of a shape before it is recorded: a shape that occurs once is not worth it
 
 Runner = Callable[[Tensor], Tensor]
 
 
 class Recorded:
-    """A run of ``function`` on a GPU at the shape of ``x``: played back on other values."""
+    """A recorded run of ``function`` on a GPU at the shape of ``x``, replayed on other values."""
 
     def __init__(self, function: Runner, x: Tensor, pool: Any) -> None:
         self._given = x.clone()
@@ -34,7 +36,7 @@ class Recorded:
             function(self._given)
         torch.cuda.current_stream(x.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads may go on working: what they do is no part of it, nor spoils it.
+        # Other threads may keep working: their work is neither recorded nor does it break the recording.
         recording = torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local")
         with torch.cuda.device(x.device), recording:
             self._result = function(self._given)
@@ -47,7 +49,7 @@ class Recorded:
 
 
 class Turns:
-    """One after the other: runs of several threads, whose streams of a GPU know nothing of each other."""
+    """Serialises runs of several threads, whose GPU streams are not synchronised with each other."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -55,7 +57,7 @@ class Turns:
 
     @contextmanager
     def turn(self, x: Tensor) -> Iterator[None]:
-        """Within it no other thread runs, nor does what another one has left to the GPU of ``x``."""
+        """Yield while no other thread runs, after the work that others have queued on the GPU of ``x``."""
         with self._lock:
             if not x.is_cuda:
                 yield
@@ -70,10 +72,10 @@ class Turns:
 
 
 class Graphs:
-    """``function``, small shapes of which are recorded when they come again and again.
+    """Runs ``function``, recording small shapes that occur repeatedly.
 
-    ``area`` is how many pixels a position of its input stands for; ``record`` what records a run.
-    The graphs that were used last are kept. They share memory, so one is played at a time.
+    ``area`` is the number of pixels per position of the input; ``record`` records a run. The most recently
+    used graphs are kept. They share memory, so one is replayed at a time.
     """
 
     def __init__(
@@ -92,11 +94,11 @@ class Graphs:
             return graph(x) if graph is not None else self._plainly(x)
 
     def suits(self, x: Tensor) -> bool:
-        """Whether a run on ``x`` is one of many short steps on a GPU."""
+        """Return whether a run on ``x`` is one of many short steps on a GPU."""
         return x.is_cuda and len(x) * x.shape[2] * x.shape[3] * self._area <= MOST_POSITIONS
 
     def _graph(self, x: Tensor) -> Recorded | None:
-        """What plays a run at this shape back; None where there is nothing to be had yet."""
+        """Return the recorded run at this shape; None if there is none yet."""
         shape = x.shape
         if shape in self._graphs:
             self._graphs.move_to_end(shape)
@@ -120,7 +122,7 @@ class Graphs:
         except torch.OutOfMemoryError:
             if not self._graphs:
                 raise
-        with self._turns.turn(x):  # no graph is played any more
+        with self._turns.turn(x):  # no graph is being replayed
             self._graphs.clear()
             self._seen.clear()
             torch.cuda.empty_cache()

@@ -1,8 +1,8 @@
-"""What lies between two convolutions, in as few passes over the features as it takes.
+"""The operations between two convolutions, in as few passes over the features as possible.
 
-A group norm is two steps: the statistics, which make a factor and an addend per channel, and their
+A group norm is two steps: the statistics, which give a factor and an addend per channel, and their
 application, with SiLU in the same pass. A convolution's bias is never added by itself: it is
-*pending*, and goes into the factor and addend of the norm that follows, or into a residual sum.
+*pending*, and goes into the factor and addend of the following norm, or into a residual sum.
 
 Each operation runs as a Triton kernel on a GPU (`kernels`), and in torch everywhere else, with the
 same result up to the order of sums. Features are [B, C, H, W] in channels-last memory.
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CHUNK_ROWS = 32  # of positions, at least, and
-MOST_CHUNKS = 1024  # at most of chunks, that statistics are taken over
+CHUNK_ROWS = 32  # positions per chunk, at least, and
+MOST_CHUNKS = 1024  # chunks, at most, over which statistics are computed
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Per channel, over chunks of ``rows`` positions of ``length``; the last may be shorter.
+    """Statistics per channel, over chunks of ``rows`` positions of ``length``; the last may be shorter.
 
     ``mean`` and ``squares`` (the sum of squared differences from it) are [B, chunks, C] float32.
     """
@@ -38,20 +38,20 @@ class Statistics:
 
 @cache
 def triton_kernels() -> ModuleType | None:
-    """The kernels; None where Triton is not installed, or has no back end here."""
+    """Return the kernels; None if Triton is not installed, or has no back end here."""
     try:
         return import_module("auravae_cli.model.gpu.triton_kernels")
-    except Exception:  # a broken Triton fails at import in ways of its own
+    except Exception:  # a broken Triton fails at import in its own ways
         return None
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:
-    """The kernels for features like ``x``; None where torch does the work."""
+    """Return the kernels for features like ``x``; None if torch computes them."""
     return triton_kernels() if x.is_cuda else None
 
 
 def chunk_rows(length: int) -> int:
-    """How many positions a chunk has: by the picture alone, so that no batch changes a result."""
+    """Return the positions per chunk; depends only on the picture, so the batch does not change a result."""
     rows = CHUNK_ROWS
     while rows * MOST_CHUNKS < length:
         rows *= 2
@@ -59,7 +59,7 @@ def chunk_rows(length: int) -> int:
 
 
 def statistics(x: Tensor) -> Statistics:
-    """The statistics of features."""
+    """Return the statistics of features."""
     length = x.shape[2] * x.shape[3]
     rows = chunk_rows(length)
     kernels = kernels_for(x)
@@ -75,9 +75,9 @@ def affine(
     groups: int,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    """What a norm multiplies and adds, [B, C] float32 each.
+    """Return a norm's factor and addend, [B, C] float32 each.
 
-    ``found`` are the statistics of features to which ``pending`` [C] is yet to be added. Weight, bias
+    ``found`` are the statistics of features to which ``pending`` [C] must still be added. Weight, bias
     and ``pending`` are float32.
     """
     kernels = kernels_for(found.mean)
@@ -89,7 +89,7 @@ def affine(
 
 
 def apply(x: Tensor, scale: Tensor, shift: Tensor, *, silu: bool, over: bool = False) -> Tensor:
-    """x * scale + shift, then SiLU where asked; written over ``x`` where nobody needs it again."""
+    """Return x * scale + shift, then SiLU if requested; written over ``x`` if it is not needed again."""
     kernels = kernels_for(x)
     if kernels:
         return kernels.apply(x, scale, shift, silu, x if over else torch.empty_like(x))
@@ -105,9 +105,9 @@ def add(
     border: bool = False,
     wants_statistics: bool = True,
 ) -> tuple[Tensor, Statistics | None]:
-    """changed + x + bias, and its statistics. ``changed`` may be written over.
+    """Return changed + x + bias, and its statistics. ``changed`` may be overwritten.
 
-    With ``border``, a row of zeros is added below and a column at the right, for a step of stride 2.
+    With ``border``, a row of zeros is added below and a column on the right, for a step of stride 2.
     """
     batch, channels, height, width = x.shape
     rows = chunk_rows(height * width)
@@ -138,7 +138,7 @@ def add(
 
 
 def interleave(phases: Tensor) -> tuple[Tensor, Statistics]:
-    """The four phases of an upsampled picture, and its statistics.
+    """Interleave the four phases of an upsampled picture; return it with its statistics.
 
     [B, 4 C, h + 1, w + 1] => [B, C, 2 h, 2 w]: phase (a, b), channels (2 a + b) C onwards, holds
     position (2 i + a, 2 j + b) at (i + a, j + b).

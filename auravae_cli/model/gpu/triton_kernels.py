@@ -1,11 +1,11 @@
-"""Triton kernels for what lies between two convolutions, on features in channels-last memory.
+"""Triton kernels for the operations between two convolutions, on features in channels-last memory.
 
-To them, features are rows of C channels, one row for every position of a picture: [B, L, C], dense.
-Statistics are taken per channel over chunks of rows: the chunks run side by side, so that a batch of
-one fills a card, and are merged in a fixed order (Chan, Golub and LeVeque, 1983), so that a result
-depends neither on the batch nor on chance. All arithmetic is in float32.
+The kernels see features as rows of C channels, one row per position of a picture: [B, L, C], dense.
+Statistics are computed per channel over chunks of rows. The chunks run in parallel, so that a batch of
+one fills a GPU, and are merged in a fixed order (Chan, Golub and LeVeque, 1983), so that a result
+depends neither on the batch nor on timing. All arithmetic is in float32.
 
-Import this only where Triton is; `fused` does, and has every operation in torch as well.
+Import this only if Triton is installed; `fused` does, and has every operation in torch as well.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-STEP_ROWS = 16  # rows that a program holds at once while it goes through a chunk
+STEP_ROWS = 16  # rows that a program processes at once within a chunk
 APPLY_ROWS = 32  # rows that a program normalises
-BLOCK_CHANNELS = 128  # at most, of a program: 256 bytes in 16-bit formats, side by side
-MERGED_VALUES = 4096  # of the chunks' statistics, that a program merges at once
+BLOCK_CHANNELS = 128  # of a program, at most: 256 contiguous bytes in 16-bit formats
+MERGED_VALUES = 4096  # of the chunks' statistics that a program merges at once
 WARPS = 4
-# What differs from picture to picture: no kernel is compiled anew for it. Only the number of channels
-# has to be known as a multiple of 16, for accesses of 16 bytes.
+# These differ from picture to picture, and no kernel is compiled again for them. Only the number of
+# channels must be known as a multiple of 16, for accesses of 16 bytes.
 SIZES = ["length", "out_length", "phases_length", "width", "chunks"]
 
 
 @triton.jit
 def _update(count, mean, squares, values, present):
-    """Welford's step: one value more in every slot of the rows that are ``present``, [rows, 1]."""
+    """Welford's step: add a value to every slot of the rows that are ``present``, [rows, 1]."""
     count += tl.where(present, 1.0, 0.0)
     delta = values - mean
     mean += tl.where(present, delta * (1.0 / tl.maximum(count, 1.0)), 0.0)
@@ -100,7 +100,7 @@ def _affine_kernel(
     CHUNKS: tl.constexpr,
     HAS_PENDING: tl.constexpr,
 ):
-    """One group of one picture: merge its channels' chunks, and write what the norm does to each."""
+    """One group of one picture: merge its channels' chunks, and write the norm's factors and addends."""
     batch = tl.program_id(1).to(tl.int64)
     within = tl.arange(0, BLOCK)
     in_group = within < EACH
@@ -183,7 +183,7 @@ def _add_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """changed + x + bias, written with room for a column more where there is a BORDER."""
+    """changed + x + bias, written with room for another column if there is a BORDER."""
     chunk = tl.program_id(0).to(tl.int64)
     batch = tl.program_id(2).to(tl.int64)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -212,7 +212,7 @@ def _add_kernel(
         if BORDER:
             place = (row + (column + row) // width)[:, None] * channels + channel[None, :]
         tl.store(out_ptr + place, y, mask=present)
-        if STATISTICS:  # of the values as they are stored: those are what the norm sees
+        if STATISTICS:  # of the stored values, which the norm reads
             count, mean, squares = _update(count, mean, squares, y.to(tl.float32), in_chunk)
     if STATISTICS:
         _store_statistics(
@@ -256,7 +256,7 @@ def _interleave_kernel(
         row = first + tl.arange(0, ROWS)
         in_chunk = (row < size)[:, None]
         present = in_chunk & in_width[None, :]
-        y = parity + (column + row) // width  # below the even line at which phases_ptr stands
+        y = parity + (column + row) // width  # below the even line that phases_ptr points to
         x = (column + row) % width
         source = (y // 2 + y % 2) * (width // 2 + 1) + x // 2 + x % 2
         source = source * 4 + (y % 2) * 2 + x % 2
@@ -293,7 +293,7 @@ def affine(
     groups: int,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    """What a norm over groups multiplies and adds, [B, C] each, where ``pending`` is yet to be added."""
+    """Return the factor and addend of a norm over groups, [B, C] each, with ``pending`` still to be added."""
     batch, chunks, channels = mean.shape
     scale, shift = (mean.new_empty(batch, channels) for _ in range(2))
     each = channels // groups
@@ -321,7 +321,7 @@ def affine(
 
 
 def apply(x: Tensor, scale: Tensor, shift: Tensor, silu: bool, out: Tensor) -> Tensor:
-    """x * scale + shift, then SiLU where asked, written to ``out``, which may be ``x``."""
+    """Write x * scale + shift, then SiLU if requested, to ``out``, which may be ``x``."""
     batch, channels, length = _sizes(x)
     block = _block(channels)
     grid = (triton.cdiv(length, APPLY_ROWS), triton.cdiv(channels, block), batch)
@@ -343,9 +343,9 @@ def apply(x: Tensor, scale: Tensor, shift: Tensor, silu: bool, out: Tensor) -> T
 def add(
     changed: Tensor, x: Tensor, bias: Tensor | None, out: Tensor, chunk_rows: int | None
 ) -> tuple[Tensor, Tensor] | None:
-    """changed + x + bias, written to ``out``, and its statistics where ``chunk_rows`` are given.
+    """Write changed + x + bias to ``out``, and return its statistics if ``chunk_rows`` is given.
 
-    ``out`` may be ``changed``, or one row and one column larger; those are left alone.
+    ``out`` may be ``changed``, or larger by a row and a column, which are not written.
     """
     batch, channels, length = _sizes(x)
     block = _block(channels)

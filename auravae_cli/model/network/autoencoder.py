@@ -1,4 +1,4 @@
-"""The encoder and the decoder, as the reference builds and names them."""
+"""The encoder and the decoder, built and named like the reference's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Middle(nn.Module):
 
 
 class Level(nn.Module):
-    """The residual blocks at one resolution, then the step to the next one where there is one."""
+    """The residual blocks at one resolution, then the step to the next one, if any."""
 
     def __init__(
         self, channels_in: int, channels_out: int, num_blocks: int, resample: str | None = None
@@ -53,7 +53,7 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pixels [B, 3, H, W] in [-1, 1] => latents [B, C, H/f, W/f], not yet clamped."""
+    """Encode pixels [B, 3, H, W] in [-1, 1] => latents [B, C, H/f, W/f], not yet clamped."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents [B, C, h, w] => pixels [B, 3, f*h, f*w], about [-1, 1], not clipped."""
+    """Decode latents [B, C, h, w] => pixels [B, 3, f*h, f*w], about [-1, 1], not clipped."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The building blocks of the autoencoder. All act on features [B, C, H, W].
 
-The attribute names are the reference's, since they are the names in every checkpoint: ``ae.py``
-of cloneofsimo/vqgan-training at commit 03e04401, itself FLUX's autoencoder with other attention.
+The attribute names are the reference's, and so those of every checkpoint: ``ae.py`` of
+cloneofsimo/vqgan-training at commit 03e04401, which is FLUX's autoencoder with another attention.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ HEAD_CHANNELS = 64
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalisation over 32 groups. torch keeps its statistics in float32 at any precision."""
+    """Return a normalisation over 32 groups. torch keeps its statistics in float32 at any precision."""
     return nn.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
 
 
 def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
-    """A convolution that keeps the size, with a border of zeros."""
+    """Return a convolution that keeps the size, with a border of zeros."""
     return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
 
 
 def silu(x: Tensor) -> Tensor:
-    """x * sigmoid(x), written over ``x`` where no gradient will ask for it again."""
+    """Return x * sigmoid(x), written over ``x`` if no gradient needs it again."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class ResnetBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 shortcut where the width changes."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 shortcut if the width changes."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -61,14 +61,14 @@ class AttentionBlock(nn.Module):
         batch, channels, height, width = x.shape
         split = (3, channels // HEAD_CHANNELS, HEAD_CHANNELS)
         heads = self.qkv(self.norm(x)).view(batch, *split, height * width)
-        # Contiguous, or torch falls back to a method that keeps all (H*W)^2 products in memory.
+        # Contiguous; otherwise torch uses a method that keeps all (H*W)^2 products in memory.
         query, key, value = heads.transpose(3, 4).contiguous().unbind(1)  # [B, heads, H*W, 64]
         attended = F.scaled_dot_product_attention(query, key, value)
         return x + self.proj_out(attended.transpose(2, 3).reshape(batch, channels, height, width))
 
 
 class Downsample(nn.Module):
-    """Halves height and width. The border of zeros lies on the right and the bottom alone."""
+    """Halves height and width. The border of zeros is only on the right and the bottom."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width: every pixel four times, then a convolution."""
+    """Doubles height and width: repeats every pixel four times, then convolves."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ class Lpips(nn.Module):
         return self.distance(self.features(image), expected)
 
     def distance(self, features: list[Tensor], expected: list[Tensor]) -> Tensor:
-        """The distance [B] of pictures by their features."""
+        """Return the distance [B] of pictures from their features."""
         distance = torch.zeros((), device=expected[0].device)
         for tap, (a, b) in enumerate(zip(features, expected, strict=True)):
             head = getattr(self, f"lin{tap}_weight")
@@ -53,7 +53,7 @@ class Lpips(nn.Module):
         return distance
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The tapped features, each of unit length over its channels."""
+        """Return the tapped features, each normalised to unit length over its channels."""
         x = (x - self.shift) / self.scale
         tapped = []
         for layer in CONVOLUTIONS:
@@ -68,7 +68,7 @@ class Lpips(nn.Module):
 
 
 def load_lpips(path: str | None) -> Lpips:
-    """LPIPS from a weights file, or from a package where ``path`` is None.
+    """Load LPIPS from a weights file, or from a package if ``path`` is None.
 
     Raises:
         WeightsError: the file does not hold it, or no package is installed.
@@ -97,7 +97,7 @@ def _from_file(path: Path) -> dict[str, Tensor]:
 
 
 def _from_package() -> dict[str, Tensor]:
-    """The weights that the ``lpips`` or the ``torchmetrics`` package brings: same network, same names."""
+    """Return the weights of the ``lpips`` or the ``torchmetrics`` package: same network, same names."""
     try:
         import lpips
 
@@ -116,7 +116,7 @@ def _from_package() -> dict[str, Tensor]:
 
 
 def canonical_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Torchvision's names for the packages' ``net.slice2.5.weight`` and ``lin0.model.1.weight``."""
+    """Return torchvision's names for the packages' ``net.slice2.5.weight`` and ``lin0.model.1.weight``."""
     weights = {}
     for name, tensor in state.items():
         if layer := re.search(r"slice\d\.(\d+)\.(weight|bias)$", name):

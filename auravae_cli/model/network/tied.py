@@ -3,11 +3,11 @@
 The group acts on every weight: on its output channels, its input channels and its kernel's axes.
 A network whose weights are all fixed by that action is exactly equivariant, at no cost in names,
 shapes or time. Hidden features carry the regular representation: four blocks of C/4 channels, one
-a group element, so that normalisation groups map to groups and attention heads to heads. Pixels
+per group element, so that normalisation groups map to groups and attention heads to heads. Pixels
 are even; the latent has the parities of its `Irreps`.
 
 A fixed weight is determined by a quarter of itself, its representatives: the output channels of
-the first block, or, where the output is no hidden feature, the input channels of the first block.
+the first block, or, if the output is not a hidden feature, the input channels of the first block.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ ORDER = len(GROUP)
 
 @dataclass(frozen=True)
 class Tie:
-    """How the group acts on one tensor: a convolution [out, in, kH, kW], or a vector [out].
+    """The action of the group on one tensor: a convolution [out, in, kH, kW], or a vector [out].
 
     ``output`` and ``input`` are the representations on the channels; None is the regular one, of
-    which the output may hold several, one after the other. ``corner`` says that the kernel is one
-    of stride 2 that reads the upper left 2 x 2 taps alone, which undoes its one-sided border.
+    which the output may hold several, one after the other. ``corner`` marks a kernel of stride 2 that
+    reads only the upper left 2 x 2 taps, which undoes its one-sided border.
     """
 
     output: Irreps | None = None
@@ -41,7 +41,7 @@ class Tie:
     corner: bool = False
 
     def act(self, g: GroupElement, tensor: Tensor) -> Tensor:
-        """``g`` applied to output channels, input channels and taps: a tensor of equal shape."""
+        """Apply ``g`` to output channels, input channels and taps; return a tensor of equal shape."""
         if self.corner:
             return _padded(self._act(g, tensor[..., :2, :2]))
         return self._act(g, tensor)
@@ -52,11 +52,11 @@ class Tie:
         return _act_on_channels(g, tensor, 0, self.output, self.copies)
 
     def project(self, tensor: Tensor) -> Tensor:
-        """The nearest tensor that the action fixes: the mean over the group."""
+        """Return the nearest tensor that the action fixes: the mean over the group."""
         return self.expand(self.representatives(tensor))
 
     def representatives(self, tensor: Tensor) -> Tensor:
-        """The part of the projected tensor that determines the rest."""
+        """Return the part of the projected tensor that determines the rest."""
         mean = torch.stack([self.act(g, tensor) for g in GROUP]).mean(0)
         if self.corner:
             mean = mean[..., :2, :2]
@@ -67,7 +67,7 @@ class Tie:
         return mean[list(self.output.even_channels)]
 
     def expand(self, representatives: Tensor) -> Tensor:
-        """The whole tensor: the orbit of its representatives."""
+        """Return the whole tensor: the orbit of its representatives."""
         if self.output is not None and representatives.ndim == 1:
             even = torch.tensor(self.output.even_channels, device=representatives.device)
             return representatives.new_zeros(self.output.dim).index_copy(0, even, representatives)
@@ -87,7 +87,7 @@ class Tie:
 
 
 def tie_of(name: str, irreps: Irreps) -> Tie:
-    """How the group acts on the tensor of this name, for latents that carry ``irreps``."""
+    """Return the action of the group on the tensor of this name, for latents that carry ``irreps``."""
     layer = name.rpartition(".")[0]
     ends = {
         "encoder.conv_in": Tie(input=PIXELS),
@@ -104,22 +104,22 @@ def tie_of(name: str, irreps: Irreps) -> Tie:
 
 
 def project(state: Mapping[str, Tensor], irreps: Irreps) -> dict[str, Tensor]:
-    """The nearest exactly equivariant weights."""
+    """Return the nearest exactly equivariant weights."""
     return {name: tie_of(name, irreps).project(tensor) for name, tensor in state.items()}
 
 
 def representatives(state: Mapping[str, Tensor], irreps: Irreps) -> dict[str, Tensor]:
-    """What to store of exactly equivariant weights: a quarter of them."""
+    """Return what to store of exactly equivariant weights: a quarter of them."""
     return {name: tie_of(name, irreps).representatives(t) for name, t in state.items()}
 
 
 def expand(state: Mapping[str, Tensor], irreps: Irreps) -> dict[str, Tensor]:
-    """The weights from their representatives."""
+    """Return the weights from their representatives."""
     return {name: tie_of(name, irreps).expand(tensor) for name, tensor in state.items()}
 
 
 class Orbit(nn.Module):
-    """A parametrization (torch.nn.utils.parametrize): what is trained are the representatives."""
+    """A parametrization (torch.nn.utils.parametrize) that trains the representatives."""
 
     def __init__(self, tie: Tie) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Orbit(nn.Module):
 
 
 def tie_weights(autoencoder: nn.Module, irreps: Irreps) -> None:
-    """Project the weights of a module that holds ``encoder`` and ``decoder``, and keep them so."""
+    """Project the weights of a module that holds ``encoder`` and ``decoder``, and keep them tied."""
     for name, _ in list(autoencoder.named_parameters()):
         path, _, attribute = name.rpartition(".")
         layer = autoencoder.get_submodule(path)
@@ -141,7 +141,7 @@ def tie_weights(autoencoder: nn.Module, irreps: Irreps) -> None:
 
 
 def whole_state(autoencoder: nn.Module) -> dict[str, Tensor]:
-    """The weights under the checkpoint's names, tied ones expanded. Detached, not copied."""
+    """Return the weights under the checkpoint's names, tied ones expanded. Detached, not copied."""
     state = {}
     for name, tensor in autoencoder.named_parameters():
         path, is_tied, _ = name.partition(".parametrizations.")
@@ -155,7 +155,7 @@ def whole_state(autoencoder: nn.Module) -> dict[str, Tensor]:
 
 
 def load_whole_state(autoencoder: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Fill a module with weights under the checkpoint's names; tied layers project them."""
+    """Load weights under the checkpoint's names into a module; tied layers project them."""
     for name, tensor in state.items():
         path, _, attribute = name.rpartition(".")
         assign(autoencoder.get_submodule(path), attribute, tensor)
@@ -163,7 +163,7 @@ def load_whole_state(autoencoder: nn.Module, state: Mapping[str, Tensor]) -> Non
 
 @torch.no_grad()
 def assign(layer: nn.Module, attribute: str, tensor: Tensor) -> None:
-    """Set a layer's weight or bias, projected where the layer is tied."""
+    """Set a layer's weight or bias, projected if the layer is tied."""
     if parametrize.is_parametrized(layer, attribute):
         setattr(layer, attribute, tensor.float())
     else:
@@ -183,5 +183,5 @@ def _act_on_channels(
 
 
 def _padded(kernel: Tensor) -> Tensor:
-    """A 2 x 2 kernel as the upper left corner of a 3 x 3 one."""
+    """Return a 2 x 2 kernel as the upper left corner of a 3 x 3 one."""
     return nn.functional.pad(kernel, (0, 1, 0, 1))

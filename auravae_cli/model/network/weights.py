@@ -1,7 +1,7 @@
-"""Checkpoints: read any that holds this architecture, and refuse the rest by name.
+"""Checkpoints: read any that holds this architecture, and refuse others with a reason.
 
-The content decides what a file is, never its suffix: safetensors, or a torch pickle, which is
-only ever loaded with ``weights_only=True`` and so cannot run code.
+The content decides what a file is, not its suffix: safetensors, or a torch pickle, which is only
+loaded with ``weights_only=True`` and so cannot run code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_NESTING = 8
 def load_networks(
     path: Path, parts: tuple[str, ...], device: torch.device, dtype: torch.dtype
 ) -> tuple[dict[str, nn.Module], Architecture]:
-    """Build the asked halves (``encoder``, ``decoder``) and fill them from a checkpoint.
+    """Build the requested halves (``encoder``, ``decoder``) and fill them from a checkpoint.
 
     Raises:
         WeightsError: the file is damaged, of another architecture, or lacks a tensor.
@@ -44,7 +44,7 @@ def load_networks(
     networks = {}
     for part in parts:
         try:
-            with torch.device("meta"):  # no memory and no time spent on initial values
+            with torch.device("meta"):  # spends neither memory nor time on initial values
                 network = PARTS[part](architecture)
         except RuntimeError as error:
             raise WeightsError(f"{path}: its shapes suggest {architecture}: too large") from error
@@ -58,7 +58,7 @@ def load_networks(
 
 
 def read_checkpoint(path: Path, parts: tuple[str, ...] = tuple(PARTS)) -> dict[str, Tensor]:
-    """The tensors of the asked halves under the reference's names. Raises WeightsError."""
+    """Return the tensors of the requested halves under the reference's names. Raises WeightsError."""
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -92,7 +92,7 @@ def _read_safetensors(path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def _expanded(path: Path, state: dict[str, Tensor], irreps: Irreps) -> dict[str, Tensor]:
-    """Whole weights from the representatives of exactly equivariant ones."""
+    """Return whole weights from the representatives of exactly equivariant ones."""
     try:
         return expand(state, irreps)
     except (RuntimeError, IndexError) as error:
@@ -107,13 +107,13 @@ def _read_pickle(path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:  # given a path, torch would go by its suffix
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch meets damaged files with errors of every type
+    except Exception as error:  # torch raises errors of every type on damaged files
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise WeightsError(
             f"{path}: cannot be loaded as weights alone ({reason}); a checkpoint that holds code "
             "is not loaded: save its state dict as safetensors"
         ) from error
-    for _ in range(MAX_NESTING):  # a table can hold itself
+    for _ in range(MAX_NESTING):  # a table can contain itself
         if not isinstance(content, Mapping):
             break
         nested = next((k for k in NESTED_KEYS if isinstance(content.get(k), Mapping)), None)
@@ -127,7 +127,7 @@ def _read_pickle(path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def _check_formats(path: Path, part: str, tensors: Mapping[str, Tensor]) -> None:
-    """Only plain floating-point values: integers are quantised, and mean nothing by themselves."""
+    """Check for plain floating-point values: integers are quantised, and mean nothing by themselves."""
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
             found = "no values" if tensor.is_meta else f"{tensor.dtype} ({tensor.layout})"
@@ -139,7 +139,7 @@ def _check_formats(path: Path, part: str, tensors: Mapping[str, Tensor]) -> None
 def check_names(
     path: Path, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
 ) -> None:
-    """Every expected tensor, no other, each with its shape; else a WeightsError that names them."""
+    """Check that every expected tensor and no other is present, with its shape. Raises WeightsError."""
     missing = sorted(set(expected) - set(found))
     unexpected = sorted(set(found) - set(expected))
     wrong = [n for n in expected if n in found and found[n] != expected[n]]
