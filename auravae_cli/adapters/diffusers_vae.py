@@ -121,7 +121,7 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
             )
         for part, module in network.parts.items():
             vae.get_submodule(part).load_state_dict(module.state_dict(), assign=True)
-        return vae.eval()
+        return vae.to(dtype).eval()  # a CPU's own kernels in bfloat16 have weights in float32
 
     @property
     def space(self) -> LatentSpace:

@@ -102,12 +102,19 @@ def test_a_pipeline_is_saved_and_loaded_with_it(tiny, tmp_path):
 
 @pytest.mark.parametrize("model", ["small", str(TINY)])
 def test_it_computes_what_the_codec_computes(model, images):
-    vae, codec = AuraEquiVAE.from_model(model), load_codec(model, device="cpu")
+    """The network as it is, since gradients may be asked for: without canonical mirror images."""
+    vae, codec = AuraEquiVAE.from_model(model), load_codec(model, device="cpu", symmetrize="none")
     z = vae.encode(images).latent_dist.mode()
     assert torch.equal(z, codec.encode(images))
     assert torch.equal(vae.decode(z).sample, codec.decode(z))
     assert vae.space == codec.space
     assert torch.equal(vae(images).sample, codec.decode(z))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_has_the_format_that_is_asked_for(dtype):
+    vae = AuraEquiVAE.from_model("small", dtype=dtype)
+    assert {x.dtype for x in vae.parameters()} == {dtype}
 
 
 def test_the_posterior_is_a_point(tiny, images):
