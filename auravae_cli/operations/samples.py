@@ -27,10 +27,10 @@ _READ_BYTES = 64 << 20  # of files, read by them
 
 @dataclass
 class ShardReader:
-    """Reads an input shard once; afterwards ``states`` says what was read.
+    """Reads an input shard once; afterwards ``states`` tells what was read.
 
-    ``late`` has the annotations, by key, that stood in a tar apart from their pictures, and behind
-    them; ``passed_over`` how many members of a tar look like pictures and are none here, by suffix.
+    ``late`` has the annotations, by key, that a tar has after, and apart from, their pictures;
+    ``passed_over`` counts, by suffix, members of a tar that look like pictures and are not read.
     """
 
     shard: InputShard
@@ -39,7 +39,7 @@ class ShardReader:
     passed_over: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[Sample | Failure]:
-        """Every sample, in order, each key once; a failure in the place of one that has none."""
+        """Yield every sample, in order, each key once; a failure in place of a bad one."""
         seen: set[str] = set()
         self.states = []
         self.late.clear()
@@ -63,19 +63,19 @@ class ShardReader:
                     yield from samples.add(member, kept)
                 yield from samples.finish()
             except DAMAGES as error:
-                # A member that is cut off would give half a picture: what came before it is whole.
+                # A truncated member would give half a picture; what came before it is complete.
                 yield from samples.finish()
                 reason = str(error) or type(error).__name__
                 yield Failure(None, "archive", f"{file.key}: damaged or cut off: {reason}")
             reason = hashed.read_to_end()
-        if reason:  # a hole of a terabyte would take an hour, and has no picture in it
+        if reason:  # a sparse file of a terabyte would take an hour, and has no picture in it
             yield Failure(None, "archive", f"{file.key}: behind the end of the tar: {reason}")
             return
         entry = file.entry
         self.states = [SourceState(file.key, entry.size, entry.version, hashed.digest.hexdigest())]
 
     def _limit_of(self, name: str) -> Limit | None:
-        """How large a member may be; None of what no sample is made of."""
+        """Return the limit of a member; None if no sample uses it."""
         if is_meta(name):
             return None
         if is_tar(name) or looks_like_a_picture(name):
@@ -104,9 +104,9 @@ class ShardReader:
 
 
 def is_done(shard: InputShard, manifest: Manifest) -> bool:
-    """Whether a manifest was made from the very bytes that the shard has now.
+    """Return whether a manifest was made from exactly the bytes that the shard has now.
 
-    Files whose size and version are the same are taken to be the same; others are read and hashed.
+    Files with unchanged size and version are taken to be unchanged; others are read and hashed.
     """
     states = {state.name: state for state in manifest.sources}
     if states.keys() != {file.key for file in shard.files}:
@@ -120,7 +120,7 @@ def is_done(shard: InputShard, manifest: Manifest) -> bool:
 
 
 def limit_of(name: str) -> Limit | None:
-    """How large a file of a data set may be, by its name; None where it is none."""
+    """Return the limit of a file of a dataset, by its name; None if it is not one."""
     if is_picture(name) or is_tar(name):
         return FILE_BYTES
     return TEXT_BYTES if is_wanted(name) else None
@@ -141,7 +141,7 @@ class _Hashed:
         return content
 
     def read_to_end(self) -> str:
-        """Read what is left; why that is not done, if there is too much of it."""
+        """Read the rest; return why not, if it is too large."""
         size, reason = 0, ""
         while not reason and (content := self.read(1 << 20)):
             size += len(content)

@@ -11,7 +11,7 @@ PICTURES = frozenset(
     + (".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".qoi", ".dib", ".mpo", ".apng", ".avifs")
     + (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".heic", ".heif", ".hif", ".jxl")
 )
-# Pictures to look at that are not read; in a folder or a tar they are counted, in a line.
+# Kinds of pictures that are not read; in a folder or a tar they are counted, in a line.
 UNREAD = frozenset(
     (
         ".svg",
@@ -67,7 +67,7 @@ FLIP_TAGS = frozenset((".h", ".v", ".hv"))
 
 
 def looks_like_a_picture(name: str) -> bool:
-    """Whether a name is that of a picture, or of a tar of them, of a kind that is not read.
+    """Return whether a name is that of a picture, or of a tar of them, of a kind that is not read.
 
     >>> [looks_like_a_picture(name) for name in ("a/b.PSD", "a.tar.xz", "a.png", "a.txt")]
     [True, True, False, False]

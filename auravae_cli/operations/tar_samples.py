@@ -1,7 +1,7 @@
-"""The members of a tar, in their order, to samples: as webdataset 1.0.2 reads them, but that nothing is lost.
+"""Turn the members of a tar, in order, into samples, like webdataset 1.0.2, but without losing any.
 
-webdataset joins what stands side by side alone. A caption that stands elsewhere belongs to its picture
-all the same; where that has gone on its way before, the caption is sent after it (`late`).
+webdataset joins only adjacent members. Here a caption elsewhere still belongs to its picture; if that
+has been passed on already, the caption is sent after it (`late`).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from auravae_cli.operations.sample import (
 )
 from auravae_cli.store.format import Failure
 
-_META = re.compile(r"__[^/]*__($|/)")  # of names that webdataset passes over
-_WAITING_BYTES = 64 << 20  # of companions that came before their pictures
-_LATE_BYTES = 1 << 20  # of a companion that came behind its picture
+_META = re.compile(r"__[^/]*__($|/)")  # in names that webdataset skips
+_WAITING_BYTES = 64 << 20  # of companions that precede their pictures
+_LATE_BYTES = 1 << 20  # of a companion that follows its picture
 
 
 def is_meta(name: str) -> bool:
-    """Whether a member says something of the tar, as ``__meta__.json`` in a folder of such a name.
+    """Return whether a member describes the tar, such as ``__meta__.json`` in a folder of such a name.
 
     >>> is_meta("__meta__"), is_meta("__index__/a.png"), is_meta("__a.png"), is_meta("a/__meta__")
     (True, True, False, False)
@@ -42,7 +42,7 @@ def is_meta(name: str) -> bool:
 
 @dataclass
 class TarSamples:
-    """Takes members one by one. ``late`` has the annotations, by key, that came behind a picture."""
+    """Takes members one by one. ``late`` has the annotations, by key, that follow their picture."""
 
     late: dict[str, dict[str, Any]] = field(default_factory=dict)
     passed_over: Counter[str] = field(default_factory=Counter)  # suffixes of pictures
@@ -54,16 +54,16 @@ class TarSamples:
     _early_size: int = 0
 
     def add(self, name: str, content: Content) -> Iterator[Sample | Failure]:
-        """A member; the samples that are complete by now."""
+        """Add a member; yield the samples that are complete by now."""
         key, suffix = split_name(name)
         if key != self._key:
             yield from self.finish()
             self._key, self._size = key, 0
-        self._size += len(content)  # of all that has one key, for that is held together
+        self._size += len(content)  # of all members of one key, which are held together
         self._members.append((suffix, FILE_BYTES.excess(self._size) or content))
 
     def finish(self) -> Iterator[Sample | Failure]:
-        """The sample under way."""
+        """Yield the sample in progress."""
         key, members = self._key, self._members
         self._key, self._members = None, []
         if key is None:

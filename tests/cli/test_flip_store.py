@@ -130,8 +130,8 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_done(
         (["store", "-o", "-"], "name the place of another store"),
         (["store", "-o", "store"], "the store itself, or in it"),
         (["store", "-o", "store/flipped"], "the store itself, or in it"),
-        (["store", "a.safetensors", "-o", "out"], "flip one at a time"),
-        (["store", "-o", "out", "--overwrite"], "flip one at a time"),
+        (["store", "a.safetensors", "-o", "out"], "flip one store at a time"),
+        (["store", "-o", "out", "--overwrite"], "flip one store at a time"),
     ],
 )
 def test_what_cannot_be_flipped_is_wrong_usage(auravae, work, make_store, arguments, message):

@@ -1,1 +1,1 @@
-"""One file a command: parse, one call, report."""
+"""One file per command: parse, one call, report."""

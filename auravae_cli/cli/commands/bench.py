@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Operation(str, Enum):
-    """What can be measured."""
+    """The operations that can be measured."""
 
     encode = "encode"  # type: ignore[assignment] # a name that str has, too
     decode = "decode"
@@ -109,7 +109,7 @@ def bench(
 
 
 def read_side(text: str) -> tuple[int, int]:
-    """``512`` or ``768x512`` as (height, width); typer.BadParameter where it is malformed."""
+    """Parse ``512`` or ``768x512`` to (height, width). Raises typer.BadParameter if it is malformed."""
     match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
     width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not match or height % 8 or width % 8:

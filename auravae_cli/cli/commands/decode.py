@@ -118,7 +118,7 @@ def _predict(
     loading: Loading,
     reporter: Reporter,
 ) -> int:
-    """Say what it would take; the exit code."""
+    """Print the predicted cost. Return the exit code."""
     from auravae_cli.cli.reports.dry_run import DryRunReporter
     from auravae_cli.forecast.predict import predict_decode
 

@@ -71,7 +71,7 @@ def doctor(
 
 
 def _print(check: Check) -> None:
-    """A line for a check, and one for what to do."""
+    """Print a line for a check, and one with advice."""
     lines = [f"{_MARKS[check.status]:<7}{check.name:<9}{check.finding}"]
     if check.advice and check.status != "ok":
         lines.append(f"{'':<16}-> {check.advice}")

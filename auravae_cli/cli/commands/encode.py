@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from auravae_cli.operations.batches import FailureLimit
     from auravae_cli.operations.loading import Loading
 
-INTERVAL, SHARD_SIZE = 1.0, 1000  # where nothing else is asked for
+INTERVAL, SHARD_SIZE = 1.0, 1000  # defaults
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, as parsed, whatever the layout of the result."""
+    """What the user asked for, as parsed, for any layout of the result."""
 
     preparation: Preparation
     loading: Loading
@@ -109,13 +109,13 @@ def encode(
     is_part = shard_index is not None or num_shards is not None
     if watch and (listed or dry_run or is_part or _wants_store(photos or [], output, layout)):
         raise typer.BadParameter(
-            "a latent file for each picture of the folders named: no store, list, dry run or part of the work",
+            "it makes a latent file for each picture of the folders: no store, list, dry run or part of the work",
             param_hint="--watch",
         )
     if interval is not None and not watch:
         raise typer.BadParameter("how often to look: add --watch", param_hint="--interval")
     asked = replace(asked, part=_part_of_the_work(shard_index, num_shards))
-    names = opt.read_names(photos, listed)  # what they look like decides the layout
+    names = opt.read_names(photos, listed)  # their form determines the layout
     if _wants_store(names, output, layout):
         if address is not None and runner is not opt.Runner.ray:
             raise typer.BadParameter("of a Ray cluster: add --runner ray", param_hint="--address")
@@ -190,7 +190,7 @@ def _predict(names: list[str], output: str | None, asked: Request, reporter: Rep
 
 
 def _part_of_the_work(shard_index: int | None, num_shards: int | None) -> tuple[int, int]:
-    """The number of this job, and of all jobs; typer.BadParameter where one is missing."""
+    """Return the number of this job, and of all jobs. Raises typer.BadParameter if one is missing."""
     if shard_index is None and num_shards is None:
         return 0, 1
     if shard_index is None or num_shards is None:
@@ -207,16 +207,16 @@ def _part_of_the_work(shard_index: int | None, num_shards: int | None) -> tuple[
 
 
 def _refuse_for_files(given: dict[str, bool]) -> None:
-    """End with a usage error where an option is given that only a store has a use for."""
+    """Raise typer.BadParameter if an option is given that only applies to a store."""
     for option, is_given in given.items():
         if is_given:
             raise typer.BadParameter(
-                "only a store of shards has a use for it: add --layout shards", param_hint=option
+                "it only applies to a store of shards: add --layout shards", param_hint=option
             )
 
 
 def _wants_store(names: list[str], output: str | None, layout: opt.Layout) -> bool:
-    """Whether the result is a store: as asked for, else by what the names look like."""
+    """Return whether the result is a store: as requested, or by the form of the names."""
     if layout is not opt.Layout.auto:
         return layout is opt.Layout.shards
     from auravae_cli.operations.sources import is_tar

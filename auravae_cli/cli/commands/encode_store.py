@@ -1,4 +1,4 @@
-"""auravae encode, where the result is a store."""
+"""auravae encode, if the result is a store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from auravae_cli.cli.reports.outcomes import Reporter
 
 @dataclass(frozen=True)
 class StoreRequest:
-    """What the user asked for of a store alone."""
+    """What the user asked for that only applies to a store."""
 
     shard_size: int
     workers: int | None
@@ -24,7 +24,7 @@ class StoreRequest:
 def fill_store(
     names: list[str], output: str | None, asked: Request, wanted: StoreRequest, reporter: Reporter
 ) -> int:
-    """Encode into a store; the exit code."""
+    """Encode into a store. Return the exit code."""
     from auravae_cli.cli.reports.store_progress import StoreReporter
     from auravae_cli.operations.encode_store import encode_store
 
@@ -53,7 +53,7 @@ def fill_store(
 
 
 def predict_store(names: list[str], output: str | None, asked: Request, reporter: Reporter) -> int:
-    """Say what all files take, whatever shards are done already; the exit code."""
+    """Print the cost of all files, including those of finished shards. Return the exit code."""
     from auravae_cli.cli.reports.dry_run import DryRunReporter
     from auravae_cli.forecast.predict import predict_encode_store
 
@@ -78,7 +78,7 @@ def _place(output: str | None, asked: Request) -> str:
         raise typer.BadParameter("a store is a folder or a URL: name it", param_hint="--output")
     if asked.overwrite:
         raise typer.BadParameter(
-            "a store is gone on with or refused, never overwritten: remove it, or name another",
+            "a store is resumed or refused, never overwritten: remove it, or name another",
             param_hint="--overwrite",
         )
     return output

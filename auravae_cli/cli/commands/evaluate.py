@@ -201,7 +201,7 @@ def evaluate(
 
 
 def _number(text: str, option: str) -> int | None:
-    """A number of pictures; None for ``all``."""
+    """Parse a number of pictures; None for ``all``."""
     if text == "all":
         return None
     if not text.isdecimal():
@@ -210,7 +210,7 @@ def _number(text: str, option: str) -> int | None:
 
 
 def _levels(text: str) -> tuple[float, ...]:
-    """Levels of noise, without 0, which is always measured."""
+    """Parse levels of noise, without 0, which is always measured."""
     try:
         levels = sorted({float(part) for part in text.split(",")} - {0.0})
     except ValueError:

@@ -48,7 +48,7 @@ def flip(
     if stores:
         if len(latents or []) > 1 or listed or overwrite:
             raise typer.BadParameter(
-                f"{stores[0]} is a store: flip one at a time, into a place of its own"
+                f"{stores[0]} is a store: flip one store at a time, into a new one"
             )
         raise typer.Exit(_flip_store(stores[0], output, by, Reporter(as_json, quiet)))
     names = opt.read_names(latents, listed)
@@ -66,7 +66,7 @@ def _flip_files(
 
 
 def _flip_store(store: str, output: str | None, by: GroupElement, reporter: Reporter) -> int:
-    """Flip a store into another one; the exit code."""
+    """Flip a store into another one. Return the exit code."""
     from auravae_cli.cli.reports.store_progress import StoreReporter
     from auravae_cli.store.flip import flip_store
 

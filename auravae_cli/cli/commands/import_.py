@@ -98,13 +98,13 @@ def import_(
     if _into_store(layout, how):
         if overwrite:
             raise typer.BadParameter(
-                "a store is gone on with or refused, never overwritten: remove it, or name another",
+                "a store is resumed or refused, never overwritten: remove it, or name another",
                 param_hint="--overwrite",
             )
         raise typer.Exit(_to_store(how, shard_size, retry_failures, reporter))
     if retry_failures and not is_remote(output):
         raise typer.BadParameter(
-            "latent files are made where they are missing: this is for --layout shards",
+            "missing latent files are always retried: this is for --layout shards",
             param_hint="--retry-failures",
         )
     raise typer.Exit(_to_files(how, overwrite, reporter))
@@ -112,7 +112,7 @@ def import_(
 
 @dataclass(frozen=True)
 class Taken:
-    """Which files are imported, to where."""
+    """Which files to import, and where to."""
 
     files: list[str]
     output: str
@@ -167,7 +167,7 @@ def _to_store(how: Taken, shard_size: int, retry_failures: bool, reporter: Repor
 
 
 def _tell(name: str, ignored: Counter[str], reporter: Reporter) -> None:
-    """What was in the files and is not taken, once a run."""
+    """Report what was in the files and is not imported, once per run."""
     from auravae_cli.exchange.registry import FORMATS
 
     form = FORMATS[name]

@@ -82,7 +82,7 @@ def _numbers(quality: dict[str, Any] | None) -> tuple[str, str, str]:
 
 
 def _place(weights: str | None) -> str:
-    """Where weights lie, for people."""
+    """Return where weights are, for people."""
     from auravae_cli.model.spec.registry import WEIGHTS_PATH
 
     if weights is None:
@@ -114,7 +114,7 @@ def pull(
     if config is None:
         raise typer.BadParameter(f"no model {name!r}: expected one of {', '.join(model_files())}")
     fetch(config)
-    path, _ = find_weights(name)  # what goes by this name from now on
+    path, _ = find_weights(name)  # the file that has this name from now on
     codec = load_codec(name, device="cpu", dtype="auto")
     facts = {
         "model": name,
@@ -130,6 +130,6 @@ def pull(
     tell(*(f"{key:<20} {value}" for key, value in facts.items()))
     if not config.sha256:
         say(
-            "note: this release knows no sha256 of the official file: names and shapes are right, "
-            "whose values they are it cannot tell; compare the sha256 with what the hub shows"
+            "note: this release knows no sha256 of the official file: names and shapes are right, but "
+            "it cannot tell whose values they are; compare the sha256 with the one shown by the hub"
         )

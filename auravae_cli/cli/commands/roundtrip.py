@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Flip(str, Enum):
-    """Which flips of the latent are decoded as well."""
+    """The flips of the latent to decode as well."""
 
     h = "h"
     v = "v"
@@ -111,7 +111,7 @@ def _predict(
     loading: Loading,
     reporter: Reporter,
 ) -> int:
-    """Say what it would take; the exit code."""
+    """Print the predicted cost. Return the exit code."""
     from auravae_cli.cli.reports.dry_run import DryRunReporter
     from auravae_cli.forecast.predict import predict_roundtrip
 
@@ -132,7 +132,7 @@ def _predict(
 
 
 def describe(outcome: Outcome) -> list[str]:
-    """A round trip's numbers for people, in lines."""
+    """Return a round trip's numbers as lines of text."""
     details = outcome.details
     lines = [f"{outcome.source} -> {outcome.output or 'standard output'}"]
     if "sheet" in details:

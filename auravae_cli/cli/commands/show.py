@@ -117,9 +117,9 @@ def show(
 def view(
     content: LatentFile | LoadedImage, channels: bool, in_grey: bool
 ) -> tuple[Cells, str, tuple[str, ...]]:
-    """Captioned pictures, a caption for all of them, and notices. Raises LatentFileError.
+    """Return captioned pictures, a caption for all of them, and notices. Raises LatentFileError.
 
-    ``in_grey`` makes maps of channels that brightness alone tells.
+    ``in_grey`` makes maps of channels that differ by brightness only.
     """
     from auravae_cli.errors import LatentFileError
     from auravae_cli.images.read import LoadedImage
@@ -134,7 +134,7 @@ def view(
 
 
 def draw(cells: Cells, screen: Screen) -> str:
-    """What to write to the terminal."""
+    """Return what to write to the terminal."""
     from auravae_cli.cli.terminal.drawing import characters, kitty, resized, side_by_side, sixel
     from auravae_cli.images.contact_sheet import contact_sheet
 
@@ -152,10 +152,10 @@ def draw(cells: Cells, screen: Screen) -> str:
 
 
 def _extent(pixels: Pixels, screen: Screen, images: bool) -> tuple[int, int]:
-    """The columns and lines of a picture: within the screen, and not enlarged unless asked to."""
+    """Return the columns and lines of a picture: within the screen, and not enlarged by default."""
     height, width = pixels.shape[:2]
     cell_height, cell_width = screen.cell if images else (2, 1)
-    aspect = height / width * cell_width / cell_height  # lines a column
+    aspect = height / width * cell_width / cell_height  # lines per column
     columns = screen.columns
     if screen.lines is not None:
         natural = max(1, width // cell_width)

@@ -1,4 +1,4 @@
-"""auravae encode --watch: encode what appears in folders, until somebody says stop."""
+"""auravae encode --watch: encode what appears in folders, until it is stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def follow_folders(
 
     def started(codec: Codec) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)  # whoever reads a pipe waits for each line
+            sys.stdout.reconfigure(line_buffering=True)  # the reader of a pipe waits for each line
         if not reporter.quiet:
             names = ", ".join(folders)
             say(f"watching {names} with {codec.space.model} on {codec.device}; stop with Ctrl-C")

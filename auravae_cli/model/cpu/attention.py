@@ -1,6 +1,6 @@
 """Attention by a kernel in C, attention.c: products of bfloat16, sums and the softmax in float32.
 
-It asks for AVX-512 BF16, as `bfloat16` does, and serves the blocks of the same networks.
+It needs AVX-512 BF16, like `bfloat16`, and serves the blocks of the same networks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from auravae_cli.model.network.layers import HEAD_CHANNELS, AttentionBlock
 
 SOURCE = Path(__file__).with_suffix(".c")
 TOLERANCE = 2e-2
-SCALE = math.log2(math.e) / math.sqrt(HEAD_CHANNELS)  # of scores; the kernel takes powers of two
+SCALE = math.log2(math.e) / math.sqrt(HEAD_CHANNELS)  # of scores; the kernel uses powers of two
 
 _blocks: WeakSet[nn.Module] = WeakSet()  # those of `use_bfloat16`
 
@@ -28,7 +28,7 @@ class Kernel:
     """The functions of attention.c."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self.queries: int = library.queries_at_once()  # 0 where this processor has none
+        self.queries: int = library.queries_at_once()  # 0 if this processor is not supported
         self._memory_size, self._attend = library.memory_size, library.attend
         self._memory_size.restype, self._memory_size.argtypes = ctypes.c_int64, [ctypes.c_int64]
         address, size = ctypes.c_void_p, ctypes.c_int64
@@ -36,7 +36,7 @@ class Kernel:
         self._attend.argtypes = [address, address, address, address, size, size, address]
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """As `scaled_dot_product_attention`: [B, heads, queries, 64] float32 of [B, heads, cells, 64].
+        """Compute `scaled_dot_product_attention`: [B, heads, queries, 64] float32 of [B, heads, cells, 64].
 
         ``keys`` and ``values`` are bfloat16, contiguous.
         """
@@ -55,24 +55,24 @@ class Kernel:
 
 @cache
 def kernel() -> Kernel | None:
-    """That for this processor, or None."""
+    """Return the kernel for this processor, or None."""
     found = native.find(SOURCE, Kernel, is_right)
     return found if isinstance(found, Kernel) else None
 
 
 def use_bfloat16(network: nn.Module) -> None:
-    """Have a network's attention computed so from now on, where there is a kernel."""
+    """Compute a network's attention this way from now on, if there is a kernel."""
     _blocks.update(x for x in network.modules() if isinstance(x, AttentionBlock))
 
 
 def kernel_for(block: AttentionBlock, x: Tensor) -> Kernel | None:
-    """What computes a block's attention of such features; None where torch does."""
+    """Return the kernel for a block's attention of such features; None if torch computes it."""
     is_float = (x.dtype, x.device.type) == (torch.float32, "cpu")
     return kernel() if block in _blocks and is_float else None
 
 
 def is_right(found: Kernel) -> bool:
-    """Whether attention over a few cells comes out as it does by definition."""
+    """Return whether attention over a few cells agrees with the definition."""
     if not found.queries:
         return False
     generator = torch.Generator().manual_seed(0)

@@ -1,6 +1,6 @@
 """The CPU's kernels in C for products of bfloat16, bfloat16.c: for weights that the flips fix.
 
-Like `native`, whose `KernelCall` they take, without torch. They ask for AVX-512 BF16: on other processors,
+Like `native`, whose `KernelCall` they use, without torch. They need AVX-512 BF16: on other processors,
 and for weights that are not tied, there are none.
 
 Sums and differences of blocks, and of neighbours along an axis, are even or odd under each flip::
@@ -9,7 +9,7 @@ Sums and differences of blocks, and of neighbours along an axis, are even or odd
     taps     -1, 0, 1     => middle, sum of both sides, difference of both sides (stride 1)
              0, 1         => sum, difference (the step down)
 
-A tied weight joins only what has the parity of its result: of all combinations a quarter.
+A tied weight connects only inputs and outputs of the same parity: a quarter of all combinations.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SOURCE = Path(__file__).with_suffix(".c")
 TOLERANCE = 2e-2  # of the largest number
 ORDER = 4  # of the group: element 2v + h flips v times down and h times across
 _SIGNS = np.array([[(-1) ** (p & k).bit_count() for k in range(ORDER)] for p in range(ORDER)])
-# By taps that are read: what gives the coefficients of middle, sum and difference.
+# By the taps that are read: the coefficients of middle, sum and difference.
 _WAYS = {
     1: np.ones((1, 1)),
     2: np.array([[0.5, 0.5], [-0.5, 0.5]]),
@@ -36,19 +36,19 @@ _WAYS = {
 
 @cache
 def kernels() -> native.Convolutions | None:
-    """Those for this processor, or None."""
+    """Return the kernels for this processor, or None."""
     found = native.find(SOURCE, native.Convolutions, are_right)
     return found if isinstance(found, native.Convolutions) else None
 
 
 def taps(weights: np.ndarray, stride: int) -> int:
-    """How many taps of a kernel [O, I, k, k] are read: a tied step down reads its upper left 2 x 2."""
+    """Return the taps read of a kernel [O, I, k, k]: tied downsampling reads its upper left 2 x 2."""
     size = weights.shape[2]
     return size - 1 if stride == 2 else size
 
 
 def transform(weights: np.ndarray, stride: int, channels_out: int) -> np.ndarray:
-    """Tied kernels [O, I, k, k] => [4, O / 4 / channels_out, pairs, channels_out, 2], bfloat16 words."""
+    """Transform tied kernels [O, I, k, k] => [4, O / 4 / channels_out, pairs, channels_out, 2], bfloat16 words."""
     outputs, inputs = (size // ORDER for size in weights.shape[:2])
     size = taps(weights, stride)
     ways, places = _WAYS[size], _places(size)
@@ -69,7 +69,7 @@ def transform(weights: np.ndarray, stride: int, channels_out: int) -> np.ndarray
 
 
 def _places(size: int) -> list[list[tuple[int, int, int]]]:
-    """For each parity of the result, its combinations (parity of the input, down, across) in order."""
+    """Return for each parity of the result its combinations (parity of the input, down, across), in order."""
     odd = len(_WAYS[size]) - 1 if size > 1 else size
     found: list[list[tuple[int, int, int]]] = [[] for _ in range(ORDER)]
     for p in range(ORDER):
@@ -80,7 +80,7 @@ def _places(size: int) -> list[list[tuple[int, int, int]]]:
 
 
 def are_right(found: native.Convolutions) -> bool:
-    """Whether convolutions of a small map come out as they do by definition."""
+    """Return whether convolutions of a small map agree with the definition."""
     if not found.channels_out:
         return False
     generator = np.random.default_rng(0)
@@ -108,7 +108,7 @@ def are_right(found: native.Convolutions) -> bool:
 
 
 def _tied(generator: np.random.Generator, channels: int, size: int, stride: int) -> np.ndarray:
-    """Random kernels that the flips fix."""
+    """Return random kernels that the flips fix."""
     each, read = channels // ORDER, size - (stride == 2)
     first = generator.standard_normal((each, ORDER, each, read, read)).astype(np.float32)
     blocks = np.arange(ORDER)

@@ -1,4 +1,4 @@
-"""Group norms over feature maps that are never seen whole: statistics of blocks, then an affine map."""
+"""Group norms over maps that are never in memory as a whole: statistics of blocks, then an affine map."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class BlockStatistics:
         self._groups = groups
         starts = torch.arange(0, height, BLOCK_ROWS)
         self._counts = (height - starts).clamp(max=BLOCK_ROWS).double() * width
-        # Of every block and channel: the mean, and the root of the sum of squares about it.
+        # For every block and channel: the mean, and the root of the sum of squares about it.
         self._means = torch.empty(batch, channels, len(starts))
         self._spreads = torch.empty_like(self._means)
 
     def add(self, x: Tensor, start: int) -> None:
-        """Rows [B, C, n, W] from ``start`` on: whole blocks, but for the last of the map."""
+        """Add rows [B, C, n, W] from ``start`` on: whole blocks, except the last of the map."""
         first = start // BLOCK_ROWS
         is_float = (x.dtype, x.device.type) == (torch.float32, "cpu")
         kernels = native.kernels() if is_float and lies_in_rows(x) else None
@@ -50,7 +50,7 @@ class BlockStatistics:
             self._take(x[:, :, None, whole:], first + whole // BLOCK_ROWS)
 
     def _take(self, blocks: Tensor, first: int) -> None:
-        """[B, C, blocks, rows, W]. Two passes in float32 over what lies in a cache lose no digits."""
+        """Add [B, C, blocks, rows, W]. Two passes in float32 over cached values lose no digits."""
         values = blocks.flatten(3).float()
         means = values.mean(3, keepdim=True)
         places = slice(first, first + blocks.shape[2])
@@ -58,7 +58,7 @@ class BlockStatistics:
         self._means[:, :, places] = means.squeeze(3).cpu()
 
     def merged(self) -> Statistics:
-        """Those of the groups over the whole map (Chan, Golub and LeVeque, 1983)."""
+        """Return the statistics of the groups over the whole map (Chan, Golub and LeVeque, 1983)."""
         means, spreads = (
             x.double().unflatten(1, (self._groups, -1)) for x in (self._means, self._spreads)
         )
@@ -70,12 +70,12 @@ class BlockStatistics:
 
 
 def lies_in_rows(x: Tensor) -> bool:
-    """Whether the rows of every channel lie one after the other, as our own kernels need them."""
+    """Return whether the rows of every channel are contiguous, as our own kernels need them."""
     return x.stride(3) == 1 and x.stride(2) == x.shape[3]
 
 
 class Affine:
-    """A group norm whose statistics are known: what it multiplies and adds, for any rows."""
+    """A group norm with known statistics: its factors and addends, for any rows."""
 
     def __init__(self, norm: nn.GroupNorm, statistics: Statistics) -> None:
         each = norm.num_channels // norm.num_groups
@@ -89,11 +89,11 @@ class Affine:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``x`` normalised, and rounded to its own precision, as torch's norm does."""
+        """Normalise ``x``, and round to its own precision, like torch's norm."""
         return self.into(torch.empty_like(x), x)
 
     def into(self, out: Tensor, x: Tensor) -> Tensor:
-        """The same, written to ``out``."""
+        """Normalise ``x`` and write the result to ``out``."""
         if x.dtype == torch.float32:
             return torch.mul(x, self.scale, out=out).add_(self.shift)
         return out.copy_(torch.addcmul(self.shift, x.float(), self.scale))

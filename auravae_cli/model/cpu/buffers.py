@@ -1,4 +1,4 @@
-"""Memory for feature maps, used again and again.
+"""Reused memory for feature maps.
 
 The first touch of new pages costs a third of the time of the convolution that fills them.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from auravae_cli.machine.memory import in_large_pages
 from auravae_cli.model.cpu.lazy_maps import LazyMap
 
-MOST_KEPT = 1 << 31  # bytes that stay ready for the next run
+MOST_KEPT = 1 << 31  # bytes kept ready for the next run
 
 
 class Buffers:
@@ -27,11 +27,11 @@ class Buffers:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that lie ready."""
+        """The bytes held ready."""
         return sum(spare.nbytes for spare in self._spare)
 
     def take(self, like: LazyMap, limit: int) -> Tensor:
-        """Memory for such a map, not cleared: a spare piece of up to twice its size, else new.
+        """Return uncleared memory for such a map: a spare piece of up to twice its size, or new memory.
 
         ``limit`` is what this and the spare memory may take together, in bytes.
         """
@@ -55,20 +55,20 @@ class Buffers:
         return best[:count].view(like.shape)
 
     def clear(self) -> None:
-        """Give all spare memory back."""
+        """Release all spare memory."""
         self._spare.clear()
 
     def give(self, values: Tensor) -> None:
-        """Memory whose features nobody needs any more."""
+        """Take back memory whose features are no longer needed."""
         flat = torch.empty(0, dtype=values.dtype, device=values.device)
         self._spare.append(flat.set_(values.untyped_storage()))
 
 
 class Supply:
-    """Buffers for one run after the other; runs side by side, in several threads, have their own.
+    """Buffers for one run after the other; concurrent runs in several threads have their own.
 
-    What is left of one run stays ready for the next. Needs no lock, which a fork could copy held:
-    a deque gives and takes in one step.
+    What is left of one run is held ready for the next. This needs no lock, which a fork could copy while
+    it is held: a deque appends and pops in one step.
     """
 
     def __init__(self) -> None:
@@ -76,20 +76,20 @@ class Supply:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that lie ready."""
+        """The bytes held ready."""
         return sum(buffers.nbytes for buffers in tuple(self._ready))
 
     @contextmanager
     def lent(self) -> Iterator[Buffers]:
-        """Buffers that nobody else has meanwhile."""
+        """Yield buffers that nobody else has meanwhile."""
         try:
             buffers = self._ready.pop()
         except IndexError:  # none yet, or another run has them
             buffers = Buffers()
-        yield buffers  # after an error nothing of them is used again
+        yield buffers  # after an error none of them is used again
         if buffers.nbytes <= MOST_KEPT:
             self._ready.append(buffers)
 
     def clear(self) -> None:
-        """Give all that lies ready back."""
+        """Release everything held ready."""
         self._ready.clear()

@@ -1,12 +1,12 @@
-"""A file of C as a library: built by the machine's own compiler at first use, and kept in the cache.
+"""Build a C file to a library by the machine's compiler at first use, and keep it in the cache.
 
 ::
 
     cache or a folder of this process --> NAME-KEY-SHA256.so --load--> library
-                                              ^ built where it is missing, damaged or not ours
+                                                                                           ^ built if it is missing, damaged or not ours
 
-KEY is what it was built from and for, SHA256 is of its content: one that is empty or cut off, or has
-pages of zeros, would end the process when it is loaded, or do nothing for good.
+KEY depends on what it was built from and for; SHA256 is the hash of its content. A library that is
+empty, truncated, or has pages of zeros would crash the process when it is loaded, or do nothing.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ from auravae_cli.files.cache import cache_folder, passing_folder
 from auravae_cli.files.private import read_private, write_private
 
 _FLAGS = ("-O3", "-shared", "-fPIC", "-ffp-contract=fast")
-_TUNED = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler knows
+_TUNED = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler supports
 _SECONDS = 60  # for the compiler
-_PREFIX = ".native-"  # of folders that are built in
-_ABANDONED = 3600  # seconds after which nobody builds there any more
+_PREFIX = ".native-"  # of folders for building
+_ABANDONED = 3600  # seconds after which nobody is still building there
 
 
 def library(source: Path, *flags: str) -> ctypes.CDLL:
-    """What ``source`` is compiled to, from the user's cache; where that cannot be used, built for
-    this process alone. ``flags`` are the compiler's, beside those for this processor.
+    """Return the library compiled from ``source``, from the user's cache; if that cannot be used, built for
+    this process only. ``flags`` are the compiler's, beside those for this processor.
 
-    Raises OSError, SubprocessError or OutputError where it cannot be built or loaded.
+    Raises OSError, SubprocessError or OutputError if it cannot be built or loaded.
     """
     compiler = [*(shlex.split(os.environ.get("CC", "")) or [_compiler()]), *flags]
     key = repr((source.read_bytes(), compiler, _FLAGS, _processor()))
     name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     kept = cache_folder(make=True)
     if kept is not None:
-        with suppress(OSError, OutputError):  # not to be read, written or run, or full
+        with suppress(OSError, OutputError):  # cannot be read, written or run, or is full
             return ctypes.CDLL(str(_kept(kept, name) or _build(compiler, source, kept, name)))
     return ctypes.CDLL(str(_build(compiler, source, passing_folder(), name)))
 
 
 def _kept(folder: Path, name: str) -> Path | None:
-    """What an earlier run has built, if it is whole; what is not is removed."""
+    """Return what an earlier run has built, if it is intact; otherwise remove it."""
     for path in sorted(folder.glob(f"{name}*.so")):
         try:
             if path == _place(folder, name, read_private(path)):
                 return path
-        except OSError:  # not ours, or no regular file
+        except OSError:  # not ours, or not a regular file
             pass
         with suppress(OSError):
             path.unlink()
@@ -76,7 +76,7 @@ def _compiler() -> str:
 
 
 def _processor() -> str:
-    """What the instructions that a compiler may use depend on; a home may be shared by machines."""
+    """Return what a compiler's instructions depend on; machines can share a home."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         features = sorted({x for x in lines if x.startswith(("flags", "Features", "model name"))})
@@ -86,7 +86,7 @@ def _processor() -> str:
 
 
 def _build(compiler: list[str], source: Path, folder: Path, name: str) -> Path:
-    """Compile into a private folder; the library appears there as a whole, and is on the disk."""
+    """Compile in a private folder; the library appears there complete, and is on the disk."""
     for left in _abandoned(folder):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=_PREFIX) as inner:
@@ -109,7 +109,7 @@ def _build(compiler: list[str], source: Path, folder: Path, name: str) -> Path:
 
 
 def _abandoned(folder: Path) -> Iterator[Path]:
-    """Folders of builds that were killed."""
+    """Yield folders of builds that were killed."""
     for left in folder.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if time.time() - left.lstat().st_mtime > _ABANDONED:

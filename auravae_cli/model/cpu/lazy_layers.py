@@ -1,4 +1,4 @@
-"""The network's layers over `LazyMap`: what each needs of its source for some rows of its own."""
+"""The network's layers over `LazyMap`: what each needs of its source for some of its rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Residual(LazyMap):
         self._source, self._hidden, self._block = source, hidden, block
         self._norms = norms
         self._shortcut: nn.Conv2d | None = getattr(block, "nin_shortcut", None)
-        self._bias: Tensor | None = None  # that of the convolution, or both
+        self._bias: Tensor | None = None  # of the convolution, or of both
         if self._shortcut is not None:
             assert block.conv2.bias is not None and self._shortcut.bias is not None
             self._bias = block.conv2.bias + self._shortcut.bias
@@ -54,7 +54,7 @@ class Residual(LazyMap):
         stop = start + out.shape[2]
         source, hidden = self._source, self._hidden
         if not isinstance(hidden, StoredMap):
-            # The input is asked for once, for both the sum and the convolutions: asking twice would
+            # The input is requested once, for both the sum and the convolutions: doing so twice would
             # double the work with every block that is not kept.
             first, last = hidden.in_units(max(0, start - 1), min(self.shape[2], stop + 1))
             source = MapSlice(source, max(0, first - 1), min(self.shape[2], last + 1))
@@ -78,17 +78,17 @@ class Residual(LazyMap):
 
 
 def first_half(block: ResnetBlock, source: LazyMap, norm: Affine) -> LazyMap:
-    """What a residual block's second norm sees."""
+    """Return the input of a residual block's second norm."""
     return Convolved(Activated(source, norm), block.conv1)
 
 
 def unit_of(convolution: Convolution | None) -> int:
-    """How many rows a convolution computes together: of our own kernels, those of a tile."""
+    """Return how many rows a convolution computes together: for our own kernels, those of a tile."""
     return 1 if convolution is None else TILE_ROWS
 
 
 class Halved(LazyMap):
-    """The reference's step down: a border of zeros on the right and the bottom, then stride 2."""
+    """The reference's downsampling: a border of zeros on the right and the bottom, then stride 2."""
 
     def __init__(self, source: LazyMap, conv: nn.Conv2d) -> None:
         height, width = source.shape[2] // 2, source.shape[3] // 2
@@ -106,10 +106,10 @@ class Halved(LazyMap):
 
 
 class Doubled(LazyMap):
-    """The reference's step up: every pixel four times, then a 3x3 convolution.
+    """The reference's upsampling: every pixel four times, then a 3x3 convolution.
 
     The exact shortcut, four 2x2 convolutions of the smaller map, is slower than Winograd's method on
-    the larger one; our own kernel leaves out those of its products that are zero there.
+    the larger one; our own kernel omits those of its products that are zero there.
     """
 
     def __init__(self, source: LazyMap, conv: nn.Conv2d) -> None:

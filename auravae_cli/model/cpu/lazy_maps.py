@@ -1,11 +1,11 @@
-"""Feature maps that are computed row by row, as they are asked for.
+"""Feature maps that are computed row by row, on demand.
 
-A convolution needs a row more on each side, a norm the statistics of the whole picture, attention
-the whole picture: everything else follows from rows alone. So strips of rows can be computed side by
-side, and a map that does not fit into memory can be computed again when it is asked for again. This
-is exact, and no tiles are blended. What our own kernels compute is computed in whole tiles, whichever
-rows are asked for: a tile of other rows would round in other ways. So strips change no bit of it. What
-it takes to compute rows stands in `rowcosts`.
+A convolution needs one more row on each side, a norm the statistics of the whole picture, attention
+the whole picture: everything else depends only on rows. So strips of rows can be computed in parallel,
+and a map that does not fit into memory can be recomputed when it is needed again. This is exact, and no
+tiles are blended. Our own kernels compute whole tiles, whichever rows are requested, because tiles of
+other rows would round differently; so strips change no bit of their results. `rowcosts` has the cost of
+computing rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Shape = tuple[int, int, int, int]
 class LazyMap:
     """A feature map [B, C, H, W].
 
-    ``unit`` is how many rows are always computed together, counted from the top.
+    ``unit`` is the number of rows that are always computed together, counted from the top.
     """
 
     unit = 1
@@ -45,7 +45,7 @@ class LazyMap:
     def like(
         self, channels: int | None = None, height: int | None = None, width: int | None = None
     ) -> tuple[Shape, torch.dtype, torch.device]:
-        """The shape, with what differs, the number format and the device of a map made from this."""
+        """Return shape, with changes, number format and device of a map made from this one."""
         batch, *sizes = self.shape
         c, h, w = (new or old for new, old in zip((channels, height, width), sizes, strict=True))
         return (batch, c, h, w), self.dtype, self.device
@@ -55,7 +55,7 @@ class LazyMap:
         raise NotImplementedError
 
     def write(self, out: Tensor, start: int) -> None:
-        """The same for any rows."""
+        """Write any rows from ``start`` on into ``out``."""
         stop = start + out.shape[2]
         if self.in_units(start, stop) == (start, stop):
             self.fill(out, start)
@@ -63,11 +63,11 @@ class LazyMap:
             out.copy_(self.rows(start, stop))
 
     def in_units(self, start: int, stop: int) -> tuple[int, int]:
-        """The rows of the units that some rows lie in."""
+        """Return the rows of the units that contain some rows."""
         return start // self.unit * self.unit, min(self.shape[2], -(-stop // self.unit) * self.unit)
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Rows ``start`` to ``stop`` of it, [B, C, stop - start, W], not to be overwritten."""
+        """Return rows ``start`` to ``stop``, [B, C, stop - start, W], which must not be overwritten."""
         batch, channels, _, width = self.shape
         first, last = self.in_units(start, stop)
         out = self.empty((batch, channels, last - first, width))
@@ -75,7 +75,7 @@ class LazyMap:
         return out[:, :, start - first : stop - first]
 
     def window(self, start: int, stop: int, right: int = 0) -> Tensor:
-        """The same, contiguous, zeros for rows outside the picture, and ``right`` columns of zeros."""
+        """Return rows, contiguous, with zeros outside the picture, and ``right`` more columns of zeros."""
         batch, channels, height, width = self.shape
         first, last = max(0, start), min(height, stop)
         out = self.empty((batch, channels, stop - start, width + right))
@@ -86,12 +86,12 @@ class LazyMap:
         return out
 
     def empty(self, shape: Shape) -> Tensor:
-        """Memory for features like these."""
+        """Return memory for features like these."""
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
 
 class StoredMap(LazyMap):
-    """A feature map in memory, with the statistics of its blocks where they are known."""
+    """A feature map in memory, with the statistics of its blocks if they are known."""
 
     def __init__(self, values: Tensor, statistics: Statistics | None = None) -> None:
         batch, channels, height, width = values.shape
@@ -133,13 +133,13 @@ class MapSlice(LazyMap):
 def keep(
     source: LazyMap, how: Pass, groups: int | None = None, values: Tensor | None = None
 ) -> StoredMap:
-    """The whole feature map.
+    """Return the whole feature map, in memory.
 
     Args:
-        how: in which strips.
-        groups: those of the norm that follows, if one does; its statistics are taken on the way.
-        values: where to write it, of its shape; may be the memory of a map of which each row of
-            ``source`` needs the same row alone.
+        how: the strips to compute it in.
+        groups: those of the following norm, if any; its statistics are computed as well.
+        values: where to write it, of its shape; can be the memory of a map of which each row of
+            ``source`` needs only the same row.
     """
     out = source.empty(source.shape) if values is None else values
     blocks = None if groups is None else BlockStatistics(source.shape, groups)
@@ -154,19 +154,19 @@ def keep(
 
 
 def statistics(source: LazyMap, groups: int, how: Pass) -> Statistics:
-    """The means and deviations of the groups of channels over the whole map."""
+    """Return the means and deviations of the groups of channels over the whole map."""
     blocks = BlockStatistics(source.shape, groups)
     _in_strips(source, how, lambda start, stop: blocks.add(source.rows(start, stop), start))
     return blocks.merged()
 
 
 def _in_strips(source: LazyMap, how: Pass, compute: Callable[[int, int], None]) -> None:
-    """Call ``compute(start, stop)`` for all strips, side by side where there are threads for them."""
+    """Call ``compute(start, stop)`` for all strips, in parallel if there are threads for them."""
     places = pairwise(cuts(source.shape[2], how.strips))
     run_all([partial(compute, *place) for place in places], how.threads)
 
 
 def strips(height: int, strip: int) -> Iterator[tuple[int, int]]:
-    """The first and last row of every strip."""
+    """Yield the first and last row of every strip."""
     for start in range(0, height, strip):
         yield start, min(height, start + strip)

@@ -1,7 +1,7 @@
-"""The CPU's kernels in C, native.c: see `compiled` for how they come to be there.
+"""The CPU's kernels in C, native.c; `compiled` builds them.
 
-No torch is needed here, so that a plan can tell whether they will be there. Where there is no
-compiler, or what it builds is wrong, there are no kernels, and others do the work.
+This module does not need torch, so a plan can tell whether there will be kernels. If there is no
+compiler, or what it builds is wrong, there are none, and torch does the work.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 
 
 class KernelCall(ctypes.Structure):
-    """As in native.c: addresses, strides in numbers, sizes."""
+    """The structure of native.c: addresses, strides in numbers, sizes."""
 
     _fields_ = tuple(
         (name, kind)
@@ -45,10 +45,12 @@ class KernelCall(ctypes.Structure):
 
 
 class Convolutions:
-    """The convolutions of a library; each runs in the thread that calls it, without Python's lock."""
+    """The convolutions of a library; each runs in the calling thread, without Python's lock."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self.channels_out: int = library.channels_out_at_once()  # 0 where this processor has none
+        self.channels_out: int = (
+            library.channels_out_at_once()
+        )  # 0 if this processor is not supported
         self.convolve, self.halve, self.mix = library.convolve, library.halve, library.mix
         for function in (self.convolve, self.halve, self.mix):
             function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(KernelCall)]
@@ -66,23 +68,23 @@ class Kernels(Convolutions):
 
 
 def are_turned_off() -> bool:
-    """Whether the environment wants none of our own kernels, here or on a GPU."""
+    """Return whether the environment turns off our own kernels, here or on a GPU."""
     return os.environ.get(VARIABLE) == PLAIN
 
 
 def kind_for(dtype: str) -> str:
-    """Whose kernels a network of this number format runs by on a CPU: these, or torch's own."""
+    """Return whose kernels run a network of this number format on a CPU: these, or torch's own."""
     return NATIVE if dtype == "float32" and kernels() is not None else PLAIN
 
 
 def kernels() -> Kernels | None:
-    """Those for this processor, or None."""
+    """Return the kernels for this processor, or None."""
     found = _found()
     return found if isinstance(found, Kernels) else None
 
 
 def trouble() -> str | None:
-    """Why there are no kernels; None where there are some, or none are wanted."""
+    """Return why there are no kernels; None if there are, or they are turned off."""
     found = _found()
     return found if isinstance(found, str) else None
 
@@ -95,8 +97,7 @@ def _found() -> Kernels | str | None:
 def find(
     source: Path, kind: Callable[[ctypes.CDLL], Found], is_right: Callable[[Found], bool]
 ) -> Found | str | None:
-    """The kernels of a file, once they have passed their trial, or why there are none; None where none
-    are wanted."""
+    """Return the kernels of a file, after testing them, or why there are none; None if they are turned off."""
     if are_turned_off():
         return None
     try:
@@ -110,7 +111,7 @@ def find(
 
 
 def transform(weights: np.ndarray, channels_out: int) -> np.ndarray:
-    """3x3 kernels [O, I, 3, 3] => [ceil(O / channels_out), POINTS, I, channels_out] float32."""
+    """Transform 3x3 kernels [O, I, 3, 3] => [ceil(O / channels_out), POINTS, I, channels_out] float32."""
     outputs, inputs = weights.shape[:2]
     both = np.kron(_at_points(1, _DOWN), _at_points(1 / 4, _ACROSS))
     each = weights.reshape(outputs * inputs, 9).astype(np.float64) @ both.T
@@ -118,13 +119,13 @@ def transform(weights: np.ndarray, channels_out: int) -> np.ndarray:
 
 
 def _at_points(at_zero: float, factors: Mapping[float, float]) -> np.ndarray:
-    """[points, 3]: what gives a polynomial's values at 0, at the others, and at infinity."""
+    """Return [points, 3], which gives a polynomial's values at 0, at the others, and at infinity."""
     others = ([f, f * x, f * x * x] for x, f in factors.items())
     return np.array([[at_zero, 0, 0], *others, [0, 0, 1]])
 
 
 def in_groups(weights: np.ndarray, channels_out: int) -> np.ndarray:
-    """[O, depth, points] => [ceil(O / channels_out), points, depth, channels_out] float32."""
+    """Group [O, depth, points] => [ceil(O / channels_out), points, depth, channels_out] float32."""
     outputs, depth, points = weights.shape
     groups = -(-outputs // channels_out)
     padded = np.zeros((groups * channels_out, depth, points), np.float32)
@@ -134,7 +135,7 @@ def in_groups(weights: np.ndarray, channels_out: int) -> np.ndarray:
 
 
 def are_right(found: Kernels) -> bool:
-    """Whether convolutions of a small map come out as they do by definition."""
+    """Return whether convolutions of a small map agree with the definition."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((3, 14, 22)).astype(np.float32)
     weights = generator.standard_normal((5, 3, 3, 3)).astype(np.float32)
@@ -164,12 +165,12 @@ def run(
     bias: np.ndarray,
     like: np.ndarray,
 ) -> np.ndarray:
-    """A kernel on a whole small map [C, H, W]; the result has the shape of ``like``."""
+    """Run a kernel on a whole small map [C, H, W]; the result has the shape of ``like``."""
     out, memory = np.full(like.shape, np.nan, np.float32), np.zeros(1 << 20, np.float32)
     call = KernelCall(x=x.ctypes.data, weights=weights.ctypes.data, bias=bias.ctypes.data)
     call.out, call.memory, call.memory_size = out.ctypes.data, memory.ctypes.data, memory.size
     call.x_channel, call.out_channel = x[0].size, out[0].size
     sizes: list[int] = [*x.shape, *out.shape]
     call.channels, call.height, call.width, call.channels_out, call.rows, _ = sizes
-    function(call)  # leaves NaN where it does nothing
+    function(call)  # leaves NaN if it does nothing
     return out

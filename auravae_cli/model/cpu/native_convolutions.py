@@ -1,4 +1,4 @@
-"""Convolutions of rows by the CPU's own kernels (see `native`), with what stands around them."""
+"""Convolutions of rows by the CPU's own kernels (see `native`), with the operations around them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ready: WeakKeyDictionary[nn.Conv2d, tuple[tuple[int, ...], Tensor]] = WeakKeyDi
 
 @dataclass(frozen=True)
 class Convolution:
-    """One for which there is a kernel; ``weights`` are as `native` or `bfloat16` makes them ready."""
+    """A convolution that has a kernel; ``weights`` are prepared by `native` or `bfloat16`."""
 
     kernels: native.Convolutions
     weights: Tensor
@@ -31,22 +31,22 @@ class Convolution:
     def same(
         self, out: Tensor, source: LazyMap, start: int, residual: Tensor | None = None
     ) -> None:
-        """Rows of a convolution that keeps the size into ``out``, plus ``residual``, which may be it."""
+        """Convolve rows, keeping the size, into ``out``, plus ``residual``, which can be ``out``."""
         stop = start + out.shape[2]
         self._run(self.kernels.convolve, out, source, (start - 1, stop + 1), start, residual)
 
     def doubled(self, out: Tensor, source: LazyMap, start: int) -> None:
-        """The same of ``source`` with every pixel four times."""
+        """Convolve rows of ``source`` with every pixel four times."""
         needed = (start - 1) // 2, (start + out.shape[2]) // 2 + 1
         self._run(self.kernels.convolve, out, source, needed, start, doubled=True)
 
     def halved(self, out: Tensor, source: LazyMap, start: int) -> None:
-        """Rows of a convolution of stride 2, with zeros beyond the right and the bottom."""
+        """Convolve rows with stride 2, with zeros beyond the right and the bottom."""
         needed = 2 * start, 2 * (start + out.shape[2]) + 1
         self._run(self.kernels.halve, out, source, needed, start)
 
     def mixed(self, out: Tensor, source: LazyMap, start: int) -> None:
-        """Rows of a 1x1 convolution."""
+        """Convolve rows with a 1x1 kernel."""
         self._run(self.kernels.mix, out, source, (start, start + out.shape[2]), start)
 
     def _run(
@@ -97,7 +97,7 @@ _tied: WeakKeyDictionary[nn.Conv2d, Convolution] = WeakKeyDictionary()  # those 
 
 
 def use_bfloat16(network: nn.Module) -> None:
-    """Have the convolutions of hidden features computed with products of bfloat16 from now on.
+    """Compute the convolutions of hidden features with products of bfloat16 from now on.
 
     ``network`` is an encoder or a decoder, in float32, whose weights the flips fix.
     """
@@ -113,7 +113,7 @@ def use_bfloat16(network: nn.Module) -> None:
 
 
 def convolution(conv: nn.Conv2d, result: LazyMap) -> Convolution | None:
-    """What computes ``result`` with ``conv``; None where no kernel does."""
+    """Return what computes ``result`` with ``conv``; None if no kernel does."""
     if (
         (result.dtype, result.device.type) != (torch.float32, "cpu")
         or conv.bias is None
@@ -130,7 +130,7 @@ def convolution(conv: nn.Conv2d, result: LazyMap) -> Convolution | None:
 
 
 def _weights(conv: nn.Conv2d, kernels: native.Kernels) -> Tensor:
-    """Made ready when they are first needed, and again when they have changed."""
+    """Return the prepared weights, made on first use, and again after they have changed."""
     given = conv.weight
     version = 0 if given.is_inference() else given._version
     state = (given.data_ptr(), version)
@@ -146,7 +146,7 @@ def _weights(conv: nn.Conv2d, kernels: native.Kernels) -> Tensor:
 
 
 def _points(conv: nn.Conv2d) -> int:
-    """How many numbers stand for a kernel: as they are, but for 3x3 of stride 1."""
+    """Return how many numbers represent a kernel: unchanged, except for 3x3 of stride 1."""
     size = conv.kernel_size[0] * conv.kernel_size[1]
     return POINTS if size == 9 and conv.stride == (1, 1) else size
 
@@ -156,7 +156,7 @@ def _in_rows(x: Tensor) -> Tensor:
 
 
 def _call(function: Callable[[native.KernelCall], int], job: native.KernelCall) -> None:
-    """With memory that this thread keeps: first touches of new pages cost more than the work."""
+    """Call a kernel with memory that this thread keeps: first touches of new pages cost more than the work."""
     while True:
         memory: Tensor = getattr(_here, "memory", torch.empty(0))
         job.memory, job.memory_size = memory.data_ptr(), len(memory)

@@ -1,8 +1,8 @@
-"""3x3 convolutions on a CPU by Winograd's method: NNPACK's F(6x6, 3x3), which comes with torch.
+"""3x3 convolutions on a CPU by Winograd's method: NNPACK's F(6x6, 3x3), which is part of torch.
 
-A thread of it does twice what oneDNN's direct method does. It errs by some 1e-5 of the features'
-size, a hundredth of what an 8-bit step is. Its own threads gain little, so it is given one, and
-every thread of the crew calls it for itself: with a strip of rows, or some of the output channels.
+One of its threads does twice the work of oneDNN's direct method. Its error is about 1e-5 of the
+features' size, a hundredth of an 8-bit step. Its own threads gain little, so it is given one, and every
+thread of the crew calls it separately, with a strip of rows or some of the output channels.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from auravae_cli.model.planning.layer_costs import LEAST_CHANNELS, LEAST_SIDE
 
 
 def convolve_inner(conv: nn.Conv2d, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A 3x3 convolution with zeros on the left and the right alone: [B, C, n + 2, W] => n rows.
+    """Run a 3x3 convolution with zeros only on the left and the right: [B, C, n + 2, W] => n rows.
 
-    ``bias`` stands in for the convolution's own.
+    ``bias`` replaces the convolution's own.
     """
     bias = conv.bias if bias is None else bias
     if not suits(conv, x):
@@ -29,7 +29,7 @@ def convolve_inner(conv: nn.Conv2d, x: Tensor, bias: Tensor | None = None) -> Te
     threads = num_threads(x.device)
     if threads == 1:
         return _nnpack(x, conv.weight, bias)
-    # Few rows for many channels: the weights' transform is most of the work, so they are shared.
+    # Few rows for many channels: transforming the weights is most of the work, so it is shared.
     weights, biases = conv.weight.chunk(threads), bias.chunk(threads)
     parts: list[Tensor | None] = [None] * len(weights)
 
@@ -45,7 +45,7 @@ def _nnpack(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def suits(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether NNPACK takes such features, and pays for them."""
+    """Return whether NNPACK supports such features, and is faster for them."""
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
@@ -60,13 +60,13 @@ def suits(conv: nn.Conv2d, x: Tensor) -> bool:
 
 @cache
 def has_nnpack() -> bool:
-    """Whether this torch has NNPACK, and NNPACK likes this processor."""
+    """Return whether this torch includes NNPACK, and NNPACK supports this processor."""
     given = torch.get_num_threads()
     torch.set_num_threads(
         1
-    )  # NNPACK makes as many threads of its own as this says at its first call
+    )  # NNPACK creates as many threads of its own as this says at its first call
     try:
-        if not torch._nnpack_available():  # which also makes it ready
+        if not torch._nnpack_available():  # which also initialises it
             return False
         x = torch.ones(1, 16, 16, 16)
         torch._nnpack_spatial_convolution(x, torch.ones(16, 16, 3, 3), None, 1)

@@ -1,8 +1,8 @@
-"""The encoder and the decoder within a budget of memory: the same result as the plain run.
+"""Run the encoder and the decoder within a memory budget, with the same result as a plain run.
 
-What is kept in memory, and in which strips all is computed, says a plan (see `stripplan`), made
-before the run from the sizes alone. What is not kept is computed again as it is needed (see `rows`),
-and what is kept is freed as soon as nothing needs it.
+A plan (see `strip_plan`), made before the run from the sizes only, decides which maps stay in memory and
+how many strips each is computed in. Other maps are recomputed when they are needed (see `lazy_maps`),
+and kept maps are freed as soon as nothing needs them.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from auravae_cli.model.planning.strip_plan import Pass, StripPlan, attended_rows
 
 
 class Streamer:
-    """Runs layers over `LazyMap`, as a plan says."""
+    """Runs layers over `LazyMap`, following a plan."""
 
     def __init__(self, plan: StripPlan, buffers: Buffers | None = None) -> None:
         self._passes, self._room = iter(plan.passes), plan.room
         self._buffers = buffers or Buffers()
         self._kept: weakref.WeakSet[StoredMap] = weakref.WeakSet()
-        # The map so far lies here alone: a name in a caller's frame would hold on to older ones.
+        # The only reference to the current map: a name in a caller's frame would keep older ones alive.
         self._x: LazyMap
 
     def encode(self, encoder: Encoder, images: Tensor) -> Tensor:
-        """[B, 3, H, W] => [B, C, H/f, W/f]."""
+        """Encode [B, 3, H, W] => [B, C, H/f, W/f]."""
         with crew():
             self._x = Convolved(StoredMap(images), encoder.conv_in)
             for level in encoder.down:
@@ -52,7 +52,7 @@ class Streamer:
             return self._last(encoder.norm_out, encoder.conv_out)
 
     def decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
-        """[B, C, h, w] => [B, 3, f*h, f*w]."""
+        """Decode [B, C, h, w] => [B, 3, f*h, f*w]."""
         with crew():
             self._x = Convolved(StoredMap(latents), decoder.conv_in)
             self._middle(decoder.mid)
@@ -61,7 +61,7 @@ class Streamer:
             return self._last(decoder.norm_out, decoder.conv_out)
 
     def _level(self, level: Level) -> None:
-        """The blocks of one resolution, and the step to the next."""
+        """Run the blocks of one resolution, and the step to the next."""
         for block in level.block:
             self._block(cast(ResnetBlock, block))
         if hasattr(level, "downsample"):
@@ -75,13 +75,13 @@ class Streamer:
         self._give_back(spent)
 
     def _middle(self, middle: Middle) -> None:
-        """Block, attention, block."""
+        """Run block, attention, block."""
         self._block(middle.block_1)
         self._x = self._attention(middle.attn_1)
         self._block(middle.block_2)
 
     def _block(self, block: ResnetBlock) -> None:
-        """A residual block, which keeps what there is room for."""
+        """Run a residual block, which keeps what there is room for."""
         self._x = self._affordable(self._x)
         first = self._norm(self._x, block.norm1)
         hidden = self._affordable(first_half(block, self._x, first))
@@ -98,7 +98,7 @@ class Streamer:
             self._buffers.give(hidden.values)
 
     def _attention(self, block: AttentionBlock) -> StoredMap:
-        """Keys and values of the whole picture in memory, queries and results in strips."""
+        """Keep keys and values of the whole picture in memory; compute queries and results in strips."""
         if not isinstance(self._x, StoredMap):
             self._x = self._remember(keep(self._x, self._next(), NORM_GROUPS))
         source = self._x
@@ -120,7 +120,7 @@ class Streamer:
         result = torch.empty_like(source.values)
 
         def project(weight: Tensor, rows: tuple[int, int]) -> Tensor:
-            """[B, heads, cells, 64], each head's channels side by side, as the fast kernel needs."""
+            """Return [B, heads, cells, 64], with each head's channels contiguous, as the fast kernel needs."""
             cells = norm(source.rows(*rows)).flatten(2).transpose(1, 2)
             return (cells @ weight.transpose(1, 2)).unflatten(2, (heads, -1)).transpose(1, 2)
 
@@ -142,7 +142,7 @@ class Streamer:
         return self._remember(StoredMap(result))
 
     def _last(self, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
-        """Norm, SiLU, and the convolution that gives the result."""
+        """Run norm, SiLU, and the convolution that gives the result."""
         activated = Activated(self._x, self._norm(self._x, norm))
         result = keep(Convolved(activated, conv), self._next()).values
         assert next(self._passes, 0) == 0  # the plan walked the same layers
@@ -151,12 +151,12 @@ class Streamer:
         return result
 
     def _norm(self, source: LazyMap, norm: nn.GroupNorm) -> Affine:
-        """A norm over the whole map, ready to be applied to rows of it."""
+        """Return a norm over the whole map, ready to be applied to its rows."""
         known = source.statistics if isinstance(source, StoredMap) else None
         return Affine(norm, known or statistics(source, norm.num_groups, self._next()))
 
     def _affordable(self, x: LazyMap) -> LazyMap:
-        """The same map, in memory if the plan says so."""
+        """Return the same map, in memory if the plan says so."""
         if isinstance(x, StoredMap):
             return x
         how = next(self._passes)
@@ -166,18 +166,18 @@ class Streamer:
         return self._remember(keep(x, how, NORM_GROUPS, values))
 
     def _give_back(self, spent: LazyMap) -> None:
-        """The memory of what has become the present map, if that is in memory itself."""
+        """Release the memory of the map that became the current one, if that is in memory itself."""
         if isinstance(self._x, StoredMap) and isinstance(spent, StoredMap) and spent is not self._x:
             self._buffers.give(spent.values)
 
     def _next(self) -> Pass:
-        """The next pass, of what cannot be left out."""
+        """Return the next mandatory pass."""
         how = next(self._passes)
         assert how is not None
         return how
 
     def _live(self) -> int:
-        """The bytes of what is kept."""
+        """Return the bytes of the kept maps."""
         storages = (kept.values.untyped_storage() for kept in self._kept)
         return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
 

@@ -20,17 +20,17 @@ _here = threading.local()
 
 
 class _Runs:
-    """How many runs are under way in this process, and how many threads torch had before them.
+    """The number of runs in progress in this process, and torch's number of threads before them.
 
-    torch's number of threads is one for each thread, and also one for all that come later, and MKL's
-    one for all: so the first run takes it, and the last gives it back.
+    torch's number of threads applies to one thread, and also to all that start later, and MKL's to all
+    threads. So the first run takes it, and the last one restores it.
     """
 
     def __init__(self) -> None:
         self.start_anew()
 
     def start_anew(self) -> None:
-        """None are under way: as in a forked child, where those of other threads never end."""
+        """Reset to no runs, as in a forked child, where those of other threads never end."""
         self.lock, self.number, self.threads = threading.Lock(), 0, 1
 
 
@@ -39,10 +39,10 @@ _runs = _Runs()
 
 @contextmanager
 def crew() -> Iterator[None]:
-    """Within it work is shared by strips, not by operations.
+    """Share work by strips, not by operations, within the block.
 
-    The caller's own operations run alone, too: torch's threads would go on spinning for a while
-    after each of them, and hold up the strips.
+    The caller's own operations run in one thread, too: torch's threads would keep spinning for a while
+    after each of them, and slow down the strips.
     """
     with _runs.lock:
         _here.threads = _runs.threads = torch_threads()
@@ -60,21 +60,21 @@ def crew() -> Iterator[None]:
 
 
 def torch_threads() -> int:
-    """How many threads torch has, as it was before any run that is under way."""
+    """Return torch's number of threads, as it was before any run in progress."""
     if _runs.number:
         return _runs.threads
-    # A run that ended here while others went on could not give this thread its number back.
+    # A run that ended here while others continued could not restore this thread's number.
     found = torch.get_num_threads()
     return found if found > 1 else int(getattr(_here, "owed", 1))
 
 
 def num_threads(device: torch.device) -> int:
-    """How many tasks to run at once: within `crew`, on a CPU, as many as torch has threads."""
+    """Return how many tasks to run at once: within `crew`, on a CPU, torch's number of threads."""
     return getattr(_here, "threads", 1) if device.type == "cpu" else 1
 
 
 def run_all(tasks: Iterable[Callable[[], None]], threads: int) -> None:
-    """Run all tasks, in inference mode, up to ``threads`` at a time. Raises what one of them raises.
+    """Run all tasks in inference mode, up to ``threads`` at a time. Raises the error of any of them.
 
     The caller is one of the threads: waking another one takes as long as a small strip.
     """
@@ -104,19 +104,19 @@ def run_all(tasks: Iterable[Callable[[], None]], threads: int) -> None:
 
 
 def _infer(task: Callable[[], None]) -> None:
-    with torch.inference_mode():  # a mode holds for one thread alone
+    with torch.inference_mode():  # the mode applies to one thread only
         task()
 
 
 @cache
 def _pool(size: int) -> ThreadPoolExecutor:
-    """The threads; each runs torch's operations alone."""
+    """Return the threads; each runs torch's operations in a single thread."""
     callers = torch.get_num_threads()
     all_ready = threading.Barrier(size)
 
     def join() -> None:
-        torch.get_num_threads()  # or the first operation here would set the number once more
-        torch.set_num_threads(1)  # holds for this thread, and for those that use torch from now on
+        torch.get_num_threads()  # otherwise the first operation here would set the number again
+        torch.set_num_threads(1)  # applies to this thread, and to those that use torch from now on
         all_ready.wait()
 
     pool = ThreadPoolExecutor(size, "auravae-strip", initializer=join)
