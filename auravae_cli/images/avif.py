@@ -1,4 +1,4 @@
-"""AVIF: how deep it is, and its colours, which Pillow does not say."""
+"""AVIF: its bit depth and its colours, which Pillow does not report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from auravae_cli.images.colour import Colours
 
 
 def depth(data: bytes) -> int:
-    """8, 10 or 12 bits: of its own coding, or of its tiles'."""
+    """Return 8, 10 or 12 bits: of its own coding, or of its tiles'."""
     properties = [*primary_properties(data), *boxes(inside(data, b"meta", b"iprp", b"ipco"))]
     for kind, content in properties:
         if kind == b"av1C" and len(content) > 2 and content[2] & 0x40:
@@ -18,5 +18,5 @@ def depth(data: bytes) -> int:
 
 
 def colours(data: bytes) -> Colours:
-    """Those of the primary picture. Raises InputImageError where sRGB cannot show them."""
+    """Return the colours of the primary picture. Raises InputImageError if sRGB cannot show them."""
     return colr_of(primary_properties(data)).colours

@@ -1,4 +1,4 @@
-"""Boxes of AVIF, HEIC, JPEG 2000 and JPEG XL files (ISO 14496-12): what a file says of its pictures."""
+"""Boxes of AVIF, HEIC, JPEG 2000 and JPEG XL files (ISO 14496-12), which describe the pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Box = tuple[bytes, memoryview]  # type, content
 
 
 def boxes(data: Content) -> Iterator[Box]:
-    """The boxes that follow each other in ``data``; one that is cut off ends them."""
+    """Yield the consecutive boxes in ``data``; a truncated one ends them."""
     data, place = memoryview(data), 0
     while place + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, place)
@@ -29,7 +29,7 @@ def boxes(data: Content) -> Iterator[Box]:
 
 
 def inside(data: Content, *path: bytes) -> memoryview:
-    """The content of the first box at a path of types; empty where there is none."""
+    """Return the content of the first box at a path of types; empty if there is none."""
     data = memoryview(data)
     for name in path:
         data = next((content for kind, content in boxes(data) if kind == name), memoryview(b""))
@@ -47,12 +47,12 @@ class Colr:
 
     @property
     def colours(self) -> Colours:
-        """A profile counts before numbers. Raises InputImageError where sRGB cannot show them."""
+        """Return the colours; a profile takes precedence over numbers. Raises InputImageError if sRGB cannot show them."""
         return Colours(icc=self.icc) if self.icc else by_numbers(*(self.numbers or (1, 13)))
 
 
 def colr_of(properties: list[Box]) -> Colr:
-    """What the ``colr`` boxes among an item's properties say."""
+    """Return the contents of the ``colr`` boxes among an item's properties."""
     numbers, icc = None, None
     for kind, content in properties:
         if kind == b"colr" and bytes(content[:4]) == b"nclx" and len(content) >= 10:
@@ -63,7 +63,7 @@ def colr_of(properties: list[Box]) -> Colr:
 
 
 def primary_properties(data: Content) -> list[Box]:
-    """The properties of the primary item of an AVIF or HEIC file; of all items where none is named."""
+    """Return the properties of the primary item of an AVIF or HEIC file; of all items if none is named."""
     meta = inside(data, b"meta")
     properties = list(boxes(inside(meta, b"iprp", b"ipco")))
     pitm, ipma = inside(meta, b"pitm"), inside(meta, b"iprp", b"ipma")
@@ -77,7 +77,7 @@ def primary_properties(data: Content) -> list[Box]:
 
 
 def _associated(pitm: memoryview, ipma: memoryview) -> list[int] | None:
-    """The numbers of the primary item's properties, from 1."""
+    """Return the numbers of the primary item's properties, from 1."""
     if not pitm or not ipma:
         return None
     item = struct.unpack_from(">I" if pitm[0] else ">H", pitm, 4)[0]

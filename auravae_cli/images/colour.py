@@ -1,7 +1,7 @@
-"""Colours that are declared in numbers, to sRGB: primaries and a transfer curve.
+"""Convert colours that are declared by numbers to sRGB: primaries and a transfer curve.
 
-The numbers are those of ITU-T H.273, as AVIF, HEIC, JPEG XL and PNG (cICP) carry them, or PNG's cHRM
-and gAMA. Curves of video (BT.709, BT.601, BT.2020) are read as sRGB's, as browsers do.
+The numbers are those of ITU-T H.273, as in AVIF, HEIC, JPEG XL and PNG (cICP), or PNG's cHRM and gAMA.
+Curves of video (BT.709, BT.601, BT.2020) are read as sRGB's, as in browsers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Curve = Callable[[NDArray[Any]], NDArray[Any]]  # values of 0 to 1 => linear lig
 
 @dataclass(frozen=True)
 class Colours:
-    """What a file says of its colours: an ICC profile, or numbers; nothing: sRGB.
+    """A file's declared colours: an ICC profile, or numbers; neither means sRGB.
 
     ``primaries`` are x and y of red, green, blue and white; ``curve`` is "srgb" or an exponent.
     """
@@ -53,7 +53,7 @@ class Colours:
     curve: float | str = "srgb"
 
     def change(self, is_grey: bool = False) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
-        """What brings [H, W, 1 or 3], uint8 or uint16, to sRGB of the same type; None: it is."""
+        """Return what converts [H, W, 1 or 3], uint8 or uint16, to sRGB of the same type; None if it is sRGB."""
         if self.primaries == _SRGB and self.curve == "srgb":
             return None
         primaries = _SRGB if is_grey else self.primaries
@@ -65,7 +65,7 @@ class Colours:
 
 
 def by_numbers(primaries: int, transfer: int) -> Colours:
-    """Colours by the numbers of H.273. Raises InputImageError for those that sRGB cannot show."""
+    """Return the colours of H.273's numbers. Raises InputImageError for those that sRGB cannot show."""
     if transfer in _LIGHT:
         raise InputImageError(
             f"a picture of high dynamic range ({_LIGHT[transfer]}): it has no sRGB colours until it "
@@ -86,9 +86,9 @@ def by_numbers(primaries: int, transfer: int) -> Colours:
 
 
 def by_gamma(curve: float | str | None, primaries: tuple[float, ...] | None) -> Colours:
-    """Colours by a decoding exponent (or "srgb") and primaries, as PNG's gAMA and cHRM have them.
+    """Return the colours of a decoding exponent (or "srgb") and primaries, as in PNG's gAMA and cHRM.
 
-    Primaries that are impossible are not there. Without a curve it is sRGB's, or that of a screen.
+    Impossible primaries are ignored. Without a curve it is sRGB's, or a screen's.
     """
     is_ours = primaries is None or not _is_possible(primaries)
     places: tuple[float, ...] = _SRGB if is_ours or primaries is None else primaries
@@ -113,7 +113,7 @@ def _is_possible(primaries: tuple[float, ...]) -> bool:
 
 
 def _to_xyz(places: tuple[float, ...]) -> NDArray[np.float64]:
-    """Linear RGB => XYZ with the white of D65, adapted as Bradford does."""
+    """Return linear RGB => XYZ with the white of D65, adapted by Bradford's method."""
     x, y = np.array(places).reshape(4, 2).T
     xyz = np.stack([x / y, np.ones(4), (1 - x - y) / y])
     matrix = xyz[:, :3] * np.linalg.solve(xyz[:, :3], xyz[:, 3])
@@ -135,7 +135,7 @@ def _changed(pixels: NDArray[Any], curve: float | str, matrix: NDArray[np.float6
 
 @lru_cache(8)
 def _light(curve: float | str, width: int) -> NDArray[np.float32]:
-    """The linear light of every level of ``width`` bytes."""
+    """Return the linear light of every level of ``width`` bytes."""
     levels = np.linspace(0, 1, 256**width)
     if curve == "srgb":
         light = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
@@ -145,6 +145,6 @@ def _light(curve: float | str, width: int) -> NDArray[np.float32]:
 
 
 def encode_srgb(light: NDArray[Any]) -> NDArray[Any]:
-    """Linear light => sRGB values of 0 to 1; what lies beyond is clipped."""
+    """Convert linear light => sRGB values of 0 to 1, clipped."""
     light = np.clip(light, 0, 1)
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)

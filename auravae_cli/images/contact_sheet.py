@@ -1,4 +1,4 @@
-"""A contact sheet: pictures side by side with captions, to be looked at."""
+"""A contact sheet: captioned pictures side by side."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DIFFERENCE_GAIN = 4
 
 
 def difference(image: Pixels, reference: Pixels) -> Pixels:
-    """The signed difference, four times amplified around middle grey: uint8 [H, W, 3]."""
+    """Return the signed difference, amplified four times around middle grey: uint8 [H, W, 3]."""
     signed = image.astype(np.int32) - reference.astype(np.int32)
     return np.clip(128 + DIFFERENCE_GAIN * signed, 0, 255).astype(np.uint8)
 
 
 def contact_sheet(cells: Sequence[tuple[str, Pixels]], columns: int = 3) -> Pixels:
-    """Captioned pictures in rows, larger ones reduced to 640 pixels a side: uint8 [H, W, 3]."""
+    """Return captioned pictures in rows, larger ones reduced to 640 pixels a side: uint8 [H, W, 3]."""
     images = [_reduced(pixels) for _, pixels in cells]
     font = ImageFont.load_default(size=14)
     width = max(*(image.width for image in images), 200) + GAP

@@ -1,6 +1,6 @@
-"""Samples of more than 8 bits out of what Pillow opens: by itself it keeps 8 of them.
+"""Read samples of more than 8 bits from what Pillow opens, since Pillow itself keeps only 8 of them.
 
-PNG and PPM need no other reader; JPEG 2000 and AVIF take imagecodecs.
+PNG and PPM need no other reader; JPEG 2000 and AVIF need imagecodecs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from auravae_cli.images.samples import Samples, levels, widened
 
 
 def deep_samples(image: Image.Image, data: bytes | None, notices: list[str]) -> Samples | None:
-    """What a picture holds that is deeper than 8 bits; None where it is not.
+    """Return the samples of a picture that is deeper than 8 bits; None if it is not.
 
-    ``image`` must not be loaded yet: loading forgets how the file stores its samples. Where
-    ``data``, the file's bytes, are None, there is what ``image`` has.
+    ``image`` must not be loaded yet: loading forgets how the file stores its samples. If ``data``, the
+    file's bytes, is None, only the contents of ``image`` are available.
     """
     icc = image.info.get("icc_profile") or None
     if data is not None:
@@ -38,7 +38,7 @@ def deep_samples(image: Image.Image, data: bytes | None, notices: list[str]) -> 
     if _raw_mode(image).startswith("CMYK;16"):
         notices.append("16-bit CMYK read at 8 bits")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image.load()  # a TIFF turns itself as it loads
+        image.load()  # a TIFF is turned upright as it loads
         return Samples(levels(np.asarray(image), notices)[..., None], Colours(icc=icc))
     return None
 
@@ -67,7 +67,7 @@ def _png(image: Image.Image, data: bytes, notices: list[str]) -> Samples | None:
 
 
 def _both_bytes(image: Image.Image, data: bytes) -> NDArray[np.uint16]:
-    """Pillow keeps the high byte of each sample. Told the opposite byte order, it keeps the low one."""
+    """Read both bytes of each sample: Pillow keeps the high byte, or with reversed byte order the low one."""
     values: NDArray[np.uint16] = np.asarray(image).astype(np.uint16)
     values <<= 8
     with Image.open(io.BytesIO(data), formats=("PNG",)) as swapped:
@@ -78,7 +78,7 @@ def _both_bytes(image: Image.Image, data: bytes) -> NDArray[np.uint16]:
 
 
 def _grey_and_alpha(data: bytes) -> NDArray[np.uint16]:
-    """Four bytes a pixel, filtered as those of RGBA at 8 bits are: read as if they were such."""
+    """Read four bytes per pixel, which are filtered like RGBA at 8 bits, as if they were that."""
     header = bytearray(data[12:29])
     header[12:14] = bytes((8, 6))
     patched = data[:12] + bytes(header) + struct.pack(">I", zlib.crc32(header)) + data[33:]
@@ -87,7 +87,7 @@ def _grey_and_alpha(data: bytes) -> NDArray[np.uint16]:
 
 
 def _ppm(image: Image.Image, data: bytes, notices: list[str]) -> Samples | None:
-    """Pillow's offset and largest value; the samples are two bytes each, or numbers in digits."""
+    """Return Pillow's offset and largest value; the samples are two bytes each, or decimal numbers."""
     assert isinstance(image, ImageFile.ImageFile)
     decoder, _, offset, args = image.tile[0]
     if decoder not in ("ppm", "ppm_plain") or not isinstance(args, tuple) or args[-1] <= 255:

@@ -1,4 +1,4 @@
-"""The readers of the extra ``pictures``, which are heavy, and not always there."""
+"""The readers of the extra ``pictures``, which are large and optional."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INSTALL = 'pip install "auravae[pictures]"'
 
 
 def imagecodecs() -> Any:
-    """The module, or None where it is not installed."""
+    """Return the module, or None if it is not installed."""
     try:
         return import_module("imagecodecs")
     except ImportError:
@@ -19,7 +19,7 @@ def imagecodecs() -> Any:
 
 
 def required(module: str, what: str) -> Any:
-    """A module of the extra; InputImageError, with what has to be installed, where it is missing."""
+    """Return a module of the extra. Raises InputImageError, with how to install it, if it is missing."""
     try:
         return import_module(module)
     except ImportError:

@@ -1,4 +1,4 @@
-"""HEIC and HEIF, as phones write them, through pillow-heif (libheif)."""
+"""HEIC and HEIF, as written by phones, through pillow-heif (libheif)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auravae_cli.images.samples import Pixels, Samples, to_srgb
 
 
 class HeifPicture:
-    """The primary picture of a file; libheif turns it as the file says, so it stands upright."""
+    """The primary picture of a file; libheif turns it upright."""
 
     stands_upright = True
 
@@ -24,7 +24,7 @@ class HeifPicture:
         self.size: tuple[int, int] = (height, width)
 
     def pixels(self, background: str, notices: list[str]) -> Pixels:
-        """Opaque sRGB [H, W, 3]: uint16 of more than 8 bits a channel."""
+        """Return opaque sRGB [H, W, 3]; uint16 if there are more than 8 bits per channel."""
         info = self._file.info
         numbers = info.get("nclx_profile") or {}
         described = Colr(
@@ -43,5 +43,5 @@ class HeifPicture:
         return to_srgb(Samples(values, colours, is_multiplied), background, notices)
 
     def orientation(self, notices: list[str]) -> int:
-        """None is left."""
+        """Return 1: no orientation remains."""
         return 1

@@ -1,4 +1,4 @@
-"""Colours by an embedded ICC profile, to sRGB."""
+"""Convert colours with an embedded ICC profile to sRGB."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _UNUSABLE = (ImageCms.PyCMSError, OSError, ValueError)
 
 
 def by_profile(mode: str, profile: bytes | None, notices: list[str]) -> tuple[str, Convert | None]:
-    """The mode that a picture of ``mode`` takes before, and what then converts it to sRGB.
+    """Return the mode to convert ``mode`` to first, and what then converts it to sRGB.
 
-    None where colours stay as they are; with a notice where that is since the profile is unusable.
+    None if colours are unchanged; with a notice if that is because the profile is unusable.
     """
     if not profile or is_srgb(profile):
         return mode, None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if mode in ("1", "L", "P"):  # a grey picture may have a profile of RGB; not the other way
+        if mode in ("1", "L", "P"):  # a grey picture can have an RGB profile, but not vice versa
             mode = "L" if cast(Any, source.profile).xcolor_space.strip() == "GRAY" else "RGB"
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
         ImageCms.applyTransform(Image.new(mode, (1, 1)), transform)
@@ -41,7 +41,7 @@ def _name(profile: ImageCms.ImageCmsProfile) -> str:
 
 @lru_cache(64)
 def is_srgb(profile: bytes) -> bool:
-    """Whether colours stay as they are, to a step of 8 bits: names say little (there is "linear sRGB")."""
+    """Return whether colours stay the same within an 8-bit step; names tell little (there is "linear sRGB")."""
     steps = range(0, 256, 15)
     mixed = np.array(list(product(steps, steps, steps)), np.uint8)[None]
     try:

@@ -1,4 +1,4 @@
-"""JPEG 2000: how deep it is, and its colours, which Pillow does not say."""
+"""JPEG 2000: its bit depth and its colours, which Pillow does not report."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from auravae_cli.errors import InputImageError
 from auravae_cli.images.boxes import Content, boxes, inside
 from auravae_cli.images.colour import Colours
 
-_SIZES = b"\xff\x4f\xff\x51"  # how a codestream starts
-_DESCRIBED = {16: "sRGB", 17: "grey", 18: "sYCC"}  # colour spaces that Pillow brings to RGB
+_SIZES = b"\xff\x4f\xff\x51"  # the start of a codestream
+_DESCRIBED = {16: "sRGB", 17: "grey", 18: "sYCC"}  # colour spaces that Pillow converts to RGB
 
 
 def depth(data: bytes) -> int:
-    """The bits of the deepest channel. Raises InputImageError where samples have a sign."""
+    """Return the bits of the deepest channel. Raises InputImageError if samples are signed."""
     stream = memoryview(data) if data[:4] == _SIZES else inside(data, b"jp2c")
     if len(stream) < 42 or stream[:4] != _SIZES:
         return 8
@@ -23,7 +23,7 @@ def depth(data: bytes) -> int:
 
 
 def colours(data: bytes) -> Colours:
-    """Those of its header. Raises InputImageError for a space that is not read here."""
+    """Return the colours of its header. Raises InputImageError for an unsupported space."""
     for content in _colour_boxes(data):
         method = content[0] if len(content) > 3 else 0
         if method in (2, 3):
@@ -39,7 +39,7 @@ def colours(data: bytes) -> Colours:
 
 
 def is_ycc(data: bytes) -> bool:
-    """Whether its channels are luma and chroma, by its header."""
+    """Return whether its channels are luma and chroma, by its header."""
     return any(
         content[:1] == b"\1" and content[3:7] == b"\0\0\0\x12" for content in _colour_boxes(data)
     )

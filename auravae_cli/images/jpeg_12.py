@@ -1,4 +1,4 @@
-"""JPEGs of 12 bits a sample, through imagecodecs (libjpeg-turbo 3)."""
+"""JPEGs of 12 bits per sample, through imagecodecs (libjpeg-turbo 3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
 
 
 def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The markers before the pixels, and what they hold."""
+    """Yield the markers before the pixels, and their contents."""
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
@@ -33,7 +33,7 @@ def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 class Jpeg12Picture:
-    """A JPEG whose frame header says 12 bits."""
+    """A JPEG whose frame header states 12 bits."""
 
     stands_upright = False
 
@@ -43,7 +43,7 @@ class Jpeg12Picture:
 
     @classmethod
     def of(cls, data: bytes) -> Jpeg12Picture | None:
-        """The picture, or None where the data are no such JPEG."""
+        """Return the picture, or None if the data are not such a JPEG."""
         if data[:2] != b"\xff\xd8":
             return None
         for marker, content in segments(data):
@@ -52,16 +52,16 @@ class Jpeg12Picture:
         return None
 
     def orientation(self, notices: list[str]) -> int:
-        """That of its EXIF data, if they mean anything."""
+        """Return the orientation of its EXIF data, if valid."""
         tags = Image.Exif()
         try:
             tags.load(next((c for m, c in segments(self._data) if c[:6] == b"Exif\0\0"), b""))
             return valid(tags.get(ExifTags.Base.Orientation, 1))
-        except Exception:  # the pixels are sound, whatever its EXIF data may be
+        except Exception:  # the pixels are sound, whatever the EXIF data are
             return 1
 
     def pixels(self, background: str, notices: list[str]) -> Pixels:
-        """sRGB uint16 [H, W, 3]."""
+        """Return sRGB uint16 [H, W, 3]."""
         codecs = required("imagecodecs", "a JPEG of 12 bits a sample")
         if self._channels not in (1, 3):
             raise InputImageError("a JPEG of 12 bits in CMYK: save it as RGB first")

@@ -1,4 +1,4 @@
-"""The header of a JPEG XL codestream (ISO 18181-1, annex D): size and colours, which no reader gives."""
+"""The header of a JPEG XL codestream (ISO 18181-1, annex D): size and colours, which no reader reports."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _GREY, _XYB = 1, 2  # colour spaces
 
 @dataclass(frozen=True)
 class Header:
-    """``size`` is (height, width) as coded, ``orientation`` what the decoder turns it by."""
+    """``size`` is (height, width) as coded; the decoder applies ``orientation``."""
 
     size: tuple[int, int]
     orientation: int
     bits: int
     is_multiplied: bool
     transfer: int  # of H.273
-    gamma: float | None  # the decoding exponent, in place of it
+    gamma: float | None  # the decoding exponent, instead of it
     primaries: tuple[float, ...] | None
     has_profile: bool
 
     @property
     def colours(self) -> Colours:
-        """Raises InputImageError for those that are not read here."""
+        """Return the colours. Raises InputImageError for unsupported ones."""
         if self.has_profile:
             raise InputImageError(
                 "a JPEG XL picture with an ICC profile, which its reader does not give: "
@@ -48,7 +48,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Raises InputImageError where there is none."""
+    """Read the header. Raises InputImageError if there is none."""
     bits = _Bits(_codestream(data)[2:])
     try:
         size = _size(bits)
@@ -67,7 +67,7 @@ def _codestream(data: bytes) -> bytes:
 
 
 class _Bits:
-    """Bits from the lowest of the first byte on."""
+    """Reads bits, from the lowest of the first byte on."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._place = data, 0
@@ -81,7 +81,7 @@ class _Bits:
         return value
 
     def choice(self, *ways: tuple[int, int]) -> int:
-        """U32: one of four ways to give a number, each an offset and how many bits come on top."""
+        """Read U32: one of four forms of a number, each an offset and a number of bits."""
         offset, count = ways[self.take(2)]
         return offset + self.take(count)
 
@@ -89,7 +89,7 @@ class _Bits:
         return self.choice((0, 0), (1, 0), (2, 4), (18, 6))
 
     def signed(self) -> float:
-        """A coordinate of a colour."""
+        """Read a coordinate of a colour."""
         value = self.choice((0, 19), (524288, 19), (1048576, 20), (2097152, 21))
         return (-(value + 1) // 2 if value & 1 else value // 2) / 1e6
 
@@ -137,7 +137,7 @@ def _depth(bits: _Bits) -> int:
 
 
 def _extra_channel(bits: _Bits) -> bool:
-    """Whether it is alpha that colours have in them."""
+    """Return whether colours are premultiplied by this alpha."""
     if bits.take(1):
         return False
     kind = bits.enum()
@@ -170,7 +170,7 @@ def _metadata(bits: _Bits, size: tuple[int, int]) -> Header:
     bits.take(1)
     count = bits.choice((0, 0), (1, 0), (2, 4), (1, 12))
     is_multiplied = sum(_extra_channel(bits) for _ in range(count)) > 0
-    bits.take(1)  # XYB or not: the decoder gives the colours that are described
+    bits.take(1)  # XYB or not: the decoder returns the described colours
     if bits.take(1):
         return Header(size, orientation, depth, is_multiplied, 13, None, None, False)
     has_profile, space = bool(bits.take(1)), bits.enum()
@@ -180,7 +180,7 @@ def _metadata(bits: _Bits, size: tuple[int, int]) -> Header:
 
 
 def _described(bits: _Bits, space: int) -> tuple[int, float | None, tuple[float, ...]]:
-    """The transfer of H.273, the exponent of a gamma, and the places of the primaries."""
+    """Read the transfer of H.273, the exponent of a gamma, and the coordinates of the primaries."""
     number = bits.enum()
     white = (bits.signed(), bits.signed()) if number == 2 else _WHITES.get(number, _WHITES[1])
     primaries = _PRIMARIES[1]

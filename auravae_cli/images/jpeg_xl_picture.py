@@ -1,4 +1,4 @@
-"""JPEG XL through imagecodecs (libjxl), all depths."""
+"""JPEG XL of all bit depths through imagecodecs (libjxl)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from auravae_cli.images.samples import Pixels, Samples, levels, to_srgb
 
 
 class JpegXlPicture:
-    """A picture, or the first frame of a film; libjxl turns it, so it stands upright."""
+    """A picture, or the first frame of a film; libjxl turns it upright."""
 
     stands_upright = True
 
@@ -25,7 +25,7 @@ class JpegXlPicture:
         self.size = (width, height) if swaps_sides(self._header.orientation) else (height, width)
 
     def pixels(self, background: str, notices: list[str]) -> Pixels:
-        """Opaque sRGB [H, W, 3]: uint16 of more than 8 bits a channel."""
+        """Return opaque sRGB [H, W, 3]; uint16 if there are more than 8 bits per channel."""
         codecs = required("imagecodecs", "a JPEG XL picture")
         colours = self._header.colours
         values = codecs.jpegxl_decode(self._data, index=0)
@@ -37,5 +37,5 @@ class JpegXlPicture:
         return to_srgb(samples, background, notices)
 
     def orientation(self, notices: list[str]) -> int:
-        """None is left."""
+        """Return 1: no orientation remains."""
         return 1

@@ -1,4 +1,4 @@
-"""CIE Lab (white of D50, as TIFF has it) to sRGB."""
+"""Convert CIE Lab (with the white of D50, as in TIFF) to sRGB."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TO_RGB = np.array(
 
 
 def lab_to_srgb(values: NDArray[Any]) -> NDArray[Any]:
-    """[H, W, 3], uint8 or uint16, a and b in two's complement => sRGB of the same type."""
+    """Convert [H, W, 3], uint8 or uint16, a and b in two's complement => sRGB of the same type."""
     top = np.iinfo(values.dtype).max
     unit = 1 if values.dtype == np.uint8 else 256
     signed = values.view(f"i{values.dtype.itemsize}") if values.dtype.isnative else values

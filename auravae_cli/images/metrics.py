@@ -1,7 +1,7 @@
-"""How close two pictures are: uint8 [H, W, 3], sRGB as stored, data range 255.
+"""Similarity of two pictures: uint8 [H, W, 3], sRGB as stored, data range 255.
 
-No conversion to grey or luma: PSNR pools the three channels, SSIM and MS-SSIM average over them.
-Exact integers or float64 inside.
+There is no conversion to grey or luma: PSNR pools the three channels, SSIM and MS-SSIM average over
+them. Computed in exact integers or float64.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 SSIM_WINDOW = 11
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from fine to coarse
 MS_SSIM_SIDE = (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1  # 161
-_STRIP = 32  # rows of windows at a time: what they need stays in the cache
+_STRIP = 32  # rows of windows at a time: their data stay in the cache
 
 
 def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and channels, for a data range of 255.
+    """Return the peak signal-to-noise ratio in dB over all pixels and channels, for a data range of 255.
 
-    Infinite where the pictures are equal.
+    Infinite if the pictures are equal.
     """
     difference = np.subtract(image, reference, dtype=np.int16)
     mse = int(np.square(difference, dtype=np.int32).sum(dtype=np.int64)) / difference.size
@@ -29,10 +29,10 @@ def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
 
 
 def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None:
-    """Structural similarity (Wang et al. 2004), at most 1, mean over pixels and RGB channels.
+    """Return the structural similarity (Wang et al. 2004), at most 1, mean over pixels and RGB channels.
 
-    An 11 x 11 Gaussian window of standard deviation 1.5, data range 255, K1 0.01, K2 0.03, only
-    windows that lie wholly inside the picture. None where the picture is smaller than a window.
+    An 11 x 11 Gaussian window of standard deviation 1.5, data range 255, K1 0.01, K2 0.03, only windows
+    entirely inside the picture. None if the picture is smaller than a window.
     """
     if min(image.shape[:2]) < SSIM_WINDOW:
         return None
@@ -40,13 +40,13 @@ def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None
 
 
 def ms_ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None:
-    """Multi-scale structural similarity (Wang, Simoncelli, Bovik 2003), at most 1, mean over RGB.
+    """Return the multi-scale structural similarity (Wang, Simoncelli, Bovik 2003), at most 1, mean over RGB.
 
-    Five scales, each half the one before; at each, windows and constants are those of `ssim`. The
-    means of the contrast and structure term at four scales and of all of SSIM at the coarsest are
-    multiplied, channel by channel, with the paper's exponents; a negative one counts as 0. As
-    pytorch-msssim computes it, whose numbers papers report, down to what it does with odd sides.
-    None where the coarsest scale is smaller than a window: where a side is below 161 pixels.
+    Five scales, each half the previous one, with the windows and constants of `ssim`. The means of the
+    contrast and structure term at four scales and of the full SSIM at the coarsest are multiplied, channel
+    by channel, with the paper's exponents; a negative one counts as 0. The result equals that of
+    pytorch-msssim, whose numbers papers report, including its treatment of odd sides. None if the
+    coarsest scale is smaller than a window: if a side is below 161 pixels.
     """
     return similarity(image, reference)[1]
 
@@ -54,7 +54,7 @@ def ms_ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | N
 def similarity(
     image: NDArray[np.uint8], reference: NDArray[np.uint8]
 ) -> tuple[float | None, float | None]:
-    """Both `ssim` and `ms_ssim`, for less than the two cost."""
+    """Return both `ssim` and `ms_ssim`, for less than the cost of the two."""
     if min(image.shape[:2]) < MS_SSIM_SIDE:
         return ssim(image, reference), None
     last = len(MS_SSIM_WEIGHTS) - 1
@@ -70,7 +70,7 @@ def similarity(
 
 
 def _halve(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of 2 x 2 pixels of [H, W, 3]; before an odd side's first row stands a row of zeros."""
+    """Return the means of 2 x 2 pixels of [H, W, 3]; an odd side gets a row of zeros before its first row."""
     odd = [(side % 2, 0) for side in image.shape[:2]]
     padded = np.pad(image, (*odd, (0, 0)))
     height, width = (side // 2 for side in padded.shape[:2])
@@ -81,7 +81,7 @@ def _halve(image: NDArray[np.float64]) -> NDArray[np.float64]:
 def _similarity(
     image: NDArray[Any], reference: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each channel the mean of SSIM, and that of its contrast and structure term alone."""
+    """Return for each channel the mean of SSIM, and that of only its contrast and structure term."""
     height, width = (side - SSIM_WINDOW + 1 for side in image.shape[:2])
     sums = np.zeros((3, 2))
     for top in range(0, height, _STRIP):
@@ -93,7 +93,7 @@ def _similarity(
 
 
 def _ssim_sums(image: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
-    """The sums over all windows of one channel [h, w]: whole, and without the luminance term."""
+    """Return the sums over all windows of one channel [h, w]: complete, and without the luminance term."""
     x, y = (a.astype(np.float64) for a in (image, reference))
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_x, mean_y = _gaussian_filter(x), _gaussian_filter(y)
@@ -106,7 +106,7 @@ def _ssim_sums(image: NDArray[Any], reference: NDArray[Any]) -> tuple[float, flo
 
 
 def _gaussian_filter(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The Gaussian window's mean at every position where it fits, over both axes."""
+    """Return the Gaussian window's mean at every position where it fits, over both axes."""
     offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
     kernel = np.exp(-0.5 * (offsets / 1.5) ** 2)
     kernel /= kernel.sum()

@@ -1,4 +1,4 @@
-"""From a file to an opened picture: by its first bytes, with the limits on sizes."""
+"""Open a picture file, recognised by its first bytes, within the limits on sizes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from auravae_cli.images.tiff_frames import choose_frame, is_pillows
 from auravae_cli.images.tiff_picture import TiffPicture, tiff_file
 from auravae_cli.machine.memory import shortage
 
-# Raster formats alone: nothing that runs an interpreter (EPS) or has no pixels of its own (PDF).
+# Only raster formats: none that runs an interpreter (EPS) or has no pixels (PDF).
 # Pillow reads these; TIFF together with tifffile. The extra ``pictures`` reads HEIC and JPEG XL.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA", "QOI")
 WITH_EXTRA = ("HEIC", "JPEG XL")
@@ -47,7 +47,7 @@ Source = bytes | Path | BinaryIO
 
 @contextmanager
 def opened(source: Source, max_pixels: int | None = None) -> Iterator[Picture]:
-    """A picture whose header is read, and whose size is allowed. Raises InputImageError."""
+    """Yield a picture with its header read, of an allowed size. Raises InputImageError."""
     with _without_pillows_limit, ExitStack() as closing:
         try:
             picture = _open(source, closing)
@@ -62,7 +62,7 @@ def opened(source: Source, max_pixels: int | None = None) -> Iterator[Picture]:
             ) from None
         except MemoryError:
             raise InputImageError("not enough memory to decode the picture") from None
-        except Exception as error:  # decoders meet damaged bytes with errors of every type
+        except Exception as error:  # decoders raise errors of every type on damaged bytes
             if isinstance(source, Path) and isinstance(error, OSError) and error.strerror:
                 raise InputImageError(f"cannot be read: {error.strerror}") from error
             raise InputImageError(
@@ -107,7 +107,7 @@ def _open_tiff(file: BinaryIO, data: bytes | None, closing: ExitStack) -> Pictur
 
 def _by_pillow(file: BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they come again, as notices, with the pixels
+        warnings.simplefilter("ignore")  # they are repeated, as notices, with the pixels
         return Image.open(file, formats=FORMATS)
 
 
@@ -129,11 +129,11 @@ def _start(source: Source) -> str:
 
 
 class _WithoutPillowsLimit:
-    """Lifts Pillow's own guards, global ones: ours is checked as soon as a size is known.
+    """Disable Pillow's own global guards: ours is checked as soon as a size is known.
 
-    A PNG's texts and its profile may be as large each as Pillow allows all of them to be: a
-    workflow or a printer's profile is larger than the megabyte that it allows one.
-    Threads overlap: the first to come lifts them, the last to leave puts them back.
+    A PNG's texts and its profile may each be as large as Pillow allows for all of them: a workflow or a
+    printer's profile exceeds the megabyte that it allows for one.
+    Threads overlap: the first one disables the guards, the last one restores them.
     """
 
     def __init__(self) -> None:

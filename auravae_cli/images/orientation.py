@@ -1,4 +1,4 @@
-"""Which way up a picture stands: the EXIF orientation, 1 to 8."""
+"""The EXIF orientation of a picture, 1 to 8."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _XMP = ("XML:com.adobe.xmp", "xmp", "Raw profile type xmp")
 
 
 def exif_orientation(image: Image.Image, notices: list[str]) -> int:
-    """The tag; 1 where there is none, or none that means anything.
+    """Return the tag; 1 if there is none, or it is invalid.
 
-    Of a PNG this may decode the picture, for the tag may stand behind the pixels: whoever wants to
-    know of damage has loaded it before.
+    For a PNG this can decode the picture, since the tag may follow the pixels: to notice damage, load the
+    picture first.
     """
-    # Pillow falls back on XMP, whose orientation browsers, for one, do not look at.
+    # Pillow falls back on XMP, whose orientation browsers, for example, ignore.
     hidden = {key: image.info.pop(key) for key in _XMP if key in image.info}
     try:
         return valid(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception as error:  # the pixels are sound, whatever its EXIF data may be
+    except Exception as error:  # the pixels are sound, whatever the EXIF data are
         notices.append(f"EXIF data ignored, upright assumed ({error or type(error).__name__})")
         return 1
     finally:
@@ -29,7 +29,7 @@ def exif_orientation(image: Image.Image, notices: list[str]) -> int:
 
 
 def valid(orientation: Any) -> int:
-    """The orientation that a tag's value stands for: 1 if it means nothing."""
+    """Return the orientation of a tag's value: 1 if it is invalid."""
     try:
         orientation = int(orientation)
     except (TypeError, ValueError):
@@ -38,12 +38,12 @@ def valid(orientation: Any) -> int:
 
 
 def swaps_sides(orientation: int) -> bool:
-    """Whether height and width change places."""
+    """Return whether height and width are exchanged."""
     return orientation in (5, 6, 7, 8)
 
 
 def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Apply an EXIF orientation to [H, W, C], as `ImageOps.exif_transpose` does at 8 bits."""
+    """Apply an EXIF orientation to [H, W, C], like `ImageOps.exif_transpose` does at 8 bits."""
     if swaps_sides(orientation):
         pixels = pixels.transpose(1, 0, 2)
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)

@@ -1,4 +1,4 @@
-"""An opened picture, whichever reader has opened it."""
+"""An opened picture, for any reader."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from auravae_cli.images.samples import Pixels
 
 
 class Picture(Protocol):
-    """A picture whose header is read and whose samples are not yet.
+    """A picture whose header has been read, but not its samples.
 
-    ``size`` is (height, width) of what `pixels` gives: opaque sRGB [H, W, 3], as the samples lie,
-    or turned already, if it ``stands_upright``.
+    ``size`` is the (height, width) of `pixels`: opaque sRGB [H, W, 3], as the samples are stored, or
+    upright already, if it ``stands_upright``.
     """
 
     @property
@@ -23,5 +23,5 @@ class Picture(Protocol):
     def pixels(self, background: str, notices: list[str]) -> Pixels: ...
 
     def orientation(self, notices: list[str]) -> int:
-        """The EXIF orientation that the file states, 1 to 8. Asked for after the pixels."""
+        """Return the EXIF orientation in the file, 1 to 8. Call it after reading the pixels."""
         ...

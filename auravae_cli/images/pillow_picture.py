@@ -14,41 +14,39 @@ from auravae_cli.images.orientation import exif_orientation
 from auravae_cli.images.samples import Pixels, to_srgb
 
 _COLOUR_MAP = 320  # a TIFF tag
-_COUNTED = ("PNG", "WEBP", "AVIF")  # formats that say in the header how many frames there are
+_COUNTED = ("PNG", "WEBP", "AVIF")  # formats whose header has the number of frames
 
 
 class PillowPicture:
-    """A Pillow image, with the bytes of its file where there is one.
+    """A Pillow image, with the bytes of its file if there is one.
 
-    ``frame`` is what there is to say of a TIFF's frame.
+    ``frame`` has the notices about a TIFF's frame.
     """
 
     def __init__(
         self, image: Image.Image, data: bytes | None = None, frame: tuple[str, ...] | None = None
     ) -> None:
         self._image, self._data, self._frame = image, data, frame
-        self.stands_upright = (
-            image.format == "TIFF"
-        )  # turns itself as it loads, and forgets the tag
+        self.stands_upright = image.format == "TIFF"  # is turned as it loads, and forgets the tag
         self._tag = exif_orientation(image, []) if self.stands_upright else None
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) as they are once it is loaded."""
+        """The (height, width) after loading."""
         return self._image.height, self._image.width
 
     def orientation(self, notices: list[str]) -> int:
-        """What the file states."""
+        """Return the orientation in the file."""
         return exif_orientation(self._image, notices) if self._tag is None else self._tag
 
     def pixels(self, background: str, notices: list[str]) -> Pixels:
-        """Opaque sRGB [H, W, 3]."""
+        """Return opaque sRGB [H, W, 3]."""
         image = self._image
         if image.format == "PNG" and self._data is not None:
             png.check_pixels(self._data)
         deep = deep_samples(image, self._data, notices)
         if deep is not None:
-            image.load()  # damage behind what was read counts
+            image.load()  # also finds damage behind what was read
             pixels = to_srgb(deep, background, notices)
         else:
             _mend_palette(image)
@@ -70,7 +68,7 @@ class PillowPicture:
 
 
 def _frames(image: Image.Image) -> list[str]:
-    """Counting them takes as long as there are many, where the header does not say it."""
+    """Note the frames; counting many takes long if the header does not state their number."""
     if not getattr(image, "is_animated", False) or image.format == "MPO":
         return []  # a phone's depth map is no second picture
     count = image.n_frames if image.format in _COUNTED else "several"  # type: ignore[attr-defined]
@@ -78,7 +76,7 @@ def _frames(image: Image.Image) -> list[str]:
 
 
 def _mend_palette(image: Image.Image) -> None:
-    """A TIFF's colour map has 16 bits; some have 8 in it, as libtiff's own programs allow for."""
+    """Fix a TIFF's colour map of 16 bits that holds 8-bit values, as libtiff's own programs do."""
     if image.format != "TIFF" or image.mode != "P":
         return
     colour_map = image.tag_v2.get(_COLOUR_MAP)  # type: ignore[attr-defined]
@@ -87,7 +85,7 @@ def _mend_palette(image: Image.Image) -> None:
 
 
 def _tga_alpha(image: Image.Image, data: bytes | None, notices: list[str]) -> Image.Image:
-    """What the header of a TGA says of its alpha, which Pillow does not ask, and reads upside down at 16 bits."""
+    """Apply a TGA's alpha by its header, which Pillow ignores; at 16 bits Pillow also inverts the alpha."""
     if image.format != "TGA" or image.mode != "RGBA" or data is None:
         return image
     if data[17] & 15 == 0 and data[16] == 16:
@@ -103,7 +101,7 @@ def _tga_alpha(image: Image.Image, data: bytes | None, notices: list[str]) -> Im
 def _pixels_of_8_bits(
     image: Image.Image, colours: Colours, background: str, notices: list[str]
 ) -> Pixels:
-    """A band at a time: a whole picture in every form on the way would take ten times its memory."""
+    """Convert in bands: a whole picture in every intermediate form would take ten times its memory."""
     if image.mode == "La":
         image = image.convert("LA")
     is_clear, mode = image.has_transparency_data, image.mode
@@ -130,7 +128,7 @@ def _pixels_of_8_bits(
         if alpha is not None and alpha.min() < 255:
             is_seen_through = True
             found = composite(found, alpha, background)
-        if is_whole:  # as most are: what was decoded is not copied
+        if is_whole:  # as in most cases: the decoded picture is not copied
             pixels = found
         else:
             pixels[rows] = found
@@ -140,7 +138,7 @@ def _pixels_of_8_bits(
 
 
 def _opaque(part: Image.Image, mode: str, convert: Convert | None) -> Pixels:
-    """RGB [h, w, 3] of a picture without its alpha; it is brought to ``mode``, then converted."""
+    """Return RGB [h, w, 3] of a picture without its alpha, converted to ``mode`` first."""
     if part.mode != mode:
         part = part.convert(mode)
     if convert is not None:

@@ -1,4 +1,4 @@
-"""What Pillow leaves out of a PNG: check sums, declared colours, transparent colours of 16 bits."""
+"""What Pillow ignores in a PNG: check sums, declared colours, transparent colours of 16 bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IDAT = zlib.crc32(b"IDAT")
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
-    """The chunks, as far as they go: type, content and check sum."""
+    """Yield the chunks, as far as they are complete: type, content and check sum."""
     view, place = memoryview(data), len(_SIGNATURE)
     while place + 12 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, place)
@@ -24,7 +24,7 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
 
 
 def check_pixels(data: bytes) -> None:
-    """Pillow looks at no check sum of pixels: a changed byte may decode to others. Raises ValueError."""
+    """Check the sums of pixels, which Pillow ignores: a changed byte can decode wrongly. Raises ValueError."""
     for kind, content, check in chunks(data):
         if kind == b"IDAT" and zlib.crc32(content, _IDAT) != int.from_bytes(check, "big"):
             raise ValueError("IDAT: wrong check sum")
@@ -34,15 +34,15 @@ def check_pixels(data: bytes) -> None:
 
 
 def _declared(data: bytes) -> dict[bytes, bytes]:
-    """The small chunks before the pixels."""
+    """Return the small chunks before the pixels."""
     before = takewhile(lambda chunk: chunk[0] != b"IDAT", chunks(data))
     return {kind: bytes(content) for kind, content, _ in before if len(content) <= 1024}
 
 
 def colours(data: bytes, icc: bytes | None) -> Colours:
-    """By cICP, else the profile, else sRGB, else gAMA and cHRM, as the PNG specification orders them.
+    """Return the colours by cICP, the profile, sRGB, or gAMA and cHRM, in the PNG specification's order.
 
-    Raises InputImageError where cICP names colours that sRGB cannot show.
+    Raises InputImageError if cICP names colours that sRGB cannot show.
     """
     found = _declared(data)
     numbers = found.get(b"cICP", b"")
@@ -63,7 +63,7 @@ def colours(data: bytes, icc: bytes | None) -> Colours:
 
 
 def transparent_colour(data: bytes) -> tuple[int, ...] | None:
-    """The samples of tRNS, one or three, in the picture's own depth."""
+    """Return the samples of tRNS, one or three, in the picture's own depth."""
     content = _declared(data).get(b"tRNS", b"")
     if len(content) not in (2, 6):
         return None
