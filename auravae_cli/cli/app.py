@@ -1,4 +1,4 @@
-"""The `auravae` program: its commands, and the one place where an error becomes an exit code.
+"""The `auravae` program: its commands, and the one place that turns errors into exit codes.
 
 Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 3 the model or its weights are
 unusable, 130 interrupted, 143 terminated.
@@ -41,7 +41,7 @@ from auravae_cli.version import __version__
 
 
 class _Inert(TyperGroup):
-    """The group of commands; what is wrong with the usage is told in inert text."""
+    """The group of commands; usage errors are shown as inert text."""
 
     def make_context(self, info_name: Any, args: Any, *others: Any, **options: Any) -> Any:
         with _inert_errors():
@@ -53,7 +53,7 @@ class _Inert(TyperGroup):
 
 
 class _Command(TyperCommand):
-    """A command; what the library says of wrong usage is said of its options."""
+    """A command; usage errors of the library are reported for its options."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -68,7 +68,7 @@ def _inert_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if hasattr(error, "format_message"):  # the base of usage errors has no public name
+        if hasattr(error, "format_message"):  # the base class of usage errors is not public
             error.message = inert(error.message)  # type: ignore[attr-defined]
         raise
 
@@ -88,7 +88,7 @@ _COMMANDS = {
     "Models": (evaluate, train),
     "This machine": (serve, doctor, bench),
 }
-_NAMES = {import_: "import", evaluate: "eval"}  # where Python takes the word
+_NAMES = {import_: "import", evaluate: "eval"}  # names that Python reserves or uses
 
 app = typer.Typer(
     cls=_Inert,
@@ -127,11 +127,11 @@ def _root(
 
 
 class _Terminated(BaseException):
-    """SIGTERM, as Ctrl-C is a KeyboardInterrupt: unfinished files are removed on the way out."""
+    """SIGTERM, like KeyboardInterrupt for Ctrl-C: unfinished files are removed on the way out."""
 
 
 def _say(error: AuraVaeError) -> None:
-    """Tell an error in a line, the faults of a config in a line each."""
+    """Print an error as one line; the faults of a config as one line each."""
     first, *others = error.lines if isinstance(error, ConfigError) else (str(error),)
     say(f"error: {first}", *others)
 
@@ -143,8 +143,10 @@ def _terminate(number: int, frame: object) -> None:
 def main() -> None:
     """Run the program."""
     signal.signal(signal.SIGTERM, _terminate)
-    gc.set_threshold(50_000)  # start-up makes many objects and no garbage: 15 ms less
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text in any encoding
+    gc.set_threshold(50_000)  # start-up makes many objects and no garbage: saves 15 ms
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a file's name may not be valid text in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="auravae")  # also under `python -m`, for which completion has no name
@@ -166,7 +168,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EPIPE):
             raise
-        # The reader of our output went away, which is its right, or its disk is full.
+        # The reader of our output went away, which is allowed, or its disk is full.
         if error.errno == errno.ENOSPC:
             say(f"error: cannot write to standard output: {error.strerror}")
         from auravae_cli.operations.outputs import give_up_stdout

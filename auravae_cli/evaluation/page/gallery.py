@@ -33,7 +33,7 @@ from auravae_cli.store.certificate import decibels
 from auravae_cli.symmetry.group import GROUP
 
 LONGEST_LATENT = 256  # pixels
-SMALL = 200  # pixels across: narrower pictures are enlarged, and not smoothed
+SMALL = 200  # pixels across: narrower pictures are enlarged without smoothing
 _WORDS = {
     "e": "decoded as it is",
     "h": "mirrored left–right",
@@ -54,7 +54,7 @@ def pictures_section(data: PageData) -> Markup:
 
 
 def _picture(data: PageData, name: str, place: int, heading: str) -> Markup:
-    """A picture: a slider between original and reconstruction, and everything side by side."""
+    """Return a picture: a slider between original and reconstruction, and everything side by side."""
     head = tag(heading, name, id=f"name-{place}")
     original = next(filter(None, (data.file(label, name, ORIGINAL) for label in data.labels)), None)
     if original is None:
@@ -111,7 +111,7 @@ def _viewer(data: PageData, name: str, place: int, original: bytes) -> Markup:
 
 
 def _strip(data: PageData, name: str, original: bytes) -> Markup:
-    """Original, and each model's reconstruction, difference and latent, in full."""
+    """Return the original, and each model's reconstruction, difference and latent, in full."""
     row = data.rows[next((label, name) for label in data.labels if (label, name) in data.rows)]
     height, width = row["image_size"]
     shown = _size(original)
@@ -125,7 +125,7 @@ def _strip(data: PageData, name: str, original: bytes) -> Markup:
 
 
 def _of_model(data: PageData, label: str, name: str, place: int) -> Markup:
-    """What one model makes of a picture: its numbers, and three pictures."""
+    """Return one model's results for a picture: its numbers, and three pictures."""
     marked = join(tag("span", class_=f"key s{place % 6}"), tag("b", label))
     row = data.rows.get((label, name))
     names = (RECONSTRUCTION, DIFFERENCE, COMPONENTS)
@@ -165,7 +165,7 @@ def _size(content: bytes) -> tuple[int, int]:
 
 
 def flips_section(data: PageData) -> Markup:
-    """For each model its certificate, and the orbit of the featured picture's latent."""
+    """Return each model's certificate, and the orbit of the featured picture's latent."""
     parts = []
     for place, model in enumerate(data.models):
         certificate = model["certificate"]
@@ -197,7 +197,7 @@ def flips_section(data: PageData) -> Markup:
 
 
 def _orbit(data: PageData, label: str) -> Markup:
-    """The decodes of all four flips of one latent, each turned back."""
+    """Return the decodes of all four flips of one latent, each flipped back."""
     name = data.choice.featured
     row = data.rows.get((label, name))
     figures = []
@@ -247,7 +247,7 @@ def _orbit_difference(row: Mapping[str, Any], g: str) -> str:
 
 
 def channels_section(data: PageData, place: int) -> Markup:
-    """A map of each channel of the featured picture's latent, marked with its parity."""
+    """Return a map of each channel of the featured picture's latent, marked with its parity."""
     label, name = data.labels[place], data.choice.featured
     content = data.file(label, name, LATENT)
     if content is None:
@@ -284,7 +284,7 @@ def _map(plane: Any, channel: int, parity: str, top: float, label: str) -> Marku
 
 
 def png(pixels: Pixels) -> bytes:
-    """Cells of a latent as PNG, a pixel each while there are not too many."""
+    """Return cells of a latent as PNG, one pixel each unless there are too many."""
     image = Image.fromarray(pixels)
     image.thumbnail((LONGEST_LATENT, LONGEST_LATENT), Image.Resampling.BOX)
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""HTML and SVG as values: whatever is not markup already is escaped, so no name can break a page."""
+"""HTML and SVG as values: everything that is not markup is escaped, so no name can break a page."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from html import escape, unescape
 from auravae_cli.symmetry.group import PARITIES
 
 _VOID = frozenset(("img", "input", "meta", "br", "hr"))
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff\ud800-\udfff]")  # no text of a page
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff\ud800-\udfff]"
+)  # not allowed in the text of a page
 
 
 class Markup(str):
-    """A piece of a page, safe as it stands."""
+    """A piece of a page that needs no escaping."""
 
     __slots__ = ()
 
@@ -46,7 +48,7 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | bool |
 
 
 def join(*children: Child) -> Markup:
-    """Pieces one after the other."""
+    """Join pieces."""
     parts = []
     for child in children:
         if child is None:
@@ -65,13 +67,13 @@ def _text(value: str | int | float) -> str:
 
 
 def data_uri(content: bytes) -> str:
-    """A picture's bytes (WebP or PNG) as an address that holds them."""
+    """Return a picture's bytes (WebP or PNG) as a data URL."""
     kind = "png" if content.startswith(b"\x89PNG") else "webp"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def number(value: float | None, form: str) -> str:
-    """A number, or a dash where there is none; never a negative zero."""
+    """Format a number, or a dash if there is none; never a negative zero."""
     if value is None:
         return "–"
     text = form.format(value)
@@ -81,7 +83,7 @@ def number(value: float | None, form: str) -> str:
 def table(
     caption: Child, columns: list[Child], rows: list[list[Child]], class_: str | None = None
 ) -> Markup:
-    """A table that scrolls by itself where the window is narrow; the first cell heads its row."""
+    """Return a table that scrolls by itself in narrow windows; the first cell heads its row."""
     head = tag("tr", [tag("th", column, scope="col") for column in columns])
     body = [
         tag("tr", tag("th", first, scope="row"), [_cell(cell) for cell in others])

@@ -1,4 +1,4 @@
-"""The page's sections that are tables and charts of numbers."""
+"""The page's sections of tables and charts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Metric = tuple[str, str, str, bool]
 
 
 def summary_section(data: PageData) -> Markup:
-    """The models side by side, and how their pictures spread."""
+    """Return the models side by side, and the spread of their pictures."""
     shown = [q for q in _QUALITY if any(model["quality"][q[1]] for model in data.models)]
     columns: list[Child] = ["Model"]
     columns += [join(name, tag("small", _BETTER[lower])) for name, _, _, lower in shown]
@@ -60,7 +60,7 @@ def _summary_row(data: PageData, place: int, shown: list[Metric]) -> list[Child]
 def _quality_cell(
     data: PageData, quality: Mapping[str, Any] | None, form: str, best: float | None
 ) -> Child:
-    """A mean, marked where it is the best, and the worst with its picture."""
+    """Return a mean, marked if it is the best, and the worst value with its picture."""
     if quality is None:
         return "–"
     mean: Child = number(quality["mean"], form)
@@ -73,14 +73,14 @@ def _quality_cell(
 
 
 def link(data: PageData, name: str) -> Markup:
-    """A picture's name, linked to where it is shown, if it is."""
+    """Return a picture's name, linked to the picture if it is shown."""
     place = data.numbers.get(name)
     text = name if len(name) <= 40 else f"…{name[-39:]}"
     return tag("a", text, href=f"#picture-{place}") if place else tag("span", text)
 
 
 def _missing(data: PageData, shown: list[Metric]) -> Markup | None:
-    """Why a metric is not of all pictures, or of none."""
+    """Return why a metric does not cover all pictures, or covers none."""
     notes = []
     lacking = [q[0] for q in _QUALITY if q not in shown]
     if lacking:
@@ -132,7 +132,7 @@ def _quantile(values: list[float], share: float) -> float:
 
 
 def certificate_table(certificate: Mapping[str, Any], label: str) -> Markup:
-    """The numbers of a certificate."""
+    """Return the numbers of a certificate."""
     rows: list[list[Child]] = []
     for g, numbers in certificate["elements"].items():
         errors = [
@@ -162,7 +162,7 @@ def _error(value: float | None) -> str:
 
 
 def noise_section(data: PageData) -> Markup:
-    """What noise on latents costs."""
+    """Return the loss from noise on latents."""
     models = [model for model in data.models if model["noise"]]
     if not models:
         return tag("p", "Noise was not measured (--sweeps 0).", class_="note")
@@ -192,7 +192,7 @@ def noise_section(data: PageData) -> Markup:
 
 
 def storage_section(data: PageData) -> Markup:
-    """What storage types cost."""
+    """Return the loss from storage types."""
     models = [model for model in data.models if model["storage"]]
     if not models:
         return tag("p", "Storage types were not measured (--sweeps 0).", class_="note")
@@ -236,7 +236,7 @@ def storage_section(data: PageData) -> Markup:
 
 
 def statistics_section(data: PageData, place: int) -> Markup:
-    """How the values of a model's latents are distributed."""
+    """Return the distribution of the values of a model's latents."""
     model = data.models[place]
     latent, label = model["latent"], model["label"]
     parities = Irreps.parse(model["representation"]).parities
@@ -298,7 +298,7 @@ def statistics_section(data: PageData, place: int) -> Markup:
 
 
 def all_pictures(data: PageData) -> Markup:
-    """A line for each picture and model, the worst first, which a click on a head sorts again."""
+    """Return a line per picture and model, the worst first; a click on a heading sorts them."""
     ranked = sorted(
         data.rows.items(), key=lambda item: (item[1]["psnr"] is None, item[1]["psnr"] or 0, item[0])
     )
@@ -327,7 +327,7 @@ def _sortable(value: float | None, form: str) -> Markup:
 
 
 def flip_gap(row: Mapping[str, Any]) -> float | None:
-    """The dB that the worst of the flips costs a picture."""
+    """Return the largest loss in dB of a picture over the flips."""
     if not row["flips"]:
         return None
     gaps = []
