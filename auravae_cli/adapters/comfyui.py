@@ -117,7 +117,7 @@ class LoadModel:
         }
 
     def load(self, model: str, device: str = "auto", dtype: str = "auto") -> tuple[ComfyVae]:
-        """Raises WeightsError where it is no such model, DeviceError."""
+        """Load the model. Raises WeightsError if it is not such a model, DeviceError."""
         path = model if model in model_files() else _vae_path(model)
         return (ComfyVae(load_codec(path, device=device, dtype=dtype)),)
 

@@ -89,7 +89,7 @@ class EvaluationFiles:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What came out: ``summary`` is that of docs/evaluation.md, ``rows`` one a picture and model."""
+    """The results: ``summary`` is that of docs/evaluation.md, ``rows`` has one per picture and model."""
 
     summary: dict[str, Any]
     rows: Rows
@@ -188,7 +188,7 @@ class _Session:
         settings = require_settings(storage)
         names = {entry.name for entry in storage.entries()}
         if not self.files.overwrite and CERTIFICATE_FILE in names:
-            read_certificate(storage)  # says so where it is damaged
+            read_certificate(storage)  # reports if it is damaged
             raise StoreError(
                 f"{storage.root} has a certificate already: replace it with --overwrite"
             )

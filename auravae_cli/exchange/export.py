@@ -232,7 +232,7 @@ def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview
 
 @dataclass(frozen=True)
 class Exports:
-    """What an export came to: an outcome for each file, and what its format has no place for."""
+    """The result of an export: an outcome per file, and what its format has no place for."""
 
     outcomes: list[Outcome]
     unkept: Unkept

@@ -137,7 +137,7 @@ def split(source: Source) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class ImportedFiles:
-    """What an import came to: an outcome for each latent, and how much of what was not taken."""
+    """The result of an import: an outcome per latent, and the counts of what was not imported."""
 
     outcomes: list[Outcome]
     not_taken: Counter[str]

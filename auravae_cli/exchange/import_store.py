@@ -205,7 +205,7 @@ def _same(space: LatentSpace, expected: LatentSpace) -> None:
 
 @dataclass(frozen=True)
 class ImportedStore:
-    """What an import came to: an outcome for each shard, and how much of what was not taken."""
+    """The result of an import: an outcome per shard, and the counts of what was not imported."""
 
     outcomes: list[ShardOutcome]
     not_taken: Counter[str]

@@ -50,7 +50,7 @@ def read_file(path: Path, limit: Limit, error: type[AuraVaeError]) -> bytes:
 
 
 def map_file(path: Path, error: type[AuraVaeError]) -> bytes | memoryview:
-    """As `read_or_map`, by a file's name. Raises ``error`` where it cannot be read."""
+    """Return a file's content, like `read_or_map`, by its name. Raises ``error`` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return read_or_map(file)

@@ -51,7 +51,7 @@ def run_canonically(
 
 
 def first_image(item: Any, act: Act) -> tuple[GroupElement, list[GroupElement]]:
-    """What turns an item into the first of its mirror images, and the flips that leave it as it is.
+    """Return the element that maps an item to the first of its mirror images, and the flips that fix it.
 
     The first is the one with the least number at the first place where two of them differ.
     """
@@ -64,7 +64,7 @@ def first_image(item: Any, act: Act) -> tuple[GroupElement, list[GroupElement]]:
 
 
 def _compare(a: Any, b: Any) -> int:
-    """-1 where ``a`` comes before ``b``, 1 where it comes after, 0 where all numbers are equal."""
+    """Return -1 if ``a`` comes before ``b``, 1 if it comes after, 0 if all numbers are equal."""
     a, b = a.reshape(-1), b.reshape(-1)
     differs = a != b
     if not differs.any():

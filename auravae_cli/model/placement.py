@@ -73,7 +73,7 @@ def _on_cpu(device: str, dtype: str, is_tied: bool) -> Placement:
 
 
 def kernels_of(where: Placement) -> str:
-    """What last bits depend on beside the number format: whose kernels, and on a CPU their instructions.
+    """Return what last bits depend on beside the number format: whose kernels, and on a CPU their instructions.
 
     torch chooses its own by the processor: for these it has the name of a capability.
     """

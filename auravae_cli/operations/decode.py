@@ -168,7 +168,7 @@ def check_space(latent: LatentFile, codec: Codec, any_model: bool) -> None:
 def provenance_of(
     data: bytes | memoryview, codec: Codec, options: DecodeOptions, suffix: str
 ) -> dict[str, Any]:
-    """What fixes the decoded picture: the latent, the weights and the settings."""
+    """Return what determines the decoded picture: the latent, the weights and the settings."""
     return {
         "latent_sha256": hashlib.sha256(data).hexdigest(),
         "weights_sha256": codec.space.weights_sha256,

@@ -286,7 +286,7 @@ def encode_store(
 
 
 def store_place(inputs: Names, output: str | Path | None) -> str:
-    """The place of a store. Raises UsageError where it is none, or the inputs are a stream."""
+    """Return the place of a store. Raises UsageError if it cannot be one, or the inputs are a stream."""
     if output is None or str(output) == STREAM:
         raise UsageError("a store is a folder or a URL: name it", "output")
     if STREAM in listed(inputs):
@@ -297,7 +297,7 @@ def store_place(inputs: Names, output: str | Path | None) -> str:
 def files_of_store(
     names: Iterable[str], passed_over: Counter[str] | None = None
 ) -> list[SourceFile]:
-    """The files that a store is made from. Raises UsageError where there are none."""
+    """Return the files that a store is made from. Raises UsageError if there are none."""
     try:
         files = find_files(names, passed_over)
     except InputImageError as error:

@@ -18,7 +18,7 @@ class Loading(TypedDict, total=False):
 
 
 def codec_of(model: str | Codec, parts: tuple[str, ...], loading: Loading) -> Codec:
-    """The model. Raises ModelError, and UsageError where one that is loaded is to be so otherwise."""
+    """Return the model. Raises ModelError, and UsageError if a loaded one contradicts the request."""
     if isinstance(model, str):
         return load_codec(model, parts=parts, **loading)
     if loading:

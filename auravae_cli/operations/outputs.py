@@ -156,7 +156,7 @@ def write_result(output: Path | None, content: bytes) -> None:
 
 
 def put_result(output: Path | None, make: Callable[[], bytes], overwrite: bool) -> None:
-    """Write what ``make`` gives, which is made only where it may be written. Raises OutputError."""
+    """Write the result of ``make``, which is called only if it may be written. Raises OutputError."""
     if output is not None:
         refuse_to_replace(output, overwrite)
     write_result(output, make())

@@ -88,7 +88,7 @@ def _rank(suffix: str) -> int:
 
 
 def require(name: str, content: Content) -> bytes:
-    """The content of a member; InputImageError where it could not be read."""
+    """Return the content of a member. Raises InputImageError if it could not be read."""
     if isinstance(content, str):
         raise InputImageError(f"{name}: {content}")
     return content

@@ -274,7 +274,7 @@ def disagreements(
 
 @dataclass(frozen=True)
 class StoreReport:
-    """What a check of a store found, and how much it went over."""
+    """The result of a verification, and how much it covered."""
 
     findings: tuple[Finding, ...]
     shards: int

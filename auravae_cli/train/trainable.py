@@ -1,4 +1,4 @@
-"""What is trained: encoder and decoder in one module, and the reference's patch discriminator."""
+"""The modules that are trained: encoder and decoder in one, and the reference's patch discriminator."""
 
 from __future__ import annotations
 

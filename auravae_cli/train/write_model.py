@@ -70,7 +70,7 @@ def unit_deviation(state: dict[str, Tensor], deviation: Tensor) -> dict[str, Ten
 
 
 def model_card(recipe: Recipe, num_steps: int, validation: dict[str, Any]) -> dict[str, Any]:
-    """What a weights file says about its origin."""
+    """The statement of a weights file about its origin."""
     content = recipe.to_json()
     # Where the pictures lay is of no use to others, and may be private: their names say enough.
     content["data"]["sources"] = [Path(source).name for source in recipe.data.sources]

@@ -398,7 +398,7 @@ def read_names(arguments: list[str] | None, listed: str | None) -> list[str]:
 
 
 def data_on_stdout(names: list[str], output: str | None) -> bool:
-    """Whether a result goes to standard output; typer.BadParameter where that is a terminal."""
+    """Return whether a result goes to standard output. Raises typer.BadParameter if that is a terminal."""
     is_data = output == STREAM or (output is None and STREAM in names)
     if is_data and sys.stdout.isatty():
         raise typer.BadParameter(
