@@ -118,10 +118,9 @@ async def deliver(response: Response, send: Send) -> None:
     head = {"status": response.status_code, "headers": response.raw_headers}
     await send({"type": "http.response.start", **head})
     content = memoryview(response.body)
-    for start in range(0, len(content), PIECE):
-        piece = bytes(content[start : start + PIECE])
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    for start in range(0, max(1, len(content)), PIECE):
+        piece, goes_on = bytes(content[start : start + PIECE]), start + PIECE < len(content)
+        await send({"type": "http.response.body", "body": piece, "more_body": goes_on})
 
 
 async def unless_gone(request: Request, work: Awaitable[Response]) -> Response:

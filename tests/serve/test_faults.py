@@ -321,3 +321,12 @@ def test_pictures_are_freed_when_they_are_answered(service, coffee, path):
         gc.garbage.clear()
         gc.enable()
     assert held == []
+
+
+def test_answers_do_not_wait_for_the_client_to_acknowledge_their_start():
+    with (
+        server.listen("127.0.0.1", 0) as place,
+        socket.create_connection(place.getsockname(), PATIENCE),
+        place.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
