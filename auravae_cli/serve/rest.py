@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
 from auravae_cli.errors import LatentFileError
+from auravae_cli.files.canonical_json import write_json
 from auravae_cli.images.contact_sheet import contact_sheet
 from auravae_cli.images.prepare import Preparation, PreparedImage
 from auravae_cli.images.read import LoadedImage, count_pixels, read_image, to_8_bit
@@ -181,4 +181,4 @@ def _prepared(call: Call) -> PreparedImage:
 
 def _noted(notices: tuple[str, ...]) -> dict[str, str]:
     """What was done to the colours, as a header of JSON."""
-    return {"notices": json.dumps(notices)[:4000]} if notices else {}
+    return {"notices": write_json([notice[:500] for notice in notices[:8]])} if notices else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from auravae_cli.files.canonical_json import write_json
 from auravae_cli.latents.dtypes import STORED_DTYPES
 from auravae_cli.serve.refusal import Refusal
 
@@ -42,5 +42,5 @@ def uint8_response(pixels: NDArray[np.uint8]) -> Response:
 
 
 def _response(values: NDArray[Any], dtype: str) -> Response:
-    headers = {"shape": json.dumps(list(values.shape)), "dtype": dtype}
+    headers = {"shape": write_json(list(values.shape)), "dtype": dtype}
     return Response(np.ascontiguousarray(values).tobytes(), 200, headers, BINARY)

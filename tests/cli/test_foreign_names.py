@@ -281,8 +281,10 @@ def test_a_worker_writes_no_shard_elsewhere(work, root):
     write_tar(work / "a.tar", pictures(1))
     shard = InputShard("../x", tuple(find_files(["a.tar"])), True)
     worker = ShardWorker("linear", "cpu", "auto", None, False)
-    space, compute_dtype = worker.facts()
-    settings = StoreSettings(space, FLOAT16, compute_dtype, Preparation().to_json())
+    space, compute_dtype, kernels, symmetry = worker.facts()
+    settings = StoreSettings(
+        space, FLOAT16, compute_dtype, Preparation().to_json(), kernels=kernels, symmetry=symmetry
+    )
     with pytest.raises(StoreError, match="can have this name"):
         worker.encode(shard, PreviousShard(), root, settings, options())
     (outcome,) = find_work([shard], open_storage(root), settings, retry_failures=False)
