@@ -64,6 +64,18 @@ class Measured:
     reconstruction: Pixels
 
 
+def how_computed(codec: Codec, options: MeasureOptions) -> dict[str, Any]:
+    """Return what numbers depend on besides the model's weights and the picture, as JSON types."""
+    return {
+        "device": codec.device.partition(":")[0],
+        "compute_dtype": codec.compute_dtype,
+        "engine": codec.engine,
+        "symmetry": codec.symmetry,
+        "stored_dtype": options.stored_dtype.name,
+        "preparation": options.preparation.to_json(),
+    }
+
+
 def measure(codec: Codec, subjects: Sequence[Subject], options: MeasureOptions) -> list[Measured]:
     """Measure pictures of one prepared size. Raises InputImageError, ComputeError."""
     factor = codec.space.downsampling_factor

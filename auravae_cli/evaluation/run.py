@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import AuraVaeError, reason_of
-from auravae_cli.evaluation.measure import Measured, MeasureOptions, Subject, measure
+from auravae_cli.evaluation.measure import Measured, MeasureOptions, Subject, how_computed, measure
 from auravae_cli.evaluation.results import FORMAT_VERSION, Results, identity
 from auravae_cli.evaluation.rfid import Extract
 from auravae_cli.images.read import Pixels, count_pixels, read_image
@@ -170,12 +170,7 @@ class Evaluation:
             {
                 **space_to_json(codec.space),
                 "version": FORMAT_VERSION,
-                "device": codec.device.partition(":")[0],
-                "compute_dtype": codec.compute_dtype,
-                "engine": codec.engine,
-                "symmetry": codec.symmetry,
-                "stored_dtype": options.stored_dtype.name,
-                "preparation": options.preparation.to_json(),
+                **how_computed(codec, options),
                 "noise": options.noise,
                 "seed": options.seed,
                 "lpips": self.lpips and self.lpips.digest,

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from auravae_cli.evaluation.equivariance import BAND_CELLS
-from auravae_cli.evaluation.measure import INT8, STORAGE_TYPES, MeasureOptions
+from auravae_cli.evaluation.measure import INT8, STORAGE_TYPES, MeasureOptions, how_computed
 from auravae_cli.latents.latent_file import space_to_json
 from auravae_cli.latents.sums import LatentSums
 from auravae_cli.model.codec import Codec
@@ -61,15 +61,7 @@ def certify(codec: Codec, rows: Sequence[Row], options: MeasureOptions) -> Certi
         "sizes_not_multiples": odd,
         "sizes_multiples": len(measured) - odd,
     }
-    settings = {
-        "device": codec.device.partition(":")[0],
-        "compute_dtype": codec.compute_dtype,
-        "engine": codec.engine,
-        "symmetry": codec.symmetry,
-        "stored_dtype": options.stored_dtype.name,
-        "preparation": options.preparation.to_json(),
-        "border_cells": BAND_CELLS,
-    }
+    settings = {**how_computed(codec, options), "border_cells": BAND_CELLS}
     flips = [{**row["flips"], "picture": row["picture"]} for row in measured]
     return make_certificate(codec.space, flips, data, settings, __version__)
 
