@@ -135,11 +135,11 @@ def _device(codec: Codec) -> Check:
         return Check("device", OK, "cpu, numpy alone", facts={"device": "cpu"})
     import torch
 
-    from auravae_cli.model.cpu.native import PLAIN, trouble
+    from auravae_cli.model.cpu.native import NATIVE, PLAIN, trouble
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = torch.get_num_threads()
-    facts = {
+    facts: dict[str, Any] = {
         "device": codec.device,
         "compute_dtype": codec.compute_dtype,
         "engine": codec.engine,
@@ -153,6 +153,9 @@ def _device(codec: Codec) -> Check:
         name, driver = torch.cuda.get_device_name(codec.device), _driver()
         facts |= {"name": name, "driver": driver, "cuda": torch.version.cuda}
         found += f"; {name}, CUDA {torch.version.cuda}, driver for {driver // 1000}.{driver % 1000 // 10}"
+    if codec.engine == NATIVE:
+        text, facts["kernels"] = _kernels()
+        found += f"; {text}"
     if codec.device == "cpu" and threads < (cores or 1):
         advice = "unset OMP_NUM_THREADS, or set it to the number of cores"
         return Check("device", WARNING, found, advice, facts)
@@ -163,6 +166,19 @@ def _device(codec: Codec) -> Check:
         advice = "with them this CPU is about twice as fast: they need a C compiler (cc)"
         return Check("device", WARNING, found, advice, facts)
     return Check("device", OK, found, facts=facts)
+
+
+def _kernels() -> tuple[str, dict[str, Any]]:
+    """Return which kernels run on this CPU and where they come from, in words and as facts."""
+    from auravae_cli.model.cpu import bfloat16, native
+    from auravae_cli.model.cpu.shipped import FOLDER
+
+    kernels, deep = native.kernels(), bfloat16.kernels() is not None
+    assert kernels is not None
+    origin = "of the package" if kernels.path.is_relative_to(FOLDER.resolve()) else "built here"
+    products = ", bfloat16 for --dtype bfloat16" if deep else ", no bfloat16 on this processor"
+    facts = {"lanes": kernels.lanes, "path": str(kernels.path), "bfloat16": deep}
+    return f"kernels {origin}, vectors of {kernels.lanes}{products}", facts
 
 
 def _driver() -> int:

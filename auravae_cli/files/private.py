@@ -44,6 +44,16 @@ def private_folder(path: Path, make: bool = False) -> Path:
     return found
 
 
+def trusted_folder(path: Path) -> Path:
+    """Return a folder that only this user or root can write, with links resolved.
+
+    Raises:
+        InsecureError: others can change or replace it.
+        OSError: it is missing or not a folder.
+    """
+    return _without_links(path.absolute(), False) if hasattr(os, "getuid") else path
+
+
 def read_private(path: Path) -> bytes:
     """Read a file that only this user can write, in a private folder.
 

@@ -1,9 +1,10 @@
-"""Build a C file to a library by the machine's compiler at first use, and keep it in the cache.
+"""The libraries of C files: what the wheel brought, or built by the machine's compiler at first use and kept
+in the cache.
 
 ::
 
-    cache or a folder of this process --> NAME-KEY-SHA256.so --load--> library
-                                                                                           ^ built if it is missing, damaged or not ours
+    the package, the cache or a folder of this process --> NAME-KEY-SHA256.so --load--> library
+                             ^ built if it is missing, damaged or not ours
 
 KEY depends on what it was built from and for; SHA256 is the hash of its content. A library that is
 empty, truncated, or has pages of zeros would crash the process when it is loaded, or do nothing.
@@ -27,6 +28,7 @@ from pathlib import Path
 from auravae_cli.errors import OutputError
 from auravae_cli.files.cache import cache_folder, passing_folder
 from auravae_cli.files.private import read_private, write_private
+from auravae_cli.model.cpu.shipped import LEVELS, SOURCES, place, shipped, stem
 
 _FLAGS = ("-O3", "-shared", "-fPIC", "-ffp-contract=fast")
 _TUNED = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler supports
@@ -36,11 +38,16 @@ _ABANDONED = 3600  # seconds after which nobody is still building there
 
 
 def library(source: Path, *flags: str) -> ctypes.CDLL:
-    """Return the library compiled from ``source``, from the user's cache; if that cannot be used, built for
-    this process only. ``flags`` are the compiler's, beside those for this processor.
+    """Return the library compiled from ``source``: the one of the package, unless ``CC`` names a compiler; or
+    from the user's cache; if that cannot be used, built for this process only. ``flags`` are the compiler's,
+    beside those for this processor.
 
     Raises OSError, SubprocessError or OutputError if it cannot be built or loaded.
     """
+    ready = None if flags or os.environ.get("CC") else shipped(source)
+    if ready is not None:
+        with suppress(OSError):  # of a C library that this system has not
+            return ctypes.CDLL(str(ready))
     compiler = [*(shlex.split(os.environ.get("CC", "")) or [_compiler()]), *flags]
     key = repr((source.read_bytes(), compiler, _FLAGS, _processor()))
     name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
@@ -55,7 +62,7 @@ def _kept(folder: Path, name: str) -> Path | None:
     """Return what an earlier run has built, if it is intact; otherwise remove it."""
     for path in sorted(folder.glob(f"{name}*.so")):
         try:
-            if path == _place(folder, name, read_private(path)):
+            if path == place(folder, name, read_private(path)):
                 return path
         except OSError:  # not ours, or not a regular file
             pass
@@ -64,8 +71,21 @@ def _kept(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _place(folder: Path, name: str, content: bytes) -> Path:
-    return folder / f"{name}-{hashlib.sha256(content).hexdigest()}.so"
+def build_all(folder: Path) -> dict[str, list[Path]]:
+    """Build the kernels of all levels of this machine's architecture, as a wheel brings them.
+
+    Returns the libraries of each level; empty for a level that the compiler does not know. Raises
+    FileNotFoundError if there is no compiler.
+    """
+    compiler = shlex.split(os.environ.get("CC", "")) or [_compiler()]
+    built: dict[str, list[Path]] = {}
+    for level, (_, tuned) in LEVELS.get(platform.machine(), {}).items():
+        with suppress(subprocess.SubprocessError):
+            built[level] = [
+                _build(compiler, source, folder, stem(source, level), (tuned,))
+                for source in SOURCES
+            ]
+    return built
 
 
 def _compiler() -> str:
@@ -85,13 +105,19 @@ def _processor() -> str:
     return repr((platform.system(), platform.machine(), features))
 
 
-def _build(compiler: list[str], source: Path, folder: Path, name: str) -> Path:
+def _build(
+    compiler: list[str],
+    source: Path,
+    folder: Path,
+    name: str,
+    tunings: tuple[tuple[str, ...], ...] = _TUNED,
+) -> Path:
     """Compile in a private folder; the library appears there complete, and is on the disk."""
     for left in _abandoned(folder):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=_PREFIX) as inner:
         result = Path(inner, "native.so")
-        for tuned in _TUNED:
+        for tuned in tunings:
             command = [*compiler, *_FLAGS, *tuned, "-o", str(result), str(source), "-lm"]
             done = subprocess.run(
                 command,
@@ -102,7 +128,7 @@ def _build(compiler: list[str], source: Path, folder: Path, name: str) -> Path:
             )
             if done.returncode == 0:
                 content = result.read_bytes()
-                path = _place(folder, name, content)
+                path = place(folder, name, content)
                 write_private(path, content)
                 return path
     raise subprocess.CalledProcessError(done.returncode, command, stderr=done.stderr)

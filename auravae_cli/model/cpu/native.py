@@ -1,4 +1,4 @@
-"""The CPU's kernels in C, native.c; `compiled` builds them.
+"""The CPU's kernels in C, native.c; `compiled` finds or builds their library.
 
 This module does not need torch, so a plan can tell whether there will be kernels. If there is no
 compiler, or what it builds is wrong, there are none, and torch does the work.
@@ -48,6 +48,7 @@ class Convolutions:
     """The convolutions of a library; each runs in the calling thread, without Python's lock."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
+        self.path = Path(library._name)
         self.channels_out: int = (
             library.channels_out_at_once()
         )  # 0 if this processor is not supported

@@ -15,7 +15,7 @@ import torch
 from auravae_cli.diagnostics.doctor import _device
 from auravae_cli.files import cache
 from auravae_cli.model.codec import load_codec
-from auravae_cli.model.cpu import compiled, native
+from auravae_cli.model.cpu import compiled, native, shipped
 from auravae_cli.model.cpu.native import PLAIN
 from auravae_cli.model.engine import engine_for
 
@@ -116,7 +116,7 @@ def test_a_library_that_others_can_change_is_not_loaded(fresh, builds, monkeypat
     assert native.kernels() is not None
     (library,) = fresh.iterdir()
     foreign = b"somebody else's"
-    planted = compiled._place(fresh, library.name[:23], foreign)
+    planted = shipped.place(fresh, library.name[:23], foreign)
     planted.write_bytes(foreign)
     library.unlink()
     if place == "folder above":
