@@ -14,6 +14,9 @@ from auravae_cli.files.limits import FOLDER_DEPTH
 from auravae_cli.files.typed import shown
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+# Halves of UTF-16 pairs, which JSON can escape, but no file system can hold. Python gives the bytes of names
+# that are no UTF-8 as U+DC80 to U+DCFF.
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def below(folder: Path, name: str | PurePath, *, to_write: bool = True) -> Path:
@@ -63,8 +66,8 @@ def fault_of(name: str, *, on_windows: bool = True) -> str:
         return "leads out of its folder"  # Windows reads ".. ." as ".."
     if on_windows and _DRIVE.match(parts[0]):
         return "starts with a drive"
-    if "\0" in name or (on_windows and "\\" in name):
-        return "has a backslash or NUL in it"
+    if "\0" in name or _HALF.search(name) or (on_windows and "\\" in name):
+        return "has a backslash, NUL or half a character (a surrogate) in it"
     reason = FOLDER_DEPTH.excess(len(parts) - 1)
     return reason and f"lies in {reason}"
 
@@ -75,6 +78,6 @@ def safe_name(name: str) -> str:
     >>> safe_name("/../a/./b.c"), safe_name(".."), safe_name("C:\\\\a\\\\b")
     ('a/b.c', 'latent', 'C_/a/b')
     """
-    parts = name.replace("\\", "/").replace("\0", "_").split("/")
+    parts = _HALF.sub("_", name.replace("\\", "/").replace("\0", "_")).split("/")
     safe = "/".join(part for part in parts if part.strip(". "))
     return (f"{safe[0]}_{safe[2:]}" if _DRIVE.match(safe) else safe) or "latent"

@@ -30,6 +30,7 @@ BAD = [
     "//a",
     "/../a",
     "a\0b",
+    "a/\ud800.png",
 ]
 BAD_THERE = [
     "C:",
@@ -127,6 +128,7 @@ ALLOWED = {
     "serve.page._content": "names of the page's own files",
     "machine.memory._container": WRITTEN,
     "model.cpu.compiled": WRITTEN,
+    "model.cpu.shipped": WRITTEN,
     "evaluation.page.document.page_bytes": WRITTEN,
     "evaluation.pictures.Album": WRITTEN,
     "store.flip.StoreFlipper.run": WRITTEN,
