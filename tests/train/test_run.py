@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from auravae_cli.errors import ConfigError, OutputError, WeightsError
 from auravae_cli.model.codec import load_codec
@@ -312,8 +313,19 @@ def test_a_run_that_has_ended_only_exports_again(recipe, finished, tmp_path):
 # Starts
 
 
-def test_a_run_starts_from_the_weights_of_another(finished, codec, make_recipe, pictures):
+@pytest.mark.parametrize("others", [False, True], ids=["ours", "the reference's trainer's"])
+def test_a_run_starts_from_the_weights_of_another(
+    finished, codec, make_recipe, pictures, tmp_path, others
+):
     path = finished[0] / "model.safetensors"
+    if others:  # it compiles each half, inside a wrapper for several GPUs
+        path = tmp_path / "others.safetensors"
+        halves = codec.autoencoder.parts.items()
+        names = {
+            h: {f"module.{h}._orig_mod.{n}": t for n, t in m.state_dict().items()}
+            for h, m in halves
+        }
+        save_file(names["encoder"] | names["decoder"], path)
     recipe = make_recipe(start=str(path))
     state = initial_state(recipe, CPU)
     run.start(state, recipe, pictures)

@@ -17,7 +17,8 @@ from auravae_cli.symmetry.group import Irreps
 
 IMAGE_CHANNELS = 3
 MAX_LEVELS = 16  # of resolution; more would leave no cell of any picture
-FOREIGN_PREFIXES = ("module.", "_orig_mod.", "vae.")
+# Words that wrappers put into the names of tensors: of several GPUs, compiled, sharded, recomputed.
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,15 @@ class ModelConfig:
 
 
 def canonical_name(name: str) -> str:
-    """Return a tensor's name without the prefixes that wrappers add."""
-    while prefix := next((p for p in FOREIGN_PREFIXES if name.startswith(p)), None):
-        name = name.removeprefix(prefix)
-    return name
+    """Return a tensor's name without the words that wrappers add anywhere, and ``vae`` at the front.
+
+    >>> canonical_name("module.vae.encoder._orig_mod.conv_in.weight")
+    'encoder.conv_in.weight'
+    """
+    words = [word for word in name.split(".") if word not in WRAPPERS]
+    while words[0:1] == ["vae"]:
+        del words[0]
+    return ".".join(words)
 
 
 def conventional_irreps(channels: int) -> Irreps:

@@ -39,6 +39,47 @@ def test_wrappers_prefixes_are_taken_off(save, load, state, prefix, kind):
     assert_same(load(save({prefix + n: t for n, t in state.items()}, kind=kind)), state)
 
 
+def compiled_by_halves(name):
+    """As the reference's trainer saves it: each half compiled, inside a wrapper for several GPUs."""
+    half, _, rest = name.partition(".")
+    return f"module.{half}._orig_mod.{rest}"
+
+
+PLACES = {
+    "compiled by halves": compiled_by_halves,
+    "a wrapper before the last word": lambda name: "._orig_mod.".join(name.rsplit(".", 1)),
+    "sharded blocks": lambda name: name.replace(".block.", ".block._fsdp_wrapped_module."),
+    "recomputed blocks": lambda name: name.replace(".mid.", ".mid._checkpoint_wrapped_module."),
+    "everywhere": lambda name: "vae." + name.replace(".", ".module._orig_mod."),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_wrappers_words_are_taken_out_anywhere(save, load, state, place):
+    renamed = {PLACES[place](name): tensor for name, tensor in state.items()}
+    assert not renamed.keys() & state.keys() or place.startswith(("sharded", "recomputed"))
+    assert renamed.keys() != state.keys()
+    assert_same(load(save(renamed, kind="zip")), state)
+
+
+def test_every_loader_reads_what_the_references_trainer_saves(save, state, tiny_path):
+    from auravae_cli.adapters.comfyui import LoadModel
+    from auravae_cli.adapters.diffusers_vae import AuraEquiVAE
+    from auravae_cli.forecast.run_setting import _architecture
+    from auravae_cli.model.codec import load_codec
+    from auravae_cli.model.latent_space import locate, read_space
+
+    path = str(save({compiled_by_halves(name): tensor for name, tensor in state.items()}))
+    z = torch.zeros(1, 16, 2, 2)
+    expected = load_codec(str(tiny_path), device="cpu").decode(z)
+    assert torch.equal(load_codec(path, device="cpu").decode(z), expected)
+    (vae,) = LoadModel().load(path, device="cpu", dtype="float32")
+    assert torch.equal(vae.codec.decode(z), expected)
+    assert torch.equal(AuraEquiVAE.from_model(path).decode(z).sample, expected)
+    assert read_space(path).irreps == read_space(str(tiny_path)).irreps
+    assert _architecture(locate(path), ("encoder",)) == vae.codec.autoencoder.architecture
+
+
 @pytest.mark.parametrize(
     "keys", [["state_dict"], ["model"], ["ema"], ["state_dict", "model"]], ids="/".join
 )
