@@ -47,7 +47,7 @@ class LatentImporter:
         space, shape = self.assumed, found.values.shape
         if space is None:
             raise LatentMismatchError(
-                "it does not say which model made it: if you know, name it with --assume-model"
+                "nothing says which model made these values: if you know, name it with --assume-model"
             )
         if len(shape) != 3 or shape[0] != space.irreps.dim or 0 in shape:
             raise LatentFileError(

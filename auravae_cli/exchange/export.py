@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 
 from auravae_cli.errors import (
     AuraVaeError,
@@ -28,10 +29,13 @@ from auravae_cli.exchange.exportable import (
     stacked,
     store_parts,
 )
-from auravae_cli.exchange.formats.base import Choices, Exported, Format, Index, original_size
+from auravae_cli.exchange.formats.base import Choices, Exported, Format, Index, Network
+from auravae_cli.exchange.picture_order import PictureOrder
 from auravae_cli.exchange.registry import format_of
 from auravae_cli.exchange.unkept import Unkept
 from auravae_cli.files.atomic import atomic_file
+from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.mapping import open_regular, read_within
 from auravae_cli.files.places import below
 from auravae_cli.files.storage import is_remote, open_storage
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace
@@ -52,13 +56,18 @@ _BLOCK_BYTES = 1 << 20  # written at once
 
 @dataclass(frozen=True)
 class Exporter:
-    """Where and how to export. ``any_model`` allows latents of several models."""
+    """Where and how to export. ``any_model`` allows latents of several models.
+
+    ``pictures``, if given, number the latents in their own order.
+    """
 
     form: Format
     folder: Path
     choices: Choices = Choices()
     overwrite: bool = False
     any_model: bool = False
+    pictures: PictureOrder | None = None
+    _locks: tuple[Lock, ...] = field(default_factory=lambda: tuple(Lock() for _ in range(64)))
 
     def run(self, parts: Iterable[ExportBatch | Outcome], losses: Unkept) -> Iterator[Outcome]:
         """Export everything; yield an outcome per file (or per latent without one).
@@ -100,13 +109,18 @@ class Exporter:
             try:
                 check(part.latents)
                 if not self.form.stacked:
+                    part = _by_picture(part) if self.form.by_picture else part  # noqa: PLW2901
                     _refuse_repeat(part, names, self.form)
+                if self.pictures is not None:
+                    number, part = self.pictures.place(part)  # noqa: PLW2901
             except LatentFileError as error:
                 yield failed(part.source, str(error))
                 continue
             losses.add(part.latents)
             yield _Numbered(part, number)
             number += 1
+        if self.pictures is not None:
+            yield from self.pictures.missing()
 
     def _export(
         self, item: _Numbered | Outcome
@@ -132,15 +146,36 @@ class Exporter:
     def _write(self, source: str, file: Exported, rows: int) -> Outcome:
         """Write a file, unless it exists already. Raises OutputError."""
         path = below(self.folder, file.name)
-        if is_taken(path):
-            if not self.overwrite and holds(path, file.pieces()):
-                return Outcome(source, "skipped", str(path), "up to date")
+        with self._locks[hash(path) % len(self._locks)]:
+            if is_taken(path):
+                file = self._with_others(path, file)
+                if not self.overwrite and holds(path, file.pieces()):
+                    return Outcome(source, "skipped", str(path), "up to date")
+                if self.form.merge is None:
+                    refuse_to_replace(path, self.overwrite)
+                refuse_itself(path, Path(source))
+            with atomic_file(path) as output:
+                for block in _joined(file.pieces()):
+                    output.write(block)
+            return Outcome(source, "done", str(path), details={"latents": rows})
+
+    def _with_others(self, path: Path, file: Exported) -> Exported:
+        """Return a file with what else an existing one holds, if the format shares files.
+
+        Raises OutputError if it would replace something.
+        """
+        if self.form.merge is None or not path.is_file():
+            return file
+        try:
+            with open_regular(path) as existing:
+                content = read_within(existing, FILE_BYTES, LatentFileError)
+            merged = self.form.merge(content, b"".join(map(bytes, file.pieces())), self.overwrite)
+        except LatentFileError:
             refuse_to_replace(path, self.overwrite)
-            refuse_itself(path, Path(source))
-        with atomic_file(path) as output:
-            for block in _joined(file.pieces()):
-                output.write(block)
-        return Outcome(source, "done", str(path), details={"latents": rows})
+            return file
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror or error}") from error
+        return Exported(file.name, lambda: [merged])
 
     def _finish(self, index: Index, unwritten: int) -> Outcome:
         if unwritten:  # otherwise the next run would find an incomplete index, and keep it
@@ -206,9 +241,14 @@ def _refuse_repeat(part: ExportBatch, names: TakenNames, form: Format) -> None:
     """Raise LatentFileError for a second latent of the same name, whose file would replace the first one's."""
     name = part.names[0]
     place = form.folder(part.latents, name) + name
-    size = f"_{original_size(part.latents)}" if form.size_in_name else ""
-    if not names.take(place + size):
+    if not names.take(f"{place}_{form.apart(part.latents)}"):
         raise LatentFileError(f"another latent is called {name!r}, too: name the folder above them")
+
+
+def _by_picture(part: ExportBatch) -> ExportBatch:
+    """Return a latent under its picture's name, without the tag of a flip."""
+    tag = f".{part.latents.records[0].orientation}"
+    return replace(part, names=(part.names[0].removesuffix(tag),)) if tag != ".e" else part
 
 
 def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
@@ -245,6 +285,8 @@ def export_latents(
     *,
     flipped: bool = True,
     arch: str | None = None,
+    for_shift: bool = False,
+    pictures: str | Path | None = None,
     any_model: bool = False,
     overwrite: bool = False,
     progress: Progress[Outcome] | None = None,
@@ -257,6 +299,9 @@ def export_latents(
         to: the name of a format: see docs/exchange.md.
         flipped: fill the format's place for a mirrored copy, by the group action, if it has one.
         arch: the network that the files are for, where names or keys say it.
+        for_shift: fold in the inverse of what the network's trainer computes, ``(z - shift) * scale``, so
+            that it gets these values.
+        pictures: a folder of the pictures, whose order numbers the latents (edm2, for REPA).
         any_model: take latents of several models together.
         overwrite: replace outputs that exist. Finished ones are skipped in any case.
         progress: hears each outcome, and how many there were of about how many.
@@ -267,7 +312,10 @@ def export_latents(
     """
     if is_remote(str(output)):
         raise UsageError(f"{output}: expected a folder here; copy it there afterwards", "output")
-    form, choices = _choose(to, flipped, arch)
+    form, choices = _choose(to, flipped, arch, for_shift)
+    if pictures is not None and not form.paired:
+        raise UsageError(f"{to} does not number its files", "pictures")
+    order = None if pictures is None else PictureOrder.read(Path(pictures))
     names = listed(latents)
     stores = [open_storage(name) for name in names if is_store(name)]
     files = collect([name for name in names if not is_store(name)], LATENTS)
@@ -275,12 +323,12 @@ def export_latents(
         found = "the folders named hold none" if names else "none was named"
         raise UsageError(f"no latents: {found}; expected stores, files, folders, patterns")
     total = sum(map(count_rows, stores)) + len(files)
-    parts, unkept = chain(*map(store_parts, stores), file_parts(files)), Unkept(form)
-    exporter = Exporter(form, Path(output), choices, overwrite, any_model)
+    parts, unkept = chain(*map(store_parts, stores), file_parts(files)), Unkept(form, choices)
+    exporter = Exporter(form, Path(output), choices, overwrite, any_model, order)
     return Exports(follow(exporter.run(parts, unkept), total, progress), unkept)
 
 
-def _choose(name: str, flipped: bool, arch: str | None) -> tuple[Format, Choices]:
+def _choose(name: str, flipped: bool, arch: str | None, for_shift: bool) -> tuple[Format, Choices]:
     form = format_of(name)
     if arch is not None and not form.archs:
         raise UsageError(f"{name} names no network", "arch")
@@ -290,4 +338,10 @@ def _choose(name: str, flipped: bool, arch: str | None) -> tuple[Format, Choices
         raise UsageError(
             f"readers of {name} take {form.flipped!r} at random: it must be there", "no_flipped"
         )
-    return form, Choices(flipped, arch or (form.archs[0] if form.archs else ""))
+    arch = arch or next(iter(form.archs), "")
+    network = form.archs.get(arch, Network())
+    if for_shift and not network.shift:
+        raise UsageError(
+            f"the trainer shifts nothing that it reads for {arch or name}", "for_shift"
+        )
+    return form, Choices(flipped, arch, network if for_shift else None)

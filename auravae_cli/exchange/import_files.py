@@ -71,7 +71,8 @@ class Importer:
                         reason = f"another latent is called {wanted[0]!r}, too: name the folder above them"
                         yield failed(source.name, reason)
                         continue
-                    told = f"{source.name}[{found.name}]" if self.form.stacked else source.name
+                    many = self.form.holds_many(source.name)
+                    told = f"{source.name}[{found.name}]" if many else source.name
                     yield _Taken(source, told, found, f"{name}.safetensors")
                 if not count:
                     yield failed(source.name, "no latent in it")
@@ -115,7 +116,7 @@ class _Taken:
 
 def name_by_file(file: Foreign, form: Format, number: int) -> str:
     """Return a name for a latent whose own name is taken: that of its file, which no other latent has."""
-    return f"{file.stem}/{number:06d}" if form.stacked else file.stem
+    return f"{file.stem}/{number:06d}" if form.holds_many(file.name) else file.stem
 
 
 def open_foreign(root: str, name: str) -> Foreign:

@@ -12,7 +12,7 @@ from auravae_cli.files.storage import Entry
 from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.operations.input_shards import InputShard, make_shards
 from auravae_cli.operations.inputs import Source
-from auravae_cli.operations.sources import TARS, SourceFile
+from auravae_cli.operations.sources import SourceFile
 from auravae_cli.store.format import StoreSettings
 
 COMPUTED_ELSEWHERE = "imported"  # in place of the network's number format
@@ -38,21 +38,13 @@ def deal(sources: Iterable[Source], form: Format, num_file_shards: int) -> list[
                 "the folder above them"
             )
         files[key] = SourceFile(root, entry, key)
-    return make_shards([files[key] for key in sorted(files)], num_file_shards, _containers(form))
+    return make_shards([files[key] for key in sorted(files)], num_file_shards, form.containers)
 
 
 def count_file_shards(sources: Sequence[Source], form: Format, shard_size: int) -> int:
     """Return the number of shards for files of one latent each."""
-    containers = _containers(form)
-    loose = sum(not source.name.lower().endswith(containers) for source in sources)
+    loose = sum(not form.holds_many(source.name) for source in sources)
     return max(1, -(-loose // shard_size))
-
-
-def _containers(form: Format) -> tuple[str, ...]:
-    """Return the suffixes of files of many latents, each of which is a shard."""
-    if not form.stacked:
-        return ()
-    return TARS if ".tar" in form.suffixes else (".safetensors",)
 
 
 def first_latent(sources: Sequence[Source], form: Format, adopt: LatentImporter) -> LatentFile:

@@ -123,7 +123,7 @@ class StoreImporter:
             except (LatentFileError, MemoryError) as error:
                 yield self._failure(file, found, error)
                 continue
-            is_map = isinstance(foreign.content, memoryview) and not self.form.stacked
+            is_map = isinstance(foreign.content, memoryview) and not self.form.holds_many(file.key)
             if is_map and latent is not None:  # otherwise each row would hold a map
                 latent = replace(latent, values=latent.values.copy())
             other = name_by_file(foreign, self.form, count)
@@ -133,7 +133,7 @@ class StoreImporter:
 
     def _failure(self, file: SourceFile, found: Found, error: Exception) -> Failure:
         """Return the failure of one latent; in a file of many, the reason names it."""
-        place = f"{file.key}: {found.name}" if self.form.stacked else file.key
+        place = f"{file.key}: {found.name}" if self.form.holds_many(file.key) else file.key
         return Failure(found.name, "read", f"{place}: {reason_of(error)}")
 
     def _row(self, item: _Adopted | Failure, keys: set[str]) -> LatentFile | Failure:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from auravae_cli.exchange.formats.base import Format, label_of
+from auravae_cli.exchange.formats.base import Choices, Format, Network, label_of
+from auravae_cli.images.trainer_buckets import TRAINERS
 from auravae_cli.latents.latent_file import LatentFile
-from auravae_cli.latents.record import FIELDS, is_set
+from auravae_cli.latents.record import FIELDS, Record, is_set
 
 _OF_THE_SPACE = ("model", "weights_sha256", "downsampling_factor", "representation", "clamp")
 _ALWAYS = (*_OF_THE_SPACE, "tool_version")
@@ -18,8 +19,11 @@ class Unkept:
     """What was known of the exported latents of a run."""
 
     form: Format
+    choices: Choices = Choices()
     rows: int = 0
     unlabelled: int = 0
+    labels: set[int] = field(default_factory=set)
+    other_buckets: int = 0
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     known: set[str] = field(default_factory=set)
     dtypes: set[str] = field(default_factory=set)
@@ -35,7 +39,11 @@ class Unkept:
                 self.known.add(name)
         for record in latents.records:
             self.known.update(record.annotations)
-            self.unlabelled += label_of(record) is None
+            label = label_of(record)
+            self.unlabelled += label is None
+            if label is not None and self.form.counts_classes:
+                self.labels.add(label)
+            self.other_buckets += not _in_buckets_of(self.form.name, record)
 
     @property
     def not_kept(self) -> list[str]:
@@ -80,12 +88,58 @@ class Unkept:
     def notices(self) -> list[str]:
         """Return what the user of the files should know."""
         notices = [self.form.advice] if self.form.advice and self.rows else []
+        notices += self._of_the_network() if self.rows else []
+        if self.form.name in TRAINERS and self.other_buckets:
+            notices.append(
+                f"{self.other_buckets} of {self.rows} were not encoded with --buckets-of "
+                f"{self.form.name}:SIDE: the trainer encodes those again with its own autoencoder, or fails, "
+                "unless they have the sizes of its buckets"
+            )
+        if self.labels and self.labels != set(range(len(self.labels))):
+            notices.append(
+                f"its readers number the classes by their folders, in order: the {len(self.labels)} labels "
+                f"up to {max(self.labels)} become 0 to {len(self.labels) - 1} there"
+            )
         if "label" in self.form.keeps and self.form.needs_flipped and self.unlabelled:
             notices.append(f"{self.unlabelled} of {self.rows} have no label: 0 stands in its place")
         elif self.form.index and self.unlabelled:
-            notices.append(f"{self.unlabelled} of {self.rows} have no label, so none are written")
+            needed = "; REPA needs them: --pictures FOLDER takes them from its dataset.json"
+            notices.append(
+                f"{self.unlabelled} of {self.rows} have no label, so none are written"
+                f"{needed if self.form.paired else ''}"
+            )
         if self.form.stacked and self.form.needs_flipped and len(self.shapes) > 1:
             notices.append(
                 f"{len(self.shapes)} shapes: its batches take one; encode with --buckets or --center-crop"
             )
         return notices
+
+    def _of_the_network(self) -> list[str]:
+        """Return what the trainer does to these values, if that goes against them."""
+        network = self.form.archs.get(self.choices.arch, Network())
+        notices = []
+        channels = {shape[0] for shape in self.shapes} - {network.channels}
+        if self.form.archs and channels:
+            notices.append(
+                f"{self.choices.arch} takes {network.channels} channels, and these have "
+                f"{', '.join(map(str, sorted(channels)))}: change the network's input"
+            )
+        if network.shift:
+            formula = f"(z - {network.shift:g}) * {network.scale:g}"
+            notices.append(
+                f"the trainer computes {formula} of what it reads for {self.choices.arch}"
+                + (
+                    ", whose inverse is folded in: it gets these values"
+                    if self.choices.fold
+                    else ": the shift takes the mirrored copy's odd channels off the mirror image; "
+                    "--for-shift folds in the inverse"
+                )
+            )
+        return notices
+
+
+def _in_buckets_of(name: str, record: Record) -> bool:
+    """Return whether a picture was prepared for a trainer, or the trainer made the latent."""
+    buckets = record.preparation.get("buckets")
+    of = buckets.get("of") if isinstance(buckets, dict) else None
+    return name in (of, record.preparation.get("imported_from"))

@@ -16,6 +16,7 @@ from PIL import Image
 
 from auravae_cli.errors import InputImageError
 from auravae_cli.images.read import LoadedImage, Pixels, to_unit
+from auravae_cli.images.trainer_buckets import TrainerBuckets
 from auravae_cli.machine.memory import shortage
 from auravae_cli.symmetry.action import act_on_pixels
 from auravae_cli.symmetry.geometry import Box, Buckets, Padding, padding_for
@@ -28,8 +29,8 @@ class Preparation:
 
     ``crop`` cuts out (x, y, width, height); ``resize`` resizes the short side to a number of pixels
     (Lanczos); ``center_crop`` keeps the central (height, width); ``buckets``, instead of both, resizes
-    the picture to the bucket with the nearest aspect ratio and cuts the excess evenly from two opposite
-    sides; ``pad`` is how sides are padded to multiples of the downsampling factor: ``edge`` or
+    the picture to the bucket with the nearest aspect ratio, ours or a trainer's, and cuts the excess evenly
+    from opposite sides; ``pad`` is how sides are padded to multiples of the downsampling factor: ``edge`` or
     ``reflect``.
     """
 
@@ -38,15 +39,11 @@ class Preparation:
     center_crop: tuple[int, int] | None = None
     pad: Literal["edge", "reflect"] = "edge"
     background: str = "white"
-    buckets: Buckets | None = None
+    buckets: Buckets | TrainerBuckets | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings that were given, as in a latent's header."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-            if value is not None
-        }
+        return {key: _plain(value) for key, value in asdict(self).items() if value is not None}
 
     def frame(self, pixels: Pixels) -> Pixels:
         """Return the picture to encode, [H, W, 3]: cropped and resized, not yet padded."""
@@ -86,13 +83,24 @@ class Preparation:
         framed, box = act_on_pixels(g, pixels), Box(0, 0, width, height)
         if self.buckets is not None:
             size = self.buckets.nearest(height, width)
-            box = _cover(height, width, size)
-            framed = _resample(framed, size, box)
+            scales = self.buckets.scales(height, width)
+            if scales == (1, 1):  # a trainer's that never enlarges
+                framed, box = _cut_center(framed, box, *size)
+            else:
+                box = _cover(height, width, size, scales)
+                framed = _resample(framed, size, box)
         if self.resize is not None:
             framed = _resample(framed, _resized(height, width, self.resize), box)
         if self.center_crop is not None:
             framed, box = _cut_center(framed, box, *self.center_crop)
         return act_on_pixels(g, framed), g, box.act(g, height, width).moved(left, top)
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON has it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -201,10 +209,9 @@ def _cut_center(pixels: Pixels, box: Box, height: int, width: int) -> tuple[Pixe
     return _cut(pixels, top, left, height, width), part
 
 
-def _cover(height: int, width: int, size: tuple[int, int]) -> Box:
-    """Return the largest central part of a picture with the shape of ``size``."""
-    scale = max(size[0] / height, size[1] / width)
-    x, y = (width - size[1] / scale) / 2, (height - size[0] / scale) / 2
+def _cover(height: int, width: int, size: tuple[int, int], scales: tuple[float, float]) -> Box:
+    """Return the central part of a picture that has ``size`` after its height and width are scaled."""
+    x, y = (width - size[1] / scales[1]) / 2, (height - size[0] / scales[0]) / 2
     return Box(max(0, x), max(0, y), min(width, width - x), min(height, height - y))
 
 

@@ -108,13 +108,13 @@ class LatentFile:
                     "or ignore this with --any-model"
                 )
 
-    def header(self) -> bytes:
-        """Return the bytes before the values in the file."""
+    def header(self, metadata: str | None = None) -> bytes:
+        """Return the bytes before the values in the file; ``metadata`` instead of its own."""
         name = "latents" if self.is_shard else "latent"
-        metadata = {METADATA_KEY: self.metadata()}
-        return safetensors_file.header_bytes({name: (self.dtype, self.values.shape)}, metadata)
+        said = {METADATA_KEY: self.metadata() if metadata is None else metadata}
+        return safetensors_file.header_bytes({name: (self.dtype, self.values.shape)}, said)
 
-    def metadata(self, **more: str) -> str:
+    def metadata(self, **more: Any) -> str:
         """Return everything except the values as canonical JSON, with ``more`` fields if given."""
         shard = self.is_shard
         common = {

@@ -125,3 +125,9 @@ class Buckets:
                 size,
             ),
         )
+
+    def scales(self, height: int, width: int) -> tuple[float, float]:
+        """Return by how much height and width are scaled before the crop to the nearest size."""
+        size = self.nearest(height, width)
+        scale = max(size[0] / height, size[1] / width)
+        return scale, scale

@@ -57,7 +57,7 @@ def write(
 ) -> list[Path]:
     """The files that a format makes of a latent, as the pipeline writes them, its index too."""
     form = FORMATS[name]
-    choices = choices or Choices(True, form.archs[0] if form.archs else "")
+    choices = choices or Choices(True, next(iter(form.archs), ""))
     content = stack([latent]) if form.stacked else latent
     index, paths = form.index() if form.index else None, []
     for file in form.write(content, [latent.records[0].key or "photo"], 0, choices):

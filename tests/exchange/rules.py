@@ -50,7 +50,7 @@ def comfyui(path: Path, z, mirrored, facts) -> None:
 
 
 def kohya(path: Path, z, mirrored, facts) -> None:
-    """kohya-ss/sd-scripts at 040c04f1, library/strategy_base.py: save_latents_to_disk (dtypes),
+    """kohya-ss/sd-scripts at 48d368fa, library/strategy_base.py: save_latents_to_disk (dtypes),
     _default_load_latents_from_disk (keys with ``_hxw``), get_image_size_from_disk_cache_path (the
     name ends in ``_WxH_flux``, the original size).
     """
@@ -60,7 +60,7 @@ def kohya(path: Path, z, mirrored, facts) -> None:
     key = f"_{z.shape[1]}x{z.shape[2]}"
     with np.load(path) as arrays:
         names = {"latents", "latents_flipped", "original_size", "crop_ltrb"}
-        assert set(arrays.files) == {name + key for name in names} | {"auravae"}
+        assert set(arrays.files) == {name + key for name in (*names, "auravae")}
         assert arrays["original_size" + key].tolist() == [int(width), int(height)]
         left, top, right, bottom = arrays["crop_ltrb" + key].tolist()
         assert (bottom - top, right - left) == (8 * z.shape[1], 8 * z.shape[2])
@@ -70,7 +70,7 @@ def kohya(path: Path, z, mirrored, facts) -> None:
 
 
 def musubi(path: Path, z, mirrored, facts) -> None:
-    """kohya-ss/musubi-tuner at 0061e6ef, dataset/image_video_dataset.py: save_latent_cache_common
+    """kohya-ss/musubi-tuner at 30c658c4, dataset/cache_io.py: save_latent_cache_common
     (metadata), save_latent_cache_z_image (key, [C, h, w]); BucketBatchManager strips dtype and size
     off each key and stacks what is left, so there must be ``latents`` alone.
     """
@@ -88,7 +88,7 @@ def musubi(path: Path, z, mirrored, facts) -> None:
 
 
 def aitoolkit(path: Path, z, mirrored, facts) -> None:
-    """ostris/ai-toolkit at 515d75ae: get_latent_info_dict (fields), get_latent_path (the hash of
+    """ostris/ai-toolkit at 27a03a91: get_latent_info_dict (fields), get_latent_path (the hash of
     them names the file), cache_latents_all_latents (``latent`` [C, h, w]); get_meta_for_safetensors
     keeps text as it is and writes all else as JSON. A flipped picture has its own file.
     """
@@ -150,8 +150,8 @@ def lightningdit(path: Path, z, mirrored, facts) -> None:
 
 
 def edm2(path: Path, z, mirrored, facts) -> None:
-    """NVlabs/edm2 at d8299d3c, dataset_tool.py encode (names, dataset.json) and
-    training/dataset.py (labels of all files, or none); training/encoders.py at 52b98e1b:
+    """NVlabs/edm2 at 4bf8162f, dataset_tool.py encode (names, dataset.json) and
+    training/dataset.py (labels of all files, or none); training/encoders.py:
     ``mean, std = x.chunk(2, dim=1)``, float32.
     """
     assert re.fullmatch(r"img-mean-std-\d{8}\.npy", path.name)

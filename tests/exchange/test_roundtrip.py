@@ -48,7 +48,7 @@ def import_back(name, exported):
 
 def export(name, latent):
     form = FORMATS[name]
-    choices = Choices(True, form.archs[0] if form.archs else "")
+    choices = Choices(True, next(iter(form.archs), ""))
     content = stack([latent]) if form.stacked else latent
     return list(form.write(content, ["sub/a photo"], 0, choices))
 
@@ -103,7 +103,7 @@ def test_a_changed_value_is_not_rounded_away():
     buffer = io.BytesIO()
     np.savez(buffer, **changed)
     (found,) = FORMATS["kohya"].read(Foreign(buffer.getvalue(), "", file.name))
-    back = LatentImporter("kohya")(found)
+    back = LatentImporter("kohya", kit.SPACE)(found)
     assert back.dtype.name == "float32"
     assert back.values[0, 0, 0] == np.float32(0.1)
 

@@ -68,7 +68,9 @@ def test_a_plain_flip_is_noticed(written, name):
 @pytest.mark.parametrize("name", ["kohya", "ai-toolkit", "npz"])
 def test_the_flipped_copy_can_be_left_out(tmp_path, name):
     form = FORMATS[name]
-    paths = kit.write(tmp_path, name, kit.make_latent(0), Choices(False, (*form.archs, "")[0]))
+    paths = kit.write(
+        tmp_path, name, kit.make_latent(0), Choices(False, next(iter(form.archs), ""))
+    )
     assert len(paths) == 1
     if paths[0].suffix == ".npz":
         with np.load(paths[0]) as arrays:

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from auravae_cli.errors import InputImageError
 from auravae_cli.images.prepare import Preparation, representative
 from auravae_cli.images.read import LoadedImage, to_unit
+from auravae_cli.images.trainer_buckets import AiToolkitBuckets, KohyaBuckets, MusubiBuckets
 from auravae_cli.machine import memory
 from auravae_cli.symmetry.action import act_on_base, act_on_pixels
 from auravae_cli.symmetry.geometry import Box, Buckets, padding_for
@@ -114,6 +115,14 @@ PICTURES = st.one_of(
 STEPS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.builds(lambda n: {"resize": n}, st.integers(1, 40)),
     st.builds(lambda n: {"buckets": Buckets(n, 8)}, st.integers(8, 40)),
+    st.sampled_from(
+        [
+            {"buckets": KohyaBuckets((24, 40), 8, 64, 8)},
+            {"buckets": KohyaBuckets((24, 40), 1, 64, 1, bucket_no_upscale=True)},
+            {"buckets": MusubiBuckets((32, 40))},
+            {"buckets": AiToolkitBuckets(24, 8)},
+        ]
+    ),
     st.builds(lambda h, w: {"center_crop": (h, w)}, st.integers(1, 12), st.integers(1, 12)),
     st.builds(
         lambda n, m: {"resize": max(n, m), "center_crop": (n, m)},
@@ -160,11 +169,13 @@ def test_the_box_is_the_part_of_the_source_that_is_shown(
     if "buckets" in steps:
         shape = prepared.pixels.shape
         assert shape[:2] == steps["buckets"].nearest(height, width)
-        aspect = (box.bottom - box.top) / (box.right - box.left)
-        assert aspect == pytest.approx(shape[0] / shape[1])
-        assert box.bottom - box.top == pytest.approx(height) or box.right - box.left == (
-            pytest.approx(width)
-        )
+        down, across = steps["buckets"].scales(height, width)
+        assert (box.bottom - box.top) * down == pytest.approx(shape[0])
+        assert (box.right - box.left) * across == pytest.approx(shape[1])
+        if isinstance(steps["buckets"], Buckets):
+            assert down == across
+            whole = box.bottom - box.top, box.right - box.left
+            assert whole[0] == pytest.approx(height) or whole[1] == pytest.approx(width)
     elif "resize" not in steps:
         rows, columns = (
             slice(int(box.top), int(box.bottom)),

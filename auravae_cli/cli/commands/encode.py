@@ -48,6 +48,7 @@ def encode(
     resize: opt.Resize = None,
     center_crop: opt.CenterCrop = None,
     buckets: opt.BucketsOption = None,
+    buckets_of: opt.BucketsOfOption = None,
     pad: opt.PadOption = opt.Pad.edge,
     background: opt.Background = "white",
     symmetrize: opt.Symmetrize = opt.Symmetry.auto,
@@ -95,7 +96,9 @@ def encode(
     )
 
     asked = Request(
-        preparation=read_preparation(crop, resize, center_crop, pad.value, background, buckets),
+        preparation=read_preparation(
+            crop, resize, center_crop, pad.value, background, buckets, buckets_of
+        ),
         loading=read_loading(device, dtype, memory, symmetrize),
         limit=read_limit(max_failures),
         model=model,

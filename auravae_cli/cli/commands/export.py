@@ -58,6 +58,23 @@ def export(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
+    for_shift: Annotated[
+        bool,
+        typer.Option(
+            "--for-shift",
+            help="Fold in the inverse of what the network's trainer computes of latents, (z - shift) * scale, "
+            "so that it gets these values.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
+    pictures: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="FOLDER",
+            help="Number the latents in the order of the pictures in this folder, as REPA pairs them (edm2).",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -93,6 +110,8 @@ def export(
             to.value,
             flipped=flipped,
             arch=arch,
+            for_shift=for_shift,
+            pictures=pictures,
             any_model=any_model,
             overwrite=overwrite,
             progress=reporter,

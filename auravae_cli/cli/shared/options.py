@@ -317,6 +317,16 @@ BucketsOption = Annotated[
         rich_help_panel=PICTURE,
     ),
 ]
+BucketsOfOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--buckets-of",
+        metavar="TRAINER:SIDE",
+        help="Resize and crop each picture to the size that a trainer expects: kohya:1024, musubi:1024 or "
+        "ai-toolkit:1024, with its options as in kohya:768x512,max_bucket_reso=1536,bucket_no_upscale.",
+        rich_help_panel=PICTURE,
+    ),
+]
 ShardSize = Annotated[
     Optional[int],
     typer.Option(

@@ -10,6 +10,7 @@ from PIL import ImageColor
 
 from auravae_cli.cli.shared.sizes import read_size
 from auravae_cli.images.prepare import Preparation
+from auravae_cli.images.trainer_buckets import TrainerBuckets, parse_buckets
 from auravae_cli.symmetry.geometry import Buckets
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def read_preparation(
     pad: str,
     background: str,
     buckets: str | None = None,
+    buckets_of: str | None = None,
 ) -> Preparation:
     """Return the options as a `Preparation`. Raises typer.BadParameter if one is malformed."""
     try:
@@ -33,10 +35,15 @@ def read_preparation(
         raise typer.BadParameter(
             f"{error}; expected e.g. white or #204060", param_hint="--background"
         ) from error
-    if buckets is not None and (resize is not None or center_crop is not None):
+    named = [
+        name
+        for name, value in (("--buckets", buckets), ("--buckets-of", buckets_of))
+        if value is not None
+    ]
+    if named and (resize is not None or center_crop is not None or named[1:]):
+        others = "--resize and --center-crop" if not named[1:] else named[1]
         raise typer.BadParameter(
-            "buckets determine the size of pictures: leave out --resize and --center-crop",
-            param_hint="--buckets",
+            f"buckets determine the size of pictures: leave out {others}", param_hint=named[0]
         )
     return Preparation(
         crop=_numbers(crop, r"(\d+),(\d+),([1-9]\d*),([1-9]\d*)", "X,Y,W,H", "--crop"),  # type: ignore[arg-type]
@@ -44,7 +51,7 @@ def read_preparation(
         center_crop=_center(center_crop),
         pad=pad,  # type: ignore[arg-type]
         background=background,
-        buckets=_buckets(buckets),
+        buckets=_buckets(buckets) if buckets_of is None else _buckets_of(buckets_of),
     )
 
 
@@ -71,6 +78,13 @@ def _buckets(text: str | None) -> Buckets | None:
             param_hint="--buckets",
         )
     return Buckets(side, step)
+
+
+def _buckets_of(text: str) -> TrainerBuckets:
+    try:
+        return parse_buckets(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}", param_hint="--buckets-of") from error
 
 
 def _numbers(text: str | None, pattern: str, form: str, option: str) -> tuple[int, ...] | None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,18 +26,30 @@ from auravae_cli.latents.latent_file import METADATA_KEY, LatentFile, Record, wi
 from auravae_cli.latents.safetensors_file import Tensor
 from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.geometry import Box
-from auravae_cli.symmetry.group import H
+from auravae_cli.symmetry.group import E, GroupElement, H
 
 NOTE = METADATA_KEY  # the name of our own metadata in files of others
-STORED_AS = "stored_dtype"  # a field of it: the dtype of the values before they were widened
+# Fields of it: the dtype of the values before they were widened, their sha256 in that dtype, and what
+# their trainer will compute of them, whose inverse is folded in.
+STORED_AS, SHA256, FOLDED = "stored_dtype", "values_sha256", "folded"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that a trainer reads latents for: it computes ``(z - shift) * scale`` of what it reads."""
+
+    channels: int = 16
+    shift: float = 0.0
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Choices:
-    """The user's choices: whether to write flipped copies, and for which network."""
+    """The user's choices: flipped copies or not, for which network, and its normalisation to invert."""
 
     flipped: bool = True
     arch: str = ""
+    fold: Network | None = None
 
 
 @dataclass(frozen=True)
@@ -127,13 +140,19 @@ class Format:
         flipped: where the horizontally flipped copy is kept; empty if there is no place for it.
         needs_flipped: whether its readers fail without one.
         archs: the networks that it names; the first is the default.
+        any_arch: whether other names are possible, too.
         dtypes: the names of those that it stores unchanged; others become float32.
         stacked: whether a file holds many latents.
-        size_in_name: whether pictures of the same name but different sizes have separate files.
+        containers: suffixes of files that hold many latents.
+        apart: what tells two latents of one name apart, besides their folders.
+        by_picture: whether its readers find a file by the name of its picture.
+        merge: adds a file to an existing one, if files are shared; whether it may replace anything.
         folder: the folder of a latent's file, before its name; usually empty.
         squares: whether all latents must be squares of one size.
         index: makes the file that lists all others, if there is one.
         ignores: whether a file in a folder, by its name, is another kind of this project's files.
+        paired: whether latents can be numbered in the order of their pictures.
+        counts_classes: whether its readers number the classes by their folders, in order.
     """
 
     name: str
@@ -145,16 +164,25 @@ class Format:
     note: str = ""
     flipped: str = ""
     needs_flipped: bool = False
-    archs: tuple[str, ...] = ()
+    archs: Mapping[str, Network] = field(default_factory=dict)
     any_arch: bool = False
     dtypes: tuple[str, ...] = ("float32",)
     stacked: bool = False
-    size_in_name: bool = False
+    containers: tuple[str, ...] = ()
+    apart: Callable[[LatentFile], object] = lambda latents: ""
+    by_picture: bool = False
+    merge: Callable[[bytes, bytes, bool], bytes] | None = None
     folder: Callable[[LatentFile, str], str] = lambda latents, name: ""
     squares: bool = False
     index: Callable[[], Index] | None = None
     ignores: Callable[[str], bool] = lambda name: False
+    paired: bool = False
+    counts_classes: bool = False
     advice: str = ""
+
+    def holds_many(self, name: str) -> bool:
+        """Return whether a file holds many latents, by its name."""
+        return name.lower().endswith(self.containers)
 
     def find(self, file: Foreign) -> Iterator[Found]:
         """Yield the latents in a file. Any error that a damaged file causes is raised as LatentFileError."""
@@ -167,9 +195,27 @@ class Format:
             raise LatentFileError(f"damaged, or no file of {self.name}: {reason}") from error
 
 
-def note_of(latents: LatentFile, **more: str) -> str:
-    """Return our metadata for a file of another project, from which import restores the same latent."""
-    return latents.metadata(**{STORED_AS: latents.dtype.name}, **more)
+def note_of(latents: LatentFile, fold: Network | None = None, **more: str) -> str:
+    """Return our metadata for a file of another project, from which import restores the same latent.
+
+    It holds the sha256 of the values that it speaks of, so that it says nothing of others.
+    """
+    folded = {FOLDED: [fold.shift, fold.scale]} if fold else {}
+    return latents.metadata(
+        **{STORED_AS: latents.dtype.name, SHA256: values_sha256(latents.values)}, **folded, **more
+    )
+
+
+def values_sha256(values: Array) -> str:
+    """Return the sha256 of values, in the order and the dtype that they have."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def folded(values: NDArray[np.float32], fold: Network | None) -> NDArray[np.float32]:
+    """Return what a trainer's normalisation turns into ``values``, up to rounding."""
+    if fold is None:
+        return values
+    return values / np.float32(fold.scale) + np.float32(fold.shift)
 
 
 def name_of(record: Record, otherwise: str) -> str:
@@ -179,27 +225,47 @@ def name_of(record: Record, otherwise: str) -> str:
     return PurePosixPath(record.source).with_suffix("").as_posix()
 
 
-_read_note = table({STORED_AS: StoredDtype}, optional=(STORED_AS,), others=True)
+_read_note = table(
+    {STORED_AS: StoredDtype, SHA256: str, FOLDED: tuple[float, float]},
+    optional=(STORED_AS, SHA256, FOLDED),
+    others=True,
+)
 
 
-def known(values: Array, dtype: StoredDtype, note: str | None) -> LatentFile | None:
+def known(
+    values: Array, dtype: StoredDtype, note: str | None, *, own_file: bool = False
+) -> LatentFile | None:
     """Return the latent, or the stack [N, C, h, w], that was exported, by the metadata that was kept.
 
-    Values that were widened for the format are narrowed again, unless somebody changed them.
-    Raises LatentHeaderError if the metadata is damaged or belongs to another latent.
+    Values that were widened for the format are narrowed again. None if there is no such metadata, or it
+    speaks of other values: programs that rewrite a file may keep what they do not know. Without a hash,
+    which an ``own_file``, a latent file of ours, does not have, it could speak of any.
+    Raises LatentHeaderError if the metadata is damaged.
     """
     if note is None:
         return None
     try:
         content = read_json(note)
-        stored = _read_note(content).get(STORED_AS, dtype)
+        found = _read_note(content)
     except ValueError as error:
         raise LatentHeaderError(f"damaged {NOTE!r} metadata: {error}") from error
+    stored = found.get(STORED_AS, dtype)
+    if FOLDED in found and dtype == FLOAT32:
+        shift, scale = map(np.float32, found[FOLDED])
+        values, dtype = stored.from_float32((values - shift) * scale), stored
     if stored != dtype and dtype == FLOAT32:
         narrow = stored.exactly(values)
         if narrow is not None:
             values, dtype = narrow, stored
+    is_own = own_file and SHA256 not in found
+    if not is_own and values_sha256(values) != found.get(SHA256):
+        return None
     return with_metadata(values, dtype, content, shard=values.ndim == 4)
+
+
+def without_frame(values: Array) -> Array:
+    """Return a picture's [C, h, w] of a video's [C, 1, h, w]; other shapes unchanged."""
+    return values[:, 0] if values.ndim == 4 and values.shape[1] == 1 else values
 
 
 def flipped(latents: LatentFile) -> Array:
@@ -243,7 +309,9 @@ def require_values(values: Array) -> None:
 
 
 def each(found: Found) -> Iterator[Found]:
-    """Yield the latents of a batch [B, C, h, w] one by one; a single one unchanged."""
+    """Yield the latents of a batch [B, C, h, w], or [B, C, 1, h, w], one by one; a single one unchanged."""
+    if found.values.ndim == 5 and found.values.shape[2] == 1:
+        found = replace(found, values=found.values[:, :, 0])
     if found.values.ndim != 4:
         yield found
         return
@@ -266,20 +334,20 @@ def original_size(latents: LatentFile) -> tuple[int, int]:
     return record.source_size or record.image_size
 
 
-def shown_box(latents: LatentFile) -> tuple[int, int, int, int, int, int]:
+def shown_box(latents: LatentFile, g: GroupElement = E) -> tuple[int, int, int, int, int, int]:
     """Return the place of the latent in the resized picture, as trainers count their crop to buckets.
 
     That is (width, height) of the source resized to the latent's scale, then (left, top, right, bottom) of
-    the latent in it, which exceeds it if the latent was padded. All are flipped with the latent.
+    the latent in it, which exceeds it if the latent was padded. ``g`` is how the picture is seen.
     """
-    record, g = latents.records[0], latents.records[0].orientation
+    record = latents.records[0]
     height, width = original_size(latents)
     box = (record.source_box or Box(0, 0, width, height)).act(g, height, width)
+    padding = record.padding.act(g @ record.orientation)
     down = record.image_size[0] / (box.bottom - box.top)
     across = record.image_size[1] / (box.right - box.left)
-    left = round(box.left * across) - record.padding.left
-    top = round(box.top * down) - record.padding.top
-    padded_height, padded_width = record.padding.padded(*record.image_size)
+    left, top = round(box.left * across) - padding.left, round(box.top * down) - padding.top
+    padded_height, padded_width = padding.padded(*record.image_size)
     scaled = round(width * across), round(height * down)
     return *scaled, left, top, left + padded_width, top + padded_height
 

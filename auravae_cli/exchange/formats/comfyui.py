@@ -47,6 +47,8 @@ def read(file: Foreign) -> Iterator[Found]:
     """Yield the latents of a batch, scaled like LoadLatent does."""
     tensors, metadata = safetensors_file.parse(file.content, any_dtype=True)
     values = tensor(tensors, VALUES)
+    if values.values.ndim == 5 and values.values.shape[2] == 1:  # a video's, of one frame
+        values = replace(values, values=values.values[:, :, 0])
     if values.values.ndim != 4:
         raise LatentFileError(
             f"{VALUES} has shape {list(values.values.shape)}: expected [B, C, h, w], a picture's"

@@ -1,9 +1,11 @@
 """kohya sd-scripts' latent caches: ``.npz`` with float32 ``latents`` and ``latents_flipped``.
 
 Rules: kohya-ss/sd-scripts, library/strategy_base.py (save_latents_to_disk,
-_default_load_latents_from_disk) at 040c04f1, and the suffix and stride in strategy_sd.py,
-strategy_flux.py and their like. A file is looked up by its name: the picture's stem, its original
-size as WxH, the network's suffix. Networks since SD3 put the latent's size, hxw, behind each key.
+_default_load_latents_from_disk), the suffix and stride in strategy_sd.py, strategy_flux.py and their
+like, and shift_scale_latents of the trainers, at 48d368fa. A file is looked up by its name: the
+picture's stem, its original size as WxH, the network's suffix. Networks since SD3 put the latent's
+size, hxw, behind each key, and keep several sizes in a file. sd-scripts adds its own to a file and
+keeps what else is in it, so each size has its own metadata of ours.
 """
 
 from __future__ import annotations
@@ -22,28 +24,30 @@ from auravae_cli.exchange.formats.base import (
     Foreign,
     Format,
     Found,
+    Network,
     dtype_of,
     flipped,
+    folded,
     known,
     note_of,
     original_size,
     shown_box,
     widened,
+    without_frame,
 )
 from auravae_cli.exchange.formats.zip_container import Npz, array_text, npz_pieces, text_array
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile
 
 VALUES, FLIPPED, SIZE, CROP = "latents", "latents_flipped", "original_size", "crop_ltrb"
-ARCHS = (
-    "flux",
-    "sd3",
-    "lumina",
-    "anima",
-    "hi",
-    "sd",
-    "sdxl",
-)  # flux has this shape: 16 x H/8 x W/8
+ARCHS = {  # of 16 x H/8 x W/8; flux, lumina and anima are normalised before they are cached
+    "flux": Network(),
+    "sd3": Network(shift=0.0609, scale=1.5305),
+    "lumina": Network(),
+    "anima": Network(),
+    "sd": Network(4, scale=0.18215),
+    "sdxl": Network(4, scale=0.13025),
+}
 _ONE_SIZE = ("sd", "sdxl")  # whose keys have no size
 _NAME = re.compile(r"(.+)_\d{4,}x\d{4,}_[a-z0-9]+")
 
@@ -56,15 +60,32 @@ def write(
     key = "" if choices.arch in _ONE_SIZE else f"_{height}x{width}"
     original = original_size(latents)
     arrays: dict[str, Array] = {
-        VALUES + key: widened(latents),
+        NOTE + key: text_array(note_of(latents, choices.fold)),
+        CROP + key: np.array(shown_box(latents, latents.records[0].orientation)[2:], "<i8"),
+        VALUES + key: folded(widened(latents), choices.fold),
         SIZE + key: np.array(original[::-1], "<i8"),
-        CROP + key: np.array(shown_box(latents)[2:], "<i8"),
     }
     if choices.flipped:
-        arrays[FLIPPED + key] = widened(latents, flipped(latents))
-    arrays[NOTE] = text_array(note_of(latents))
+        mirrored = widened(latents, flipped(latents))
+        arrays[FLIPPED + key] = folded(mirrored, choices.fold)
     name = f"{names[0]}_{original[1]:04d}x{original[0]:04d}_{choices.arch}.npz"
-    yield Exported(name, lambda: npz_pieces(arrays))
+    yield Exported(name, lambda: npz_pieces(_ordered(arrays)))
+
+
+def merge(existing: bytes, added: bytes, overwrite: bool) -> bytes:
+    """Return a file with the arrays of both, as sd-scripts adds a size to a file.
+
+    Raises LatentFileError if an array would be replaced, and ``overwrite`` does not say so.
+    """
+    before, now = dict(Npz(existing)), dict(Npz(added))
+    for key, array in now.items():
+        if not overwrite and key in before and not np.array_equal(before[key], array):
+            raise LatentFileError(f"its {key!r} is another one")
+    return b"".join(npz_pieces(_ordered(before | now)))
+
+
+def _ordered(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {key: arrays[key] for key in sorted(arrays)}
 
 
 def read(file: Foreign) -> Iterator[Found]:
@@ -78,10 +99,10 @@ def read(file: Foreign) -> Iterator[Found]:
     for key in keys:
         size = key.removeprefix(VALUES)
         name = (match[1] if match else file.stem) + (size.replace("_", ".") if keys[1:] else "")
-        values, note = arrays[key], array_text(arrays.get(NOTE)) if not keys[1:] else None
-        taken = (VALUES + size, SIZE + size, CROP + size)
-        others = (k for k in arrays if k.endswith(size) and k not in (*taken, NOTE))
-        ignored = tuple(key.removesuffix(size) for key in others)
+        values, note = without_frame(arrays[key]), array_text(arrays.get(NOTE + size))
+        taken = (VALUES + size, SIZE + size, CROP + size, NOTE + size)
+        others = (k for k in arrays if k.endswith(size) and k not in taken)
+        ignored = tuple(key.removesuffix(size) for key in others if not key.startswith(f"{NOTE}_"))
         latent = known(values, dtype_of(values), note)
         yield Found(name, values, dtype_of(values), latent, _facts(arrays, size, file), ignored)
 
@@ -98,7 +119,7 @@ def _facts(arrays: Mapping[str, Array], size: str, file: Foreign) -> dict[str, o
 
 FORMAT = Format(
     name="kohya",
-    rules="kohya-ss/sd-scripts, library/strategy_base.py at 040c04f1",
+    rules="kohya-ss/sd-scripts, library/strategy_base.py at 48d368fa",
     suffixes=frozenset((".npz",)),
     write=write,
     read=read,
@@ -106,7 +127,9 @@ FORMAT = Format(
     note="the .npz entry 'auravae'",
     flipped=FLIPPED,
     archs=ARCHS,
-    size_in_name=True,
+    apart=lambda latents: (original_size(latents), latents.values.shape),
+    by_picture=True,
+    merge=merge,
     ignores=lambda name: name.endswith(("_te.npz", "_te_outputs.npz")),
     advice="files belong beside their pictures",
 )

@@ -155,5 +155,6 @@ FORMAT = Format(
     needs_flipped=True,
     dtypes=("float16", "bfloat16", "float32"),
     stacked=True,
+    containers=(".safetensors",),
     index=Statistics,
 )

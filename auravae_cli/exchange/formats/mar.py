@@ -1,13 +1,15 @@
 """MAR's latent caches: ``CLASS/NAME.npz`` with ``moments`` and ``moments_flip`` [2C, h, w].
 
 Rules: LTH14/mar, engine_mar.py (cache_latents) and util/loader.py (CachedFolder) at e0cccf83: mean
-and log-variance, one after the other; the folder is the class. These latents have no noise of their
-own, so the log-variance is -30, the smallest that its distribution keeps.
+and log-variance, one after the other; the folder is the class, and the classes are numbered in the order
+of their folders. These latents have no noise of their own, so the log-variance is -30, the smallest that
+its distribution keeps. The trainer multiplies by 0.2325.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from auravae_cli.exchange.formats.base import (
     widened,
 )
 from auravae_cli.exchange.formats.zip_container import Npz, array_text, npz_pieces, text_array
-from auravae_cli.files.typed import shown
+from auravae_cli.files.typed import read_as, shown
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile
 
@@ -67,12 +69,30 @@ def read(file: Foreign) -> Iterator[Found]:
     ignored = [name for name in arrays if name not in (VALUES, NOTE)]
     ignored += ["log-variance"] if (logvar > LEAST_LOGVAR).any() else []
     latent = known(mean, dtype_of(mean), array_text(arrays.get(NOTE)))
-    facts = {"source": Path(file.name).name}
+    label = _label(file)
+    annotations = {} if label is None else {"label": label}
+    facts = {"source": Path(file.name).name, "annotations": annotations}
     name = file.stem
     if latent is not None:  # without the class that write put in front
         rest = name.partition("/")[2]
         name = rest if folder_of(latent, rest) + rest == name else name
     yield Found(name, mean, dtype_of(mean), latent, facts, tuple(ignored))
+
+
+def _label(file: Foreign) -> int | None:
+    """Return the class that a file's folder says: its number, or its place among the folders."""
+    folder, slash, _ = file.name.partition("/")
+    if not slash:
+        return None
+    if folder.isascii() and folder.isdecimal():
+        return read_as(int, int(folder))
+    return _classes(file.root).get(folder)
+
+
+@lru_cache(maxsize=4)
+def _classes(root: str) -> dict[str, int]:
+    folders = sorted(path.name for path in Path(root).glob("*") if path.is_dir())
+    return {folder: number for number, folder in enumerate(folders)}
 
 
 def _moments(mean: Array) -> Array:
@@ -90,4 +110,5 @@ FORMAT = Format(
     flipped=FLIPPED,
     needs_flipped=True,
     folder=folder_of,
+    counts_classes=True,
 )

@@ -25,6 +25,7 @@ from auravae_cli.exchange.formats.base import (
     dtype_of,
     each,
     known,
+    note_of,
 )
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import BytesFile
@@ -41,7 +42,7 @@ def write_safetensors(
 ) -> Iterator[Exported]:
     """Yield ``latents`` [1, C, h, w]: a shard of ours with one row, which diffusers accepts."""
     one = stack([latents])
-    yield Exported(f"{names[0]}.safetensors", lambda: [one.header(), one.values.data])
+    yield Exported(f"{names[0]}.safetensors", lambda: [one.header(note_of(one)), one.values.data])
 
 
 def write_pickle(
@@ -66,7 +67,7 @@ def read_safetensors(file: Foreign) -> Iterator[Found]:
     name = _choose(tensors)
     values, dtype = tensors[name].values, tensors[name].dtype
     ignored = tuple(key for key in tensors if key != name)
-    latents = known(values, dtype, metadata.get(NOTE))
+    latents = known(values, dtype, metadata.get(NOTE), own_file=True)
     if latents is None or not latents.is_shard:
         yield from each(Found(file.stem, values, dtype, latents, ignored=ignored))
         return

@@ -30,6 +30,7 @@ from auravae_cli.files.limits import FILE_BYTES, TEXT_BYTES, Limit
 from auravae_cli.files.tars import DAMAGES, member_header, read_members
 from auravae_cli.files.typed import read_as
 from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.operations.suffixes import TARS
 
 VALUES, NOTES, CAPTION, LABEL = ".latent.npy", ".json", ".txt", ".cls"
 _MEMBERS = (".npy", NOTES, CAPTION, LABEL)
@@ -145,7 +146,8 @@ def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
         content = read_json(text)
         if isinstance(content, dict) and "weights_sha256" in content:  # ours
             latent = known(values, dtype_of(values), text)
-            yield Found(key, values, dtype_of(values), latent, ignored=ignored)
+            facts = {} if latent else {"annotations": annotations}
+            yield Found(key, values, dtype_of(values), latent, facts, ignored)
             return
         if content is not None:
             annotations["metadata"] = content
@@ -171,4 +173,5 @@ FORMAT = Format(
     note="each sample's .json",
     dtypes=("float16", "float32"),
     stacked=True,
+    containers=TARS,
 )

@@ -99,8 +99,8 @@ def _parse_npy(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     return dtype, shape, file.tell()
 
 
-class Npz(Mapping[str, Array]):
-    """The arrays of an .npz file by name; each is read, and its checksum verified, on demand.
+class ZipMembers(Mapping[str, Buffer]):
+    """The members of a zip by name; each is read, and its checksum verified, on demand.
 
     Raises LatentFileError.
     """
@@ -109,18 +109,15 @@ class Npz(Mapping[str, Array]):
         self._content = content if isinstance(content, bytes | memoryview) else content.data
         with _damages():
             self._archive = zipfile.ZipFile(cast(Any, BytesFile(self._content)))
-            infos = self._archive.infolist()
-        self._members = {
-            i.filename.removesuffix(".npy"): i for i in infos if i.filename[-4:] == ".npy"
-        }
+            self._members = {info.filename: info for info in self._archive.infolist()}
 
-    def __getitem__(self, name: str) -> Array:
+    def __getitem__(self, name: str) -> Buffer:
         member = self._members[name]
         with _damages():
             if member.compress_type == zipfile.ZIP_DEFLATED:
                 FILE_BYTES.check(member.file_size, LatentFileError)
                 with self._archive.open(member) as file:
-                    return read_npy(file.read(member.file_size))
+                    return file.read(member.file_size)
             if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
                 raise LatentFileError(f"{name!r} is encrypted, or packed as numpy packs none")
             at = member.header_offset
@@ -128,8 +125,11 @@ class Npz(Mapping[str, Array]):
             start = at + 30 + sum(names)
             content = self._content[start : start + member.file_size]
             if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
-                raise LatentFileError(f"a damaged .npz file: bad checksum of {name!r}")
-        return read_npy(content)
+                raise LatentFileError(f"a damaged zip: bad checksum of {name!r}")
+        return content
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -138,14 +138,32 @@ class Npz(Mapping[str, Array]):
         return len(self._members)
 
 
+class Npz(Mapping[str, Array]):
+    """The arrays of an .npz file by name, read on demand. Raises LatentFileError."""
+
+    def __init__(self, content: Buffer) -> None:
+        members = ZipMembers(content)
+        self._members = members
+        self._names = [name.removesuffix(".npy") for name in members if name[-4:] == ".npy"]
+
+    def __getitem__(self, name: str) -> Array:
+        return read_npy(self._members[f"{name}.npy"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @contextmanager
 def _damages() -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error) as error:
-        raise LatentFileError(f"no .npz file, or a damaged one: {error}") from error
+        raise LatentFileError(f"no zip, or a damaged one: {error}") from error
     except (ValueError, RuntimeError, KeyError, struct.error) as error:  # encrypted, or nonsense
-        raise LatentFileError(f"a damaged .npz file: {error}") from error
+        raise LatentFileError(f"a damaged zip: {error}") from error
 
 
 def text_array(text: str) -> Array:

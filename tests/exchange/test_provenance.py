@@ -1,0 +1,173 @@
+"""Our metadata speaks only of the values that it was written with, whatever rewrites the file."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from auravae_cli.errors import LatentMismatchError
+from auravae_cli.exchange.adopt import LatentImporter
+from auravae_cli.exchange.export import export_latents
+from auravae_cli.exchange.formats.base import NOTE, SHA256, Choices
+from auravae_cli.exchange.registry import FORMATS
+from tests.exchange import kit
+
+NOTED = [name for name, form in FORMATS.items() if form.note]
+
+
+def adopted(folder, name, path, assumed=None):
+    """What import makes of a file's latents, copies left out."""
+    adopt = LatentImporter(name, assumed)
+    return [adopt(found) for found in kit.read(folder, name, path) if not found.is_copy]
+
+
+def change_npz(path, change):
+    with np.load(path) as arrays:
+        content = {key: arrays[key].copy() for key in arrays.files}
+    change(content)
+    np.savez(path, **content)
+
+
+def change_safetensors(path, change):
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+    content = {key: array.copy() for key, array in load_file(path).items()}
+    change(content)
+    save_file(content, path, metadata)
+
+
+def change_tar(path, change):
+    members = {}
+    with tarfile.open(path) as archive:
+        for member in archive:
+            members[member.name] = archive.extractfile(member).read()
+    name = next(name for name in members if name.endswith(".npy"))
+    content = {"z": np.load(io.BytesIO(members[name]))}
+    change(content)
+    buffer = io.BytesIO()
+    np.save(buffer, content["z"])
+    members[name] = buffer.getvalue()
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+REWRITE = {"kohya": change_npz, "mar": change_npz, "npz": change_npz, "webdataset": change_tar}
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_other_values_under_our_metadata_are_foreign(tmp_path, name):
+    """As sd-scripts does: it writes its own latents, and keeps what else a file holds."""
+    latent = kit.make_latent(0, dtype="float32")
+    path, *_ = kit.write(tmp_path, name, latent)
+    rewrite = REWRITE.get(name, change_safetensors)
+    rewrite(path, lambda content: None)
+    assert [z.to_bytes() for z in adopted(tmp_path, name, path)] == [latent.to_bytes()]
+
+    def halve(content):
+        for key in content:
+            if content[key].ndim >= 3 and "flip" not in key:
+                content[key] /= 2
+
+    rewrite(path, halve)
+    with pytest.raises(LatentMismatchError, match="--assume-model"):
+        adopted(tmp_path, name, path)
+    (foreign,) = adopted(tmp_path, name, path, kit.SPACE)
+    assert foreign.records[0].preparation["imported_from"] == name
+    assert np.array_equal(foreign.values, latent.values / 2)
+
+
+def test_metadata_without_a_hash_is_no_proof(tmp_path):
+    path, *_ = kit.write(tmp_path, "npz", kit.make_latent(0))
+
+    def forget(content):
+        note = json.loads(content[NOTE].tobytes())
+        assert note.pop(SHA256)
+        content[NOTE] = np.frombuffer(json.dumps(note).encode(), np.uint8)
+
+    change_npz(path, forget)
+    with pytest.raises(LatentMismatchError):
+        adopted(tmp_path, "npz", path)
+
+
+def latents_of_one_picture(folder):
+    """Two latents of a picture, in two sizes; a path for each."""
+    whole, part = kit.make_latent(0), kit.make_latent(1, 16, 16, cropped=True)
+    paths = []
+    for name, latent in (("a", whole), ("b", part)):
+        path = folder / name / "photo.safetensors"
+        path.parent.mkdir()
+        record = latent.records[0]
+        size = (21, 30)
+        record = type(record)(**{**vars(record), "source_size": size, "source_box": None})
+        path.write_bytes(type(latent)(**{**vars(latent), "records": (record,)}).to_bytes())
+        paths.append(path)
+    return paths
+
+
+def test_two_sizes_of_a_picture_share_a_file_of_sd_scripts(tmp_path):
+    paths, out = latents_of_one_picture(tmp_path), tmp_path / "out"
+    outcomes = export_latents(paths, out, "kohya").outcomes
+    assert [outcome.status for outcome in outcomes] == ["done", "done"]
+    (file,) = out.iterdir()
+    with np.load(file) as arrays:
+        assert {key for key in arrays.files if key.startswith("latents_")} == {
+            *("latents_3x4", "latents_2x2", "latents_flipped_3x4", "latents_flipped_2x2")
+        }
+    back = adopted(out, "kohya", file)
+    assert sorted(z.to_bytes() for z in back) == sorted(p.read_bytes() for p in paths)
+    again = export_latents(paths[::-1], out, "kohya").outcomes
+    assert [outcome.status for outcome in again] == ["skipped", "skipped"]
+    other = export_latents(paths[::-1], tmp_path / "other", "kohya").outcomes
+    assert [outcome.status for outcome in other] == ["done", "done"]
+    assert next((tmp_path / "other").iterdir()).read_bytes() == file.read_bytes()
+
+
+def test_sizes_that_sd_scripts_added_are_kept_and_foreign(tmp_path):
+    paths, out = latents_of_one_picture(tmp_path), tmp_path / "out"
+    list(export_latents(paths[:1], out, "kohya").outcomes)
+    (file,) = out.iterdir()
+
+    def save_latents_to_disk(content):  # library/strategy_base.py
+        content["latents_5x6"] = np.ones((4, 5, 6), np.float32)
+        content["original_size_5x6"] = np.array([30, 21])
+        content["crop_ltrb_5x6"] = np.array([0, 0, 48, 40])
+
+    change_npz(file, save_latents_to_disk)
+    ours, theirs = kit.read(out, "kohya", file)
+    assert LatentImporter("kohya")(ours).to_bytes() == paths[0].read_bytes()
+    with pytest.raises(LatentMismatchError):
+        LatentImporter("kohya")(theirs)
+    list(export_latents(paths[1:], out, "kohya").outcomes)
+    assert len(kit.read(out, "kohya", file)) == 3
+    change_npz(file, lambda content: content["latents_3x4"].fill(0))
+    (kept,) = export_latents(paths[:1], out, "kohya").outcomes
+    assert kept.status == "failed" and "--overwrite" in kept.reason
+    (done,) = export_latents(paths[:1], out, "kohya", overwrite=True).outcomes
+    assert done.status == "done"
+    assert len(kit.read(out, "kohya", file)) == 3
+
+
+@pytest.mark.parametrize(("name", "arch"), [("kohya", "sd3"), ("musubi", "zi")])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_shift_can_be_folded_in_and_out_again(tmp_path, name, arch, dtype):
+    latent = kit.make_latent(0, dtype=dtype)
+    network = FORMATS[name].archs[arch]
+    path, *_ = kit.write(tmp_path, name, latent, Choices(True, arch, network))
+    z, mirrored = kit.plain_and_mirrored(latent)
+    content = dict(np.load(path)) if name == "kohya" else load_file(path)
+    for key, expected in (("latents_", z), ("latents_flipped_", mirrored)):
+        for found in (a for k, a in content.items() if k.startswith(key) and k[len(key)].isdigit()):
+            assert found.dtype == np.float32
+            trained = (found - np.float32(network.shift)) * np.float32(network.scale)
+            assert np.abs(trained - expected).max() < 1e-6
+    (back,) = adopted(tmp_path, name, path)
+    assert back.to_bytes() == latent.to_bytes()
