@@ -11,7 +11,7 @@ from auravae_cli.errors import InputImageError
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.trainer_buckets import parse_buckets
 
-# Each picture as (width, height), then (bucket, resized) as (width, height), at the commits named there.
+# Each picture as (width, height), then (bucket, resized) as (width, height).
 THEIRS: dict[str, dict[tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]] = {
     "kohya:1024": {
         (601, 403): ((1024, 704), (1050, 704)),
