@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from auravae_cli.images.metrics import ms_ssim as ms_ssim, psnr as psnr, ssim as ssim
     from auravae_cli.images.prepare import Preparation as Preparation
+    from auravae_cli.images.trainer_buckets import parse_buckets as parse_buckets
     from auravae_cli.latents.latent_file import (
         LatentFile as LatentFile,
         read_latents as read_latents,
@@ -106,6 +107,7 @@ _HOME = {
     "import_store": "exchange.import_store",
     "load_codec": "model.codec",
     "ms_ssim": "images.metrics",
+    "parse_buckets": "images.trainer_buckets",
     "predict_decode": "forecast.predict",
     "predict_encode": "forecast.predict",
     "predict_encode_store": "forecast.predict",
@@ -154,6 +156,7 @@ __all__ = [  # a test holds it to the names of _HOME, sorted
     "import_store",
     "load_codec",
     "ms_ssim",
+    "parse_buckets",
     "predict_decode",
     "predict_encode",
     "predict_encode_store",

@@ -32,15 +32,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from auravae_cli import export_latents
+from auravae_cli import H, Irreps, LatentFile, Preparation, act, export_latents
 from auravae_cli.errors import InputImageError
-from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.read import LoadedImage
 from auravae_cli.images.trainer_buckets import AiToolkitBuckets, KohyaBuckets, MusubiBuckets
 from auravae_cli.latents.dtypes import FLOAT16
-from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record
-from auravae_cli.symmetry.action import act
-from auravae_cli.symmetry.group import H, Irreps
+from auravae_cli.latents.latent_file import LatentSpace, Record
 
 SPACE = LatentSpace("check", "0" * 64, 8, Irreps.parse("12xee+2xoe+2xeo"), 8.0)
 COMMON: dict[str, Any] = {
