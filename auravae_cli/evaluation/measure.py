@@ -71,6 +71,7 @@ def how_computed(codec: Codec, options: MeasureOptions) -> dict[str, Any]:
         "compute_dtype": codec.compute_dtype,
         "engine": codec.engine,
         "symmetry": codec.symmetry,
+        "posterior": codec.posterior,
         "stored_dtype": options.stored_dtype.name,
         "preparation": options.preparation.to_json(),
     }

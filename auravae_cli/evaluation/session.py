@@ -33,6 +33,7 @@ from auravae_cli.files.scratch import publish_bytes, scratch_folder
 from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.codec import Codec
+from auravae_cli.model.spec.foreign import parse_foreign
 from auravae_cli.operations.encode_store import SHARD_SIZE
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
 from auravae_cli.operations.jobs import Names, listed
@@ -281,7 +282,7 @@ def _load_codecs(
     for place, model in enumerate(models):
         if isinstance(model, str) and model in models[:place]:
             continue  # named twice
-        codec = codec_of(model, ("encoder", "decoder"), loading)
+        codec = _load(model, loading)
         label = codec.space.model
         if label in codecs:
             label = f"{label}-{codec.space.weights_sha256[:8]}"
@@ -289,6 +290,16 @@ def _load_codecs(
         if symmetrized:
             codecs[f"{label}-symmetrized"] = codec.symmetrized()
     return codecs
+
+
+def _load(model: str | Codec, loading: Loading) -> Codec:
+    foreign = parse_foreign(model) if isinstance(model, str) else None
+    if foreign is None:
+        return codec_of(model, ("encoder", "decoder"), loading)
+    from auravae_cli.adapters.foreign import load_foreign
+
+    where = {name: loading[name] for name in ("device", "dtype") if name in loading}
+    return load_foreign(foreign, **where)
 
 
 def _has_lpips() -> bool:

@@ -39,6 +39,7 @@ from auravae_cli.symmetry.group import GroupElement, Irreps
 from auravae_cli.version import __version__
 
 PARTS = ("encoder", "decoder")
+POINT, MODE, SAMPLE = "point", "mode", "sample"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Codec:
     (one on a CPU, where larger batches gain nothing and would change the last bits). ``engine`` is
     ``channels-last`` where the network runs prepared for a GPU, ``native`` where it runs by kernels in C on
     a CPU, ``plain`` where all is left to torch; ``kernels`` says the same with the instructions on which
-    last bits depend. ``symmetry`` is ``none``, ``mean`` (see `symmetrized`) or ``canonical``.
+    last bits depend. ``symmetry`` is ``none``, ``mean`` (see `symmetrized`) or ``canonical``. ``posterior``
+    is ``point`` for models that have none, else what is taken of it: the ``mode``, or a ``sample``.
     """
 
     space: LatentSpace
@@ -60,6 +62,7 @@ class Codec:
     engine: str = "plain"
     kernels: str | None = None
     symmetry: str = NONE
+    posterior: str = POINT
 
     def encode(self, images: Any) -> Any:
         """Encode pixels to latents.

@@ -26,7 +26,8 @@ def evaluate(
             "--model",
             "-m",
             metavar="MODEL",
-            help="A model's name or the path of a checkpoint. Repeat it to compare models.",
+            help="A model's name or the path of a checkpoint; or another project's: diffusers:FOLDER (or a "
+            "repository of the hub), taesd:FILE, MODULE:ATTRIBUTE of Python. Repeat it to compare models.",
             autocompletion=complete_model,
         ),
     ] = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from auravae_cli.errors import MissingWeightsError, WeightsError
 from auravae_cli.files.toml_config import read_config
 from auravae_cli.model.spec.config import ModelConfig, configs_path
+from auravae_cli.model.spec.foreign import parse_foreign
 
 WEIGHTS_PATH = Path(__file__).parents[2] / "weights"
 
@@ -39,6 +40,8 @@ def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
     """
     config = find_model(model)
     if config is None:
+        if parse_foreign(model) is not None:
+            raise WeightsError(f"{model}: only auravae eval runs other projects' models")
         if not Path(model).is_file():
             raise WeightsError(
                 f"no model {model!r}: expected one of {', '.join(model_files())}, or the path of "
