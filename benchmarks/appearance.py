@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from colour_difference import ciede2000
 from numpy.typing import NDArray
 
 from auravae_cli import Codec, LatentFile, load_codec, psnr
+from auravae_cli.images.colour_difference import ciede2000
 from auravae_cli.images.read import Pixels, from_unit, read_image, to_8_bit, to_unit
 
 Floats = NDArray[np.floating]

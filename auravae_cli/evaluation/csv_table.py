@@ -7,10 +7,11 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from auravae_cli.evaluation.row import METRICS
 from auravae_cli.store.certificate import ELEMENTS, decibels
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-PLAIN = ("picture", "sha256", "model", "psnr", "ssim", "ms_ssim", "lpips")
+PLAIN = ("picture", "sha256", "model", *METRICS)
 
 
 def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -37,6 +38,15 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
         line[f"psnr_noise_{level}"] = value
     for name, numbers in (row["storage"] or {}).items():
         line[f"psnr_{name}"], line[f"bytes_{name}"] = numbers["psnr"], numbers["bytes"]
+    space = row["space"] or {}
+    for name, numbers in space.get("transforms", {}).items():
+        for key, value in numbers.items():
+            line[f"{name.replace(' ', '_')}_{key}"] = value
+    for count, value in space.get("drift", {}).items():
+        line[f"psnr_after_{count}"] = value
+    for name in ("crop_loss", "border"):
+        if space:
+            line[name] = space[name]
     for g in ELEMENTS if row["flips"] else ():
         numbers = row["flips"][g]
         line[f"encoder_error_{g}"] = numbers["encoder_error"]

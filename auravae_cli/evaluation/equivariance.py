@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auravae_cli.evaluation.parities import Products, SignedPermutation
 from auravae_cli.images.prepare import PreparedImage
 from auravae_cli.images.read import Pixels, from_unit, to_8_bit
 from auravae_cli.latents.dtypes import STORED_DTYPES
@@ -25,6 +26,7 @@ from auravae_cli.symmetry.action import act, act_on_base, act_on_pixels
 from auravae_cli.symmetry.group import GROUP, GroupElement
 
 ELEMENTS = GROUP[1:]
+SAME = 1e-6  # relative error: a permutation has to be better by more to be another
 BAND_CELLS = 2  # width of the border, which depends on padding and is measured separately
 Floats = NDArray[np.float32]
 
@@ -65,6 +67,7 @@ def measure_flips(codec: Codec, items: Sequence[Encoded]) -> list[dict[str, Any]
                 **_encoder(codec, item, g, alone),
                 "encoder_error_of_files": _error(encoded[i] - _acted(codec, item, g), item.latent),
                 **_decoder(item, g, decoded[i], codec.space.downsampling_factor * BAND_CELLS),
+                **_best(codec, item, g, alone, decoded[i]),
             }
     return rows
 
@@ -162,13 +165,40 @@ def _decoder(item: Encoded, g: GroupElement, found: Floats, band: int) -> dict[s
     clipped = np.clip(flipped, -1, 1) - act_on_base(g, np.clip(plain, -1, 1))
     original = to_8_bit(item.image.pixels)
     straight = _difference(from_unit(plain), original)
-    turned = _difference(from_unit(flipped), act_on_pixels(g, original))
+    turned = _turned(item, g, found)
     return {
         "decoder_error": _error(flipped - act_on_base(g, plain), plain),
         "decoder_mse": _mean_squares(clipped / 2, band),
         "plain_mse": _mean_squares(straight, band),
         "flipped_mse": _mean_squares(turned, band),
     }
+
+
+def _best(
+    codec: Codec, item: Encoded, g: GroupElement, found: Floats, decoded: Floats
+) -> dict[str, Any]:
+    """Return what the best signed permutation of channels is found from, and the mean square of the decode
+    by that of this picture alone, a bound of what any could reach."""
+    mirrored = act_on_base(g, item.latent)
+    products = Products.of(found, mirrored)
+    declared = SignedPermutation.of_signs(codec.space.irreps.signs(g))
+    best = products.best()
+    if products.error(best) < products.error(declared) - SAME:
+        moved = best.act(act_on_base(g, item.stored.to_float32()))
+        (decoded,) = codec.decode_finite(np.ascontiguousarray(moved)[None])
+    turned = _turned(item, g, decoded)
+    return {"products": products.to_json(), "best_mse": _mean(*_total(turned))}
+
+
+def _turned(item: Encoded, g: GroupElement, decoded: Floats) -> NDArray[np.float64]:
+    """Return the difference of a decode of a flipped latent, as 8-bit picture, from the flipped original."""
+    record = item.stored.records[0]
+    moved = (slice(None), *record.padding.act(g).inner(*record.image_size))
+    return _difference(from_unit(decoded[moved]), act_on_pixels(g, to_8_bit(item.image.pixels)))
+
+
+def _total(difference: NDArray[np.float64]) -> tuple[float, int]:
+    return float(np.square(difference).sum()), difference.size
 
 
 def _error(difference: Floats, reference: Floats) -> float:

@@ -17,7 +17,7 @@ from auravae_cli.files.canonical_json import canonical, read_json
 from auravae_cli.store.format import require_format
 
 RESULTS_FILE, SUMMARY_FILE = "results.jsonl", "summary.json"
-FORMAT, FORMAT_VERSION = "auravae-eval", 1
+FORMAT, FORMAT_VERSION = "auravae-eval", 2
 
 
 def identity(picture_sha256: str, settings: Mapping[str, Any]) -> str:
@@ -70,11 +70,24 @@ class Results:
             row = _parse(line)
             if row is not None:
                 self._rows[row.pop("id")] = row
-            elif number == 0 and content.count(b"\n") > 0:
+            elif number == 0 and content.count(b"\n") > 0 and not _is_of_another_version(line):
                 raise OutputError(
                     f"{path}: no results of auravae eval: name another folder with -o"
                 )
-            # otherwise the line was cut off by a crash or a full disk, and is measured again
+            # otherwise it was cut off by a crash or a full disk, or another version wrote it, which
+            # measures less or more: it stays, and is measured again
+
+
+def _is_of_another_version(line: bytes) -> bool:
+    try:
+        content = read_json(line)
+    except ValueError:
+        return False
+    return (
+        isinstance(content, dict)
+        and content.get("format") == FORMAT
+        and content.get("format_version") != FORMAT_VERSION
+    )
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

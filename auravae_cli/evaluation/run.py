@@ -31,6 +31,8 @@ from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.sample import Sample
 from auravae_cli.operations.samples import ShardReader
 
+SWEPT = ("noise", "storage", "space")  # what is measured on the sample for sweeps
+
 
 class Perceptual(Protocol):
     """The interface of LPIPS; ``digest`` identifies its weights."""
@@ -144,7 +146,7 @@ class Evaluation:
             if row:
                 mine: dict[str, Any] = {"picture": name, "model": label}
                 mine |= {} if digest in flips else {"flips": None}
-                mine |= {} if digest in sweeps else {"noise": None, "storage": None}
+                mine |= {} if digest in sweeps else dict.fromkeys(SWEPT)
                 rows.append({**row, **mine})
         return rows
 
@@ -158,7 +160,7 @@ class Evaluation:
         self, label: str, digest: str, flips: frozenset[str], sweeps: frozenset[str]
     ) -> dict[str, Any] | None:
         wanted = {"flips"} if digest in flips else set()
-        wanted |= {"noise", "storage"} if digest in sweeps else set()
+        wanted |= set(SWEPT) if digest in sweeps else set()
         wanted |= {"inception"} if self.inception else set()
         return self.results.find(self.identity(label, digest), frozenset(wanted))
 

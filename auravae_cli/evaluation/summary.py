@@ -1,7 +1,7 @@
 """Summarise the numbers of pictures per model, as plain data for tables and pages.
 
 ``summarise`` returns one table per model: quality, noise, storage, flips (the certificate), statistics
-of latents. Curves are lists of points, and every number states how many pictures it covers.
+of latents, the latent space. Curves are lists of points, and every number states how many pictures it covers.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from statistics import fmean
 from typing import Any
 
 from auravae_cli.evaluation.equivariance import BAND_CELLS
-from auravae_cli.evaluation.measure import INT8, STORAGE_TYPES, MeasureOptions, how_computed
+from auravae_cli.evaluation.measure import MeasureOptions, how_computed
+from auravae_cli.evaluation.row import LOWER_IS_BETTER, METRICS
+from auravae_cli.evaluation.space_summary import summarise_parities, summarise_space
+from auravae_cli.evaluation.sweeps import INT8, STORAGE_TYPES
 from auravae_cli.latents.latent_file import space_to_json
 from auravae_cli.latents.sums import LatentSums
 from auravae_cli.model.codec import Codec
 from auravae_cli.store.certificate import Certificate, make_certificate
 from auravae_cli.version import __version__
-
-LOWER_IS_BETTER = frozenset(("lpips",))
-METRICS = ("psnr", "ssim", "ms_ssim", "lpips")
 
 Row = Mapping[str, Any]
 
@@ -42,6 +42,8 @@ def summarise(
         "noise": _noise(rows, options),
         "storage": _storage(rows),
         "latent": _statistics(rows),
+        "space": summarise_space(rows),
+        "parities": summarise_parities(rows, codec.space.irreps),
         "certificate": certificate and certificate.content,
         "seconds": {
             stage: fmean(row["seconds"][stage] for row in rows) for stage in ("encode", "decode")

@@ -28,6 +28,12 @@ def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
 
 
+def psnr_or_none(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None:
+    """Return `psnr`, or None if the pictures are equal: JSON has no infinity."""
+    value = psnr(image, reference)
+    return value if math.isfinite(value) else None
+
+
 def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None:
     """Return the structural similarity (Wang et al. 2004), at most 1, mean over pixels and RGB channels.
 

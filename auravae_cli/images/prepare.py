@@ -69,7 +69,7 @@ class Preparation:
         """Frame a picture and pad its sides to multiples of ``multiple``. Raises InputImageError."""
         pixels, g, box = self._frame(loaded.pixels)
         padding = padding_for(pixels.shape[0], pixels.shape[1], multiple).act(g)
-        padded = _pad(pixels, padding, self.pad)
+        padded = pad(pixels, padding, self.pad)
         return PreparedImage(loaded, pixels, padded, padding, box, self)
 
     def _frame(self, pixels: Pixels) -> tuple[Pixels, GroupElement, Box]:
@@ -155,8 +155,8 @@ def _darker_first(lines: Pixels) -> bool | None:
     return None
 
 
-def _pad(pixels: Pixels, padding: Padding, mode: str) -> NDArray[np.float32]:
-    """Pad [H, W, 3] => float32 [3, H', W'] in [-1, 1]."""
+def pad(pixels: Pixels, padding: Padding, mode: str) -> NDArray[np.float32]:
+    """Pad [H, W, 3] by a `Preparation.pad` => float32 [3, H', W'] in [-1, 1]."""
     height, width = pixels.shape[:2]
     if mode == "reflect":
         sides = ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right))

@@ -17,7 +17,13 @@ from auravae_cli.latents.statistics import BINS, ChannelStatistics
 Floats = NDArray[np.float64]
 _TYPES = {"counts": np.int64, "clamped": np.int64}
 _LONGEST = 1 << 24  # bytes of JSON in a results file; 16 channels take 9 kB
+_WIDEST = 8.0
 _DIGITS = 12  # digits of sums in a results file: far more than any statistic shows
+
+
+def histogram_span(clamp: float) -> float:
+    """Return where histograms end: at the clamp, or at 8 for latents that are hardly clamped or not at all."""
+    return min(clamp, _WIDEST)
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class LatentSums:
     """Sums over the values of C channels; all arrays have C rows.
 
     ``powers`` [C, 4] are the sums of the first to the fourth power, ``products`` [C, C] those of
-    pairs of channels in one cell, ``counts`` [C, bins] a histogram over [-clamp, clamp],
+    pairs of channels in one cell, ``counts`` [C, bins] a histogram over [-span, span] (`histogram_span`),
     ``clamped`` the number of values at the clamp.
     """
 
@@ -41,7 +47,7 @@ class LatentSums:
     def of(cls, latent: NDArray[np.float32], clamp: float) -> LatentSums:
         """Return the sums of one latent [C, h, w], whose values must be finite."""
         values = latent.reshape(len(latent), -1).astype(np.float64)
-        statistics = ChannelStatistics.empty(len(latent), clamp)
+        statistics = ChannelStatistics.empty(len(latent), histogram_span(clamp))
         statistics.add(latent[None])
         return cls(
             values.shape[1],
@@ -92,7 +98,10 @@ class LatentSums:
     def statistics(self) -> dict[str, Any]:
         """Return the statistics as JSON types; None if a channel is constant.
 
-        ``kurtosis`` is 3 for a normal distribution; ``correlation`` [C, C] is Pearson's.
+        ``kurtosis`` is 3 for a normal distribution; ``correlation`` [C, C] is Pearson's, and
+        ``mean_correlation`` the mean of its absolute values between two channels. ``effective_dimension`` is
+        the participation ratio of the eigenvalues of the covariance, (sum)^2 / sum of squares: C if all
+        directions are used alike, 1 if one is.
         """
         first, second, third, fourth = self.powers.T / self.number
         variance = np.maximum(second - first**2, 0)
@@ -113,8 +122,22 @@ class LatentSums:
             "minimum": _rounded(self.minimum),
             "maximum": _rounded(self.maximum),
             "correlation": [_rounded(row) for row in correlation],
+            "mean_correlation": _mean_correlation(correlation),
+            "effective_dimension": _participation(covariance),
             "histogram": self.counts.tolist(),
         }
+
+
+def _mean_correlation(correlation: Floats) -> float | None:
+    others = np.abs(correlation[~np.eye(len(correlation), dtype=bool)])
+    known = others[np.isfinite(others)]
+    return round(float(known.mean()), 6) if known.size else None
+
+
+def _participation(covariance: Floats) -> float | None:
+    """Return (sum of eigenvalues)^2 / sum of their squares, which traces give without them."""
+    squares = float(np.square(covariance).sum())
+    return round(float(np.trace(covariance)) ** 2 / squares, 6) if squares > 0 else None
 
 
 _Row = tuple[float, ...]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from auravae_cli.evaluation.equivariance import Encoded, action_is_exact
-from auravae_cli.evaluation.measure import MeasureOptions, Subject, measure, quantise, stored_bytes
+from auravae_cli.evaluation.measure import MeasureOptions, Subject, measure
+from auravae_cli.evaluation.sweeps import quantise, stored_bytes
 from auravae_cli.images.metrics import psnr, ssim
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.latents.dtypes import BFLOAT16, FLOAT32

@@ -16,6 +16,7 @@ from auravae_cli.evaluation.page.charts import (
 )
 from auravae_cli.evaluation.page.data import PageData
 from auravae_cli.evaluation.page.markup import Child, Markup, join, number, parity_words, table, tag
+from auravae_cli.latents.sums import histogram_span
 from auravae_cli.store.certificate import ELEMENTS, decibels
 from auravae_cli.symmetry.group import Irreps
 
@@ -243,8 +244,9 @@ def statistics_section(data: PageData, place: int) -> Markup:
     names = [f"{channel} {parity}" for channel, parity in enumerate(parities)]
     cells = list(zip(names, latent["histogram"], strict=True))
     title = f"Histograms of the channels of {label}"
-    told = f"{len(names)} channels, {latent['values']:,} values each, from −{model['clamp']:g} to {model['clamp']:g}."
-    chart = histograms(f"histograms-{place}", title, told, cells, model["clamp"])
+    span = histogram_span(model["clamp"])
+    told = f"{len(names)} channels, {latent['values']:,} values each, from −{span:g} to {span:g}."
+    chart = histograms(f"histograms-{place}", title, told, cells, span)
     rows: list[list[Child]] = [
         [
             str(channel),

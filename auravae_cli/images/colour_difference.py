@@ -1,4 +1,4 @@
-"""CIEDE2000 between sRGB pictures (Sharma, Wu, Dalal 2005), D65."""
+"""CIEDE2000 between sRGB pictures (CIE 142-2001, as in Sharma, Wu and Dalal 2005), with the white of D65."""
 
 from __future__ import annotations
 
