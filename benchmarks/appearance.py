@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from auravae_cli import Codec, LatentFile, load_codec, psnr
 from auravae_cli.images.colour_difference import ciede2000
+from auravae_cli.images.grid import LUMA, grid
 from auravae_cli.images.read import Pixels, from_unit, read_image, to_8_bit, to_unit
 
 Floats = NDArray[np.floating]
 
-LUMA = np.array([0.299, 0.587, 0.114])
 CELL, BLOCK, FLAT_SHARE = 8, 64, 0.1
 GREYS = (40, 90, 128, 170, 220)
 EDGE, CROP = 2, 16  # cells
@@ -114,20 +114,9 @@ def grids(codec: Codec, decoded: Sequence[Pixels], pictures: Sequence[Pixels]) -
         error = np.moveaxis((image + 1) * 127.5 - level, 0, -1) @ LUMA
         greys.append(error[BLOCK : 2 * BLOCK, BLOCK : 2 * BLOCK])
     return {
-        "grid, photographs": rms([grid(error) for error in flattest]),
-        "grid, plain greys": rms([grid(error) for error in greys]),
+        "grid, photographs": rms([grid(error, CELL) for error in flattest]),
+        "grid, plain greys": rms([grid(error, CELL) for error in greys]),
     }
-
-
-def grid(error: Floats) -> float:
-    """The rms of the part of a block's error [64, 64] that repeats every 8 pixels.
-
-    Less what chance leaves: the mean over n cells keeps 1/n of the power of what does not repeat.
-    """
-    cells = (BLOCK // CELL) ** 2
-    cell = error.reshape(BLOCK // CELL, CELL, BLOCK // CELL, CELL).mean((0, 2))
-    repeated, other = cell.var(), error.var() - cell.var()
-    return float(np.sqrt(max(0.0, repeated - other / (cells - 1))))
 
 
 def rms(values: Sequence[float]) -> float:

@@ -42,6 +42,7 @@ from auravae_cli.symmetry.action import act_on_pixels
 from auravae_cli.symmetry.group import GROUP
 
 FOLDER = "pictures"
+MOST_DIFFERING = 6  # pictures at the start of the page
 LONGEST_SIDE, LONGEST_ORBIT = 720, 400
 PLAIN = (ORIGINAL, RECONSTRUCTION, DIFFERENCE, COMPONENTS)
 ORBIT = tuple(f"orbit-{g}.webp" for g in GROUP)
@@ -52,26 +53,46 @@ PictureRows = Sequence[Mapping[str, Any]]
 
 
 def choose(rows: PictureRows, worst_flip: str | None, limit: int) -> Choice:
-    """Choose all pictures; or of more than ``limit`` the worst half, and as many around the median and best.
+    """Choose all pictures; or of more than ``limit`` those on which models differ most, the worst, and as many
+    around the median and best.
 
     Args:
-        rows: those of one model, at least one. They are ordered by PSNR.
+        rows: those of all models, at least one. Pictures are ordered by PSNR of the first model.
         worst_flip: the picture with the largest cost of flips, shown in detail, if it is known.
         limit: at least one.
     """
-    ranked = sorted(rows, key=lambda row: (_psnr(row), row["picture"]))
+    first = rows[0]["model"]
+    mine = [row for row in rows if row["model"] == first]
+    ranked = sorted(mine, key=lambda row: (_psnr(row), row["picture"]))
     names: tuple[str, ...] = tuple(row["picture"] for row in ranked)
     featured = worst_flip if worst_flip and worst_flip in names else names[0]
-    if len(names) <= limit:
-        return Choice((("", names),), featured)
-    few = limit // 4
-    worst, start = limit - 2 * few, (len(names) - few) // 2
-    groups = (
-        ("The worst", names[:worst]),
-        ("Around the median", names[max(worst, start) :][:few]),
-        ("The best", names[len(names) - few :]),
-    )
+    differing = _differing(rows, names)[: max(1, min(MOST_DIFFERING, limit // 4))]
+    rest = tuple(name for name in names if name not in differing)
+    room = limit - len(differing)
+    if len(rest) <= room:
+        groups = [("Where the models differ most", differing), ("The others", rest)]
+        return Choice(tuple(groups) if differing and rest else (("", names),), featured)
+    few = room // 4
+    worst, start = room - 2 * few, (len(rest) - few) // 2
+    groups = [
+        ("Where the models differ most", differing),
+        ("The worst", rest[:worst]),
+        ("Around the median", rest[max(worst, start) :][:few]),
+        ("The best", rest[len(rest) - few :]),
+    ]
     return Choice(tuple(group for group in groups if group[1]), featured)
+
+
+def _differing(rows: PictureRows, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the pictures by how much PSNR of the models differs on them, the most first; none if they are
+    all alike, or of one model."""
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for row in rows:
+        if row["psnr"] is not None and row["picture"] in values:
+            values[row["picture"]].append(row["psnr"])
+    spreads = {name: max(v) - min(v) for name, v in values.items() if len(v) > 1}
+    known = [name for name in names if spreads.get(name, 0) > 0]
+    return tuple(sorted(known, key=lambda name: (-spreads[name], name)))
 
 
 def _psnr(row: Mapping[str, Any]) -> float:

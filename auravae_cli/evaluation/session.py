@@ -242,8 +242,7 @@ class _Session:
         certificate = first["certificate"]
         flips = certificate["elements"].values() if certificate else ()
         gaps = [(one["flip_gap"]["worst"], one["flip_gap"]["worst_picture"]) for one in flips]
-        mine = [row for row in result.rows if row["model"] == first["label"]]
-        choice = choose(mine, max(gaps, default=(0, None))[1], self.files.html_images)
+        choice = choose(result.rows, max(gaps, default=(0, None))[1], self.files.html_images)
         album = Album(self.files.folder)
         for bad in make_pictures(evaluation, survey, choice, album):
             self.note(Notice(f"{bad.picture} is not on the page: {bad.reason}"))

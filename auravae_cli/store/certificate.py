@@ -64,14 +64,14 @@ def make_certificate(
         space: the model's latent space.
         rows: one per picture, at least one.
         data: the pictures' number and digest.
-        settings: how it was measured.
+        settings: how it was measured: ``symmetry``, ``compute_dtype``, ``device``, ``stored_dtype`` and more.
         version: the version of this tool.
     """
     elements = {g: _element(rows, g) for g in ELEMENTS}
     action, preparation = (
         all(row[f"{n}_exact"] for row in rows) for n in ("action", "preparation")
     )
-    statement = _statement(elements, action)
+    statement = f"{_statement(elements, action)} {_how(settings)}"
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -179,6 +179,16 @@ def _spread(values: list[tuple[float | None, str]]) -> dict[str, Any]:
         "worst": float(f"{worst:.6g}"),
         "worst_picture": picture,
     }
+
+
+_WAYS = {"none": "plain", "mean": "averaged over the flips", "canonical": "canonical"}
+
+
+def _how(settings: Mapping[str, Any]) -> str:
+    """Return what of the model was measured, and at which precision: elsewhere it may differ."""
+    way = _WAYS[settings["symmetry"]]
+    place = "a CPU" if settings["device"] == "cpu" else settings["device"]
+    return f"Measured {way}, in {settings['compute_dtype']} on {place}, latents as {settings['stored_dtype']}."
 
 
 def _statement(elements: Mapping[str, Any], action_exact: bool) -> str:

@@ -87,8 +87,8 @@ def test_the_page_is_sound(auravae, photos):
     assert all(b - a <= 1 for a, b in pairwise(levels))
     for drawing in page.all("svg"):
         assert drawing["role"] == "img" and len(drawing["aria-labelledby"].split()) == 2
-    assert len(page.all("svg")) == len(page.all("title")) - 1 == len(page.all("desc")) == 7
-    assert len(page.all("details")) == 8
+    assert len(page.all("svg")) == len(page.all("title")) - 1 == len(page.all("desc")) == 11
+    assert len(page.all("details")) == 12
     sliders = [attributes for attributes in page.all("input") if attributes["type"] == "range"]
     assert len(sliders) == 4 and all(slider["aria-label"] for slider in sliders)
 

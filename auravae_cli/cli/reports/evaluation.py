@@ -9,7 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from auravae_cli.cli.reports.latent_space import WIDTH, print_parities, print_space
 from auravae_cli.cli.reports.outcomes import item_progress, print_table
+from auravae_cli.cli.reports.values import number_or_dash
 from auravae_cli.cli.terminal.lines import console, inert, say, tell, tell_json
 from auravae_cli.evaluation.run import PictureFailure
 from auravae_cli.evaluation.session import Notice, Stage, Step
@@ -17,7 +19,6 @@ from auravae_cli.evaluation.session import Notice, Stage, Step
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-WIDTH = 80
 _LONGEST_LABEL = 20
 _NOT_SHOWN = frozenset(("moments", "inception"))  # of a row: thousands of numbers, packed
 
@@ -90,10 +91,13 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     number = summary["data"]["pictures"]
     columns = ["model", *(name for name, *_ in QUALITY)]
     print_table(f"{number} pictures", columns, [_quality(model) for model in models])
+    _print_appearance(labels, models)
     _print_noise(labels, models)
     _print_storage(labels, models)
+    print_space(labels, models)
     for label, model in zip(labels, models, strict=True):
         _print_flips(label, model["certificate"])
+        print_parities(model)
     for label, model in zip(labels, models, strict=True):
         _print_statistics(label, model["latent"])
     sys.stdout.flush()
@@ -115,8 +119,27 @@ def _quality(model: Mapping[str, Any]) -> list[str]:
     cells = [_short(model["label"])]
     for _, metric, key, form in QUALITY:
         numbers = model["quality"][metric]
-        cells.append(_number(numbers and numbers[key], form))
+        cells.append(number_or_dash(numbers and numbers[key], form))
     return cells
+
+
+def _print_appearance(labels: list[str], models: Sequence[Mapping[str, Any]]) -> None:
+    print_table(
+        "\nColours and the grid of cells: the mean and the worst picture",
+        ["model", "CIEDE2000", "worst", "grid, of 255", "worst"],
+        [
+            [
+                label,
+                *(
+                    number_or_dash(numbers and numbers[key], "{:.3f}")
+                    for metric in ("ciede2000", "grid")
+                    for numbers in [model["quality"][metric]]
+                    for key in ("mean", "worst")
+                ),
+            ]
+            for label, model in zip(labels, models, strict=True)
+        ],
+    )
 
 
 def _print_noise(labels: list[str], models: Sequence[Mapping[str, Any]]) -> None:
@@ -127,7 +150,7 @@ def _print_noise(labels: list[str], models: Sequence[Mapping[str, Any]]) -> None
         f"\nPSNR dB at latent noise, {first['pictures']} pictures",
         ["model", *(f"{point['noise']:g}" for point in first["points"])],
         [
-            [label, *(_number(p["psnr"], "{:.2f}") for p in model["noise"]["points"])]
+            [label, *(number_or_dash(p["psnr"], "{:.2f}") for p in model["noise"]["points"])]
             for label, model in zip(labels, models, strict=True)
         ],
     )
@@ -144,9 +167,9 @@ def _print_storage(labels: list[str], models: Sequence[Mapping[str, Any]]) -> No
                 label,
                 one["type"],
                 f"{one['bytes']:,.0f}",
-                _number(one["psnr"], "{:.3f}"),
-                _number(one["cost"], "{:.4f}"),
-                _number(one["worst_cost"], "{:.4f}"),
+                number_or_dash(one["psnr"], "{:.3f}"),
+                number_or_dash(one["cost"], "{:.4f}"),
+                number_or_dash(one["worst_cost"], "{:.4f}"),
             ]
             for label, model in zip(labels, models, strict=True)
             for one in model["storage"]["types"]
@@ -160,12 +183,12 @@ def _print_flips(label: str, certificate: Mapping[str, Any] | None) -> None:
     rows = []
     for g, numbers in certificate["elements"].items():
         errors = [
-            _number(numbers[f"encoder_error{part}"]["worst"], "{:.1e}")
+            number_or_dash(numbers[f"encoder_error{part}"]["worst"], "{:.1e}")
             for part in ("", "_without_signs", "_without_flip")
         ]
         decoder, gap = numbers["decoder_psnr"]["worst"], numbers["flip_gap"]
         exact = "exact" if decoder is None else f"{decoder:.1f}"
-        gaps = [_number(gap[key], "{:.4f}") for key in ("mean", "worst")]
+        gaps = [number_or_dash(gap[key], "{:.4f}") for key in ("mean", "worst")]
         rows.append([g, *errors, exact, *gaps])
     pictures = certificate["data"]["pictures"]
     print_table(
@@ -189,22 +212,21 @@ def _print_statistics(label: str, latent: Mapping[str, Any]) -> None:
         rows.append(
             [
                 channel,
-                *(_number(latent[name][channel], "{:.3f}") for name in ("mean", "deviation")),
-                _number(latent["kurtosis"][channel], "{:.2f}"),
+                *(
+                    number_or_dash(latent[name][channel], "{:.3f}")
+                    for name in ("mean", "deviation")
+                ),
+                number_or_dash(latent["kurtosis"][channel], "{:.2f}"),
                 f"{latent['clamped_share'][channel]:.3%}",
-                *(_number(latent[name][channel], "{:.2f}") for name in ("minimum", "maximum")),
+                *(
+                    number_or_dash(latent[name][channel], "{:.2f}")
+                    for name in ("minimum", "maximum")
+                ),
                 f"{most[2]:+.2f} with {most[1]}" if most else "-",
             ]
         )
     columns = ["channel", "mean", "deviation", "kurtosis", "clamped", "minimum", "maximum"]
     print_table(f"\nLatents of {label}", [*columns, "correlation"], rows)
-
-
-def _number(value: float | None, form: str) -> str:
-    if value is None:
-        return "-"
-    text = form.format(value)
-    return text.removeprefix("-") if not float(text) else text
 
 
 def _short(label: str) -> str:

@@ -21,3 +21,11 @@ def show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "unknown" if value is None else str(value)
+
+
+def number_or_dash(value: float | None, form: str) -> str:
+    """Format a number of a table, without a sign if it is zero; a dash if it was not measured."""
+    if value is None:
+        return "-"
+    text = form.format(value)
+    return text.removeprefix("-") if not float(text) else text

@@ -12,6 +12,7 @@ from importlib.resources import files
 
 from auravae_cli.evaluation.page.data import PageData
 from auravae_cli.evaluation.page.gallery import channels_section, flips_section, pictures_section
+from auravae_cli.evaluation.page.latent_space import space_section
 from auravae_cli.evaluation.page.markup import Child, Markup, join, tag
 from auravae_cli.evaluation.page.tables import (
     all_pictures,
@@ -90,6 +91,7 @@ def _sections(data: PageData) -> list[tuple[str, str, Markup]]:
     found = [
         ("quality", "Quality", summary_section(data)),
         ("pictures", "Pictures", join(_which(data), pictures_section(data))),
+        ("space", "The latent space", space_section(data)),
         ("flips", "Flips", join(_flips_told(), flips_section(data))),
         ("latents", "Latents", join(latents)),
         ("noise", "Noise", noise_section(data)),
@@ -124,13 +126,15 @@ def _latents(data: PageData, place: int) -> tuple[Markup, Markup]:
 def _which(data: PageData) -> Markup:
     """Return which pictures are shown, and how."""
     shown, number = len(data.numbers), data.summary["data"]["pictures"]
+    has_several = len(data.labels) > 1 and len(data.choice.groups) > 1
+    differing = "those on which PSNR of the models differs most, then " if has_several else ""
     if shown < number:
         which = (
-            f"{shown} of {number} pictures are shown: the worst, those around the median, and the best by "
-            f"PSNR of {data.labels[0]}. The numbers are of all {number}."
+            f"{shown} of {number} pictures are shown: {differing}the worst, those around the median, and the best "
+            f"by PSNR of {data.labels[0]}. The numbers are of all {number}."
         )
     else:
-        which = f"All, the worst by PSNR of {data.labels[0]} first."
+        which = f"All, {differing}the worst by PSNR of {data.labels[0]} first."
     return tag(
         "p",
         f"{which} Drag across a picture, or use the arrow keys, to compare. Pictures are embedded as WebP of "

@@ -25,7 +25,7 @@ from auravae_cli.evaluation.page.markup import (
     parity_words,
     tag,
 )
-from auravae_cli.evaluation.page.tables import certificate_table
+from auravae_cli.evaluation.page.tables import certificate_table, parities_table
 from auravae_cli.images.read import Pixels
 from auravae_cli.latents.latent_file import parse_latents
 from auravae_cli.model.preview import channel_map, component_colours, latent_colours, map_range
@@ -190,6 +190,7 @@ def flips_section(data: PageData) -> Markup:
                 tag("p", certificate["statement"], class_="statement"),
                 tag("p", exact, class_="note"),
                 certificate_table(certificate, model["label"]),
+                parities_table(model),
                 _orbit(data, model["label"]),
             )
         )

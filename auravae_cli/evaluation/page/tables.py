@@ -14,7 +14,7 @@ from auravae_cli.evaluation.page.charts import (
     spread_chart,
     with_table,
 )
-from auravae_cli.evaluation.page.data import PageData
+from auravae_cli.evaluation.page.data import Model, PageData
 from auravae_cli.evaluation.page.markup import Child, Markup, join, number, parity_words, table, tag
 from auravae_cli.latents.sums import histogram_span
 from auravae_cli.store.certificate import ELEMENTS, decibels
@@ -26,8 +26,11 @@ _QUALITY = (
     ("SSIM", "ssim", "{:.4f}", False),
     ("MS-SSIM", "ms_ssim", "{:.4f}", False),
     ("LPIPS", "lpips", "{:.4f}", True),
+    ("CIEDE2000", "ciede2000", "{:.3f}", True),
+    ("Grid", "grid", "{:.3f}", True),
     ("rFID", "rfid", "{:.2f}", True),
 )
+_OF_PICTURES = tuple(metric for metric in _QUALITY if metric[1] != "rfid")
 _BETTER = {False: "higher is better", True: "lower is better"}
 
 Metric = tuple[str, str, str, bool]
@@ -70,13 +73,13 @@ def _quality_cell(
     if "worst" not in quality:
         return mean
     worst = f"worst {number(quality['worst'], form)} "
-    return join(mean, tag("small", worst, link(data, quality["worst_picture"])))
+    return join(mean, tag("small", worst, link(data, quality["worst_picture"], 12)))
 
 
-def link(data: PageData, name: str) -> Markup:
-    """Return a picture's name, linked to the picture if it is shown."""
+def link(data: PageData, name: str, longest: int = 40) -> Markup:
+    """Return a picture's name or its end, linked to the picture if it is shown."""
     place = data.numbers.get(name)
-    text = name if len(name) <= 40 else f"…{name[-39:]}"
+    text = name if len(name) <= longest else f"…{name[1 - longest :]}"
     return tag("a", text, href=f"#picture-{place}") if place else tag("span", text)
 
 
@@ -156,6 +159,42 @@ def certificate_table(certificate: Mapping[str, Any], label: str) -> Markup:
     ]
     pictures = certificate["data"]["pictures"]
     return table(f"Flips of latents of {label}, {pictures} pictures", columns, rows)
+
+
+def parities_table(model: Model) -> Markup | None:
+    """Return the signed permutation of channels that data give for each flip, beside the declared action."""
+    if model["parities"] is None:
+        return None
+    rows: list[list[Child]] = []
+    for g, found in model["parities"].items():
+        channels = len(found["sources"])
+        negated = [str(i) for i, sign in enumerate(found["signs"]) if sign < 0]
+        moved = [f"{i}←{j}" for i, j in enumerate(found["sources"]) if i != j]
+        rows.append(
+            [
+                g,
+                "as declared" if found["is_declared"] else "another",
+                f"{found['negated']} of {channels}: {', '.join(negated) or 'none'}",
+                f"{found['moved']}: {', '.join(moved) or 'none'}",
+                _error(found["error"]),
+                _error(found["declared_error"]),
+                number(found["best_gap"], "{:.4f}"),
+            ]
+        )
+    columns: list[Child] = [
+        "Flip",
+        "Found from data",
+        "Negated channels",
+        "Exchanged channels",
+        join("E error", tag("small", "with these")),
+        join("E error", tag("small", "as declared")),
+        join("Flip gap", tag("small", "dB, mean, with these")),
+    ]
+    return table(
+        f"Hidden parities of {model['label']}: the best signed permutation of channels",
+        columns,
+        rows,
+    )
 
 
 def _error(value: float | None) -> str:
@@ -304,13 +343,13 @@ def all_pictures(data: PageData) -> Markup:
     ranked = sorted(
         data.rows.items(), key=lambda item: (item[1]["psnr"] is None, item[1]["psnr"] or 0, item[0])
     )
-    columns: list[Child] = ["Picture", "Model", "Size", *(q[0] for q in _QUALITY[:4])]
+    columns: list[Child] = ["Picture", "Model", "Size", *(q[0] for q in _OF_PICTURES)]
     has_flips = any(row["flips"] for row in data.rows.values())
     columns += ["Worst flip gap dB"] if has_flips else []
     rows: list[list[Child]] = []
     for (label, name), row in ranked[:MOST_LINES]:
         height, width = row["image_size"]
-        cells = [_sortable(row[metric], form) for _, metric, form, _ in _QUALITY[:4]]
+        cells = [_sortable(row[metric], form) for _, metric, form, _ in _OF_PICTURES]
         gap = [_sortable(flip_gap(row), "{:.4f}")] if has_flips else []
         size = tag("td", f"{width} × {height}", data_value=width * height)
         rows.append([link(data, name), label, size, *cells, *gap])

@@ -64,7 +64,8 @@ def test_charts_of_single_points():
 
 def rows(number):
     return [
-        {"picture": f"{n:03}", "psnr": None if n == number - 1 else float(n)} for n in range(number)
+        {"model": "a", "picture": f"{n:03}", "psnr": None if n == number - 1 else float(n)}
+        for n in range(number)
     ]
 
 
@@ -89,6 +90,20 @@ def test_of_many_the_worst_the_median_and_the_best(limit):
         assert shown[-1] == "499"
         middle = [int(name) for name in groups["Around the median"]]
         assert abs(sum(middle) / len(middle) - 249.5) < max(2, limit - 300)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 9, 30, 60])
+def test_the_page_begins_where_models_differ_most(limit):
+    others = [{**row, "model": "b"} for row in rows(40)]
+    for place, gain in ((7, 3.0), (20, -5.0), (33, 1.0)):
+        others[place]["psnr"] += gain
+    choice = choose(rows(40) + others, None, limit)
+    shown = [name for _, names in choice.groups for name in names]
+    assert len(shown) == len(set(shown)) == min(limit, 40)
+    title, names = choice.groups[0]
+    assert title == "Where the models differ most"
+    assert names == ("020", "007", "033")[: max(1, limit // 4)]
+    assert choose(rows(1) + [{**rows(1)[0], "model": "b"}], None, 5).groups == (("", ("000",)),)
 
 
 def test_albums(tmp_path):
