@@ -2,6 +2,7 @@
 
 AuraVaeError              says what, where, found, expected, and what to do next
 ├─ UsageError             what was asked for contradicts itself, or names nothing
+├─ MissingInputError      a named input that is not there, or cannot be one
 ├─ InputImageError        a picture that cannot be read as one
 ├─ LatentFileError        a file that is no latent of ours, or a damaged one
 │  ├─ LatentHeaderError   the header is missing, of another version, or contradicts the tensor
@@ -37,6 +38,10 @@ class UsageError(AuraVaeError, ValueError):
     def __init__(self, message: str, argument: str | None = None) -> None:
         self.argument = argument
         super().__init__(message)
+
+
+class MissingInputError(AuraVaeError):
+    """A named input is not there, or is a file of a kind that the command does not take."""
 
 
 class InputImageError(AuraVaeError):

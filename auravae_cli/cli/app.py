@@ -33,6 +33,7 @@ from auravae_cli.cli.commands.serve import serve
 from auravae_cli.cli.commands.show import show
 from auravae_cli.cli.commands.train import train
 from auravae_cli.cli.commands.verify import verify
+from auravae_cli.cli.shared.numbers import explained
 from auravae_cli.cli.shared.renamed import take_new_variables, with_new_names
 from auravae_cli.cli.terminal.lines import inert, say, tell
 from auravae_cli.errors import AuraVaeError, ConfigError, ModelError, UsageError
@@ -69,7 +70,8 @@ def _inert_errors() -> Iterator[None]:
         yield
     except Exception as error:
         if hasattr(error, "format_message"):  # the base class of usage errors is not public
-            error.message = inert(error.message)  # type: ignore[attr-defined]
+            text = explained(error.message, getattr(error, "param", None))  # type: ignore[attr-defined]
+            error.message = inert(text)  # type: ignore[attr-defined]
         raise
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from auravae_cli.images.read import Pixels
+from auravae_cli.images.read import Pixels, to_8_bit
 
 GAP = 12
 CAPTION_HEIGHT = 24
@@ -23,7 +23,7 @@ def difference(image: Pixels, reference: Pixels) -> Pixels:
 
 def contact_sheet(cells: Sequence[tuple[str, Pixels]], columns: int = 3) -> Pixels:
     """Return captioned pictures in rows, larger ones reduced to 640 pixels a side: uint8 [H, W, 3]."""
-    images = [_reduced(pixels) for _, pixels in cells]
+    images = [Image.fromarray(reduced(pixels)) for _, pixels in cells]
     font = ImageFont.load_default(size=14)
     width = max(*(image.width for image in images), 200) + GAP
     height = max(image.height for image in images) + CAPTION_HEIGHT + GAP
@@ -37,7 +37,8 @@ def contact_sheet(cells: Sequence[tuple[str, Pixels]], columns: int = 3) -> Pixe
     return np.asarray(sheet)
 
 
-def _reduced(pixels: Pixels) -> Image.Image:
-    image = Image.fromarray(pixels)
+def reduced(pixels: Pixels) -> Pixels:
+    """Return a picture of at most 640 pixels a side: uint8 or uint16 [H, W, 3] => uint8."""
+    image = Image.fromarray(to_8_bit(pixels))
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    return image
+    return np.asarray(image)

@@ -27,6 +27,7 @@ from PIL import (  # the plugins register the formats that Pillow would else loo
 )
 
 from auravae_cli.errors import InputImageError
+from auravae_cli.files.kinds import START_BYTES, kind_of
 from auravae_cli.images import recognise
 from auravae_cli.images.heif_picture import HeifPicture
 from auravae_cli.images.jpeg_12 import Jpeg12Picture
@@ -57,9 +58,7 @@ def opened(source: Source, max_pixels: int | None = None) -> Iterator[Picture]:
         except InputImageError:
             raise
         except UnidentifiedImageError:
-            raise InputImageError(
-                f"not a picture: {_start(source)}expected one of {', '.join(FORMATS + WITH_EXTRA)}"
-            ) from None
+            raise InputImageError(_what_else(source)) from None
         except MemoryError:
             raise InputImageError("not enough memory to decode the picture") from None
         except Exception as error:  # decoders raise errors of every type on damaged bytes
@@ -122,10 +121,20 @@ def _check_size(picture: Picture, max_pixels: int) -> None:
         raise InputImageError(reason)
 
 
-def _start(source: Source) -> str:
-    if not isinstance(source, bytes):
-        return ""
-    return f"the bytes start with {source[:8]!r}; "
+def _what_else(source: Source) -> str:
+    """Return why a file is no picture: what it is, if that is known."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            start = file.read(START_BYTES)
+    elif isinstance(source, bytes):
+        start = source[:START_BYTES]
+    else:
+        source.seek(0)
+        start = source.read(START_BYTES)
+    kind = kind_of(start)
+    if kind is not None and not kind.is_picture:
+        return str(kind)
+    return f"not a picture, or a damaged one: expected one of {', '.join(FORMATS + WITH_EXTRA)}"
 
 
 class _WithoutPillowsLimit:

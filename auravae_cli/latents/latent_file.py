@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from auravae_cli.errors import LatentFileError, LatentHeaderError, LatentMismatchError
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.canonical_json import compact, read_json
+from auravae_cli.files.kinds import LATENT, START_BYTES, kind_of
 from auravae_cli.files.limits import CHANNELS, FILE_BYTES
 from auravae_cli.files.mapping import Buffer, map_file
 from auravae_cli.files.typed import Faults, Positive, reader, shown, table
@@ -140,16 +141,14 @@ def parse_latents(buffer: Buffer) -> LatentFile:
     tensors, metadata = safetensors_file.parse(buffer)
     if METADATA_KEY not in metadata:
         names = ", ".join(map(repr, list(tensors)[:4])) or "nothing"
-        raise LatentHeaderError(
-            f"a safetensors file, but not a latent of auravae: it holds {names} and no "
-            f"{METADATA_KEY!r} metadata"
-        )
+        kind = kind_of(bytes(buffer[:START_BYTES]))
+        raise LatentHeaderError(f"{kind} (it holds {names} and no {METADATA_KEY!r} metadata)")
     shard = "latents" in tensors
     expected = "latents" if shard else "latent"
     if set(tensors) != {expected}:
-        raise LatentHeaderError(
-            f"expected the one tensor 'latent' or 'latents', found {shown(sorted(tensors))}"
-        )
+        kind = kind_of(bytes(buffer[:START_BYTES]))
+        found = f"expected the one tensor 'latent' or 'latents', found {shown(sorted(tensors))}"
+        raise LatentHeaderError(found if kind in (None, LATENT) else str(kind))
     tensor = tensors[expected]
     return with_metadata(tensor.values, tensor.dtype, metadata[METADATA_KEY], shard=shard)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.files.canonical_json import read_json, write_json
+from auravae_cli.files.kinds import START_BYTES, kind_of
 from auravae_cli.files.mapping import Buffer
 from auravae_cli.latents.dtypes import FLOAT16, FLOAT32, STORED_DTYPES, Array, StoredDtype
 
@@ -107,10 +108,9 @@ def _header(buffer: Buffer) -> tuple[dict[str, Any], int]:
         raise LatentFileError("the file is empty: expected a safetensors file")
     length = int.from_bytes(bytes(buffer[:8]), "little")
     if len(buffer) < 10 or length > min(len(buffer) - 8, MAX_HEADER_BYTES) or buffer[8] != ord("{"):
-        raise LatentFileError(
-            f"not a safetensors file, or one that is cut off: {len(buffer)} bytes that start "
-            f"with {bytes(buffer[:12])!r}"
-        )
+        other = None if buffer[8:9] == b"{" else kind_of(bytes(buffer[:START_BYTES]))
+        cut = f"not a safetensors file, or one that is cut off: {len(buffer)} bytes"
+        raise LatentFileError(str(other or cut))
     try:
         header = read_json(bytes(buffer[8 : 8 + length]))
     except ValueError as error:

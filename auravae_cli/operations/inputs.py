@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auravae_cli.defaults import STREAM
-from auravae_cli.errors import AuraVaeError, InputImageError
+from auravae_cli.errors import AuraVaeError, InputImageError, MissingInputError, UsageError
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import read_file, read_within
+from auravae_cli.files.storage import is_remote
 from auravae_cli.operations.names import Named, resolve
 from auravae_cli.operations.suffixes import count_passed_over
 
@@ -75,13 +76,14 @@ def collect(
 
 
 def read_list(name: str) -> list[str]:
-    """Return the lines of a list of inputs (``-``: standard input). Raises InputImageError."""
+    """Return the lines of a list of inputs (``-``: standard input). Raises MissingInputError."""
     try:
         text = sys.stdin.read() if name == STREAM else _read_text(Path(name))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputImageError(f"the list {name} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise MissingInputError(f"the list {name} cannot be read: {reason}") from error
     if "\0" in text:
-        raise InputImageError(f"the list {name} holds NUL characters: expected one name a line")
+        raise MissingInputError(f"the list {name} holds NUL characters: expected one name a line")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -97,6 +99,8 @@ def _sources(
     passed_over: Counter[str] | None,
 ) -> list[Source]:
     path = Path(named.text)
+    if is_remote(named.text):
+        raise UsageError(f"{named.text}: a URL: only tars and stores are; download the file first")
     if named.text == STREAM:
         return [Source(None, Path("stdin"))]
     files = named.choose(named.list_local(), result_tags) if named.pattern else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from auravae_cli.errors import InputImageError
+from auravae_cli.errors import AuraVaeError, InputImageError, MissingInputError
+from auravae_cli.files.kinds import kind_of_file
+from auravae_cli.files.patterns import stands
 from auravae_cli.files.storage import Entry, is_remote, open_storage
 from auravae_cli.operations.names import Named, folder, resolve
 from auravae_cli.operations.suffixes import (
@@ -47,7 +50,8 @@ def find_files(
     the files of folders that look like pictures and are not read.
 
     Raises:
-        InputImageError: nothing is found, or two files have the same key.
+        MissingInputError: a named file is not there, or of another kind.
+        InputImageError: a folder or a pattern gives nothing, or two files have the same key.
     """
     names = [_with_remote_folders(named) for named in resolve(arguments)]
     listings: Listings = {}
@@ -56,7 +60,7 @@ def find_files(
     for named in names:
         files = list(_find(named, listings, passed_over))
         if not files:
-            raise InputImageError(f"{named.text}: no pictures and no tars there")
+            raise _nothing(named)
         within = f"{_folder_name(named.root)}/" if several and named.pattern else ""
         for file in files:
             key = within + file.key
@@ -68,6 +72,19 @@ def find_files(
                 )
     pictured = {stem(key) for key in by_key if is_picture(key)}
     return [by_key[key] for key in sorted(by_key) if is_tar(key) or stem(key) in pictured]
+
+
+def _nothing(named: Named) -> AuraVaeError:
+    """Return why a name stands for no file: it is missing, of another kind, or an empty folder."""
+    if named.pattern:
+        return InputImageError(f"{named.text}: no pictures and no tars there")
+    if is_remote(named.text) or not stands(named.text):
+        return MissingInputError(f"{named.text}: cannot be read: {os.strerror(errno.ENOENT)}")
+    kind = kind_of_file(Path(named.text))
+    if kind is None or kind.is_picture:
+        kinds = "pictures and tars are known by their suffixes, such as .jpg or .tar"
+        return MissingInputError(f"{named.text}: {kinds}")
+    return MissingInputError(f"{named.text}: {kind}")
 
 
 def is_tar(name: str) -> bool:

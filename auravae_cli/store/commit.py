@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from auravae_cli.errors import OutputError, StoreError
 from auravae_cli.files.canonical_json import canonical
@@ -22,6 +23,19 @@ from auravae_cli.store.format import (
     read_settings,
     require_settings,
 )
+
+# Settings by the option of `auravae encode` that sets them.
+_OPTIONS = {
+    "background": "background",
+    "buckets": "buckets",
+    "center_crop": "center-crop",
+    "compute_dtype": "dtype",
+    "crop": "crop",
+    "model": "model",
+    "pad": "pad",
+    "resize": "resize",
+    "stored_dtype": "latent-dtype",
+}
 
 
 @dataclass(frozen=True)
@@ -70,15 +84,10 @@ def prepare_store(storage: Storage, settings: StoreSettings) -> StoreSettings:
         found = require_settings(storage)  # another run may have been faster
     settings = settings.as_known_to(found)
     if found != settings:
-        old, new = found.to_json(), settings.to_json()
-        differences = "; ".join(
-            f"{name} {_brief(old.get(name, False))}, now {_brief(new.get(name, False))}"
-            for name in sorted(old | new)
-            if old.get(name) != new.get(name)
-        )
+        made, asked = _apart(found.to_json(), settings.to_json())
         raise StoreError(
-            f"{storage.root} holds latents of other settings ({differences}): they are never mixed. "
-            "Name another store, or encode with the same settings"
+            f"{storage.root} holds latents of other settings: made with {made}, asked for {asked}. They are "
+            "never mixed: name another store, or encode with the same settings"
         )
     return settings
 
@@ -137,6 +146,35 @@ def commit_shard(
     publish_bytes(storage, scratch, name, manifest.to_bytes())
 
 
-def _brief(value: object) -> str:
+def _apart(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, str]:
+    """Return what differs between two settings, on either side, as the options of `auravae encode`."""
+    sides = [side | side.get("preparation", {}) for side in (old, new)]
+    names = sorted({*sides[0], *sides[1]} - {"preparation"})
+    different = [name for name in names if sides[0].get(name) != sides[1].get(name)]
+    given = [[name for name in different if side.get(name)] or different for side in sides]
+    made, asked = (
+        ", ".join(_option(name, side.get(name)) for name in names)
+        for side, names in zip(sides, given, strict=True)
+    )
+    return made, asked
+
+
+def _option(name: str, value: Any) -> str:
+    """Return a setting as the option that sets it, or in words.
+
+    >>> _option("buckets", {"side": 256, "step": 64, "max_ratio": 2.0}), _option("resize", None)
+    ('--buckets 256:64', 'no --resize')
+    """
+    told = f"--{_OPTIONS[name]}" if name in _OPTIONS else name.replace("_", " ")
+    if value is None or value is False:
+        return f"{'no' if name in _OPTIONS else 'not'} {told}"
+    if value is True:
+        return told
+    if name == "buckets":
+        value = f"{value['side']}:{value['step']}"
+    elif name == "center_crop":  # kept as height, width
+        value = f"{value[1]}x{value[0]}"
+    elif isinstance(value, list):
+        value = ",".join(map(str, value))
     text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}..."
+    return f"{told} {text if len(text) <= 40 else text[:12]}"

@@ -21,10 +21,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from auravae_cli.errors import StoreError
 from auravae_cli.files.canonical_json import canonical, read_json
+from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.places import fault_of
 from auravae_cli.files.storage import Entry, Storage, is_remote
 from auravae_cli.files.typed import Faults, Natural, Positive, read_as, shown, table
@@ -217,6 +219,8 @@ def shard_of(name: str) -> str | None:
 
 def read_settings(storage: Storage) -> StoreSettings | None:
     """Return the settings of a store; None if there is no store. Raises StoreError."""
+    if _is_file(storage):
+        return None
     try:
         content = read_json(storage.read(SETTINGS_FILE))
     except FileNotFoundError:
@@ -281,11 +285,20 @@ def require_settings(storage: Storage) -> StoreSettings:
     """Return the settings of a store. Raises StoreError if there is none."""
     settings = read_settings(storage)
     if settings is None:
-        raise StoreError(
-            f"{storage.root}: not a store: no store.json is there; a store is what "
-            "`auravae encode` makes of a dataset"
-        )
+        raise StoreError(f"{storage.root}: {why_no_store(storage)}")
     return settings
+
+
+def why_no_store(storage: Storage) -> str:
+    """Return why a place without settings is no store: what it is instead, if that is known."""
+    if _is_file(storage):
+        kind = kind_of_file(Path(storage.root))
+        return str(kind or "a file: expected a store, which is a folder")
+    return f"not a store: no {SETTINGS_FILE} is there; a store is what `auravae encode` makes of a dataset"
+
+
+def _is_file(storage: Storage) -> bool:
+    return not is_remote(storage.root) and os.path.isfile(storage.root)  # noqa: PTH113 - never raises
 
 
 def read_manifest(storage: Storage, shard: str) -> Manifest | None:

@@ -20,7 +20,7 @@ def read_header(storage: Storage, name: str, size: int) -> LatentFile:
         start = source.read(8)
         length = int.from_bytes(start, "little")
         if size < 8 or length > min(size, safetensors_file.MAX_HEADER_BYTES):
-            raise LatentFileError(f"not a safetensors file: it starts with {start!r}")
+            raise LatentFileError(f"not a safetensors file, or one that is cut off: {size} bytes")
         sparse.write(start + source.read(length))
         sparse.truncate(size)  # the rest is a hole, which takes neither disk nor memory
         sparse.flush()

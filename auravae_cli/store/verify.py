@@ -36,6 +36,7 @@ from auravae_cli.store.format import (
     read_manifest,
     read_settings,
     shards_of,
+    why_no_store,
 )
 from auravae_cli.store.headers import read_header
 
@@ -79,9 +80,7 @@ def find_faults(storage: Storage, seen: VerifyState, *, quick: bool = False) -> 
         yield _fault(storage, SETTINGS_FILE, error)
         return
     if settings is None:
-        yield _fault(
-            storage, SETTINGS_FILE, "missing: this is not a store, or it lost its settings"
-        )
+        yield Finding("fault", "", why_no_store(storage))
         return
     if storage.read(SETTINGS_FILE) != canonical(settings.to_json()):
         yield _fault(storage, SETTINGS_FILE, "not as it was written: changed by hand?")

@@ -147,9 +147,11 @@ def test_names_on_s3(auravae, s3, work):
         result = auravae("encode", *names, "-o", "s3://bucket/names", *SHARDS)
         assert {row["shard"]: row["rows"] for row in result.rows} == expected
         s3.rm("bucket/names", recursive=True)
-    for missing in ("s3://bucket/nothing", "s3://bucket/data/no.tar", "s3://no-such-bucket/x"):
+    for missing in ("s3://bucket/nothing", "s3://no-such-bucket/x"):
         result = auravae("encode", missing, "-o", "s3://bucket/names", *SHARDS)
         assert result.code == 2 and "no pictures and no tars there" in result.message
+    result = auravae("encode", "s3://bucket/data/no.tar", "-o", "s3://bucket/names", *SHARDS)
+    assert result.code == 1 and "no.tar: cannot be read: No such file" in result.message
 
 
 def test_a_bucket_that_is_not_there(auravae, s3, work):

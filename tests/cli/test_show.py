@@ -127,10 +127,42 @@ def test_what_is_no_picture(auravae, work, latent):
     Path("nan.safetensors").write_bytes(
         type(file)(values, file.dtype, file.space, file.records, "").to_bytes()
     )
-    for name in ("text.txt", "empty", "cut.safetensors", "nan.safetensors", "gone", "."):
+    for name in ("text.txt", "empty", "cut.safetensors", "nan.safetensors", "gone"):
         result = auravae("show", name)
         assert (result.code, result.out) == (1, b""), name
         assert result.err.startswith(f"failed: {name}: ") and result.err.count("\n") == 1
+
+
+def test_several_files_make_a_grid(auravae, latent, samples):
+    Path("photos/more").mkdir(parents=True)
+    for number, sample in enumerate(("coffee.jpg", "hubble_16bit_rgb.png", "camera_grey.png")):
+        shutil.copy(samples / sample, f"photos/{'more/' * (number > 0)}{sample}")
+    result = auravae("show", latent, "gone", "photos", "--width", "84")
+    assert (result.code, result.err) == (
+        1,
+        "failed: gone: cannot be read: No such file or directory\n4 files\n",
+    )
+    captions = [line for line in result.text.splitlines() if "coffee" in line]
+    assert captions[0].split() == [
+        "z.safetensors",
+        "coffee.jpg",
+        "ore/camera_grey.png",
+        "ble_16bit_rgb.png",
+    ]
+    assert auravae("show", "photos", "-o", "sheet.png").text == "3 files -> sheet.png\n"
+    assert pixels_of("sheet.png").shape[1] > 3 * 400
+    nothing = auravae("show", "photos/more", "--channels")
+    assert nothing.code == 1 and nothing.out == b"" and nothing.err.count("a picture: ") == 2
+    Path("empty").mkdir()
+    assert auravae("show", "empty").code == 2
+
+
+def test_of_very_many_files_the_first_are_shown(auravae, picture, work, monkeypatch):
+    monkeypatch.setattr("auravae_cli.operations.views.MOST_SHOWN", 2)
+    for number in range(5):
+        picture(f"photos/{number}.png")
+    result = auravae("show", "photos")
+    assert result.err == "2 files\nnote: 3 more files are not shown: name them, or fewer\n"
 
 
 def test_notices(auravae, samples, work):

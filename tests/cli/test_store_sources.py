@@ -141,8 +141,8 @@ def test_patterns_mean_what_a_shell_says(work, auravae, keys, pattern, expected)
     write_folder(work / "p", {name: picture(seed) for name, seed in files.items()})
     if expected is None:
         result = auravae("encode", pattern, *SHARDS)
-        assert result.code == 2
-        assert "no pictures and no tars there" in result.message
+        said = {2: "no pictures and no tars there", 1: "cannot be read: No such file"}
+        assert said[1 if "{" in pattern else 2] in result.message
     else:
         assert keys(pattern) == expected
 
@@ -203,13 +203,18 @@ def test_lists(work, auravae, keys):
     assert list(rows(work / "piped")) == ["000"]
 
 
-@pytest.mark.parametrize("name", ["photo.doc", "photo", "nothing.png", "no/such", "x" * 300])
-def test_what_is_no_input_is_said(work, auravae, name):
-    for path in ("photo.doc", "photo"):
-        Path(path).write_bytes(picture(1))
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        *(("photo.doc", "known by their suffixes"), ("a.latent", "auravae import --from npy")),
+        *((name, "No such file") for name in ("nothing.png", "no/such", "x" * 300)),
+    ],
+)
+def test_what_is_no_input_is_said(work, auravae, name, said):
+    Path("photo.doc").write_bytes(picture(1))
+    Path("a.latent").write_bytes(b"\x93NUMPY\x01\0")
     result = auravae("encode", name, *SHARDS)
-    assert result.code == 2
-    assert "no pictures and no tars there" in result.message
+    assert result.code == 1 and said in result.message
     assert not Path("store").exists()
 
 

@@ -184,7 +184,7 @@ def test_shards_that_went_with_their_manifests_are_missed(auravae, work, picture
     names = ", ".join(f"files-{index:05d}" for index in range(number))
     fault = f"fault: store: {number} of 4 shards of loose files are not there: {names}; copy the"
     assert result.code == 1 and result.err.startswith(fault)
-    assert result.text.startswith(f"store: 1 faults: {4 - number} shards")
+    assert result.text.startswith(f"store: 1 fault: {4 - number} shards")
     assert auravae("info", "store", "--quick", "--json").row["missing_shards"] == number
 
 

@@ -86,8 +86,8 @@ def test_every_truncation_is_refused(size: int) -> None:
     ("data", "message"),
     [
         (b"just some text, long enough", "not a safetensors file"),
-        (container({"x": entry()}, length=2**63), "cut off: .* bytes that start with"),
-        (container({"x": entry()}, length=100), "cut off: .* bytes that start with"),
+        (container({"x": entry()}, length=2**63), "cut off: [0-9]+ bytes"),
+        (container({"x": entry()}, length=100), "cut off: [0-9]+ bytes"),
         (container({"x": entry()}, length=20), "damaged header: "),
         (container(b"{not json}"), "damaged header: Expecting property name"),
         (container(b'{"\xff": 1}'), "damaged header: .*can't decode byte"),

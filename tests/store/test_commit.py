@@ -60,8 +60,11 @@ KNOWN = replace(FIRST, kernels="native (x86_64, 16 lanes)", symmetry="canonical"
 @pytest.mark.parametrize(
     ("other", "difference"),
     [
-        ({"kernels": "native (x86_64, 8 lanes)"}, "kernels native (x86_64, 16 lanes), now native (x86_64, 8"),
-        ({"symmetry": "none"}, "symmetry canonical, now none"),
+        ({"kernels": "native (x86_64, 8 lanes)"}, "made with kernels native (x86_64, 16 lanes), asked for kernels native (x86_64, 8"),
+        ({"symmetry": "none"}, "made with symmetry canonical, asked for symmetry none"),
+        ({"preparation": {"buckets": {"side": 512, "step": 64}, "center_crop": [30, 40]}},
+         "made with --resize 256, asked for --buckets 512:64, --center-crop 40x30"),
+        ({"preparation": {}}, "made with --resize 256, asked for no --resize."),
     ],
 )  # fmt: skip
 def test_last_bits_are_never_mixed(storage, other, difference):

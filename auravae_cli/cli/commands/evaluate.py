@@ -206,7 +206,9 @@ def _number(text: str, option: str) -> int | None:
     if text == "all":
         return None
     if not text.isdecimal():
-        raise typer.BadParameter(f"{text!r}: expected a number, or all", param_hint=option)
+        raise typer.BadParameter(
+            f"{text!r}: expected a number such as 16, or all", param_hint=option
+        )
     return int(text)
 
 

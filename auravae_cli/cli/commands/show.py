@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -14,15 +15,17 @@ from auravae_cli.defaults import MAX_PIXELS, STREAM
 
 if TYPE_CHECKING:
     from auravae_cli.cli.terminal.detect import Screen
-    from auravae_cli.images.read import LoadedImage, Pixels
-    from auravae_cli.latents.latent_file import LatentFile
-
-    Cells = list[tuple[str, Pixels]]
+    from auravae_cli.images.read import Pixels
+    from auravae_cli.operations.views import Cells
 
 
 def show(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A picture, a latent, a shard, a store, or -.")
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Pictures, latents, shards, stores, folders, patterns, or -. Several make a grid.",
+        ),
     ],
     channels: Annotated[
         bool,
@@ -75,73 +78,68 @@ def show(
     ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Draw a picture or a latent in the terminal.
+    """Draw pictures and latents in the terminal, within its window.
 
     Examples:
 
-        auravae show photo.jpg
+        auravae show photo.jpg photo.safetensors
+        auravae show photos -o sheet.png
         auravae show photo.safetensors --channels
 
+    Several files make a grid; of more than 64, the first are shown.
     A latent is previewed without its model: by a fitted linear map for latents
     of the embedded models, by principal components for others. If the output
     is not a terminal, the drawing is plain text.
     """
+    from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
     from auravae_cli.cli.terminal.detect import find_screen
     from auravae_cli.cli.terminal.lines import print_drawing, say, tell
     from auravae_cli.errors import AuraVaeError
-    from auravae_cli.operations.inputs import Source
-    from auravae_cli.operations.open_any import open_one
+    from auravae_cli.operations.views import view_files
 
-    path = None if file == STREAM else Path(file)
-    source = Source(path, Path(path.name if path else "-"))
     screen = find_screen(protocol, width) if output is None else None
-    try:
-        content = open_one(source, key, index, background, max_pixels)
-        in_grey = screen is not None and screen.protocol is Protocol.ascii
-        cells, caption, notices = view(content, channels, in_grey)
-    except AuraVaeError as error:
-        say(f"failed: {source.name}: {error}")
-        raise typer.Exit(1) from error
-    for notice in () if quiet else notices:
-        say(f"note: {source.name}: {notice}")
-    if screen is not None:
+    views = view_files(
+        files,
+        channels=channels,
+        in_grey=screen is not None and screen.protocol is Protocol.ascii,
+        key=key,
+        index=index,
+        background=background,
+        max_pixels=max_pixels,
+    )
+    cells: Cells = []
+    captions: list[str] = []
+    for name, view in views.of:
+        if isinstance(view, AuraVaeError):
+            say(f"failed: {name}: {view}")
+            continue
+        for notice in () if quiet else view.notices:
+            say(f"note: {name}: {notice}")
+        cells += view.cells
+        captions.append(view.caption)
+    if cells and screen is not None:
         print_drawing(draw(cells, screen))
         if not quiet:
-            say(caption)
-    elif output is not None:
+            say(captions[0] if len(views.of) == 1 else f"{len(captions)} files")
+    elif cells and output is not None:
         _write(cells, output, overwrite)
         if output != STREAM and not quiet:
-            tell(f"{source.name} -> {output}")
-
-
-def view(
-    content: LatentFile | LoadedImage, channels: bool, in_grey: bool
-) -> tuple[Cells, str, tuple[str, ...]]:
-    """Return captioned pictures, a caption for all of them, and notices. Raises LatentFileError.
-
-    ``in_grey`` makes maps of channels that differ by brightness only.
-    """
-    from auravae_cli.errors import LatentFileError
-    from auravae_cli.images.read import LoadedImage
-    from auravae_cli.operations.views import view_latent
-
-    if isinstance(content, LoadedImage):
-        if channels:
-            raise LatentFileError("a picture: --channels shows those of a latent")
-        height, width = content.pixels.shape[:2]
-        return [("", content.pixels)], f"{width} x {height} pixels", content.notices
-    return view_latent(content, channels, in_grey)
+            shown = views.of[0][0] if len(views.of) == 1 else f"{len(captions)} files"
+            tell(f"{shown} -> {output}")
+    if views.left_out and not quiet:
+        say(f"note: {views.left_out} more files are not shown: name them, or fewer")
+    raise typer.Exit(EXIT_SOME_FAILED if len(captions) < len(views.of) else 0)
 
 
 def draw(cells: Cells, screen: Screen) -> str:
     """Return what to write to the terminal."""
-    from auravae_cli.cli.terminal.drawing import characters, kitty, resized, side_by_side, sixel
+    from auravae_cli.cli.terminal.drawing import characters, grid, kitty, resized, sixel
     from auravae_cli.images.contact_sheet import contact_sheet
 
     images = screen.protocol in (Protocol.kitty, Protocol.sixel)
     if len(cells) > 1 and not images:
-        return "\n".join(side_by_side(cells, screen.columns, screen.protocol)) + "\n"
-    pixels = cells[0][1] if len(cells) == 1 else contact_sheet(cells, columns=4)
+        return "\n".join(grid(cells, screen.columns, screen.lines, screen.protocol)) + "\n"
+    pixels = cells[0][1] if len(cells) == 1 else contact_sheet(cells, columns=_columns(len(cells)))
     columns, lines = _extent(pixels, screen, images)
     if screen.protocol is Protocol.kitty:
         return kitty(pixels, columns, lines) + "\n"
@@ -149,6 +147,11 @@ def draw(cells: Cells, screen: Screen) -> str:
         height, width = lines * screen.cell[0], columns * screen.cell[1]
         return sixel(resized(pixels, height, width)) + "\n"
     return "\n".join(characters(pixels, columns, screen.protocol)) + "\n"
+
+
+def _columns(number: int) -> int:
+    """Return the columns of a sheet: four, or more where it would be higher than wide."""
+    return max(4, math.isqrt(number - 1) + 1)
 
 
 def _extent(pixels: Pixels, screen: Screen, images: bool) -> tuple[int, int]:
@@ -177,5 +180,5 @@ def _write(cells: Cells, output: str, overwrite: bool) -> None:
         target, suffix = None, ".png"
     else:
         target, suffix = Path(output), Path(output).suffix
-    pixels = cells[0][1] if len(cells) == 1 else contact_sheet(cells, columns=4)
+    pixels = cells[0][1] if len(cells) == 1 else contact_sheet(cells, columns=_columns(len(cells)))
     put_result(target, lambda: picture_bytes(pixels, suffix), overwrite)

@@ -46,6 +46,7 @@ def verify(
     not faults.
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
+    from auravae_cli.cli.reports.store_progress import counted
     from auravae_cli.store.verify import verify_store
 
     sound = True
@@ -57,7 +58,7 @@ def verify(
             tell_json({"store": store, **counts, "faults": report.faults})
         elif not quiet:
             text = ", ".join(f"{number} {name}" for name, number in counts.items())
-            verdict = f"{report.faults} faults" if report.faults else "sound"
+            verdict = counted(report.faults, "fault") if report.faults else "sound"
             tell(f"{store}: {verdict}: {text}", flush=True)
     sys.stdout.flush()
     raise typer.Exit(0 if sound else EXIT_SOME_FAILED)

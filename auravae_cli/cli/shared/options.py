@@ -397,14 +397,10 @@ Address = Annotated[
 
 
 def read_names(arguments: list[str] | None, listed: str | None) -> list[str]:
-    """Return the names given and those in the list. Raises typer.BadParameter if it is unreadable."""
-    from auravae_cli.errors import InputImageError
+    """Return the names given and those in the list. Raises MissingInputError if it is unreadable."""
     from auravae_cli.operations.inputs import read_list
 
-    try:
-        return [*(arguments or []), *(read_list(listed) if listed else [])]
-    except InputImageError as error:
-        raise typer.BadParameter(str(error)) from error
+    return [*(arguments or []), *(read_list(listed) if listed else [])]
 
 
 def data_on_stdout(names: list[str], output: str | None) -> bool:

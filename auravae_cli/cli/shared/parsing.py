@@ -46,7 +46,9 @@ def read_preparation(
             f"buckets determine the size of pictures: leave out {others}", param_hint=named[0]
         )
     return Preparation(
-        crop=_numbers(crop, r"(\d+),(\d+),([1-9]\d*),([1-9]\d*)", "X,Y,W,H", "--crop"),  # type: ignore[arg-type]
+        crop=_numbers(
+            crop, r"(\d+),(\d+),([1-9]\d*),([1-9]\d*)", "X,Y,W,H, such as 0,0,512,512", "--crop"
+        ),  # type: ignore[arg-type]
         resize=resize,
         center_crop=_center(center_crop),
         pad=pad,  # type: ignore[arg-type]
@@ -59,7 +61,9 @@ def _center(text: str | None) -> tuple[int, int] | None:
     """Parse WxH, like the sizes of `--crop`, to (height, width)."""
     if text is not None and text.isdecimal():
         text = f"{text}x{text}"
-    sides = _numbers(text, r"([1-9]\d*)x([1-9]\d*)", "WxH", "--center-crop")
+    sides = _numbers(
+        text, r"([1-9]\d*)x([1-9]\d*)", "WxH or a side, such as 512x384 or 512", "--center-crop"
+    )
     return None if sides is None else (sides[1], sides[0])
 
 
@@ -69,7 +73,7 @@ def _buckets(text: str | None) -> Buckets | None:
     side, step = _numbers(
         text if ":" in text else f"{text}:64",
         r"([1-9]\d{0,4}):([1-9]\d{0,3})",
-        "SIDE or SIDE:STEP",
+        "SIDE or SIDE:STEP, such as 512 or 512:64",
         "--buckets",
     )  # type: ignore[misc]
     if step % 8 or step > side:

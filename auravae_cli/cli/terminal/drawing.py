@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 import numpy as np
 from PIL import Image
 
+from auravae_cli.cli.terminal.lines import inert
 from auravae_cli.cli.terminal.protocol import Protocol
 from auravae_cli.images.read import Pixels, to_8_bit
 
 SHADES = " .:-=+*#%@"
 RESET = "\x1b[0m"
+_LEAST = 8  # columns of a picture in a grid
 _CHUNK = 4096  # bytes of base64 per sequence of kitty's protocol
 _LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of red, green and blue in the 256 colours
 
@@ -103,17 +105,43 @@ def _band(places: Pixels) -> Iterator[str]:
         yield f"#{colour}{''.join(text)}"
 
 
-def side_by_side(cells: Sequence[tuple[str, Pixels]], width: int, protocol: Protocol) -> list[str]:
-    """Return captioned pictures in rows of four, drawn with characters on ``width`` columns."""
-    columns = min(4, len(cells))
-    each = max(1, (width - 2 * (columns - 1)) // columns)
+Cells = Sequence[tuple[str, Pixels]]
+
+
+def grid(cells: Cells, width: int, height: int | None, protocol: Protocol) -> list[str]:
+    """Return captioned pictures in rows, drawn with characters on ``width`` columns.
+
+    They fill ``height`` lines at most, if that is possible with pictures of `_LEAST` columns; rows have
+    four pictures if it is None.
+    """
+    columns, each = _layout(cells, width, height)
     lines = []
     for start in range(0, len(cells), columns):
         row = cells[start : start + columns]
         drawn = [characters(pixels, each, protocol) for _, pixels in row]
-        lines.append("  ".join(caption[:each].ljust(each) for caption, _ in row).rstrip())
-        for parts in zip(*drawn, strict=True):
+        lines.append("  ".join(inert(text)[-each:].ljust(each) for text, _ in row).rstrip())
+        for parts in zip_longest(*drawn, fillvalue=" " * each):
             padded = (part.ljust(each) if protocol is Protocol.ascii else part for part in parts)
             lines.append("  ".join(padded).rstrip())
         lines.append("")
     return lines[:-1]
+
+
+def _layout(cells: Cells, width: int, height: int | None) -> tuple[int, int]:
+    """Return the pictures in a row, and the columns of each: as large as the height allows."""
+    number = len(cells)
+    if height is None:
+        columns = min(4, number)
+        return columns, max(1, (width - 2 * (columns - 1)) // columns)
+    aspect = max(pixels.shape[0] / pixels.shape[1] for _, pixels in cells) / 2  # lines per column
+    best = (0, 1)
+    for columns in range(1, number + 1):
+        rows = -(-number // columns)
+        wide = (width - 2 * (columns - 1)) // columns
+        lines = (height + 1) // rows - 2  # without the caption, and the empty line below
+        if wide >= 1:
+            best = max(best, (min(wide, int(lines / aspect)), columns))
+    each, columns = best
+    if each < _LEAST:  # too many for the window: it scrolls
+        columns = max(1, (width + 2) // (_LEAST + 2))
+    return columns, max(each, _LEAST)

@@ -13,10 +13,10 @@ from PIL import Image
 from auravae_cli.cli.terminal.detect import best_protocol
 from auravae_cli.cli.terminal.drawing import (
     characters,
+    grid,
     half_blocks,
     kitty,
     shades,
-    side_by_side,
     sixel,
 )
 from auravae_cli.cli.terminal.protocol import Protocol
@@ -105,12 +105,34 @@ def test_proportions(pixels):
     assert len(np.unique(read_blocks(lines).reshape(-1, 3), axis=0)) == 4
 
 
-def test_side_by_side(pixels):
+def test_a_grid_in_a_pipe(pixels):
     cells = [(f"{number} ee", pixels) for number in range(6)]
-    lines = side_by_side(cells, 38, Protocol.ascii)
+    lines = grid(cells, 38, None, Protocol.ascii)
     assert lines[0].split() == ["0", "ee", "1", "ee", "2", "ee", "3", "ee"]
     assert max(map(len, lines)) <= 38
     assert sum("ee" in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5, 16, 25])
+@pytest.mark.parametrize("shape", [(60, 90, 3), (90, 60, 3), (20, 90, 3)])
+def test_a_grid_fits_its_window(number, shape):
+    cells = [("a/long name.png", np.full(shape, 99, np.uint8))] * number
+    lines = grid(cells, 80, 22, Protocol.ascii)
+    assert len(lines) <= 22 and max(map(len, lines)) <= 80
+    assert sum("ng" in line for line in lines) >= 1
+    assert sum(line.count("-") for line in lines) > 200  # it uses the room
+
+
+def test_pictures_of_different_shapes_share_a_row():
+    cells = [("wide", np.zeros((20, 60, 3), np.uint8)), ("high\n", np.zeros((60, 20, 3), np.uint8))]
+    lines = grid(cells, 60, 22, Protocol.blocks)
+    assert lines[0].split() == ["wide", "high\\n"]
+    assert lines[-1].startswith("  ") and len(lines) <= 22
+
+
+def test_too_many_for_a_window_scroll():
+    lines = grid([("x", np.zeros((60, 60, 3), np.uint8))] * 60, 40, 10, Protocol.ascii)
+    assert len(lines) > 10 and max(map(len, lines)) <= 40
 
 
 YES, NO = lambda: True, lambda: False

@@ -1,0 +1,25 @@
+"""Say of a number that cannot be read what is accepted, with an example."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Words of typer, in its versions, for what is no number, or out of range.
+_BAD_NUMBER = re.compile(r"Input should be|is not a valid (int|float)|is not in the range")
+_EXAMPLES = {"resize": 512, "batch_size": 8, "shard_size": 1000, "width": 80}
+
+
+def explained(message: str, parameter: Any) -> str:
+    """Return a usage error's message for people; ``parameter`` is typer's, or None."""
+    if parameter is None or not _BAD_NUMBER.search(message):
+        return message.removeprefix("Value error, ")
+    kind = getattr(parameter, "type", None)
+    least, most = (getattr(parameter, end, getattr(kind, end, None)) for end in ("min", "max"))
+    default = parameter.default if isinstance(parameter.default, int | float) else None
+    is_whole = not any(isinstance(number, float) for number in (least, most, default))
+    noun = "a whole number" if is_whole else "a number"
+    if least is not None:
+        noun += f" of at least {least}" if most is None else f" from {least} to {most}"
+    example = default if default is not None else _EXAMPLES.get(parameter.name, least or 1)
+    return f"expected {noun}, such as {example}"

@@ -1,0 +1,85 @@
+"""Files of the wrong kind: one sentence with the command to use, and one exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+IMAGE = "a PNG picture: `auravae encode` makes a latent of it"
+LATENT = "a latent of auravae: `auravae decode` makes a picture of it"
+COMFYUI = "a latent of ComfyUI: `auravae import --from comfyui` makes latents of it"
+
+
+@pytest.fixture
+def files(auravae, work, picture):
+    """A picture, its latent, one of ComfyUI's, and a store."""
+    picture("a.png")
+    assert auravae("encode", "a.png", "-m", "linear").code == 0
+    assert auravae("encode", "a.png", "-o", "st", "-m", "linear", "--layout", "shards").code == 0
+    assert auravae("export", "a.safetensors", "--to", "comfyui", "-o", "out").code == 0
+    Path("out/a.latent").rename("a.latent")
+
+
+def test_each_command_names_the_one_to_use(auravae, files):
+    (inside,) = Path("st").glob("*.safetensors")
+    rows = (
+        *((command, "a.png", IMAGE) for command in ("info", "decode", "flip -H", "verify")),
+        *((command, "a.latent", COMFYUI) for command in ("info", "decode", "encode -o x", "eval")),
+        *((command, "a.safetensors", LATENT) for command in ("encode -o x", "verify", "eval")),
+        ("verify", str(inside), LATENT),
+        ("roundtrip", str(inside), LATENT),
+        ("info", "st/store.json", "a file of a store: name the store's folder instead"),
+    )
+    for command, name, said in rows:
+        result = auravae(*command.split(), name)
+        assert result.code == 1 and said in result.message, (command, name, result.message)
+
+
+def test_a_missing_input_has_one_exit_code(auravae, work):
+    commands = (
+        *("info", "decode", "flip -H", "verify", "encode", "roundtrip", "show", "eval"),
+        *("export --to npy -o x", "import --from npy -o x", "encode -o st --layout shards"),
+    )
+    for command in commands:
+        result = auravae(*command.split(), "missing.png")
+        assert result.code == 1, command
+        assert "missing.png" in result.message
+    result = auravae("encode", "--files-from", "nolist.txt")
+    assert (result.code, "nolist.txt cannot be read: No such file" in result.message) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["roundtrip", "show", "info", "flip -H -o x"])
+def test_a_url_is_no_file(auravae, work, command):
+    result = auravae(*command.split(), "nowhere://host/a.png")
+    assert result.code in (1, 2) and "nowhere://host/a.png" in result.message
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--resize abc", "expected a whole number from 1 to 65536, such as 512"),
+        ("--resize -5", "expected a whole number from 1 to 65536, such as 512"),
+        ("--batch-size x", "expected a whole number of at least 1, such as 8"),
+        ("--crop 1,2", "'1,2': expected X,Y,W,H, such as 0,0,512,512"),
+        ("--center-crop 0x3", "expected WxH or a side, such as 512x384 or 512"),
+        ("--buckets x", "expected SIDE or SIDE:STEP, such as 512 or 512:64"),
+        ("--latent-dtype fp16", "'--latent-dtype': 'fp16' is not one of"),
+        ("--memory lots", "expected a size such as 4G or 500M"),
+    ],
+)
+def test_a_number_that_cannot_be_read(auravae, work, options, said):
+    result = auravae("encode", "a.png", *options.split())
+    assert result.code == 2 and said in result.message
+
+
+def test_settings_of_a_store_are_told_as_options(auravae, files):
+    asked = ["--layout", "shards", "-m", "linear", "--buckets", "64", "--latent-dtype", "float32"]
+    result = auravae("encode", "a.png", "-o", "st", *asked)
+    assert result.code == 1
+    assert (
+        "made with --latent-dtype float16, asked for --buckets 64:64, --latent-dtype float32"
+        in (result.message)
+    )
+    assert json.loads(Path("st/store.json").read_text())["stored_dtype"] == "float16"
