@@ -297,7 +297,7 @@ def why_no_store(storage: Storage) -> str:
     return f"not a store: no {SETTINGS_FILE} is there; a store is what `auravae encode` makes of a dataset"
 
 
-def _is_file(storage: Storage) -> bool:
+def is_file(storage: Storage) -> bool:
     return not is_remote(storage.root) and os.path.isfile(storage.root)  # noqa: PTH113 - never raises
 
 

@@ -28,6 +28,7 @@ from auravae_cli.store.format import (
     Output,
     StoreSettings,
     failures_name,
+    is_file,
     manifest_name,
     missing_shards,
     output_name,
@@ -80,7 +81,11 @@ def find_faults(storage: Storage, seen: VerifyState, *, quick: bool = False) -> 
         yield _fault(storage, SETTINGS_FILE, error)
         return
     if settings is None:
-        yield Finding("fault", "", why_no_store(storage))
+        if is_file(storage):
+            yield Finding("fault", "", why_no_store(storage))
+        else:
+            text = "missing: this is not a store, or it lost its settings"
+            yield _fault(storage, SETTINGS_FILE, text)
         return
     if storage.read(SETTINGS_FILE) != canonical(settings.to_json()):
         yield _fault(storage, SETTINGS_FILE, "not as it was written: changed by hand?")

@@ -147,7 +147,7 @@ def test_several_files_make_a_grid(auravae, latent, samples):
         "z.safetensors",
         "coffee.jpg",
         "ore/camera_grey.png",
-        "ble_16bit_rgb.png",
+        "ubble_16bit_rgb.png",
     ]
     assert auravae("show", "photos", "-o", "sheet.png").text == "3 files -> sheet.png\n"
     assert pixels_of("sheet.png").shape[1] > 3 * 400

@@ -16,7 +16,7 @@ from auravae_cli.images.read import Pixels, to_8_bit
 
 SHADES = " .:-=+*#%@"
 RESET = "\x1b[0m"
-_LEAST = 8  # columns of a picture in a grid
+_LEAST = 6  # columns of a picture in a grid
 _CHUNK = 4096  # bytes of base64 per sequence of kitty's protocol
 _LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of red, green and blue in the 256 colours
 
