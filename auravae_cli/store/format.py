@@ -219,7 +219,7 @@ def shard_of(name: str) -> str | None:
 
 def read_settings(storage: Storage) -> StoreSettings | None:
     """Return the settings of a store; None if there is no store. Raises StoreError."""
-    if _is_file(storage):
+    if is_file(storage):
         return None
     try:
         content = read_json(storage.read(SETTINGS_FILE))
@@ -291,13 +291,14 @@ def require_settings(storage: Storage) -> StoreSettings:
 
 def why_no_store(storage: Storage) -> str:
     """Return why a place without settings is no store: what it is instead, if that is known."""
-    if _is_file(storage):
+    if is_file(storage):
         kind = kind_of_file(Path(storage.root))
         return str(kind or "a file: expected a store, which is a folder")
     return f"not a store: no {SETTINGS_FILE} is there; a store is what `auravae encode` makes of a dataset"
 
 
 def is_file(storage: Storage) -> bool:
+    """Return whether a place is a local file, and so no store."""
     return not is_remote(storage.root) and os.path.isfile(storage.root)  # noqa: PTH113 - never raises
 
 
