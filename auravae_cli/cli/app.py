@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import gc
 import io
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ from auravae_cli.cli.shared.renamed import take_new_variables, with_new_names
 from auravae_cli.cli.terminal.lines import inert, say, tell
 from auravae_cli.errors import AuraVaeError, ConfigError, ModelError, UsageError
 from auravae_cli.files.limits import check_environment
+from auravae_cli.machine.background import is_work_abandoned
 from auravae_cli.version import __version__
 
 
@@ -128,6 +130,9 @@ def _root(
         raise typer.BadParameter(str(error)) from error
 
 
+_STAYS = "what was finished stays; the same command goes on from there"
+
+
 class _Terminated(BaseException):
     """SIGTERM, like KeyboardInterrupt for Ctrl-C: unfinished files are removed on the way out."""
 
@@ -140,6 +145,15 @@ def _say(error: AuraVaeError) -> None:
 
 def _terminate(number: int, frame: object) -> None:
     raise _Terminated
+
+
+def _leave(code: int) -> None:
+    """End the program, without waiting for a thread that computes what nobody awaits any more."""
+    if is_work_abandoned():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main() -> None:
@@ -162,11 +176,11 @@ def main() -> None:
         say("error: not enough memory; what was finished stays: run it again")
         sys.exit(1)
     except _Terminated:
-        say("terminated")
-        sys.exit(143)
+        say(f"terminated: {_STAYS}")
+        _leave(143)
     except KeyboardInterrupt:
-        say("interrupted")
-        sys.exit(130)
+        say(f"interrupted: {_STAYS}")
+        _leave(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EPIPE):
             raise

@@ -127,9 +127,11 @@ def evaluate(
             run. OutputError, StoreError: a result cannot be written.
     """
     session = _Session(files, options, progress)
+    session.note(Stage("looking for pictures"))
     shards = _find_shards(pictures)
     session.refuse_outputs()
     results = Results(files.folder)
+    session.note(Stage("loading the models"))
     codecs = _load_codecs(models, symmetrized, loading)
     if files.certificate and len(codecs) > 1:
         raise UsageError(

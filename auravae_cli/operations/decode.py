@@ -5,30 +5,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
 
 from auravae_cli.errors import (
+    AuraVaeError,
     LatentFileError,
     LatentMismatchError,
     MissingWeightsError,
     OutputError,
     UsageError,
 )
+from auravae_cli.files.storage import is_remote
 from auravae_cli.images.read import Pixels
 from auravae_cli.images.write import WRITABLE, picture_bytes, read_provenance
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
-from auravae_cli.machine.progress import Progress, follow
-from auravae_cli.model.codec import Codec, load_codec
+from auravae_cli.machine.progress import Progress, follow, wants_stages
+from auravae_cli.model.codec import Codec
 from auravae_cli.model.spec.registry import model_files
 from auravae_cli.operations.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.jobs import Names, plan_jobs
 from auravae_cli.operations.latent_rows import StoreRow, open_latents, with_stores
 from auravae_cli.operations.loading import Loading, codec_of
-from auravae_cli.operations.outputs import Job, is_taken, refuse_to_replace, write_result
+from auravae_cli.operations.outputs import Job, is_pipe, is_taken, refuse_to_replace, write_result
 from auravae_cli.operations.suffixes import DECODED, LATENTS
 from auravae_cli.operations.timed_batches import DECODE_PARTS, Stopwatch
 
@@ -246,11 +247,37 @@ def decode_files(
     options = DecodeOptions(f".{picture_format}", bits, quality, noise, seed, any_model, overwrite)
     if model is None:
         codec_for: Callable[[LatentFile], Codec] = CodecByModel(
-            partial(load_codec, parts=("decoder",), **loading)
+            lambda name: codec_of(name, ("decoder",), loading, progress)
         )
     else:
-        codec = codec_of(model, ("decoder",), loading)
+        codec = codec_of(model, ("decoder",), loading, progress)
         codec_for = lambda latent: codec  # noqa: E731
     work = FileDecoder(codec_for, options, batch_size)
-    outcomes = run(jobs, work, Stopwatch("decode", DECODE_PARTS))
+    watch = Stopwatch("decode", DECODE_PARTS, progress)
+    _look_ahead(watch, jobs, codec_for, overwrite)
+    outcomes = run(jobs, work, watch)
     return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)
+
+
+def _look_ahead(
+    watch: Stopwatch, jobs: Sequence[Job], codec_for: Callable[[LatentFile], Codec], overwrite: bool
+) -> None:
+    """Tell of the work ahead, as if all latents were of the first one's model."""
+    todo = [job for job in jobs if overwrite or not (job.output and is_taken(job.output))]
+    if not todo or not wants_stages(watch.progress):
+        return
+    first = todo[0].source
+    is_far = isinstance(first, StoreRow) and is_remote(first.storage.root)
+    if first.path is None or is_pipe(first.path) or is_far:  # reading ahead would read twice
+        return
+    try:
+        codec = codec_for(read_latent(first)[0])
+    except AuraVaeError:  # the run itself reports it
+        return
+
+    def size_of(job: Job) -> tuple[int, int]:
+        height, width = read_latent(job.source)[0].values.shape[-2:]
+        factor = codec.space.downsampling_factor
+        return factor * height, factor * width
+
+    watch.look_ahead(codec, todo, size_of)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 from auravae_cli.errors import InputImageError, LatentFileError
 from auravae_cli.images.prepare import Preparation, PreparedImage
-from auravae_cli.images.read import count_pixels, read_image
+from auravae_cli.images.read import count_pixels, read_image, read_size
 from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.latents.latent_file import read_latents
 from auravae_cli.machine.memory import BYTES_PER_PIXEL
@@ -35,6 +35,7 @@ from auravae_cli.operations.outputs import (
 )
 from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 from auravae_cli.operations.timed_batches import ENCODE_PARTS, Stopwatch
+from auravae_cli.symmetry.geometry import padding_for
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,30 @@ class FileEncoder:
 
 
 def encode_jobs(
-    jobs: Iterable[Job], codec: Codec, options: EncodeOptions, batch_size: int | None = None
+    jobs: Iterable[Job],
+    codec: Codec,
+    options: EncodeOptions,
+    batch_size: int | None = None,
+    progress: Any = None,
 ) -> Iterator[Outcome]:
-    """Encode every picture; yield an outcome for each."""
+    """Encode every picture; yield an outcome for each. ``progress`` hears what begins."""
     jobs = list(jobs)
     # A thread that waits for a pipe could not be stopped, and asking for the size would consume the pipe.
     ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
-    work, watch = FileEncoder(codec, options, batch_size), Stopwatch("encode", ENCODE_PARTS)
+    work, watch = (
+        FileEncoder(codec, options, batch_size),
+        Stopwatch("encode", ENCODE_PARTS, progress),
+    )
+    todo = [job for job in jobs if options.overwrite or not (job.output and is_taken(job.output))]
+    watch.look_ahead(codec, todo, lambda job: padded_size(job, codec, options))
     return run(jobs, work, watch, _decoded_size if ahead else None)
+
+
+def padded_size(job: Job, codec: Codec, options: EncodeOptions) -> tuple[int, int]:
+    """Return the (height, width) that a job's picture has in the model. Raises InputImageError."""
+    assert job.source.path is not None
+    size = options.preparation.size(*read_size(job.source.path, max_pixels=options.max_pixels))
+    return padding_for(*size, codec.space.downsampling_factor).padded(*size)
 
 
 def _decoded_size(job: Job) -> int:
@@ -187,6 +204,6 @@ def encode_files(
     """
     jobs, refused = plan_encode(pictures, output, part, passed_over)
     options = EncodeOptions(preparation, StoredDtype.parse(latent_dtype), max_pixels, overwrite)
-    codec = codec_of(model, ("encoder",), loading)
-    outcomes = limited(encode_jobs(jobs, codec, options, batch_size), limit)
+    codec = codec_of(model, ("encoder",), loading, progress)
+    outcomes = limited(encode_jobs(jobs, codec, options, batch_size, progress), limit)
     return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
 from auravae_cli.errors import InputImageError, StoreError, UsageError
@@ -268,7 +268,7 @@ def encode_store(
     refuse_lookalikes((shard.name for shard in shards), storage)
     number, of = part
     shards = shards[number::of]
-    with _open_engine(model, on_ray, address, loading) as engine:
+    with _open_engine(model, on_ray, address, loading, progress) as engine:
         settings = StoreSettings(
             engine.space,
             StoredDtype.parse(latent_dtype),
@@ -313,10 +313,10 @@ def _absolute(name: str, on_ray: bool) -> str:
 
 
 def _open_engine(
-    model: str | Codec, on_ray: bool, address: str | None, loading: Loading
+    model: str | Codec, on_ray: bool, address: str | None, loading: Loading, progress: Any
 ) -> LocalEngine | RayEngine:
     if not on_ray:
-        return LocalEngine(codec_of(model, ("encoder",), loading))
+        return LocalEngine(codec_of(model, ("encoder",), loading, progress))
     from auravae_cli.operations.ray_engine import RayEngine
 
     if not isinstance(model, str):

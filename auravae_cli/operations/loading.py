@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from auravae_cli.errors import UsageError
+from auravae_cli.machine.progress import Phase, begin
 from auravae_cli.model.codec import Codec, load_codec
 
 
@@ -17,9 +18,12 @@ class Loading(TypedDict, total=False):
     symmetrize: bool | str
 
 
-def codec_of(model: str | Codec, parts: tuple[str, ...], loading: Loading) -> Codec:
+def codec_of(
+    model: str | Codec, parts: tuple[str, ...], loading: Loading, progress: Any = None
+) -> Codec:
     """Return the model. Raises ModelError, and UsageError if a loaded one contradicts the request."""
     if isinstance(model, str):
+        begin(progress, Phase(f"loading {model}"))
         return load_codec(model, parts=parts, **loading)
     if loading:
         raise UsageError(f"{', '.join(loading)}: said of a model that is loaded already", "model")

@@ -24,7 +24,7 @@ from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import Outcome, Ready, done, run
 from auravae_cli.operations.decode import DecodeOptions
-from auravae_cli.operations.encode import EncodeOptions
+from auravae_cli.operations.encode import EncodeOptions, padded_size
 from auravae_cli.operations.jobs import Names, plan_jobs
 from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.outputs import (
@@ -235,9 +235,10 @@ def roundtrip_files(
     jobs, refused = plan_roundtrip(pictures, output, passed_over)
     encode = EncodeOptions(preparation, StoredDtype.parse(latent_dtype), max_pixels, overwrite)
     decode = DecodeOptions(noise=noise, seed=seed)
-    codec = codec_of(model, ("encoder", "decoder"), loading)
+    codec = codec_of(model, ("encoder", "decoder"), loading, progress)
     elements = tuple(flips)
     work = RoundTripper(codec, encode, decode, elements)
-    watch = Stopwatch("roundtrip", roundtrip_parts(len(elements)))
+    watch = Stopwatch("roundtrip", roundtrip_parts(len(elements)), progress)
+    watch.look_ahead(codec, jobs, lambda job: padded_size(job, codec, encode))
     outcomes = run(jobs, work, watch)
     return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)

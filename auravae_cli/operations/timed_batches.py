@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.machine.meter import Meter
+from auravae_cli.machine.progress import Phase, begin, wants_stages
 from auravae_cli.machine.speeds import Speeds, speed_key
 from auravae_cli.model.planning.run_plan import Plan
 from auravae_cli.operations.batches import Loaded, Outcome, Ready
+from auravae_cli.operations.outputs import Job, is_pipe
+
+if TYPE_CHECKING:
+    from auravae_cli.model.codec import Codec
 
 Parts = tuple[tuple[str, int], ...]  # parts of a network, and how often each runs on a picture
 
@@ -24,16 +29,50 @@ def roundtrip_parts(flips: int) -> Parts:
     return ("encoder", 1), ("decoder", 1 + flips)
 
 
+_VERBS = {"encode": "encoding", "decode": "decoding", "roundtrip": "encoding and decoding"}
+LOOKED_AT = 200  # jobs whose sizes are read before a run, to say how long it takes
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """The work of a run, as far as it can be told at its start: what is told to a `Progress`.
+
+    ``sizes`` are the padded (height, width) of the first pictures, ``number`` is how many there are;
+    ``command``, ``parts`` and ``codec`` are what runs on each.
+    """
+
+    command: str
+    parts: Parts
+    codec: Codec
+    sizes: tuple[tuple[int, int], ...]
+    number: int
+
+
 @dataclass
 class Stopwatch:
     """Measures batches of a ``command`` that runs ``parts`` of a model ``times`` times each.
 
     Seconds are from the prepared input to the written result; memory is the peak beside the weights.
+    A ``progress`` that listens hears of each batch before it runs, with the seconds predicted.
     """
 
     command: str
     parts: Parts
+    progress: Any = None
     speeds: Speeds = field(default_factory=Speeds)
+
+    def look_ahead(
+        self, codec: Codec, jobs: Sequence[Job], size_of: Callable[[Job], tuple[int, int]]
+    ) -> None:
+        """Tell a progress that listens of the work ahead; ``size_of`` may raise AuraVaeError."""
+        if not wants_stages(self.progress):
+            return
+        sizes = []
+        for job in jobs[:LOOKED_AT]:
+            if job.source.path is not None and not is_pipe(job.source.path):
+                with suppress(AuraVaeError):  # the run itself reports it
+                    sizes.append(size_of(job))
+        begin(self.progress, Ahead(self.command, self.parts, codec, tuple(sizes), len(jobs)))
 
     def run(
         self,
@@ -49,6 +88,9 @@ class Stopwatch:
         key = speed_key(self.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
         operations = operations_of(plans, self.parts, size[0])
         predicted = self.speeds.seconds(key, operations)
+        more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+        text = f"{_VERBS[self.command]} {batch[0].job.source.relative}{more}"
+        begin(self.progress, Phase(text, predicted))
         with Meter(codec.device) as meter:
             outcomes = work(batch)
         if plans and all(outcome.status == "done" for outcome in outcomes):

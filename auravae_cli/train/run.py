@@ -24,6 +24,8 @@ from auravae_cli.images.contact_sheet import contact_sheet
 from auravae_cli.images.metrics import psnr, ssim
 from auravae_cli.images.read import Pixels, from_unit, to_unit
 from auravae_cli.images.write import picture_bytes
+from auravae_cli.machine.background import in_background
+from auravae_cli.machine.progress import Phase
 from auravae_cli.model.network.tied import load_whole_state, whole_state
 from auravae_cli.model.network.weights import check_names, read_checkpoint as read_weights
 from auravae_cli.train import checkpoint
@@ -68,8 +70,10 @@ def run_training(
     processes: Processes,
     workers: int = 2,
     is_new_recipe: bool = False,
-) -> Generator[Opening | StepRecord | Validation, None, None]:
+) -> Generator[Opening | StepRecord | Validation | Phase, None, None]:
     """Train in a folder, from its checkpoint if it has one; yield events as they come.
+
+    A `Phase` comes before what takes a while and is no step; the `Opening` before the first step.
 
     A checkpoint of another recipe is continued only if ``is_new_recipe``: the step count is kept, and
     this recipe decides from there on rates, losses, data and length.
@@ -88,14 +92,17 @@ def run_training(
                 f"stages[{index}].batch_size: {stage.batch_size} does not divide among "
                 f"{processes.world_size} processes"
             )
-    pictures = read_pictures(recipe.data)
+    yield Phase("reading the pictures")
+    pictures = in_background(lambda: read_pictures(recipe.data))
     state = initial_state(recipe, device)
     checkpoint_path = folder / checkpoint.FILE_NAME
     if checkpoint_path.is_file():
+        yield Phase("reading the checkpoint")
         changes = checkpoint.read_checkpoint(checkpoint_path, state, recipe, is_new_recipe)
     else:
         changes = ()
-        start(state, recipe, pictures)
+        yield Phase(f"making the {recipe.start} start")
+        in_background(lambda: start(state, recipe, pictures))
         if processes.is_first:  # a fitted start takes minutes
             checkpoint.write_checkpoint(checkpoint_path, state, recipe)
     opening = Opening(
@@ -124,7 +131,8 @@ def run_training(
         raise
     if processes.is_first:
         checkpoint.write_checkpoint(checkpoint_path, state, recipe)
-        yield finish(folder, state, recipe, pictures)
+        yield Phase("writing the model")
+        yield in_background(lambda: finish(folder, state, recipe, pictures))
 
 
 def start(state: State, recipe: Recipe, pictures: Pictures) -> None:

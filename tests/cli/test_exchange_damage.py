@@ -320,7 +320,10 @@ def test_a_terminated_export_leaves_nothing_unfinished(program, work, make_store
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (143, "terminated\n")
+    assert (process.returncode, err) == (
+        143,
+        "terminated: what was finished stays; the same command goes on from there\n",
+    )
     assert not list(Path("out").rglob(".*"))
     for path in Path("out").rglob("*.npz"):
         with np.load(path) as arrays:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
+
+from auravae_cli.cli.reports import outcomes
+from auravae_cli.cli.terminal import live
+from auravae_cli.forecast import outlook
+from auravae_cli.operations.encode import FileEncoder
 
 COMMANDS = [
     ["encode", "a.png", "bad.png", "b.png"],
@@ -84,8 +90,22 @@ def untimed(output):
     return [timed.sub(b"", line) for line in output.splitlines()]
 
 
+@pytest.fixture
+def at_once(monkeypatch):
+    """Show progress from the first moment on, and let what is shown be seen."""
+    genuine = FileEncoder.finish
+
+    def finish(*arguments):
+        time.sleep(0.1)
+        return genuine(*arguments)
+
+    monkeypatch.setattr(live, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(live, "_INTERVAL", 0.01)
+    monkeypatch.setattr(FileEncoder, "finish", finish)
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_progress_on_a_terminal_leaves_stdout_alone(auravae, inputs, options):
+def test_progress_on_a_terminal_leaves_stdout_alone(auravae, inputs, at_once, options):
     command = ["encode", "a.png", "b.png", "bad.png", *options, "--overwrite"]
     plain, watched = auravae(*command), auravae(*command, terminals="stderr")
     assert watched.code == 1
@@ -95,13 +115,13 @@ def test_progress_on_a_terminal_leaves_stdout_alone(auravae, inputs, options):
         assert "failed: bad.png" in watched.err and "2 done, 1 failed" in watched.err
 
 
-def test_on_a_terminal_lines_stand_above_the_bar(auravae, inputs):
+def test_on_a_terminal_lines_stand_above_the_bar(auravae, inputs, at_once):
     result = auravae("encode", "a.png", "b.png", terminals="stdout stderr")
     assert result.code == 0
     assert "b.png -> b.safetensors" in result.text + result.err
 
 
-def test_data_on_stdout_passes_the_bar_untouched(auravae, inputs):
+def test_data_on_stdout_passes_the_bar_untouched(auravae, inputs, at_once):
     command = ["encode", "a.png", "-", "--overwrite"]
     data = Path("b.png").read_bytes()
     plain, watched = (
@@ -113,10 +133,28 @@ def test_data_on_stdout_passes_the_bar_untouched(auravae, inputs):
     assert watched.out[8:9] == b"{"
 
 
-@pytest.mark.parametrize("options", [["--quiet"], []])
-def test_nobody_watches_one_input_or_a_quiet_run(auravae, inputs, options):
-    names = ["a.png", "b.png"] if options else ["a.png"]
-    assert "\x1b[" not in auravae("encode", *names, *options, terminals="stderr").err
+def test_one_input_is_watched_too(auravae, inputs, at_once):
+    watched = auravae("encode", "a.png", "--overwrite", terminals="stderr")
+    assert "encoding a.png" in watched.err
+
+
+def test_nothing_moves_in_a_quiet_run(auravae, inputs, at_once):
+    assert auravae("encode", "b.png", "--overwrite", "--quiet", terminals="stderr").err == ""
+
+
+def test_of_a_long_run_the_time_is_said_first(auravae, inputs, monkeypatch):
+    monkeypatch.setattr(outcomes, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(outlook, "WORTH_MEASURING", 0)
+    told = "note: about .* s: 2 pictures, 0 megapixels, with linear on cpu; --resize 1024 or -m linear takes less\n"
+    for command in ("encode", "roundtrip"):
+        said = auravae(command, "a.png", "b.png", "--overwrite").err
+        assert re.match(told, said), said
+    decoded = auravae("decode", "a.safetensors")
+    assert re.fullmatch(
+        r"note: about .* s: 1 picture, 0 megapixels, with linear on cpu\n", decoded.err
+    )
+    assert auravae("encode", "a.png", "b.png").err == "2 skipped\n"  # nothing is ahead
+    assert "note" not in auravae("encode", "a.png", "b.png", "--overwrite", "-q").err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +94,41 @@ def test_an_interrupted_run_goes_on(auravae, recipe, tree, work, monkeypatch):
     assert [line[:6] for line in result.text.splitlines()] == ["step 2", "step 3"]
     whole, resumed = (tree(work / name)["model.safetensors"] for name in ("whole", "run"))
     assert whole == resumed
+
+
+def test_a_signal_ends_the_start_and_the_export_at_once(recipe, program):
+    """In a process of its own, since it ends without waiting for what computes."""
+    command, environment = program
+    script = (
+        "import sys, threading, time\n"
+        "from auravae_cli.cli.app import main\n"
+        "from auravae_cli.train import run\n"
+        "def hang(*_): print('hanging', flush=True); time.sleep(100)\n"
+        "setattr(run, sys.argv.pop(1), hang)\n"
+        "main()\n"
+    )
+    arguments = ["train", str(recipe), "--data", "photos", "--device", "cpu", "-o"]
+    for place in ("start", "finish"):
+        call = [command[0], "-c", script, place, *arguments, place]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(call, env=environment, **pipes) as process:
+            while process.stdout.readline() != "hanging\n":
+                pass
+            process.send_signal(signal.SIGTERM)
+            sent = time.monotonic()
+            _, err = process.communicate(timeout=30)
+        assert process.returncode == 143 and time.monotonic() - sent < 10
+        assert err.endswith(
+            "terminated: what was finished stays; the same command goes on from there\n"
+        )
+    assert Path("finish/checkpoint.pt").exists()
+
+
+def test_fewer_pictures_than_are_held_out_give_a_warning(auravae, recipe):
+    text = Path(recipe).read_text().replace("num_validation = 1", "num_validation = 2")
+    Path("held.toml").write_text(text)
+    result = auravae("train", "held.toml", "-o", "run", "--data", "photos", "--device", "cpu")
+    assert "warning: fewer pictures to train on than are held out" in result.err
 
 
 def test_the_status_of_a_run(auravae, recipe, work):

@@ -38,7 +38,7 @@ def codec():
         (lambda codec: auravae.flip_files("a.png", auravae.E), "by"),
         (lambda codec: auravae.encode_store("a.png", "-", model=codec), "output"),
         (lambda codec: auravae.encode_store("-", "store", model=codec), None),
-        (lambda codec: auravae.encode_store("nothing", "store", model=codec), None),
+        (lambda codec: auravae.encode_store("nothing*", "store", model=codec), None),
         (lambda codec: auravae.encode_store("a.png", "s", model=codec, on_ray=True), "model"),
         (lambda codec: auravae.flip_store(".", "./inside", H), "output"),
         (lambda codec: auravae.export_latents(".", "out", "nonsense"), None),
@@ -46,7 +46,7 @@ def codec():
         (lambda codec: auravae.export_latents(".", "out", "npy", arch="flux"), "arch"),
         (lambda codec: auravae.import_files(".", "out", "npy"), None),
         (lambda codec: auravae.watch_folders("nothing", stop=threading.Event()), "watch"),
-        (lambda codec: auravae.evaluate("nothing", [codec]), None),
+        (lambda codec: auravae.evaluate("nothing*", [codec]), None),
         (
             lambda codec: auravae.evaluate(
                 "a.png", [codec], symmetrized=True, files=EvaluationFiles(certificate=Path("c"))

@@ -51,7 +51,7 @@ def interrupted(photos, tmp_path, monkeypatch):
     recipe = read_config(path, Recipe)
     recipe = replace(recipe, data=replace(recipe.data, sources=(str(photos),)))
     events = run_training(recipe, tmp_path / "run", torch.device("cpu"), Processes())
-    for _ in range(2):
+    for _ in range(4):  # pictures, start, opening, a step
         next(events)
     events.close()
     return path, tmp_path / "run"

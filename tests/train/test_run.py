@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from auravae_cli.errors import ConfigError, OutputError, WeightsError
+from auravae_cli.machine.progress import Phase
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.network.tied import assign, load_whole_state, whole_state
 from auravae_cli.model.spec.config import Architecture
@@ -41,7 +42,8 @@ def small_export():
 
 
 def events_of(recipe, folder):
-    return list(run_training(recipe, folder, CPU, Processes()))
+    events = run_training(recipe, folder, CPU, Processes())
+    return [event for event in events if not isinstance(event, Phase)]
 
 
 def state_in(folder, recipe):
@@ -263,6 +265,8 @@ def test_an_interrupted_run_goes_on_from_its_last_step(
 ):
     folder = tmp_path / "run"
     events = run_training(recipe, folder, CPU, Processes())
+    phases = [next(events).text for _ in range(2)]
+    assert phases == ["reading the pictures", f"making the {recipe.start} start"]
     assert [next(events).step for _ in range(3)] == [0, 0, 1]
     events.close()
     assert state_in(folder, recipe).step == 2

@@ -11,6 +11,7 @@ import typer
 
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
+from auravae_cli.cli.terminal.live import Live
 
 if TYPE_CHECKING:
     from auravae_cli.store.verify import Finding
@@ -51,7 +52,9 @@ def verify(
 
     sound = True
     for store in stores:
-        report = verify_store(store, quick=quick, progress=partial(_tell, store, as_json, quiet))
+        with Live(f"checking {store}", hidden=quiet):
+            told = partial(_tell, store, as_json, quiet)
+            report = verify_store(store, quick=quick, progress=told)
         sound = sound and not report.faults
         counts = {name: getattr(report, name) for name in _COUNTS}
         if as_json:

@@ -8,6 +8,7 @@ from typing import Any
 
 from auravae_cli.cli.reports.outcomes import Reporter
 from auravae_cli.cli.terminal.lines import say, tell
+from auravae_cli.cli.terminal.live import duration
 from auravae_cli.forecast.dry_run import PLANNED, UNKNOWN
 from auravae_cli.forecast.run_setting import RunSetting
 from auravae_cli.operations.batches import Outcome
@@ -89,12 +90,3 @@ def tiles(number: int) -> str:
 def size(number: int) -> str:
     """Return bytes as text."""
     return f"{number / 2**30:.1f} GiB" if number >= 1 << 30 else f"{number / 2**20:.0f} MiB"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as text."""
-    if seconds < 100:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -5,19 +5,16 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from auravae_cli.cli.reports.latent_space import WIDTH, print_parities, print_space
-from auravae_cli.cli.reports.outcomes import item_progress, print_table
+from auravae_cli.cli.reports.outcomes import print_table
 from auravae_cli.cli.reports.values import number_or_dash
-from auravae_cli.cli.terminal.lines import console, inert, say, tell, tell_json
+from auravae_cli.cli.terminal.lines import say, tell, tell_json
+from auravae_cli.cli.terminal.live import Live, Pace
 from auravae_cli.evaluation.run import PictureFailure
 from auravae_cli.evaluation.session import Notice, Stage, Step
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 _LONGEST_LABEL = 20
 _NOT_SHOWN = frozenset(("moments", "inception"))  # of a row: thousands of numbers, packed
@@ -27,36 +24,32 @@ _NOT_SHOWN = frozenset(("moments", "inception"))  # of a row: thousands of numbe
 class EvalReporter:
     """Follows an evaluation, and prints what came out.
 
-    Where somebody watches, a spinner or a bar on stderr. ``with EvalReporter(...) as report:
-    evaluate(..., progress=report)``.
+    ``with EvalReporter(...) as report: evaluate(..., progress=report)``.
     """
 
     as_json: bool
     quiet: bool
-    _bar: Progress | None = None
-    _shown: ExitStack = field(default_factory=ExitStack)
+    live: Live = field(default_factory=Live)
 
     def __enter__(self) -> EvalReporter:
+        self.live.hidden = self.quiet
+        self.live.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._shown.close()
+        self.live.__exit__()
 
     def __call__(self, step: Step | None, done: int, total: int) -> None:
         """Hear that rows are to be measured, or of a step."""
-        watched = not self.quiet and sys.stderr.isatty()
-        if isinstance(step, Stage) or step is None:
-            self._shown.close()
         if isinstance(step, Notice):
             if not self.quiet or not step.is_minor:
                 say(f"note: {step.text}")
         elif isinstance(step, Stage):
-            if watched:
-                self._shown.enter_context(console(on_stderr=True).status(step.text))
+            self.live.begin(step.text)
         elif step is None:
-            if watched:
-                self._bar = self._shown.enter_context(item_progress())
-                self._bar.add_task("", total=total)
+            self.live.begin("measuring")
+            self.live.pace = Pace(total)
+            self.live.of = total
         else:
             self._count(step, done)
 
@@ -64,10 +57,9 @@ class EvalReporter:
         if isinstance(step, PictureFailure):
             of = f" ({step.model})" if step.model else ""
             say(f"failed: {step.picture}{of}: {step.reason}")
-        if self._bar is not None:
-            picture = step.picture if isinstance(step, PictureFailure) else step[1]["picture"]
-            text = inert(picture[-40:])
-            self._bar.update(self._bar.task_ids[0], completed=done, description=text)
+        picture = step.picture if isinstance(step, PictureFailure) else step[1]["picture"]
+        self.live.begin(f"measured {picture}")
+        self.live.items = self.live.pace.done = done
 
     def finish(self, summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """Print the results."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from auravae_cli.cli.terminal.lines import console, inert, progress, say, tell, tell_json
+from auravae_cli.cli.terminal.lines import console, inert, say, tell, tell_json
+from auravae_cli.cli.terminal.live import Live, duration
+from auravae_cli.machine.progress import Phase
 from auravae_cli.operations.batches import Outcome
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from auravae_cli.forecast.outlook import Outlook
+    from auravae_cli.operations.timed_batches import Ahead
 
 EXIT_SOME_FAILED = 1
+LONG_SECONDS = 60.0  # from here on a run says first how long it takes
 
 
 @dataclass
@@ -59,15 +63,16 @@ class Reporter:
     counts: Counter[str] = field(default_factory=Counter)
     taken: ModelTime = field(default_factory=ModelTime)
     passed_over: Counter[str] = field(default_factory=Counter)  # files by suffix: to be told
+    live: Live = field(default_factory=Live)
     _total: int = 0
-    _bar: Progress | None = None
-    _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Reporter:
+        self.live.hidden = self.quiet
+        self.live.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        self._stack.close()
+        self.live.__exit__()
         self.tell_passed_over(self.passed_over)  # where the call went no further
         told = self.is_summed and not self.quiet and not self.as_json
         if kind is None and self._total > 1 and told:
@@ -79,15 +84,42 @@ class Reporter:
         if outcome is None:
             self.tell_passed_over(self.passed_over)
             self.passed_over.clear()
-        if outcome is not None:
+        else:
             self.report(outcome)
-        elif not self.quiet and total > 1 and sys.stderr.isatty():
-            self._bar = self._stack.enter_context(item_progress())
-            self._bar.add_task("", total=total)
-        if outcome is not None and self._bar is not None:
-            failed = f"  {self.counts['failed']} failed" if self.counts["failed"] else ""
-            text = inert(outcome.source[-40:] + failed)
-            self._bar.update(self._bar.task_ids[0], completed=done, description=text)
+        self._pace(outcome, done, total)
+
+    def begin(self, what: Phase | Ahead) -> None:
+        """Hear what begins, or of the work ahead."""
+        if isinstance(what, Phase):
+            self.live.begin(what.text, what.seconds)
+        elif not self.quiet:
+            self._look_ahead(what)
+
+    def _look_ahead(self, ahead: Ahead) -> None:
+        """Find out how long it takes; of a long run, say so before it starts."""
+        if not ahead.sizes:
+            return
+        from auravae_cli.forecast.outlook import outlook
+
+        self.live.begin("estimating the time")
+        found = outlook(ahead)
+        if found.seconds is not None:
+            self.live.in_seconds, self.live.pace.total = True, found.seconds
+            if found.seconds >= LONG_SECONDS:
+                say(sentence(ahead, found))
+
+    def _pace(self, outcome: Outcome | None, done: int, total: int) -> None:
+        """Move the line that shows how far it is."""
+        live = self.live
+        live.items, live.of = done, total
+        live.more = f"{self.counts['failed']} failed" if self.counts["failed"] else ""
+        if not live.in_seconds:
+            live.pace.total, live.pace.done = (total, done) if total > 1 else (0, 0)
+        elif outcome is not None and outcome.status == "done":
+            live.pace.done += outcome.details["predicted"]["seconds"] or 0.0
+            live.pace.expected = None
+        if outcome is None:
+            live.pace.begun = time.monotonic()
 
     @property
     def code(self) -> int:
@@ -131,27 +163,21 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.source} -> {outcome.output}{note}"
 
 
-def item_progress() -> Progress:
-    """Return a bar on stderr of the items done, with the name of the last."""
-    from rich.progress import (
-        BarColumn,
-        SpinnerColumn,
-        TaskProgressColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return progress(
-        SpinnerColumn(),
-        None,
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TimeElapsedColumn(),
-        transient=True,
-        # Lines on stdout appear above the bar if both are on the terminal, otherwise on stdout.
-        redirect_stdout=sys.stdout.isatty(),
-    )
+def sentence(ahead: Ahead, found: Outlook) -> str:
+    """Return what a long run takes, and what would take less."""
+    codec = ahead.codec
+    assert found.seconds is not None
+    noun = "picture" if ahead.number == 1 else "pictures"
+    work = f"{ahead.number} {noun}, {found.pixels / 1e6:.0f} megapixels, with {codec.space.model}"
+    hints = []
+    if ahead.command != "decode":
+        hints.append("--resize 1024 or -m linear takes less")
+    if found.strips > 1:
+        hints.append(
+            f"memory suffices for {found.strips} strips a picture; with a larger --memory it may be faster"
+        )
+    start = f"note: about {duration(found.seconds)}: {work} on {codec.device}"
+    return "; ".join([start, *hints])
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

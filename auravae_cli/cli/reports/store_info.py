@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from auravae_cli.cli.terminal.lines import tell_json
+from auravae_cli.cli.terminal.live import Live
 
 if TYPE_CHECKING:
     from auravae_cli.latents.statistics import ChannelStatistics
@@ -20,8 +21,9 @@ def print_store(location: str, *, quick: bool, as_json: bool) -> None:
     from auravae_cli.store.survey import count_values, survey
 
     storage = open_storage(location)
-    info = survey(storage)
-    statistics = None if quick else count_values(storage, info)
+    with Live(f"reading {location}"):
+        info = survey(storage)
+        statistics = None if quick else count_values(storage, info)
     if as_json:
         shapes = {"shapes": _shapes(info)}
         values = {} if statistics is None else _values(statistics)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED, Reporter
-from auravae_cli.cli.terminal.lines import progress, say, tell, tell_json
+from auravae_cli.cli.terminal.lines import say, tell, tell_json
 from auravae_cli.files.storage import open_storage
 from auravae_cli.store.commit import ShardOutcome
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
+    from auravae_cli.machine.progress import Phase
     from auravae_cli.operations.encode_shard import RowDone
+    from auravae_cli.operations.timed_batches import Ahead
 
 
 @dataclass
@@ -30,14 +29,14 @@ class StoreReporter:
     outcomes: list[ShardOutcome] = field(default_factory=list)
     _pictures: int = 0
     _failed: int = 0
-    _bar: Progress | None = None
-    _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> StoreReporter:
+        self.reporter.live.hidden = self.reporter.quiet
+        self.reporter.live.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stack.close()
+        self.reporter.live.__exit__()
         self.reporter.tell_passed_over(self.reporter.passed_over)
         if kind is None:
             self._finish()
@@ -54,14 +53,22 @@ class StoreReporter:
         else:
             self.reporter.tell_passed_over(self.reporter.passed_over)
             self.reporter.passed_over.clear()
-        if step is None and not self.reporter.quiet and sys.stderr.isatty():
-            self._bar = self._stack.enter_context(_bytes_progress())
-            self._bar.add_task("", total=total)
-        if step is not None and self._bar is not None:
-            rate = self._pictures / max(self._bar.tasks[0].elapsed or 0, 1e-3)
-            told = f"{self._pictures} pictures, {rate:.1f}/s" if self._pictures else ""
-            bad = f", {self._failed} failed" if self._failed else ""
-            self._bar.update(self._bar.task_ids[0], completed=done, description=told + bad)
+        self._pace(step is None, done, total)
+
+    def begin(self, what: Phase | Ahead) -> None:
+        """Hear what begins."""
+        self.reporter.begin(what)
+
+    def _pace(self, is_start: bool, done: int, total: int) -> None:
+        """Move the line that shows how far it is, in bytes of the sources."""
+        live = self.reporter.live
+        live.pace.total, live.pace.done = float(total), float(done)
+        live.items = self._pictures
+        bad = f", {self._failed} failed" if self._failed else ""
+        live.more = f"{counted(self._pictures, 'latent')}{bad}" if self._pictures else ""
+        if is_start:
+            live.pace.begun = time.monotonic()
+            live.begin(f"filling {self.place}")
 
     @property
     def code(self) -> int:
@@ -95,21 +102,6 @@ class StoreReporter:
             more = f", {counted(len(broken), 'shard')} failed" if broken else ""
             sound = counted(len(self.outcomes) - len(broken), "shard")
             say(f"{counted(rows, 'latent')} in {sound}{more}")
-
-
-def _bytes_progress() -> Progress:
-    """A bar on stderr: bytes of the source, pictures a second, failures."""
-    from rich.progress import BarColumn, DownloadColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    return progress(
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        TimeElapsedColumn(),
-        None,
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-    )
 
 
 def counted(number: int, what: str) -> str:

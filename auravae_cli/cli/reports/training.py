@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
-
-from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import TypeAlias
 
 from auravae_cli.cli.shared.signals import stopping
-from auravae_cli.cli.terminal.lines import progress, say, tell, tell_json
+from auravae_cli.cli.terminal.lines import say, tell, tell_json
+from auravae_cli.cli.terminal.live import Live, Pace
+from auravae_cli.machine.progress import Phase
 from auravae_cli.train.loop import StepRecord
 from auravae_cli.train.processes import joined
 from auravae_cli.train.recipe import Recipe
@@ -18,7 +19,7 @@ from auravae_cli.train.run import Opening, run_training
 from auravae_cli.train.status import RECENT, Status, Validation, read_status, status_of
 
 VALIDATIONS_SHOWN = 10
-COLUMNS = (None, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+Event: TypeAlias = Opening | StepRecord | Validation | Phase
 
 
 def follow(
@@ -36,27 +37,57 @@ def follow(
         steps = run_training(
             recipe, folder, processes.device(device), processes, workers, is_new_recipe
         )
-        opening = next(steps)  # until then there is nothing to save, so signals act at once
-        assert isinstance(opening, Opening)
-        if processes.is_first and not quiet:
-            _announce(opening)
-        hidden = quiet or not processes.is_first or not sys.stderr.isatty()
-        records: deque[tuple[int, float]] = deque(maxlen=RECENT)
-        with stopping() as stop, progress(*COLUMNS, hidden=hidden) as bar:
-            task = bar.add_task("", total=recipe.num_steps, completed=opening.step)
+        hidden = quiet or not processes.is_first
+        with Live("starting", hidden=hidden) as live:
+            # Until the opening there is nothing to save, so signals act at once.
             for event in steps:
-                if isinstance(event, Validation):
-                    status = status_of(event.step, recipe.stages, tuple(records))
-                    _report(event, status, as_json, quiet)
-                elif isinstance(event, StepRecord):
-                    records.append((event.step, event.seconds))
-                    shown = f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}"
-                    bar.update(task, completed=event.step + 1, description=shown)
-                if stop.is_set():
-                    steps.close()
-                    raise KeyboardInterrupt
-        if processes.is_first and not quiet:
+                if isinstance(event, Phase):
+                    live.begin(event.text)
+                elif isinstance(event, Opening):
+                    break
+            assert isinstance(event, Opening)
+            if not hidden:
+                _announce(event)
+            _follow_steps(steps, event, recipe, live, as_json=as_json, quiet=quiet)
+        if not hidden:
             say(f"{folder / 'model.safetensors'}: {recipe.name}, {recipe.num_steps} steps")
+
+
+def _follow_steps(
+    steps: Generator[Event, None, None],
+    opening: Opening,
+    recipe: Recipe,
+    live: Live,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Report the steps. A signal has the checkpoint written after the present one."""
+    records: deque[tuple[int, float]] = deque(maxlen=RECENT)
+    live.before = live.items = opening.step
+    live.of, live.pace = recipe.num_steps, Pace(recipe.num_steps - opening.step)
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Validation):
+            status = status_of(event.step, recipe.stages, tuple(records))
+            _report(event, status, as_json, quiet)
+        elif isinstance(event, StepRecord):
+            records.append((event.step, event.seconds))
+            live.begin(f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}")
+            live.items = event.step + 1
+            live.pace.done = live.items - opening.step
+
+    with stopping() as stop:
+        for event in steps:
+            hear(event)
+            if stop.is_set():
+                steps.close()
+                raise KeyboardInterrupt
+            if isinstance(event, Phase):
+                live.begin(event.text)
+                break  # all steps are saved, so signals act at once again
+    for event in steps:
+        hear(event)
 
 
 def show_status(folder: Path, *, as_json: bool) -> None:
@@ -92,6 +123,11 @@ def _announce(opening: Opening) -> None:
     for change in opening.changes:
         say(f"changed: {change}")
     say(f"{opening.num_training} pictures, {opening.num_validation} held out{going_on}")
+    if opening.num_training < opening.num_validation:
+        say(
+            "warning: fewer pictures to train on than are held out; name more with --data, or lower "
+            "data.num_validation in the recipe"
+        )
 
 
 def _report(validation: Validation, status: Status, as_json: bool, quiet: bool) -> None:

@@ -1,0 +1,44 @@
+"""How long the work ahead of a run takes: the predictor of ``--dry-run``, asked by the run itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+
+from auravae_cli.errors import AuraVaeError
+from auravae_cli.forecast.calibrate import measure_speed
+from auravae_cli.machine.speeds import Speeds, speed_key
+from auravae_cli.operations.timed_batches import Ahead, operations_of
+
+WORTH_MEASURING = 2e6  # pixels: fewer take a few seconds at most
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The seconds of a run, None if they cannot be told; its pixels, and its strips if it needs them."""
+
+    seconds: float | None
+    pixels: float
+    strips: int
+
+
+def outlook(ahead: Ahead, speeds: Speeds | None = None) -> Outlook:
+    """Predict a run from the sizes of its first pictures; a speed that is not known is measured."""
+    codec, known = ahead.codec, Speeds() if speeds is None else speeds
+    key = speed_key(ahead.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
+    each = ahead.number / max(1, len(ahead.sizes))
+    pixels = each * sum(height * width for height, width in ahead.sizes)
+    seconds: float | None = 0.0
+    strips = 1
+    for (height, width), number in Counter(ahead.sizes).items():
+        with suppress(AuraVaeError):  # too large for memory: the run itself reports it
+            plans = [codec.plan(part, 1, height, width) for part, _ in ahead.parts]
+            strips = max(strips, *(plan.tiles for plan in plans))
+            work = operations_of(plans, ahead.parts, 1)
+            found = known.seconds(key, work)
+            if found is None and pixels >= WORTH_MEASURING:
+                measure_speed(ahead.command, ahead.parts, codec, known)
+                found = known.seconds(key, work)
+            seconds = None if None in (found, seconds) else seconds + each * number * found  # type: ignore[operator]
+    return Outlook(seconds or None, pixels, strips)

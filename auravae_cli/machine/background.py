@@ -1,0 +1,45 @@
+"""Run long work in a thread, so that a signal ends the wait for it at once.
+
+Python handles signals between two instructions of the main thread; a library's call may take minutes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+_started: list[threading.Thread] = []
+_INTERVAL = 0.2  # seconds: on some systems, only a wait with an end lets signals through
+
+
+def in_background(work: Callable[[], Result]) -> Result:
+    """Return what ``work`` returns, or raise what it raises.
+
+    An exception that a signal's handler raises meanwhile ends the wait. The thread does not keep the
+    program from ending; whatever it writes must be atomic.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # raised again where the result is awaited
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    _started.append(thread)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_INTERVAL)
+    _started.remove(thread)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def is_work_abandoned() -> bool:
+    """Return whether a wait was ended, and its thread still computes."""
+    return any(thread.is_alive() for thread in _started)
