@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from PIL import (  # the plugins register the formats that Pillow would else loo
 from auravae_cli.errors import InputImageError
 from auravae_cli.files.kinds import START_BYTES, kind_of
 from auravae_cli.images import recognise
+from auravae_cli.images.decoder_warnings import decoder_warnings
 from auravae_cli.images.heif_picture import HeifPicture
 from auravae_cli.images.jpeg_12 import Jpeg12Picture
 from auravae_cli.images.jpeg_xl_picture import JpegXlPicture
@@ -49,7 +49,8 @@ Source = bytes | Path | BinaryIO
 @contextmanager
 def opened(source: Source, max_pixels: int | None = None) -> Iterator[Picture]:
     """Yield a picture with its header read, of an allowed size. Raises InputImageError."""
-    with _without_pillows_limit, ExitStack() as closing:
+    # warnings about the header come again, as notices, with the pixels
+    with _without_pillows_limit, decoder_warnings(), ExitStack() as closing:
         try:
             picture = _open(source, closing)
             if max_pixels is not None:
@@ -105,9 +106,7 @@ def _open_tiff(file: BinaryIO, data: bytes | None, closing: ExitStack) -> Pictur
 
 
 def _by_pillow(file: BinaryIO) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are repeated, as notices, with the pixels
-        return Image.open(file, formats=FORMATS)
+    return Image.open(file, formats=FORMATS)
 
 
 def _check_size(picture: Picture, max_pixels: int) -> None:
@@ -162,9 +161,6 @@ class _WithoutPillowsLimit:
             self._inside -= 1
             if not self._inside:
                 Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._before
-
-
-_without_pillows_limit = _WithoutPillowsLimit()
 
 
 _without_pillows_limit = _WithoutPillowsLimit()

@@ -7,7 +7,6 @@ alpha on a background, apply the EXIF orientation. docs/pictures.md lists what i
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +17,7 @@ from PIL import Image
 
 from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import InputImageError
+from auravae_cli.images.decoder_warnings import decoder_warnings
 from auravae_cli.images.opening import FORMATS as FORMATS, opened
 from auravae_cli.images.orientation import swaps_sides, turn_upright
 from auravae_cli.images.picture import Picture
@@ -73,14 +73,12 @@ def read_size(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> tuple
 
 def count_pixels(file: bytes | Path) -> int:
     """Return the number of pixels that a file claims to have; 0 if it is not a picture. Fast."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with opened(file) as picture:
-                height, width = picture.size
-                return height * width
-        except InputImageError:
-            return 0
+    try:
+        with opened(file) as picture:
+            height, width = picture.size
+            return height * width
+    except InputImageError:
+        return 0
 
 
 def from_pillow(image: Image.Image, *, background: str = "white") -> LoadedImage:
@@ -96,13 +94,12 @@ def from_pillow(image: Image.Image, *, background: str = "white") -> LoadedImage
 
 def _load(picture: Picture, sha256: str | None, background: str) -> LoadedImage:
     notices: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with decoder_warnings() as heard:
         pixels = picture.pixels(background, notices)
         orientation = picture.orientation(notices)
         if not picture.stands_upright:
             pixels = turn_upright(pixels, orientation)
-    notices += sorted({f"the decoder warns: {warning.message}" for warning in caught})
+    notices += sorted({f"the decoder warns: {warning}" for warning in heard})
     return LoadedImage(
         pixels=pixels,
         sha256=sha256 or hashlib.sha256(pixels.tobytes()).hexdigest(),
