@@ -37,7 +37,7 @@ class _Switch:
         with self._lock:
             self._listening -= 1
             if not self._listening:
-                self._before.__exit__()
+                self._before.__exit__(None, None, None)
 
     def _route(self, message: Warning | str, *arguments: Any, **options: Any) -> None:
         heard: list[str] | None = getattr(_here, "heard", None)

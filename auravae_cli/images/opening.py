@@ -76,6 +76,8 @@ def _open(source: Source, closing: ExitStack) -> Picture:
     else:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
     start = file.read(recognise.START_BYTES)
+    if not start:
+        raise InputImageError("the file is empty: expected a picture")
     file.seek(0)
     kind = recognise.recognise(start)
     if kind == recognise.HEIF:

@@ -57,13 +57,13 @@ def read_image(
         InputImageError: the bytes are not a picture, or it is damaged, oversized, undefined, or not
             supported, or only with the extra.
     """
-    if not data:
-        raise InputImageError("the file is empty: expected a picture")
     with opened(data, max_pixels) as picture:
         return _load(picture, hashlib.sha256(data).hexdigest(), background)
 
 
-def read_size(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def read_size(
+    source: bytes | Path | BinaryIO, *, max_pixels: int | None = MAX_PIXELS
+) -> tuple[int, int]:
     """Return the (height, width) of the upright picture, from its header. Raises InputImageError."""
     with opened(source, max_pixels) as picture:
         height, width = picture.size

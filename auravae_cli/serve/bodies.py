@@ -4,62 +4,78 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from auravae_cli.serve.limits import Limits, Share
+from auravae_cli.serve.limits import Limits, Quota
 from auravae_cli.serve.refusal import Refusal
 
 
 class Body:
-    """The bytes that a client sends, and those that it is to take.
+    """The body of a request.
 
-    What they take of the ``share`` is given back by `release`.
+    Its bytes count against ``quota`` until `release`, and so do those of the response.
     """
 
-    def __init__(self, request: Request, limits: Limits, share: Share) -> None:
-        self._request, self._limits, self._share = request, limits, share
-        self.received = self._sent = 0
+    def __init__(self, request: Request, limits: Limits, quota: Quota) -> None:
+        self._receive, self._limits, self._quota = request.receive, limits, quota
+        self._declared = _content_length(request)
+        self._is_over = False
+        self._reserved = self.received = 0
 
     async def read(self) -> bytes:
-        """The whole body.
+        """Return the whole body.
 
         Raises:
-            Refusal: too large, too slow, or too many others. ClientDisconnect: cut short.
+            Refusal: the body is too large or too slow, or others have used up the quota.
+            ClientDisconnect: the client has gone.
         """
-        self._check(self._declared())
+        self._check(self._declared)
         started = time.monotonic()
         chunks: list[bytes] = []
-        stream = self._request.stream()
-        while True:
+        while not self._is_over:
             try:
-                async with asyncio.timeout(self._limits.start):
-                    chunk = await anext(stream, None)
+                async with asyncio.timeout(self._limits.idle):
+                    chunk = await self._next()
             except TimeoutError:
+                self._is_over = True
                 raise Refusal(
                     408, "the body stopped coming: send it again", connection="close"
                 ) from None
-            if chunk is None:
-                return b"".join(chunks)
             chunks.append(chunk)
-            self._share.take(len(chunk))
-            self.received += len(chunk)
+            self._quota.take(len(chunk))
+            self._reserved += len(chunk)
             self._check(self.received)
-            if time.monotonic() - started > self._limits.patience(self.received):
+            if time.monotonic() - started > self._limits.transfer_seconds(self.received):
                 raise Refusal(408, "the body comes too slowly", connection="close")
+        return b"".join(chunks)
 
-    def answer(self, size: int) -> None:
-        """So many bytes are to be sent: they are there already, so nothing refuses them."""
-        self._sent = size
-        self._share.lent += size
+    def reserve_response(self, size: int) -> None:
+        """Count the bytes of a response. It exists already, so it is never refused."""
+        self._reserved += size
+        self._quota.used += size
+
+    async def discard_rest(self) -> None:
+        """Receive what the client still sends: most clients read the response only after that."""
+        with suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(self._limits.idle):
+                while not self._is_over:
+                    await self._next()
 
     def release(self) -> None:
-        """Give back what both took."""
-        self._share.give(self.received + self._sent)
+        """Give back what was counted."""
+        self._quota.give_back(self._reserved)
+        self._reserved = 0
 
-    def _declared(self) -> int:
-        length = self._request.headers.get("content-length", "0")
-        return int(length) if length.isdecimal() and len(length) < 19 else 0
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        self._is_over = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        self.received += len(chunk)
+        return chunk
 
     def _check(self, size: int) -> None:
         if size > self._limits.body:
@@ -70,7 +86,12 @@ class Body:
             )
 
 
+def _content_length(request: Request) -> int:
+    length = request.headers.get("content-length", "0")
+    return int(length) if length.isdecimal() and len(length) < 19 else 0
+
+
 async def wait_until_gone(request: Request) -> None:
-    """Return when the client has gone away; the body has been read."""
+    """Return when the client has gone; the body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

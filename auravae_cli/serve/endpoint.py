@@ -1,4 +1,4 @@
-"""One path of the service: who may ask, the body, the handler, and what the client is told."""
+"""One path of the service: access, query, body, handler, response."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from auravae_cli.serve.refusal import refusal_of
 from auravae_cli.serve.service import Service
 
 PIECE = 1 << 18  # bytes that are sent at once
-GONE = 499  # in the counts: the client did not wait for its answer
+GONE = 499  # status in the metrics: the client disconnected before it had the response
 log = logging.getLogger("auravae.serve")
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a handler gets of a request: its body, its parameters, and the ``Accept`` header."""
+    """A request as its handler sees it: body, parameters, and the ``Accept`` header."""
 
     service: Service
     body: bytes
@@ -39,10 +39,10 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A path, as it is documented and as it works: an ASGI application once it has a service.
+    """A path, its documentation, and its handler.
 
-    ``takes`` and ``gives`` are media types; ``is_open`` ones need no token; ``is_light`` ones no place
-    among the requests that are under way.
+    ``takes`` and ``gives`` are media types. ``is_open``: it needs no token. ``is_light``: it does not
+    count against the limit on requests.
     """
 
     method: str
@@ -58,7 +58,7 @@ class Endpoint:
 
 
 class Serving:
-    """An endpoint at work on a service."""
+    """An endpoint with its service, as an ASGI application."""
 
     def __init__(self, endpoint: Endpoint, service: Service) -> None:
         self.endpoint, self.service = endpoint, service
@@ -68,21 +68,25 @@ class Serving:
         body = Body(request, self.service.limits, self.service.bodies)
         started, status, sent = time.perf_counter(), GONE, 0
         try:
-            response = await self._answer(request, body)
+            response = await self._respond(request, body)
             size = len(response.body)
-            body.answer(size)
-            async with asyncio.timeout(self.service.limits.patience(size)):
-                await deliver(response, send)
+            body.reserve_response(size)
+            async with asyncio.timeout(self.service.limits.transfer_seconds(size)):
+                await send_in_pieces(response, send)
             status, sent = response.status_code, size
         except (ClientDisconnect, TimeoutError):
-            pass  # nobody waits: the server ends the connection
+            return  # the server closes the connection
         finally:
-            seconds = time.perf_counter() - started
-            self.service.metrics.answered(self.endpoint.path, status, seconds, body.received, sent)
             body.release()
+            seconds = time.perf_counter() - started
+            self.service.metrics.count_request(
+                self.endpoint.path, status, seconds, body.received, sent
+            )
+        await body.discard_rest()
+        await send({"type": "http.response.body"})
 
-    async def _answer(self, request: Request, body: Body) -> Response:
-        """The response, or the refusal. Raises ClientDisconnect."""
+    async def _respond(self, request: Request, body: Body) -> Response:
+        """Return the response, which may be a refusal. Raises ClientDisconnect."""
         try:
             async with asyncio.timeout(self.service.limits.seconds):
                 if not self.endpoint.is_open:
@@ -96,15 +100,15 @@ class Serving:
                 call = Call(self.service, content, query, request.headers.get("accept", ""))
                 if self.endpoint.is_light:
                     return await self.endpoint.handler(call)
-                with self.service.requests.borrowed(1):
-                    return await unless_gone(request, self.endpoint.handler(call))
+                with self.service.requests.reserved(1):
+                    return await cancelled_if_gone(request, self.endpoint.handler(call))
         except ClientDisconnect:
             raise
         except Exception as error:
             return self._refused(error)
 
     def _refused(self, error: Exception) -> Response:
-        """What the client is told of an error. A bug is logged."""
+        """Return the response to an error; bugs are logged."""
         refusal = refusal_of(error)
         if refusal.status == 429:
             refusal.headers["retry_after"] = self.service.retry_after()
@@ -113,18 +117,18 @@ class Serving:
         return refusal.response()
 
 
-async def deliver(response: Response, send: Send) -> None:
-    """Send a response in pieces, each when the client has taken most of those before."""
+async def send_in_pieces(response: Response, send: Send) -> None:
+    """Send all but the end of a response. A piece is sent when most of those before it have left."""
     head = {"status": response.status_code, "headers": response.raw_headers}
     await send({"type": "http.response.start", **head})
     content = memoryview(response.body)
-    for start in range(0, max(1, len(content)), PIECE):
-        piece, goes_on = bytes(content[start : start + PIECE]), start + PIECE < len(content)
-        await send({"type": "http.response.body", "body": piece, "more_body": goes_on})
+    for start in range(0, len(content), PIECE):
+        piece = bytes(content[start : start + PIECE])
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
-async def unless_gone(request: Request, work: Awaitable[Response]) -> Response:
-    """What ``work`` gives; where the client goes away first, it is cancelled.
+async def cancelled_if_gone(request: Request, work: Awaitable[Response]) -> Response:
+    """Return the result of ``work``, which is cancelled if the client goes first.
 
     Raises ClientDisconnect.
     """
@@ -139,4 +143,4 @@ async def unless_gone(request: Request, work: Awaitable[Response]) -> Response:
         for waiting in (task, gone):
             waiting.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
-        del task, gone  # an error's traceback holds this frame, and must not hold itself by it
+        del task, gone  # the traceback of an error holds this frame, which must not hold the error

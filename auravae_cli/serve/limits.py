@@ -1,4 +1,4 @@
-"""What the service lets a client, and all of them together, take."""
+"""Limits on one request, and quotas for all requests together."""
 
 from __future__ import annotations
 
@@ -8,52 +8,55 @@ from dataclasses import dataclass
 
 from auravae_cli.serve.refusal import Refusal
 
-SLOWEST = 50_000  # bytes a second that a client has to send or take, once it had its time to start
+SLOWEST = 50_000  # bytes a second: slower clients are disconnected
 TOGETHER = 8  # bodies, and pictures, of the largest size that are held at once
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one request: ``body`` bytes, ``pixels``, ``seconds`` from its first byte to the last of the
-    answer, ``start`` seconds without a byte. ``requests`` may be under way together, waiting or at
-    work; of ``small`` pixels and fewer, none waits for a larger one. A batch waits ``linger``
-    seconds for others of its shape.
+    """Limits of the service.
+
+    Of one request: ``body`` bytes, ``pixels`` of a picture, ``items`` latents or pictures, ``seconds``
+    from its first byte to the last one of the response, and ``idle`` seconds without a byte. At most
+    ``requests`` are in progress, queued or running. Pictures of up to ``small`` pixels never wait for
+    larger ones. A batch waits ``linger`` seconds for further items of its shape.
     """
 
     body: int = 64 << 20
     pixels: int = 1 << 24
+    items: int = 64
     seconds: float = 300
-    start: float = 20
+    idle: float = 20
     requests: int = 128
     small: int = 1 << 20
     linger: float = 0.004
 
-    def patience(self, size: int) -> float:
-        """The seconds in which a client has to send or take so many bytes."""
-        return min(self.seconds, self.start + size / SLOWEST)
+    def transfer_seconds(self, size: int) -> float:
+        """The seconds that a client has to send or receive this many bytes."""
+        return min(self.seconds, self.idle + size / SLOWEST)
 
 
-class Share:
-    """Something of which there is so much for all requests; what is lent comes back."""
+class Quota:
+    """An amount that all requests share."""
 
-    def __init__(self, name: str, most: int) -> None:
-        self.name, self.most, self.lent = name, most, 0
+    def __init__(self, name: str, limit: int) -> None:
+        self.name, self.limit, self.used = name, limit, 0
 
     def take(self, amount: int) -> None:
-        """Raise Refusal (429) where it is not there now."""
-        if self.lent and self.lent + amount > self.most:
-            raise Refusal(429, f"the service is busy (as many {self.name} as it takes): try again")
-        self.lent += amount
+        """Reserve an amount. One request may exceed the limit alone. Raises Refusal (429)."""
+        if self.used and self.used + amount > self.limit:
+            raise Refusal(429, f"the service is busy (its limit on {self.name}): try again")
+        self.used += amount
 
-    def give(self, amount: int) -> None:
-        """Give back."""
-        self.lent -= amount
+    def give_back(self, amount: int) -> None:
+        """Release an amount."""
+        self.used -= amount
 
     @contextmanager
-    def borrowed(self, amount: int) -> Iterator[None]:
-        """So much of it while the block runs. Raises Refusal."""
+    def reserved(self, amount: int) -> Iterator[None]:
+        """Reserve an amount while the block runs. Raises Refusal (429)."""
         self.take(amount)
         try:
             yield
         finally:
-            self.give(amount)
+            self.give_back(amount)

@@ -1,4 +1,4 @@
-"""What has happened, in the text format of Prometheus (version 0.0.4)."""
+"""Counts of the service, in the text format of Prometheus (version 0.0.4)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ class Metrics:
         self._batches = self._items = 0
         self._busy = 0.0
 
-    def answered(self, path: str, status: int, seconds: float, received: int, sent: int) -> None:
-        """A request has ended; status 499 where its client went away."""
+    def count_request(
+        self, path: str, status: int, seconds: float, received: int, sent: int
+    ) -> None:
+        """Count a request; status 499 if its client disconnected."""
         with self._lock:
             self._requests[("path", path), ("status", str(status))] += 1
             self._bytes[("path", path), ("direction", "received")] += received
@@ -32,19 +34,19 @@ class Metrics:
             for step in STEPS:
                 self._within[path][step] += seconds <= step
 
-    def ran(self, size: int, seconds: float) -> None:
-        """A batch of so many has run in the model."""
+    def count_batch(self, size: int, seconds: float) -> None:
+        """Count a batch of ``size`` that has run in the model."""
         with self._lock:
             self._batches += 1
             self._items += size
             self._busy += seconds
 
     def mean_seconds(self) -> float:
-        """The mean time of one item in the model; a second where none has run."""
+        """Return the mean time of one item in the model; 1 if none has run."""
         return self._busy / self._items if self._items else 1.0
 
     def text(self, gauges: Mapping[str, tuple[str, float]]) -> str:
-        """All of it, with ``gauges``: the name of each, what it says, and its value now."""
+        """Return all counts, and ``gauges``: name => (help text, value)."""
         with self._lock:
             return "\n".join([*self._lines(), *_gauges(gauges), ""])
 
@@ -82,7 +84,7 @@ def _rows(name: str, counts: Mapping[Labels, float]) -> Iterator[str]:
 
 
 def _row(name: str, labels: Labels, value: float) -> str:
-    """Labels are paths and statuses of ours, which need no escaping."""
+    """Labels are our own paths and statuses, which need no escaping."""
     inner = ",".join(f'{key}="{text}"' for key, text in labels)
     return f"auravae_{name}{{{inner}}} {value!r}" if labels else f"auravae_{name} {value!r}"
 

@@ -22,8 +22,8 @@ _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 class Parameter:
     """A key of a query.
 
-    ``read`` turns its text into a value, or raises ValueError that says what was expected;
-    ``repeated`` ones give a list.
+    ``read`` converts its text, or raises ValueError with what was expected. Of ``repeated`` keys there
+    are up to that many, and the value is a list.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Parameter:
     schema: dict[str, Any]
     read: Callable[[str], Any]
     default: Any = None
-    repeated: bool = False
+    repeated: int = 0
 
     def to_openapi(self) -> dict[str, Any]:
         """As the document describes it."""
@@ -100,13 +100,14 @@ def colour(name: str, text: str, default: str) -> Parameter:
 
 
 def sides(name: str, text: str) -> Parameter:
-    """A shape: the key repeated, once for each side."""
+    """A shape: the key is repeated, once for each of up to 5 sides."""
+    most = 5
 
     def read(value: str) -> int:
         return _within(_whole(value), 1, 1 << 31)
 
-    schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": 5}
-    return Parameter(name, text, schema, _guarded(read, "whole numbers from 1"), None, True)
+    schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": most}
+    return Parameter(name, text, schema, _guarded(read, "whole numbers from 1"), None, most)
 
 
 def read_query(
@@ -123,8 +124,9 @@ def read_query(
         if not given:
             values[parameter.name] = parameter.default
             continue
-        if len(given) > 1 and not parameter.repeated:
-            raise Refusal(400, f"{parameter.name} is given {len(given)} times: expected it once")
+        if len(given) > max(1, parameter.repeated):
+            expected = f"at most {parameter.repeated}" if parameter.repeated else "1"
+            raise Refusal(400, f"{parameter.name} is given {len(given)} times: expected {expected}")
         try:
             if max(map(len, given)) > LONGEST:
                 raise ValueError(f"no more than {LONGEST} characters")

@@ -1,19 +1,17 @@
-"""The remote VAE of diffusers (``diffusers.utils.remote_utils``), as clients in the wild send it.
+"""The remote VAE protocol of diffusers (``diffusers.utils.remote_utils``), as its clients send it.
 
-Latents come as [B, C, h, w]; as [C, h, w] from SD.Next; or packed by Flux's pipelines, 2 x 2 cells in
-a row of 4 C values: [B, L, 4 C], [L, 4 C]. Keys of the query that a client makes up are ignored.
+Latents come as [B, C, h, w]; as [C, h, w] from SD.Next; or packed by Flux's pipelines, with 2 x 2 cells
+in a row of 4 C values: [B, L, 4 C], [L, 4 C]. Unknown keys of the query are ignored.
 """
 
 from __future__ import annotations
-
-import asyncio
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 
 from auravae_cli.images.prepare import Preparation
-from auravae_cli.images.read import count_pixels, from_unit, read_image
+from auravae_cli.images.read import from_unit, read_image
 from auravae_cli.images.write import picture_bytes
 from auravae_cli.serve.endpoint import Call, Endpoint
 from auravae_cli.serve.parameters import boolean, choice, integer, number, sides
@@ -29,29 +27,26 @@ _SHIFT = number("shift_factor", "What was taken from raw latents before that.", 
 
 async def decode(call: Call) -> Response:
     """POST /decode."""
-    query = call.query
+    query, space = call.query, call.service.space
     if query["output_type"] == "mp4":
         raise Refusal(400, "output_type is 'mp4': this model makes pictures; expected pil or pt")
-    latents = unpacked(
-        _values(call), call.service.space.irreps.dim, query["height"], query["width"]
-    )
-    pixels = call.service.pixels_of(latents.shape, call.service.space.downsampling_factor)
-    with call.service.pixels.borrowed(len(latents) * pixels):
+    latents = unpacked(_values(call), space.irreps.dim, query["height"], query["width"])
+    pixels = call.service.check_pixels(latents[0, 0].size * space.downsampling_factor**2)
+    with call.service.pixels.reserved(len(latents) * pixels), np.errstate(over="ignore"):
+        # what overflows is refused by the decoder's check
         raw = latents / np.float32(query["scaling_factor"]) + np.float32(query["shift_factor"])
-        images = await asyncio.gather(*(call.service.decode(z) for z in raw))
-        return await call.service.aside(_decoded, call, list(images))
+        return await call.service.in_thread(_decoded, call, await call.service.decode(raw))
 
 
 def _decoded(call: Call, images: list[Floats]) -> Response:
-    """Pictures [3, H, W] in the form that the client asks for."""
+    """Respond with pictures [3, H, W] in the form that the client asks for."""
     query = call.query
     if query["output_type"] == "pt" and query["partial_postprocess"]:
-        return uint8_response(np.stack([from_unit(image) for image in images]))
+        return uint8_response([from_unit(image) for image in images])
     if query["output_type"] == "pt":
-        return float_response(np.stack(images), query["dtype"])
-    if BINARY in call.accept:  # what is postprocessed on the other side has its range here
-        unit: Floats = np.clip((np.stack(images) + 1) / 2, 0, 1)
-        return float_response(unit, query["dtype"])
+        return float_response(images, query["dtype"])
+    if BINARY in call.accept:  # the client only converts these, so their range is that of pictures
+        return float_response([np.clip((image + 1) / 2, 0, 1) for image in images], query["dtype"])
     if len(images) > 1:
         raise Refusal(
             400, f"{len(images)} latents: one picture is sent at a time; expected output_type=pt"
@@ -62,30 +57,26 @@ def _decoded(call: Call, images: list[Floats]) -> Response:
 
 
 async def encode(call: Call) -> Response:
-    """POST /encode: a picture file, or raw values where there is a shape."""
-    if call.query["shape"] is None:
-        images, dtype = await call.service.aside(_picture, call), "float16"
-    else:
-        images, dtype = _pixels(call), call.query["dtype"]
-    with call.service.pixels.borrowed(images[:, 0].size):
-        latents = await asyncio.gather(*(call.service.encode(image) for image in images))
-    raw = np.stack(latents)
-    scaled = (raw - np.float32(call.query["shift_factor"])) * np.float32(
-        call.query["scaling_factor"]
-    )
-    return float_response(scaled, dtype)
+    """POST /encode: a picture file, or raw values if there is a shape."""
+    is_file = call.query["shape"] is None
+    images = None if is_file else _pixels(call)
+    pixels = await call.service.picture_pixels(call.body) if images is None else images[:, 0].size
+    with call.service.pixels.reserved(pixels):
+        if images is None:
+            images = await call.service.in_thread(_picture, call)
+        latents = await call.service.encode(images)
+    shift, scale = (np.float32(call.query[f"{name}_factor"]) for name in ("shift", "scaling"))
+    return float_response([(z - shift) * scale for z in latents], call.query["dtype"] or "float16")
 
 
 def _picture(call: Call) -> Floats:
-    """A picture file as [1, 3, H', W'], its sides padded to multiples of the factor."""
-    limits = call.service.limits
-    with call.service.pixels.borrowed(min(limits.pixels, count_pixels(call.body))):
-        loaded = read_image(call.body, max_pixels=limits.pixels)
-        return Preparation().apply(loaded, call.service.space.downsampling_factor).padded[None]
+    """Read a picture file as [1, 3, H', W'], its sides padded to multiples of the factor."""
+    loaded = read_image(call.body, max_pixels=call.service.limits.pixels)
+    return Preparation().apply(loaded, call.service.space.downsampling_factor).padded[None]
 
 
 def _pixels(call: Call) -> Floats:
-    """Raw values [B, 3, H, W] or [3, H, W] in [-1, 1]."""
+    """Read raw values [B, 3, H, W] or [3, H, W] in [-1, 1]."""
     images, factor = _values(call), call.service.space.downsampling_factor
     images = images[None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[1] != 3 or any(s % factor for s in images.shape[2:]):
@@ -94,7 +85,7 @@ def _pixels(call: Call) -> Floats:
             422,
             f"shape {shape}: expected [B, 3, H, W] or [3, H, W], sides in multiples of {factor}",
         )
-    call.service.pixels_of(images.shape, 1)
+    call.service.check_pixels(images[0, 0].size)
     return images
 
 
@@ -107,7 +98,7 @@ def _values(call: Call) -> Floats:
 
 
 def unpacked(latents: Floats, channels: int, height: int | None, width: int | None) -> Floats:
-    """Latents of any of the forms as [B, C, h, w]. Raises Refusal."""
+    """Return latents of any of the layouts as [B, C, h, w]. Raises Refusal (422)."""
     shape = latents.shape
     if len(shape) == 4 and shape[1] == channels:
         return latents

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -11,7 +10,7 @@ from auravae_cli.errors import LatentFileError
 from auravae_cli.files.canonical_json import write_json
 from auravae_cli.images.contact_sheet import contact_sheet
 from auravae_cli.images.prepare import Preparation, PreparedImage
-from auravae_cli.images.read import LoadedImage, count_pixels, read_image, to_8_bit
+from auravae_cli.images.read import LoadedImage, read_image, to_8_bit
 from auravae_cli.images.write import picture_bytes
 from auravae_cli.latents.dtypes import STORED_DTYPES
 from auravae_cli.latents.latent_file import LatentFile, flipped_chunks, parse_latents
@@ -31,9 +30,10 @@ MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "tiff": 
 
 async def encode(call: Call) -> Response:
     """POST /v1/encode: `auravae encode`."""
-    with call.service.pixels.borrowed(await pixels_of(call)):
-        prepared = await call.service.aside(_prepared, call)
-        values = await call.service.encode(prepared.padded)
+    pixels = await call.service.picture_pixels(call.body, _preparation(call))
+    with call.service.pixels.reserved(pixels):
+        prepared = await call.service.in_thread(_prepared, call)
+        (values,) = await call.service.encode(prepared.padded[None])
         dtype = STORED_DTYPES[call.query["latent_dtype"]]
         latent = call.service.codec.store(values, prepared, dtype, None)
         return Response(latent.to_bytes(), 200, _noted(prepared.loaded.notices), LATENT)
@@ -44,9 +44,9 @@ async def decode(call: Call) -> Response:
     latent = single(call)
     check_space(latent, call.service.codec, any_model=False)
     suffix = f".{call.query['format']}"
-    with call.service.pixels.borrowed(_decoded_pixels(call, latent)):
-        values = add_noise(latent.to_float32()[None], call.query["noise"], call.query["seed"])[0]
-        image = await call.service.decode(values)
+    with call.service.pixels.reserved(_decoded_pixels(call, latent)):
+        values = add_noise(latent.to_float32()[None], call.query["noise"], call.query["seed"])
+        (image,) = await call.service.decode(values)
 
         def written() -> bytes:
             bits, quality = int(call.query["bits"]), call.query["quality"]
@@ -56,7 +56,9 @@ async def decode(call: Call) -> Response:
                 finish(latent, image, bits), suffix, quality=quality, provenance=note
             )
 
-        return Response(await call.service.aside(written), media_type=MEDIA[call.query["format"]])
+        return Response(
+            await call.service.in_thread(written), media_type=MEDIA[call.query["format"]]
+        )
 
 
 async def flip(call: Call) -> Response:
@@ -66,7 +68,7 @@ async def flip(call: Call) -> Response:
     def flipped() -> bytes:
         return b"".join(bytes(part) for part in flipped_chunks(parse_latents(call.body), g))
 
-    return Response(await call.service.aside(flipped), media_type=LATENT)
+    return Response(await call.service.in_thread(flipped), media_type=LATENT)
 
 
 async def info(call: Call) -> Response:
@@ -75,46 +77,45 @@ async def info(call: Call) -> Response:
     def facts() -> dict[str, Any]:
         return describe(parse_latents(call.body))
 
-    return JSONResponse(await call.service.aside(facts))
+    return JSONResponse(await call.service.in_thread(facts))
 
 
 async def preview(call: Call) -> Response:
     """POST /v1/preview: `auravae show -o`, of a latent."""
     latent = single(call)
     pixels = _decoded_pixels(call, latent) * (len(latent.values) if call.query["channels"] else 1)
-    if pixels > call.service.pixels.most:
+    if pixels > call.service.pixels.limit:
         raise Refusal(413, "its maps of channels are too large together: leave channels out")
-    with call.service.pixels.borrowed(pixels):
+    with call.service.pixels.reserved(pixels):
 
         def drawn() -> bytes:
             pictures, _, _ = view_latent(latent, call.query["channels"])
             sheet = pictures[0][1] if len(pictures) == 1 else contact_sheet(pictures, columns=4)
             return picture_bytes(sheet, ".png")
 
-        return Response(await call.service.aside(drawn), media_type=MEDIA["png"])
+        return Response(await call.service.in_thread(drawn), media_type=MEDIA["png"])
 
 
 async def picture(call: Call) -> Response:
     """POST /v1/picture: a picture as it is read: upright, in sRGB, opaque."""
-    with call.service.pixels.borrowed(await pixels_of(call)):
+    with call.service.pixels.reserved(await call.service.picture_pixels(call.body)):
 
         def written() -> tuple[bytes, tuple[str, ...]]:
             loaded = _read(call)
             pixels = to_8_bit(loaded.pixels) if call.query["bits"] == "8" else loaded.pixels
             return picture_bytes(pixels, ".png"), loaded.notices
 
-        content, notices = await call.service.aside(written)
+        content, notices = await call.service.in_thread(written)
         return Response(content, 200, _noted(notices), MEDIA["png"])
 
 
 async def round_trip(call: Call) -> Response:
     """POST /v1/roundtrip: `auravae roundtrip`, its numbers or one of its pictures."""
-    with call.service.pixels.borrowed(await pixels_of(call)):
-        loaded = await call.service.aside(_read, call)
-        pixels = math.prod(_preparation(call).size(*loaded.pixels.shape[:2]))
-        call.service.check_pixels(pixels)
+    pixels = await call.service.picture_pixels(call.body, _preparation(call))
+    with call.service.pixels.reserved(pixels):
+        loaded = await call.service.in_thread(_read, call)
         trip = await call.service.turn(_trips, None, (call, loaded), pixels)
-        return await call.service.aside(_told, call, trip)
+        return await call.service.in_thread(_told, call, trip)
 
 
 def _trips(codec: Codec, items: list[tuple[Call, LoadedImage]]) -> list[RoundTrip]:
@@ -154,13 +155,8 @@ def single(call: Call) -> LatentFile:
 
 
 def _decoded_pixels(call: Call, latent: LatentFile) -> int:
-    return call.service.pixels_of(latent.values.shape, latent.space.downsampling_factor)
-
-
-async def pixels_of(call: Call) -> int:
-    """The pixels of the picture in a body, by its header. Raises Refusal where they are too many."""
-    number = await call.service.aside(count_pixels, call.body)
-    return call.service.check_pixels(number)
+    height, width = latent.values.shape[-2:]
+    return call.service.check_pixels(height * width * latent.space.downsampling_factor**2)
 
 
 def _read(call: Call) -> LoadedImage:
@@ -174,9 +170,7 @@ def _preparation(call: Call) -> Preparation:
 
 
 def _prepared(call: Call) -> PreparedImage:
-    loaded, preparation = _read(call), _preparation(call)
-    call.service.check_pixels(math.prod(preparation.size(*loaded.pixels.shape[:2])))
-    return preparation.apply(loaded, call.service.space.downsampling_factor)
+    return _preparation(call).apply(_read(call), call.service.space.downsampling_factor)
 
 
 def _noted(notices: tuple[str, ...]) -> dict[str, str]:

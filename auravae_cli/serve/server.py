@@ -19,34 +19,34 @@ from auravae_cli.serve.app import app
 from auravae_cli.serve.limits import Limits
 from auravae_cli.serve.service import codecs_on
 
-CONNECTIONS = 1000  # at once; more are told 503
+CONNECTIONS = 1000  # at once; further ones get 503
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GLANCE = 20.0  # seconds after which a connection on which nothing has moved is ended
+IDLE = 20.0  # seconds after which a connection without progress is closed
 
 
 class Connection(H11Protocol):
-    """A connection that is ended where its client neither sends a head nor takes an answer.
+    """A connection that is closed if its client neither sends a request nor receives the response.
 
-    uvicorn waits for both without end. Bodies have limits of their own (see `bodies`).
+    uvicorn waits for both forever. Bodies have limits of their own (see `bodies`).
     """
 
-    _seen: tuple[int, int] | None = None
+    _seen: tuple[object, int] | None = None  # the last request, and the bytes not yet sent
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(GLANCE, self._look)
+        self.loop.call_later(IDLE, self._look)
 
     def _look(self) -> None:
         unsent = self.transport.get_write_buffer_size()
         if self.transport.is_closing() and not unsent:
             return
         waits_for_head = self.cycle is None or self.cycle.response_complete
-        now = (id(self.cycle), unsent)
+        now = (self.cycle, unsent)
         if now == self._seen and (waits_for_head or unsent):
             self.transport.abort()
             return
         self._seen = now
-        self.loop.call_later(GLANCE, self._look)
+        self.loop.call_later(IDLE, self._look)
 
 
 class Server(uvicorn.Server):

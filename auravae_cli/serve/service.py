@@ -1,4 +1,4 @@
-"""The model behind the service: turns in its lanes, threads for everything else, and the counts."""
+"""The state that all requests share: the model with its queue, threads, quotas and metrics."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.images.read import read_size
 from auravae_cli.latents.latent_file import LatentSpace
 from auravae_cli.machine.prefetch import default_workers
 from auravae_cli.model.codec import Codec
 from auravae_cli.serve.lanes import Lanes, Run, Turn
-from auravae_cli.serve.limits import TOGETHER, Limits, Share
+from auravae_cli.serve.limits import TOGETHER, Limits, Quota
 from auravae_cli.serve.metrics import Metrics
 from auravae_cli.serve.refusal import Refusal
 
@@ -24,7 +27,7 @@ Result = TypeVar("Result")
 
 
 class Service:
-    """A model on one or more devices, and what its clients share."""
+    """A model on one or more devices, and everything that its clients share."""
 
     def __init__(
         self, codecs: Sequence[Codec], limits: Limits, token: str | None, batch_size: int | None
@@ -35,26 +38,26 @@ class Service:
             codecs,
             batch_size or self.codec.batch_size,
             limits.linger,
-            self.metrics.ran,
+            self.metrics.count_batch,
         )
         self._threads = ThreadPoolExecutor(default_workers(), "auravae-serve")
         self._speed = len(codecs)
-        self.requests = Share("requests", limits.requests)
-        self.bodies = Share("bytes of bodies", TOGETHER * limits.body)
-        self.pixels = Share("pixels", TOGETHER * limits.pixels)
+        self.requests = Quota("requests", limits.requests)
+        self.bodies = Quota("bytes of bodies", TOGETHER * limits.body)
+        self.pixels = Quota("pixels", TOGETHER * limits.pixels)
 
     @property
     def space(self) -> LatentSpace:
-        """The latent space that is served."""
+        """The latent space of the model."""
         return self.codec.space
 
     def close(self) -> None:
-        """Finish what is under way, and end all threads."""
+        """Finish what is in progress, and end all threads."""
         self.lanes.close()
         self._threads.shutdown()
 
     def check_pixels(self, number: int) -> int:
-        """The number. Raises Refusal (413) where a picture of so many pixels is too large."""
+        """Return the number. Raises Refusal (413) if a picture of that many pixels is too large."""
         if number > self.limits.pixels:
             raise Refusal(
                 413,
@@ -63,52 +66,79 @@ class Service:
             )
         return number
 
-    def pixels_of(self, shape: tuple[int, ...], factor: int) -> int:
-        """Like `check_pixels`, for what a latent [..., h, w] is decoded to."""
-        return self.check_pixels(shape[-2] * shape[-1] * factor**2)
+    async def picture_pixels(self, file: bytes, preparation: Preparation = Preparation()) -> int:
+        """Return the pixels of a picture file, by its header: as read or as prepared, whatever is more.
 
-    async def aside(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """``function(*arguments)`` in a thread: whatever takes more than a moment and no model."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: function(*arguments))
+        Raises Refusal (413), InputImageError.
+        """
 
-    async def encode(self, padded: Floats) -> Floats:
-        """Pixels [3, H, W] => a latent, when its turn comes; see `Codec.encode`."""
-        latent: Floats = await self.turn(encode_all, padded.shape, padded, padded[0].size)
-        return latent
+        def counted() -> int:
+            height, width = read_size(file, max_pixels=None)
+            return max(height * width, math.prod(preparation.size(height, width)))
 
-    async def decode(self, latent: Floats) -> Floats:
-        """A latent [C, h, w] => pixels [3, f*h, f*w], likewise; see `Codec.decode_finite`."""
-        pixels = latent[0].size * self.space.downsampling_factor**2
-        image: Floats = await self.turn(decode_all, latent.shape, latent, pixels)
-        return image
+        return self.check_pixels(await self.in_thread(counted))
 
-    async def turn(self, run: Run, shape: Any, item: Any, pixels: int) -> Any:
-        """The result of a turn in the model. Who stops waiting for it takes it out of the queue."""
+    def in_thread(self, function: Callable[..., Result], *arguments: Any) -> asyncio.Future[Result]:
+        """Run a function in a thread: whatever takes more than a moment and no model."""
+        # The pool keeps cancelled work until a thread is free, so it must not hold pictures.
+        work: list[Callable[[], Result]] = [partial(function, *arguments)]
+        future = self._threads.submit(_run_last, work)
+        future.add_done_callback(lambda _: work.clear())
+        return asyncio.wrap_future(future)
+
+    async def encode(self, images: Floats) -> list[Floats]:
+        """Encode pixels [B, 3, H, W] to B latents, in their turns; see `Codec.encode`."""
+        return await self._in_turns(encode_all, images, images[0, 0].size)
+
+    async def decode(self, latents: Floats) -> list[Floats]:
+        """Decode latents [B, C, h, w] to B pictures [3, f*h, f*w], likewise; see `Codec.decode_finite`."""
+        pixels = latents[0, 0].size * self.space.downsampling_factor**2
+        return await self._in_turns(decode_all, latents, pixels)
+
+    async def _in_turns(self, run: Run, items: Floats, pixels: int) -> list[Floats]:
+        """One turn for each item, but only so many at a time that other requests have theirs between."""
+        if len(items) > self.limits.items:
+            raise Refusal(
+                413, f"{len(items)} items in one request: expected at most {self.limits.items}"
+            )
+        at_once, results = self.lanes.batch_size * self._speed, []
+        for start in range(0, len(items), at_once):
+            some = items[start : start + at_once]
+            results += await asyncio.gather(
+                *(self.turn(run, item.shape, item, pixels) for item in some)
+            )
+        return results
+
+    def turn(self, run: Run, shape: Any, item: Any, pixels: int) -> asyncio.Future[Any]:
+        """Queue a turn in the model, and return its result; cancelling it takes it out of the queue."""
         future = self.lanes.submit(Turn(run, shape, item), pixels > self.limits.small)
-        return await asyncio.wrap_future(future)
+        return asyncio.wrap_future(future)
 
     def retry_after(self) -> str:
-        """Seconds until half of what is under way is done, about."""
+        """Estimate the seconds until half of the requests in progress are done."""
         mean = self.metrics.mean_seconds()
-        return str(max(1, math.ceil(self.requests.lent * mean / 2 / self._speed)))
+        return str(max(1, math.ceil(self.requests.used * mean / 2 / self._speed)))
+
+
+def _run_last(work: list[Callable[[], Result]]) -> Result:
+    return work.pop()()
 
 
 def encode_all(codec: Codec, images: list[Floats]) -> Floats:
-    """A batch of pictures of one padded size."""
+    """Encode a batch of pictures of equal shape."""
     latents: Floats = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
     return latents
 
 
 def decode_all(codec: Codec, latents: list[Floats]) -> Floats:
-    """A batch of latents of one shape."""
+    """Decode a batch of latents of equal shape."""
     return codec.decode_finite(np.stack(latents))
 
 
 def codecs_on(load: Callable[..., Codec], device: str, number: int) -> list[Codec]:
-    """``number`` codecs: on a CPU one that all share, else one on each GPU from that of ``device``.
+    """Return ``number`` codecs: on a CPU the same one, otherwise one per GPU, starting with ``device``.
 
-    Raises what ``load`` does.
+    Raises what ``load`` raises.
     """
     first = load(device=device)
     if first.device == "cpu":

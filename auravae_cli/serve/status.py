@@ -28,10 +28,10 @@ async def metrics(call: Call) -> Response:
     """GET /metrics."""
     service = call.service
     gauges: dict[str, tuple[str, float]] = {
-        "requests_under_way": ("Requests whose body has come.", service.requests.lent),
-        "queue_length": ("Turns that wait for the model.", service.lanes.waiting),
-        "body_bytes": ("Bytes of bodies that are held.", service.bodies.lent),
-        "pixels": ("Pixels that are held.", service.pixels.lent),
+        "requests_under_way": ("Requests with a complete body.", service.requests.used),
+        "queue_length": ("Items that wait for the model.", service.lanes.waiting),
+        "body_bytes": ("Bytes of bodies and responses in memory.", service.bodies.used),
+        "pixels": ("Pixels of pictures in memory.", service.pixels.used),
     }
     return Response(service.metrics.text(gauges), media_type="text/plain; version=0.0.4")
 

@@ -1,8 +1,9 @@
-"""Tensors as raw little-endian values, with their shape and dtype told beside them."""
+"""Tensors as raw little-endian values, with shape and dtype in the query or in headers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ BINARY = "tensor/binary"
 
 
 def read_values(body: bytes, shape: list[int], dtype: str) -> NDArray[np.float32]:
-    """The values of a body as float32. Raises Refusal where it is not of that shape and dtype."""
+    """Read a body as float32. Raises Refusal (422) if its size does not fit, or values are not finite."""
     stored = STORED_DTYPES[dtype]
     expected = math.prod(shape) * stored.numpy.itemsize
     if len(body) != expected:
@@ -31,16 +32,19 @@ def read_values(body: bytes, shape: list[int], dtype: str) -> NDArray[np.float32
     return values
 
 
-def float_response(values: NDArray[np.float32], dtype: str) -> Response:
-    """Values as they are sent, rounded to a dtype."""
-    return _response(STORED_DTYPES[dtype].from_float32(values), dtype)
+def float_response(values: Sequence[NDArray[np.float32]], dtype: str) -> Response:
+    """Respond with equal shapes, stacked and rounded to ``dtype``. Raises Refusal if that overflows."""
+    stored = [STORED_DTYPES[dtype].from_float32(one) for one in values]
+    if dtype == "float16" and not all(np.isfinite(one).all() for one in stored):
+        raise Refusal(422, "some values are too large for float16: send dtype=float32 or bfloat16")
+    return _response(stored, dtype)
 
 
-def uint8_response(pixels: NDArray[np.uint8]) -> Response:
-    """Likewise for 8-bit pixels."""
+def uint8_response(pixels: Sequence[NDArray[np.uint8]]) -> Response:
+    """Respond with 8-bit pictures of equal shapes, stacked."""
     return _response(pixels, "uint8")
 
 
-def _response(values: NDArray[Any], dtype: str) -> Response:
-    headers = {"shape": write_json(list(values.shape)), "dtype": dtype}
-    return Response(np.ascontiguousarray(values).tobytes(), 200, headers, BINARY)
+def _response(arrays: Sequence[NDArray[Any]], dtype: str) -> Response:
+    headers = {"shape": write_json([len(arrays), *arrays[0].shape]), "dtype": dtype}
+    return Response(b"".join(array.tobytes() for array in arrays), 200, headers, BINARY)

@@ -99,9 +99,9 @@ def test_more_requests_than_the_queue_takes_are_told_when_to_come_again(start, s
     running = start(slow, Limits(requests=2))
     asked = [Asking(running, f"/decode?{SHAPE}", LATENT) for _ in range(2)]
     assert gated.begun.acquire(timeout=PATIENCE)
-    running.waits_until(lambda: running.service.requests.lent == 2)
+    running.waits_until(lambda: running.service.requests.used == 2)
     refused = running.post(f"/decode?{SHAPE}", LATENT)
-    assert refused.status == 429 and "busy (as many requests" in refused.error
+    assert refused.status == 429 and "busy (its limit on requests" in refused.error
     assert int(refused.headers["retry-after"]) >= 1
     assert running.get("/health").status == 200
     gated.gate.set()
@@ -111,14 +111,14 @@ def test_more_requests_than_the_queue_takes_are_told_when_to_come_again(start, s
 
 def test_bodies_that_do_not_fit_together_are_refused(start, slow, gated):
     running = start(slow, Limits(body=100))
-    running.service.bodies.most = 60
+    running.service.bodies.limit = 60
     asked = Asking(running, f"/decode?{SHAPE}", LATENT)
     assert gated.begun.acquire(timeout=PATIENCE)
     refused = running.post(f"/decode?{SHAPE}", LATENT)
     assert refused.status == 429 and "bytes of bodies" in refused.error
     gated.gate.set()
     assert asked.result().status == 200
-    running.waits_until(lambda: running.service.bodies.lent == 0)
+    running.waits_until(lambda: running.service.bodies.used == 0)
 
 
 def test_a_large_picture_holds_no_small_one_up(start, slow, gated):
@@ -129,6 +129,24 @@ def test_a_large_picture_holds_no_small_one_up(start, slow, gated):
     assert gated.begun.acquire(timeout=PATIENCE), "it waits behind the large one"
     gated.gate.set()
     assert small.result().status == large.result().status == 200
+
+
+def test_many_latents_in_one_request_hold_no_others_up(start, slow, gated):
+    running = start(slow)
+    many = Asking(running, f"/decode?shape=9&{SHAPE}", 9 * LATENT)
+    assert gated.begun.acquire(timeout=PATIENCE)
+    assert running.service.lanes.waiting == 0
+    one = Asking(running, f"/decode?{SHAPE}", LATENT)
+    running.waits_until(lambda: running.service.lanes.waiting == 1)
+    gated.gate.set()
+    assert (one.result().status, len(many.result().body)) == (200, 9 * len(one.result().body))
+
+
+def test_a_request_has_so_many_latents(start):
+    running = start(limits=Limits(items=2))
+    assert running.post(f"/decode?shape=2&{SHAPE}", 2 * LATENT).status == 200
+    answer = running.post(f"/decode?shape=3&{SHAPE}", 3 * LATENT)
+    assert (answer.status, answer.error) == (413, "3 items in one request: expected at most 2")
 
 
 def test_whoever_goes_away_takes_the_work_along(start, slow, gated):
@@ -143,7 +161,7 @@ def test_whoever_goes_away_takes_the_work_along(start, slow, gated):
     assert first.result().status == 200
     running.waits_until(lambda: counted(running, 499) == 1)
     assert gated.count == 1
-    assert running.service.requests.lent == running.service.pixels.lent == 0
+    assert running.service.requests.used == running.service.pixels.used == 0
 
 
 def test_a_request_has_so_much_time(start, slow, gated):
@@ -162,16 +180,30 @@ def test_a_body_that_is_too_large_is_refused(start):
         assert b"413" in connection.recv(1000)
 
 
+@pytest.mark.parametrize("close", ["", "Connection: close\n"])
+@pytest.mark.parametrize(("query", "status"), [("", 413), ("shape=x", 400)])
+def test_a_refusal_arrives_although_the_client_sends_on(start, close, query, status):
+    """Most clients read nothing before they have sent all; a reset would take the sentence from them."""
+    running = start(limits=Limits(body=1000))
+    size = 8 << 20  # more than the buffers of both sides hold
+    head = f"POST /decode?{query} HTTP/1.1\nHost: x\n{close}Content-Length: {size}\n\n"
+    with raw(running, head) as connection:
+        time.sleep(0.1)  # the refusal is there, and a server that closes would have
+        connection.sendall(bytes(size))
+        assert f" {status} ".encode() in connection.recv(100)
+    running.waits_until(lambda: running.service.bodies.used == 0)
+
+
 def test_a_body_that_stops_coming_is_given_up(start):
-    running = start(limits=Limits(start=0.2))
+    running = start(limits=Limits(idle=0.2))
     head = f"POST /decode?{SHAPE} HTTP/1.1\nHost: x\nContent-Length: 32\n\n"
     with raw(running, head, bytes(31)) as connection:
         assert b"408" in connection.recv(1000)
-    running.waits_until(lambda: running.service.bodies.lent == 0)
+    running.waits_until(lambda: running.service.bodies.used == 0)
 
 
 def test_a_body_that_trickles_is_given_up(start):
-    running = start(limits=Limits(start=0.2))
+    running = start(limits=Limits(idle=0.2))
     head = f"POST /decode?{SHAPE} HTTP/1.1\nHost: x\nContent-Length: 3200\n\n"
     with raw(running, head) as connection:
         connection.settimeout(0.02)
@@ -193,12 +225,40 @@ def test_a_body_cut_short_is_no_error_of_ours(start, caplog):
             linger = struct.pack("ii", 1, 0)  # a reset, as of a machine that went down
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     running.waits_until(lambda: counted(running, 499) == 5)
-    running.waits_until(lambda: running.service.bodies.lent == 0)
+    running.waits_until(lambda: running.service.bodies.used == 0)
     assert [r for r in caplog.records if r.levelname in ("ERROR", "CRITICAL")] == []
 
 
+def test_what_waits_for_a_thread_keeps_no_picture_of_clients_that_went_away(start, coffee):
+    running = start()
+    gate, threads = threading.Event(), running.service._threads
+    for _ in range(threads._max_workers):
+        threads.submit(gate.wait, PATIENCE)
+    head = f"POST /v1/info HTTP/1.1\nHost: x\nContent-Length: {len(coffee)}\n\n"
+    try:
+        with raw(running, head, coffee):
+            running.waits_until(lambda: threads._work_queue.qsize() == 1)
+        running.waits_until(lambda: running.service.requests.used == 0)
+        held = [item for item in gc.get_objects() if type(item) is Call]
+        assert [call for call in held if call.service is running.service] == []
+    finally:
+        gate.set()
+
+
+def test_a_steady_client_keeps_its_connection(start, monkeypatch):
+    """The memory of a request may be that of the one before, which is no sign of a client at rest."""
+    monkeypatch.setattr(server, "IDLE", 0.01)
+    running = start()
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE)
+    for _ in range(200):
+        connection.request("GET", "/health")
+        assert connection.getresponse().read()
+        time.sleep(0.002)
+    connection.close()
+
+
 def test_a_head_that_does_not_come_is_given_up(start, monkeypatch):
-    monkeypatch.setattr(server, "GLANCE", 0.1)
+    monkeypatch.setattr(server, "IDLE", 0.1)
     running = start()
     for begun in ("", "GET / HTTP/1.1\nHost:"):
         with raw(running, begun) as connection:
@@ -206,14 +266,14 @@ def test_a_head_that_does_not_come_is_given_up(start, monkeypatch):
 
 
 def test_an_answer_that_nobody_takes_is_given_up(start, monkeypatch):
-    monkeypatch.setattr(server, "GLANCE", 0.3)
+    monkeypatch.setattr(server, "IDLE", 0.3)
     running = start()
     shape = "shape=16&shape=128&shape=128&dtype=float32&output_type=pt"
     size = 4 * 16 * 128 * 128
     head = f"POST /decode?{shape} HTTP/1.1\nHost: x\nContent-Length: {size}\n\n"
     with raw(running, head, bytes(size)) as connection:
-        running.waits_until(lambda: running.service.bodies.lent > size)
-        running.waits_until(lambda: running.service.bodies.lent == 0)
+        running.waits_until(lambda: running.service.bodies.used > size)
+        running.waits_until(lambda: running.service.bodies.used == 0)
         taken = 0
         with suppress(ConnectionError):
             while part := connection.recv(1 << 20):
@@ -299,21 +359,23 @@ def test_a_stop_finishes_what_is_under_way(linear, slow, gated):
         running.get("/health")
 
 
-@pytest.mark.parametrize(
-    "path",
-    [f"/decode?{SHAPE}", "/v1/encode", "/v1/roundtrip", "/v1/info", "/v1/roundtrip?resize=4500"],
-)
-def test_pictures_are_freed_when_they_are_answered(service, coffee, path):
+def test_pictures_are_freed_when_they_are_answered(service, coffee):
     """Not when the garbage collector comes, which would hold many of them until then."""
-    body = LATENT if path.startswith("/decode") else coffee
-    service.post(path, body)
+    bodies = {f"/decode?{SHAPE}": LATENT}
+    for path in ("/v1/encode", "/v1/roundtrip", "/v1/info", "/v1/roundtrip?resize=4500"):
+        bodies[path] = coffee
+
+    def post_all() -> None:
+        for path, body in bodies.items():
+            service.post(path, body)
+
+    post_all()
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
-        for _ in range(3):
-            service.post(path, body)
-        service.waits_until(lambda: service.service.bodies.lent == 0)
+        post_all()
+        service.waits_until(lambda: service.service.bodies.used == 0)
         gc.collect()
         held = [item for item in gc.garbage if isinstance(item, (Call, Turn))]
     finally:

@@ -262,7 +262,7 @@ def test_work_can_be_cancelled(chromium, start, linear, photo):
         assert not chromium.run("return document.querySelector('#progress').hidden")
         chromium.click("#cancel")
         chromium.wait("return document.querySelector('#doing').textContent === 'cancelled'")
-        running.waits_until(lambda: running.service.requests.lent == 0)
+        running.waits_until(lambda: running.service.requests.used == 0)
     finally:
         model.gate.set()
 

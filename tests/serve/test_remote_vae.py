@@ -16,6 +16,7 @@ from diffusers.utils.remote_utils import remote_decode, remote_encode
 from PIL import Image
 
 from auravae_cli.images.read import from_unit
+from auravae_cli.serve.limits import Limits
 from tests.serve.conftest import REPOSITORY
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -172,6 +173,7 @@ def test_headers_of_a_tensor(service):
         ("shape=16&shape=1&shape=1&dtype=float16", 31, 422, "31 bytes: expected 32"),
         ("shape=16&shape=2000&shape=2000&dtype=float16", 31, 422, "31 bytes: expected 128000000"),
         ("shape=6&shape=64&dtype=float16&height=32&width=64", 768, 422, r"or packed \[B, L, 64\]"),
+        (f"{'shape=2147483648&' * 600}dtype=float16", 32, 400, "600 times: expected at most 5"),
         ("shape=16&shape=1&shape=1&dtype=float16&scaling_factor=nan", 32, 400, "a number from"),
         ("shape=16&shape=1&shape=1&dtype=float16&scaling_factor=0", 32, 400, "a number from"),
     ],
@@ -180,6 +182,34 @@ def test_what_is_wrong_is_told(service, query, size, status, sentence):
     answer = service.post(f"/decode?{query}", bytes(size))
     assert answer.status == status
     assert re.search(sentence, answer.error)
+
+
+def test_values_too_large_for_their_format_are_refused(service, picture):
+    query = "shape=16&shape=1&shape=1&output_type=pt&dtype"
+    sent = np.full((16, 1, 1), 60_000, np.float32)
+    halves = service.post(f"/decode?{query}=float16", sent.astype(np.float16).tobytes())
+    assert halves.status == 422 and "too large for float16: send dtype=float32" in halves.error
+    found = np.frombuffer(service.post(f"/decode?{query}=float32", sent.tobytes()).body, np.float32)
+    assert found.max() > 65_504
+    tiny = service.post(f"/decode?{query}=float32&scaling_factor=1e-6", (sent * 1e33).tobytes())
+    assert tiny.status == 422 and "infinite" in tiny.error
+
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    scaled = "/encode?scaling_factor=1e6"
+    assert service.post(scaled, file.getvalue()).status == 422
+    answer = service.post(f"{scaled}&dtype=float32", file.getvalue())
+    assert answer.headers["dtype"] == "float32"
+    assert np.isfinite(np.frombuffer(answer.body, np.float32)).all()
+
+
+def test_a_picture_that_is_too_large_is_refused(start):
+    running = start(limits=Limits(pixels=100))
+    file = io.BytesIO()
+    Image.new("RGB", (10, 11)).save(file, "PNG")
+    for path in ("/encode", "/v1/encode", "/v1/picture", "/v1/roundtrip"):
+        answer = running.post(path, file.getvalue())
+        assert (answer.status, answer.error[:10]) == (413, "110 pixels"), path
 
 
 def test_a_token_goes_in_the_address(start, latent):

@@ -168,3 +168,12 @@ def test_the_document_describes_every_path(service):
         for operation in path.values():
             assert operation["summary"].endswith(".")
             assert all(p["description"].endswith(".") for p in operation["parameters"])
+
+
+def test_a_picture_counts_as_large_as_it_becomes(start, picture):
+    running = start()
+    running.service.pixels.used = running.service.pixels.limit - 1000
+    for path in ("/v1/encode", "/v1/roundtrip"):
+        assert running.post(path, picture).status == 200
+        refused = running.post(f"{path}?resize=40", picture)
+        assert refused.status == 429 and "its limit on pixels" in refused.error

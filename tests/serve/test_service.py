@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from auravae_cli.serve.limits import Limits, Share
+from auravae_cli.serve.limits import Limits, Quota
 from auravae_cli.serve.metrics import STEPS, Metrics
 from auravae_cli.serve.parameters import boolean, colour, integer, number
 from auravae_cli.serve.refusal import Refusal
@@ -30,8 +30,8 @@ def rows(text: str) -> dict[tuple[str, str], float]:
 def test_metrics_add_up():
     metrics = Metrics()
     for seconds, status in ((0.003, 200), (0.2, 200), (400, 503)):
-        metrics.answered("/decode", status, seconds, 1_000_000_007, 3)
-    metrics.ran(3, 1.5)
+        metrics.count_request("/decode", status, seconds, 1_000_000_007, 3)
+    metrics.count_batch(3, 1.5)
     found = rows(metrics.text({"queue_length": ("Turns.", 4)}))
     assert found["requests_total", 'path="/decode",status="200"'] == 2
     assert found["requests_total", 'path="/decode",status="503"'] == 1
@@ -54,23 +54,23 @@ def test_the_service_tells_its_metrics(service):
     assert found["requests_under_way", ""] == 0
 
 
-def test_a_share_lends_what_it_has_and_one_of_any_size():
-    share = Share("things", 10)
-    with share.borrowed(25):
+def test_one_request_may_exceed_a_quota_alone():
+    quota = Quota("things", 10)
+    with quota.reserved(25):
         with pytest.raises(Refusal) as refused:
-            share.take(1)
+            quota.take(1)
         assert refused.value.status == 429
-    assert share.lent == 0
-    share.take(10)
+    assert quota.used == 0
+    quota.take(10)
     with pytest.raises(Refusal):
-        share.take(1)
+        quota.take(1)
 
 
-def test_patience_grows_with_the_size():
-    limits = Limits(start=10, seconds=60)
-    assert limits.patience(0) == 10
-    assert limits.patience(1_000_000) == 30
-    assert limits.patience(1 << 30) == 60
+def test_the_time_for_a_transfer_grows_with_the_size():
+    limits = Limits(idle=10, seconds=60)
+    assert limits.transfer_seconds(0) == 10
+    assert limits.transfer_seconds(1_000_000) == 30
+    assert limits.transfer_seconds(1 << 30) == 60
 
 
 @pytest.mark.parametrize(
