@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -38,41 +36,38 @@ def app(
     token: str | None = None,
     batch_size: int | None = None,
 ) -> Starlette:
-    """The service of a model.
+    """Return the service of a model; its threads run until ``state.service.close()``.
 
     Args:
-        codec: the model, or one of it on each device; both halves loaded.
-        limits: what a client may take.
-        token: what clients have to send; None lets everybody in.
-        batch_size: of equal shapes that run together; None: what the codec runs best.
+        codec: the model with both halves, or one per device.
+        limits: see `Limits`.
+        token: the token that clients have to send; None: none.
+        batch_size: the number of items of equal shape that run together; None: the codec's own.
     """
     codecs = [codec] if isinstance(codec, Codec) else list(codec)
     service = Service(codecs, limits, token, batch_size)
     endpoints = (*remote_vae.ENDPOINTS, *rest_paths.ENDPOINTS, *status.ENDPOINTS, *page.ENDPOINTS)
     endpoints = (*endpoints, document_endpoint(endpoints, token is not None))
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(service.close)
-
     application = Starlette(
         routes=[route(endpoint, service) for endpoint in endpoints],
         exception_handlers={HTTPException: as_json},
-        lifespan=lifespan,
     )
     application.state.service = service
     return application
 
 
 def route(endpoint: Endpoint, service: Service) -> Route:
-    """The route of an endpoint."""
+    """Return the route of an endpoint."""
     return Route(endpoint.path, Serving(endpoint, service), methods=[endpoint.method])
 
 
 async def as_json(_: Request, error: Exception) -> Response:
-    """No such path, or another method than it has."""
+    """Respond to an unknown path or method."""
     assert isinstance(error, HTTPException)
-    sentence = {404: "no such path: / is the page, /docs has the others", 405: "another method"}
+    sentence = {
+        404: "no such path: / is the page, /docs lists the others",
+        405: "this path takes another method: see the header Allow",
+    }
     text = sentence.get(error.status_code, error.detail)
     return JSONResponse({"error": text}, error.status_code, error.headers)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from auravae_cli.serve.access import check_access
 from auravae_cli.serve.bodies import Body, wait_until_gone
 from auravae_cli.serve.parameters import Parameter, read_query
-from auravae_cli.serve.refusal import refusal_of
+from auravae_cli.serve.refusal import Refusal, refusal_of
 from auravae_cli.serve.service import Service
 
 PIECE = 1 << 18  # bytes that are sent at once
@@ -104,6 +104,8 @@ class Serving:
                     return await cancelled_if_gone(request, self.endpoint.handler(call))
         except ClientDisconnect:
             raise
+        except asyncio.CancelledError:  # by the server, which has waited long enough
+            return Refusal(503, "the service stops: try again later", connection="close").response()
         except Exception as error:
             return self._refused(error)
 

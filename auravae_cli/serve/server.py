@@ -96,6 +96,8 @@ def serve_model(
 ) -> None:
     """Load a model and serve it until SIGINT or SIGTERM; requests in progress are finished first.
 
+    A second SIGINT ends them, with a KeyboardInterrupt.
+
     Args:
         load: gives the codec for a ``device``.
         started: is told the codec and the URL when clients can connect.
@@ -111,18 +113,23 @@ def serve_model(
         service = app(codecs, limits, token=token, batch_size=batch_size)
         started(codecs[0], address(place))
         answer(service, place, limits.seconds)
+        service.state.service.close()
 
 
 def answer(service: ASGIApp, place: socket.socket, grace: float) -> None:
-    """Answer until a signal; requests in progress have ``grace`` seconds then."""
+    """Answer until a signal; then requests in progress have ``grace`` seconds."""
     config = uvicorn.Config(
         service,
         http=cast(Any, Connection),
         ws="none",
+        lifespan="off",
         log_level="warning",
         access_log=False,
         server_header=False,
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=max(1, int(grace)),
     )
-    Server(config).run(sockets=[place])
+    server = Server(config)
+    server.run(sockets=[place])
+    if server.force_exit:
+        raise KeyboardInterrupt

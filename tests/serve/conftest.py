@@ -47,8 +47,8 @@ class Answer:
 class Running:
     """A service on loopback."""
 
-    def __init__(self, application: Any, port: int) -> None:
-        self.service, self.port = application.state.service, port
+    def __init__(self, application: Any, port: int, server: uvicorn.Server) -> None:
+        self.service, self.port, self.server = application.state.service, port, server
         self.url = f"http://127.0.0.1:{port}"
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
@@ -80,16 +80,19 @@ class Running:
 def running(application: Any) -> Iterator[Running]:
     """The application at work, until the block ends."""
     with listen("127.0.0.1", 0) as place:
-        config = uvicorn.Config(application, http=Connection, log_config=None, ws="none")
+        config = uvicorn.Config(
+            application, http=Connection, log_config=None, ws="none", lifespan="off"
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
         port = place.getsockname()[1]
         thread.start()
         try:
-            yield Running(application, port)
+            yield Running(application, port, server)
         finally:
             server.should_exit = True
             thread.join(PATIENCE)
+            application.state.service.close()
             assert not thread.is_alive()
 
 

@@ -359,6 +359,16 @@ def test_a_stop_finishes_what_is_under_way(linear, slow, gated):
         running.get("/health")
 
 
+def test_a_second_signal_tells_those_who_wait(start, slow, gated, caplog):
+    running = start(slow)
+    asked = Asking(running, f"/decode?{SHAPE}", LATENT)
+    assert gated.begun.acquire(timeout=PATIENCE)
+    running.server.should_exit = running.server.force_exit = True
+    answer = asked.result()
+    assert (answer.status, answer.error) == (503, "the service stops: try again later")
+    assert [r for r in caplog.records if r.levelname in ("ERROR", "CRITICAL")] == []
+
+
 def test_pictures_are_freed_when_they_are_answered(service, coffee):
     """Not when the garbage collector comes, which would hold many of them until then."""
     bodies = {f"/decode?{SHAPE}": LATENT}
