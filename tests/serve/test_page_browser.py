@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from auravae_cli import H, V, psnr
+from auravae_cli.serve.app import app
 from auravae_cli.symmetry.action import act_on_pixels
 from tests.browser import MISSING, Browser
+from tests.serve.conftest import running as run_service
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 DONE = "return document.querySelector('#doing').textContent.startsWith('done')"
@@ -82,7 +84,7 @@ def test_a_picture_its_reconstruction_and_its_flips(page, linear, photo, service
     assert facts["picture"] == "100 × 75 pixels"
     assert facts["latent"].startswith("16 × 10 × 13, float16, ")
     assert facts["PSNR of the reconstruction"].startswith(
-        f"{psnr(plain, original):.2f} dB, at most"
+        f"{psnr(plain, original):.2f} dB; largest difference "
     )
     assert np.array_equal(pixels(taken(page, "#take-picture")), plain)
 
@@ -92,7 +94,7 @@ def test_a_picture_its_reconstruction_and_its_flips(page, linear, photo, service
         turned = linear.decode_latent(latent.act(g))
         value = psnr(turned, np.ascontiguousarray(act_on_pixels(g, original)))
         assert told["PSNR against the flipped picture"].startswith(f"{value:.2f} dB")
-        assert told["against the flipped reconstruction"] == "identical, every pixel"
+        assert told["PSNR against the flipped reconstruction"] == "identical in every pixel"
         assert np.array_equal(pixels(taken(page, "#take-picture")), turned)
     name = page.run("return document.querySelector('#take-latent').download")
     assert name == "cup.hv.safetensors"
@@ -142,7 +144,7 @@ def test_noise_and_keys(page, photo, linear):
     told = page.run("return document.querySelector('#at').ariaValueText")
     assert told == "1% original, the rest reconstruction"
     page.run("document.querySelector('#doing').textContent = ''")
-    page.run("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'h', bubbles: true}))")
+    page.run(PRESS, "H")  # with Caps Lock
     page.wait(DONE)
     assert page.run("return document.querySelector('#flip-h').ariaPressed") == "true"
 
@@ -155,7 +157,7 @@ def test_a_latent_file(page, service, photo, tmp_path):
     assert "bfloat16" in page.run(FACTS, "#facts")["latent"]
     press(page, "#flip-v")
     assert page.run(FACTS, "#flip-facts") == {
-        "against the flipped reconstruction": "identical, every pixel"
+        "PSNR against the flipped reconstruction": "identical in every pixel"
     }
 
 
@@ -171,15 +173,23 @@ def test_a_file_that_is_none_is_told(page, tmp_path):
     assert page.run("return document.querySelector('#results').hidden")
 
 
+DROP = """
+const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0));
+const transfer = new DataTransfer();
+transfer.items.add(new File([bytes], arguments[1]));
+dispatchEvent(new DragEvent('drop', {dataTransfer: transfer}));
+"""
+PRESS = (
+    "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0], bubbles: true}))"
+)
+
+
+def drop(page: Browser, content: bytes, name: str) -> None:
+    page.run(DROP, base64.b64encode(content).decode(), name)
+
+
 def test_a_dropped_file_and_the_sheet(page, service, photo):
-    data = base64.b64encode(photo.read_bytes()).decode()
-    page.run(
-        """const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0));
-        const transfer = new DataTransfer();
-        transfer.items.add(new File([bytes], 'dropped.png'));
-        dispatchEvent(new DragEvent('drop', {dataTransfer: transfer}));""",
-        data,
-    )
+    drop(page, photo.read_bytes(), "dropped.png")
     page.wait(DONE)
     page.run(
         """window.links = [];
@@ -190,6 +200,63 @@ def test_a_dropped_file_and_the_sheet(page, service, photo):
     sheet = base64.b64decode(page.run(script))
     assert sheet == service.post("/v1/roundtrip?give=sheet&flip=all", photo.read_bytes()).body
     assert page.run("return window.links[0].download") == "dropped.sheet.png"
+
+
+def test_a_new_file_ends_the_work_on_the_one_before(page, photo):
+    """Wherever that stands: here the browser decodes a picture of it, which nothing can abort."""
+    page.run(
+        """const decode = window.createImageBitmap;
+        window.createImageBitmap = (...given) => new Promise(done => {
+          window.release = () => done(decode(...given));
+          window.createImageBitmap = decode;
+        });"""
+    )
+    drop(page, photo.read_bytes(), "first.png")
+    page.wait("return !!window.release")
+    drop(page, photo.read_bytes(), "second.png")
+    page.wait(DONE)
+    page.requests()
+    page.run("window.release()")
+    assert page.run(PRESS, "h") is None
+    page.wait("return !document.querySelector('#flip').hidden")
+    assert page.run(FACTS, "#facts")["file"] == "second.png"
+    assert not [url for url in page.requests() if url.endswith("/v1/encode?")]
+
+
+def test_a_flip_waits_for_no_file_that_is_loading(page, photo):
+    take(page, photo)
+    page.run(
+        """window.fetch = (_, { signal }) => new Promise((_, refuse) => {
+          signal.addEventListener('abort', () => refuse(signal.reason));
+        });"""
+    )
+    drop(page, photo.read_bytes(), "next.png")
+    page.run(PRESS, "h")
+    assert page.run("return document.querySelector('#results').inert")
+    assert page.run("return document.querySelector('#doing').textContent") == "reading the picture"
+    page.click("#cancel")
+    page.wait("return !document.querySelector('#results').inert")
+    assert page.run(FACTS, "#facts")["file"] == "cup.png"
+
+
+def test_notices_stay_when_the_latent_is_flipped(page, tmp_path):
+    path = tmp_path / "clear.png"
+    Image.new("RGBA", (16, 8), (200, 0, 0, 100)).save(path)
+    take(page, path)
+    press(page, "#flip-h")
+    assert page.run(FACTS, "#facts")["conversions"] == "alpha composited on white"
+
+
+@pytest.mark.parametrize("what", ["nothing", "a file that is gone"])
+def test_what_cannot_be_read_is_told(page, photo, what):
+    if what == "nothing":
+        page.run("dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer()}))")
+    else:
+        page.run("Blob.prototype.text = () => Promise.reject(new Error('could not be found'))")
+        drop(page, photo.read_bytes(), "gone.png")
+    page.wait("return !document.querySelector('#error').hidden")
+    told = page.run("return document.querySelector('#error').textContent")
+    assert told.startswith("no file was dropped" if what == "nothing" else "could not be found")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -275,12 +342,24 @@ def test_the_page_of_paths(page, service):
 
 
 def test_a_token_is_asked_for(chromium, start, photo):
+    """The file is sent again with the token, although it was dropped."""
     running = start(token="secret")
     chromium.visit(running.url)
-    chromium.choose("#file", photo)
+    drop(chromium, photo.read_bytes(), "dropped.png")
     chromium.wait("return !document.querySelector('#ask-token').hidden")
     chromium.run("document.querySelector('#token').value = 'secret'")
     chromium.click("#ask-token button")
     chromium.wait(DONE)
     assert chromium.run("return document.querySelector('#error').hidden")
+    chromium.log()
+
+
+def test_a_service_that_has_stopped_is_told(chromium, linear, photo):
+    with run_service(app(linear)) as running:
+        chromium.visit(running.url)
+        chromium.wait("return document.querySelector('#model').textContent.includes('linear')")
+    chromium.choose("#file", photo)
+    chromium.wait("return !document.querySelector('#error').hidden")
+    told = chromium.run("return document.querySelector('#error').textContent")
+    assert told.startswith("the service does not answer")
     chromium.log()

@@ -6,8 +6,8 @@ function made(tag, ...content) {
   return element;
 }
 
-function kindOf({ enum: words, type, minimum, maximum, items, default: usual }) {
-  const kind = words ? words.join(", ") : items ? `${items.type}, repeated` : type;
+function kindOf({ enum: words, type, minimum, maximum, items, maxItems, default: usual }) {
+  const kind = words ? words.join(", ") : items ? `${items.type}, repeated up to ${maxItems} times` : type;
   const bounds = minimum === undefined ? "" : ` from ${minimum} to ${maximum}`;
   return `${kind}${bounds}${usual === undefined ? "" : `; by default ${usual}`}`;
 }

@@ -1,64 +1,80 @@
-// The page: one file at a time, its latent, and what is decoded from it. All work is the service's.
+// The page: one file at a time, its latent, and what is decoded from it. The service does the work.
 
 import { channelMap, compared, difference, draw, flipped, pixelsOf, rangeOf, readLatent } from "./pixels.js";
 
 const at = (id) => document.getElementById(id);
-const addresses = new Map(); // of the blobs that are shown, by what shows them
-let state = null; // { name, file, isLatent, latent, original, reconstruction, flip, noise }
-let running = new AbortController();
+const addresses = new Map(); // of the blobs on display, by the element that shows them
+let state = null; // what is on display: { name, file, isLatent, latent, info, notices, original, reconstruction, flip, noise }
+let chosen = null; // the file that was chosen last
+let current = null; // the job that runs, or ran last
 let token = "";
 
-// Talking to the service
+// A job: some requests to the service in a row. A new one aborts the one before
 
-async function ask(path, body, query = {}) {
-  const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const address = `${path}?${new URLSearchParams(query)}`;
-  const method = body ? "POST" : "GET";
-  const answer = await fetch(address, { method, body, headers, signal: running.signal });
-  if (answer.ok) return answer;
-  const { error } = await answer.json().catch(() => ({ error: `the service answered ${answer.status}` }));
-  if (answer.status === 401) at("ask-token").hidden = false;
-  if (answer.status === 429) {
-    const seconds = Number(answer.headers.get("retry-after")) || 1;
-    await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-    running.signal.throwIfAborted();
-    return ask(path, body, query);
+class Job {
+  controller = new AbortController();
+  started = performance.now();
+
+  get seconds() {
+    return (performance.now() - this.started) / 1000;
   }
-  throw new Error(error);
+
+  say(text) {
+    this.controller.signal.throwIfAborted();
+    at("doing").textContent = text;
+  }
+
+  async ask(path, body, query = {}) {
+    const { signal } = this.controller;
+    const headers = token ? { authorization: `Bearer ${token}` } : {};
+    const address = `${path}?${new URLSearchParams(query)}`;
+    const answer = await fetch(address, { method: "POST", body, headers, signal }).catch((error) => {
+      signal.throwIfAborted();
+      throw new Error("the service does not answer, or the file cannot be read any more", { cause: error });
+    });
+    if (answer.ok) return answer;
+    const { error } = await answer.json().catch(() => ({ error: `the service responds with status ${answer.status}` }));
+    if (answer.status === 401) at("ask-token").hidden = false;
+    if (answer.status === 429) {
+      const seconds = Number(answer.headers.get("retry-after")) || 1;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+      signal.throwIfAborted();
+      return this.ask(path, body, query);
+    }
+    throw new Error(error);
+  }
+
+  async blob(...request) {
+    return (await this.ask(...request)).blob();
+  }
 }
 
-const blobOf = async (...request) => (await ask(...request)).blob();
-
-// One thing at a time: a new one ends the one before
-
 async function work(steps) {
-  running.abort();
-  const mine = (running = new AbortController());
-  const started = performance.now();
+  current?.controller.abort();
+  const job = (current = new Job());
   at("error").hidden = true;
   at("progress").hidden = at("cancel").hidden = false;
   at("main").ariaBusy = "true";
-  const seconds = () => (performance.now() - started) / 1000;
-  const say = (text) => { if (mine === running) at("doing").textContent = text; };
   at("seconds").textContent = "";
-  const clock = setInterval(() => { // which screen readers do not tell
-    if (mine === running) at("seconds").textContent = `${Math.floor(seconds())} s`;
+  const clock = setInterval(() => { // hidden from screen readers
+    if (job === current) at("seconds").textContent = `${Math.floor(job.seconds)} s`;
   }, 1000);
   try {
-    await steps(say);
-    say(`done in ${seconds().toFixed(1)} s`);
+    await steps(job);
+    job.say(`done in ${job.seconds.toFixed(1)} s`);
   } catch (error) {
-    if (mine === running) {
+    if (job === current) {
       const isCancelled = error.name === "AbortError";
       at("doing").textContent = isCancelled ? "cancelled" : "";
       if (!isCancelled) tell(error.message);
     }
   } finally {
     clearInterval(clock);
-    if (mine === running) {
+    if (job === current) {
       at("progress").hidden = at("cancel").hidden = true;
       at("main").ariaBusy = "false";
       at("seconds").textContent = "";
+      at("results").inert = false;
       if (state) settle();
     }
   }
@@ -71,37 +87,41 @@ function tell(sentence) {
 
 // From a file to all that is shown of it
 
-async function take(file) {
-  const isLatent = file.size > 9 && (await file.slice(8, 9).text()) === "{";
-  await work(async (say) => {
-    const next = { name: file.name.replace(/\.[^.]*$/, "") || "picture", file, isLatent, flip: "", noise: 0 };
-    say(isLatent ? "reading the latent" : "reading the picture");
-    const shown = await blobOf(isLatent ? "v1/preview" : "v1/picture", file);
+function take(file) {
+  chosen = file;
+  const running = work(async (job) => {
+    const next = { name: file.name.replace(/\.[^.]*$/, "") || "picture", file, notices: "", flip: "", noise: 0 };
+    next.isLatent = file.size > 9 && (await file.slice(8, 9).text()) === "{";
+    job.say(next.isLatent ? "reading the latent" : "reading the picture");
+    const shown = await job.blob(next.isLatent ? "v1/preview" : "v1/picture", file);
     next.original = await pixelsOf(shown);
-    let notices = "";
-    if (isLatent) next.latent = file;
+    if (next.isLatent) next.latent = file;
     else {
-      say("encoding");
-      const answer = await ask("v1/encode", file);
-      notices = answer.headers.get("notices") ?? "";
+      job.say("encoding");
+      const answer = await job.ask("v1/encode", file);
+      next.notices = JSON.parse(answer.headers.get("notices") ?? "[]").join("; ");
       next.latent = await answer.blob();
     }
-    next.info = await (await ask("v1/info", next.latent)).json();
-    say("decoding");
-    const decoded = await blobOf("v1/decode", next.latent);
+    next.info = await (await job.ask("v1/info", next.latent)).json();
+    job.say("decoding");
+    const decoded = await job.blob("v1/decode", next.latent);
     next.reconstruction = await pixelsOf(decoded);
+    const read = await readLatent(next.latent);
+    job.controller.signal.throwIfAborted(); // from here on, nothing waits
     state = next;
     show("original", shown);
     show("reconstruction", decoded);
-    at("left").textContent = isLatent ? "preview" : "original";
-    at("compare").style.setProperty("--width", `${next.original.width}px`);
-    tellFacts(notices ? JSON.parse(notices).join("; ") : "");
-    await showMaps(next.latent);
+    at("left").textContent = state.isLatent ? "preview" : "original";
+    at("compare").style.setProperty("--width", `${state.original.width}px`);
+    tellFacts();
+    showMaps(read);
     at("flip").hidden = true;
-    offer(next.latent, decoded);
-    at("take-sheet").hidden = isLatent;
+    offer(state.latent, decoded);
+    at("take-sheet").hidden = state.isLatent;
     at("results").hidden = false;
   });
+  at("results").inert = true; // flips and noise belong to the file that is still shown
+  return running;
 }
 
 function show(id, blob) {
@@ -123,17 +143,18 @@ function facts(id, rows) {
 }
 
 const decibels = ({ psnr, most }) =>
-  psnr === Infinity ? "identical, every pixel" : `${psnr.toFixed(2)} dB, at most ${most} of 255 apart`;
+  psnr === Infinity ? "identical in every pixel" : `${psnr.toFixed(2)} dB; largest difference ${most} of 255`;
 
-function tellFacts(notices) {
-  const { info, original, reconstruction, isLatent, latent } = state;
+function tellFacts() {
+  const { file, info, notices, original, reconstruction, isLatent, latent } = state;
   const [channels, height, width] = info.shape;
   const rows = [
-    ["picture", `${original.width} × ${original.height} pixels`],
+    ["file", file.name],
+    ["picture", `${reconstruction.width} × ${reconstruction.height} pixels`],
     ["latent", `${channels} × ${height} × ${width}, ${info.dtype}, ${latent.size.toLocaleString("en")} bytes, by ${info.model}`],
   ];
   if (!isLatent) rows.push(["PSNR of the reconstruction", decibels(compared(reconstruction, original))]);
-  if (notices) rows.push(["on the way", notices]);
+  if (notices) rows.push(["conversions", notices]);
   facts("facts", rows);
 }
 
@@ -144,8 +165,8 @@ function paritiesOf(representation) {
   });
 }
 
-async function showMaps(latent) {
-  const read = await readLatent(latent), top = rangeOf(read), parities = paritiesOf(state.info.representation);
+function showMaps(read) {
+  const top = rangeOf(read), parities = paritiesOf(state.info.representation);
   for (const place of document.querySelectorAll(".top")) place.textContent = top.toFixed(2);
   at("maps").replaceChildren(...parities.map((parity, channel) => {
     const negated = (parity[0] === "o" && state.flip.includes("h")) !== (parity[1] === "o" && state.flip.includes("v"));
@@ -185,22 +206,24 @@ function press(flip) {
 function update(change) {
   const next = { ...state, ...change };
   press(next.flip);
-  return work(async (say) => {
+  return work(async (job) => {
     const query = { noise: next.noise };
-    say("decoding");
-    const decoded = await blobOf("v1/decode", next.latent, query);
-    const reconstruction = await pixelsOf(decoded);
+    job.say("decoding");
+    const decoded = await job.blob("v1/decode", next.latent, query);
+    next.reconstruction = await pixelsOf(decoded);
     let latent = next.latent, picture = decoded, turned = null;
     if (next.flip) {
-      latent = await blobOf("v1/flip", next.latent, { by: next.flip });
-      say("decoding the flipped latent");
-      picture = await blobOf("v1/decode", latent, query);
+      latent = await job.blob("v1/flip", next.latent, { by: next.flip });
+      job.say("decoding the flipped latent");
+      picture = await job.blob("v1/decode", latent, query);
       turned = await pixelsOf(picture);
     }
-    Object.assign(state, next, { reconstruction });
+    const read = await readLatent(latent);
+    job.controller.signal.throwIfAborted();
+    state = next;
     show("reconstruction", decoded);
-    tellFacts("");
-    await showMaps(latent);
+    tellFacts();
+    showMaps(read);
     offer(latent, picture);
     at("flip").hidden = !turned;
     if (turned) showFlip(picture, turned);
@@ -213,12 +236,12 @@ function showFlip(picture, turned) {
   draw(at("flip-picture"), reference);
   draw(at("flip-difference"), difference(turned, reference));
   at("flip-of").textContent = state.isLatent ? "the reconstruction, flipped" : "the picture, flipped";
-  const rows = [["against the flipped reconstruction", decibels(compared(turned, flipped(state.reconstruction, state.flip)))]];
+  const rows = [["PSNR against the flipped reconstruction", decibels(compared(turned, flipped(state.reconstruction, state.flip)))]];
   if (!state.isLatent) rows.unshift(["PSNR against the flipped picture", decibels(compared(turned, reference))]);
   facts("flip-facts", rows);
 }
 
-// Controls as what is shown has it, whatever was asked for and has failed
+// Set the controls to what is on display, although something else that was asked for has failed
 
 function settle() {
   press(state.flip);
@@ -234,21 +257,25 @@ function toggle(g) {
 
 // Events
 
-at("file").addEventListener("change", (event) => event.target.files[0] && take(event.target.files[0]));
+at("file").addEventListener("click", () => { at("file").value = ""; }); // the same file can be chosen again
+at("file").addEventListener("change", () => at("file").files[0] && take(at("file").files[0]));
 addEventListener("dragover", (event) => { event.preventDefault(); at("drop").classList.add("over"); });
 addEventListener("dragleave", () => at("drop").classList.remove("over"));
 addEventListener("drop", (event) => {
   event.preventDefault();
   at("drop").classList.remove("over");
+  at("file").value = "";
   if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+  else tell("no file was dropped: save the picture first");
 });
 addEventListener("paste", (event) => event.clipboardData.files[0] && take(event.clipboardData.files[0]));
-at("cancel").addEventListener("click", () => running.abort());
+at("cancel").addEventListener("click", () => current.controller.abort());
 at("flip-h").addEventListener("click", () => toggle("h"));
 at("flip-v").addEventListener("click", () => toggle("v"));
 addEventListener("keydown", (event) => {
   const isTyped = event.target.matches("input:not([type=range])") || event.ctrlKey || event.metaKey || event.altKey;
-  if (state && !isTyped && ["h", "v"].includes(event.key)) toggle(event.key);
+  const g = event.key.toLowerCase();
+  if (state && !at("results").inert && !isTyped && !event.repeat && ["h", "v"].includes(g)) toggle(g);
 });
 at("noise").addEventListener("input", (event) => {
   const noise = Number(event.target.value);
@@ -259,9 +286,9 @@ at("at").addEventListener("input", (event) => {
   at("compare").style.setProperty("--at", `${event.target.value}%`);
   event.target.ariaValueText = `${event.target.value}% ${at("left").textContent}, the rest reconstruction`;
 });
-at("take-sheet").addEventListener("click", () => work(async (say) => {
-  say("making the contact sheet");
-  const sheet = await blobOf("v1/roundtrip", state.file, { give: "sheet", flip: "all", noise: state.noise });
+at("take-sheet").addEventListener("click", () => work(async (job) => {
+  job.say("making the contact sheet");
+  const sheet = await job.blob("v1/roundtrip", state.file, { give: "sheet", flip: "all", noise: state.noise });
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(sheet), download: `${state.name}.sheet.png` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
@@ -270,7 +297,7 @@ at("pick").addEventListener("submit", (event) => {
   event.preventDefault();
   token = at("token").value;
   at("ask-token").hidden = true;
-  if (at("file").files[0]) take(at("file").files[0]);
+  if (chosen) take(chosen);
 });
 
 fetch("health").then((answer) => answer.json()).then(({ model, device, representation, version }) => {
