@@ -4,7 +4,7 @@ import { channelMap, compared, difference, draw, flipped, pixelsOf, rangeOf, rea
 
 const at = (id) => document.getElementById(id);
 const addresses = new Map(); // of the blobs on display, by the element that shows them
-let state = null; // what is on display: { name, file, isLatent, latent, info, notices, original, reconstruction, flip, noise }
+let state = null; // what is on display: { name, file, isLatent, latent, info, notices, original, decoded, reconstruction, flip, noise }
 let chosen = null; // the file that was chosen last
 let current = null; // the job that runs, or ran last
 let token = "";
@@ -104,19 +104,19 @@ function take(file) {
     }
     next.info = await (await job.ask("v1/info", next.latent)).json();
     job.say("decoding");
-    const decoded = await job.blob("v1/decode", next.latent);
-    next.reconstruction = await pixelsOf(decoded);
+    next.decoded = await job.blob("v1/decode", next.latent);
+    next.reconstruction = await pixelsOf(next.decoded);
     const read = await readLatent(next.latent);
     job.controller.signal.throwIfAborted(); // from here on, nothing waits
     state = next;
     show("original", shown);
-    show("reconstruction", decoded);
+    show("reconstruction", state.decoded);
     at("left").textContent = state.isLatent ? "preview" : "original";
     at("compare").style.setProperty("--width", `${state.original.width}px`);
     tellFacts();
     showMaps(read);
     at("flip").hidden = true;
-    offer(state.latent, decoded);
+    offer(state.latent, state.decoded);
     at("take-sheet").hidden = state.isLatent;
     at("results").hidden = false;
   });
@@ -208,10 +208,12 @@ function update(change) {
   press(next.flip);
   return work(async (job) => {
     const query = { noise: next.noise };
-    job.say("decoding");
-    const decoded = await job.blob("v1/decode", next.latent, query);
-    next.reconstruction = await pixelsOf(decoded);
-    let latent = next.latent, picture = decoded, turned = null;
+    if (next.noise !== state.noise) {
+      job.say("decoding");
+      next.decoded = await job.blob("v1/decode", next.latent, query);
+      next.reconstruction = await pixelsOf(next.decoded);
+    }
+    let latent = next.latent, picture = next.decoded, turned = null;
     if (next.flip) {
       latent = await job.blob("v1/flip", next.latent, { by: next.flip });
       job.say("decoding the flipped latent");
@@ -221,7 +223,7 @@ function update(change) {
     const read = await readLatent(latent);
     job.controller.signal.throwIfAborted();
     state = next;
-    show("reconstruction", decoded);
+    show("reconstruction", state.decoded);
     tellFacts();
     showMaps(read);
     offer(latent, picture);
