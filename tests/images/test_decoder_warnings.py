@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from auravae_cli.images.decoder_warnings import decoder_warnings
 from auravae_cli.images.read import count_pixels, read_image
 from tests.images.test_read import exif, noise, saved
 
@@ -32,9 +33,8 @@ def test_pictures_read_in_threads_keep_their_notices_and_the_process_its_filters
 
 def test_other_threads_go_on_as_before() -> None:
     """What is no decoder's is neither shown nor taken: here it is an error, as pytest has it."""
-    from auravae_cli.images.decoder_warnings import decoder_warnings
-
     with decoder_warnings() as heard, ThreadPoolExecutor(1) as pool:
+        other = pool.submit(warnings.warn, "of others", RuntimeWarning)
         with pytest.raises(RuntimeWarning):
-            pool.submit(warnings.warn, "of others", RuntimeWarning).result(30)
+            other.result(30)
     assert heard == []
