@@ -170,7 +170,7 @@ def test_of_files_that_are_gone_nothing_is_kept_and_of_others_little(folder, wat
         if len(held) == 4:
             for path in folder.iterdir():
                 path.unlink()
-        for number in range(300):
+        for number in range(100):
             write(folder / f"{len(held)}-{number:05}.png", b"1", age=100)
 
     write(folder / "a.png", b"1", age=100)
@@ -179,9 +179,9 @@ def test_of_files_that_are_gone_nothing_is_kept_and_of_others_little(folder, wat
         outcomes = run(watcher, encode, looks=6)
     finally:
         tracemalloc.stop()
-    assert len(outcomes) == 1 + 5 * 300 and len(watcher._given) == 600
-    assert (held[3] - held[1]) / 600 < 800
-    assert held[5] - held[4] < 300 * 800 and held[4] < held[3]
+    assert len(outcomes) == 1 + 5 * 100 and len(watcher._given) == 200
+    assert (held[3] - held[1]) / 200 < 800
+    assert held[5] - held[4] < 100 * 800 and held[4] < held[3]
 
 
 def test_what_waits_behind_the_stop_is_left(folder, watcher):

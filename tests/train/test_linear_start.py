@@ -32,48 +32,51 @@ def images():
     return torch.from_numpy(np.stack(crops).transpose(0, 3, 1, 2).copy()).float() / 127.5 - 1
 
 
-@pytest.fixture(scope="module", params=WIDTHS, ids=str)
-def started(request, images):
-    """A network after its start, and one before."""
+@pytest.mark.parametrize("widths", WIDTHS, ids=str)
+@torch.no_grad()
+def test_a_start(widths, images):
+    """One test for all that a start gives, since it takes some seconds."""
     recipe = Recipe(
         name="warm",
-        architecture=Architecture(32, request.param, 1, 16),
+        architecture=Architecture(32, widths, 1, 16),
         stages=(Stage(1, 16, 1),),
         start="linear",
     )
     assert recipe.faults == []
     network, random = (build(recipe) for _ in range(2))
     warm_start(network, images)
-    return network, random
+    check_latents(network, images)
+    check_reconstructions(network, random, images)
+    check_brightness(network)
+    check_equivariance(network, images)
 
 
-@torch.no_grad()
-def test_latents_are_those_of_the_linear_model_up_to_scale(started, images):
+def check_latents(network, images):
+    """They are those of the linear model up to scale."""
     linear = load_codec("linear").encode(images.numpy())
-    found = started[0].encoder(images).numpy()
+    found = network.encoder(images).numpy()
     for channel in range(16):
         correlation = np.corrcoef(found[:, channel].ravel(), linear[:, channel].ravel())[0, 1]
         assert correlation > 0.9, channel  # a width of 128 has 8 pairs for 12 even channels
 
 
-@torch.no_grad()
-def test_pictures_come_back(started, images):
-    network, random = started
+def check_reconstructions(network, random, images):
+    """Pictures come back, and not because any network would do."""
     assert psnr(network(images)[0], images) > 18
     assert psnr(network(images)[0], images) > psnr(random(images)[0], images) + 8
 
 
-@torch.no_grad()
-def test_brightness_passes_the_norms(started):
+def check_brightness(network):
+    """It passes the norms."""
     levels = torch.tensor([-0.8, 0.0, 0.8])
     flat = levels.view(3, 1, 1, 1).expand(3, 3, 64, 64)
-    found = started[0](flat)[0][..., 16:48, 16:48].mean((1, 2, 3))
+    found = network(flat)[0][..., 16:48, 16:48].mean((1, 2, 3))
     assert found[0] + 0.4 < found[1] < found[2] - 0.4
 
 
-@torch.no_grad()
-def test_the_network_stays_exactly_equivariant(started, images):
-    whole = started[0](images[:1])[0]
+def check_equivariance(network, images):
+    """The network stays exactly equivariant."""
+    whole = network(images[:1])[0]
     for axes in ((-1,), (-2,), (-2, -1)):
-        flipped = started[0](images[:1].flip(axes))[0]
+        flipped = network(images[:1].flip(axes))[0]
         assert (flipped - whole.flip(axes)).norm() < 1e-4 * whole.norm()
