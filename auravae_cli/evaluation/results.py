@@ -67,7 +67,7 @@ class Results:
             raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
         self._is_cut_off = bool(content) and not content.endswith(b"\n")
         for number, line in enumerate(content.splitlines()):
-            row = _parse(line)
+            row = parse_line(line)
             if row is not None:
                 self._rows[row.pop("id")] = row
             elif number == 0 and content.count(b"\n") > 0 and not _is_of_another_version(line):
@@ -90,8 +90,8 @@ def _is_of_another_version(line: bytes) -> bool:
     )
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Parse a line of the current format to its ``id`` and its row; None if it is not one."""
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Return a line of the current format as its row, with its ``id``; None if it is not one."""
     try:
         content = read_json(line)
         require_format(content, FORMAT, FORMAT_VERSION)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, Unpack
 
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.errors import InputImageError, OutputError, StoreError, UsageError
+from auravae_cli.evaluation.compare import compare_runs as compare_runs
 from auravae_cli.evaluation.csv_table import csv_bytes
 from auravae_cli.evaluation.pictures import Album, choose, make_pictures
 from auravae_cli.evaluation.results import FORMAT, FORMAT_VERSION, SUMMARY_FILE, Results

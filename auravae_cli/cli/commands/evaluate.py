@@ -150,6 +150,15 @@ def evaluate(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
+    compare: Annotated[
+        Optional[tuple[Path, Path]],
+        typer.Option(
+            metavar="A B",
+            help="Measure nothing: compare two folders of -o picture by picture, and mark what changed by more "
+            "than chance.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
@@ -163,10 +172,12 @@ def evaluate(
 
         auravae eval photos --html results.html
         auravae eval photos -m small -m linear -o results
+        auravae eval --compare before after
 
     With -o, an interrupted run resumes. Flips and sweeps are measured on a
     sample of the pictures, which is the same in every run.
     """
+    from auravae_cli.cli.reports.comparison import report_comparison
     from auravae_cli.cli.reports.evaluation import EvalReporter
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
     from auravae_cli.cli.shared.parsing import read_loading, read_preparation
@@ -175,6 +186,11 @@ def evaluate(
     from auravae_cli.evaluation.run import EvalOptions
     from auravae_cli.latents.dtypes import STORED_DTYPES
 
+    if compare is not None:
+        if photos or listed or output:
+            raise typer.BadParameter("takes kept results, no pictures", param_hint="--compare")
+        report_comparison(session.compare_runs(*compare), as_json)
+        return
     measured = MeasureOptions(
         read_preparation(crop, resize, center_crop, pad.value, background),
         STORED_DTYPES[store.value],

@@ -65,13 +65,25 @@ class EvalReporter:
         """Print the results."""
         if self.as_json:
             for row in rows:
-                shown = {name: value for name, value in row.items() if name not in _NOT_SHOWN}
-                tell_json({"kind": "picture", **shown})
+                tell_json({"kind": "picture", **_shown(row)})
             tell_json({"kind": "summary", **summary})
         elif not self.quiet:
             print_summary(summary)
             pictures, failed = summary["data"]["pictures"], len(summary["failures"])
             say(f"{pictures} pictures measured" + (f", {failed} failures" if failed else ""))
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without the numbers that are packed: thousands, which only summaries need."""
+    shown = {name: value for name, value in row.items() if name not in _NOT_SHOWN}
+    if row["flips"]:
+        shown["flips"] = {
+            name: {k: v for k, v in value.items() if k != "products"}
+            if isinstance(value, dict)
+            else value
+            for name, value in row["flips"].items()
+        }
+    return shown
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
