@@ -27,7 +27,7 @@ from auravae_cli.evaluation.latent_space import measure_space, picture_of
 from auravae_cli.evaluation.sweeps import noise_sweep, storage_sweep
 from auravae_cli.images.colour_difference import ciede2000
 from auravae_cli.images.grid import flat_grid
-from auravae_cli.images.metrics import psnr_or_none, similarity
+from auravae_cli.images.metrics import psnr_or_none, similarity, ssim_uniform
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.read import LoadedImage, Pixels, to_8_bit
 from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
@@ -40,12 +40,16 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """How to prepare pictures and store latents, and the levels of noise (as ``--noise``)."""
+    """How to prepare pictures and store latents, and the levels of noise (as ``--noise``).
+
+    ``ssim`` is ``gaussian``, or ``uniform`` for that of some published tables (see `ssim_uniform`).
+    """
 
     preparation: Preparation = Preparation()
     stored_dtype: StoredDtype = FLOAT16
     noise: tuple[float, ...] = NOISE
     seed: int = 0
+    ssim: str = "gaussian"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def how_computed(codec: Codec, options: MeasureOptions) -> dict[str, Any]:
         "posterior": codec.posterior,
         "stored_dtype": options.stored_dtype.name,
         "preparation": options.preparation.to_json(),
+        **({} if options.ssim == "gaussian" else {"ssim": options.ssim}),
     }
 
 
@@ -97,7 +102,7 @@ def measure(codec: Codec, subjects: Sequence[Subject], options: MeasureOptions) 
         "decode": (time.perf_counter() - encoded) / len(images),
     }
     items = [Encoded(*parts) for parts in zip(images, latents, files, decoded, strict=True)]
-    measured = [_quality(codec, item, seconds) for item in items]
+    measured = [_quality(codec, item, seconds, options.ssim) for item in items]
     for subject, found in zip(subjects, measured, strict=True):
         found.row["picture"] = subject.name
     flipped = [i for i, subject in enumerate(subjects) if subject.flips]
@@ -119,9 +124,16 @@ def measure(codec: Codec, subjects: Sequence[Subject], options: MeasureOptions) 
     return measured
 
 
-def compare(reconstruction: Pixels, original: Pixels, period: int) -> dict[str, float | None]:
-    """Return the metrics of two 8-bit pictures [H, W, 3] that need no network; ``period`` is that of a grid."""
+def compare(
+    reconstruction: Pixels, original: Pixels, period: int, kind: str
+) -> dict[str, float | None]:
+    """Return the metrics of two 8-bit pictures [H, W, 3] that need no network.
+
+    ``period`` is that of a grid, ``kind`` the `MeasureOptions.ssim`.
+    """
     ssim, ms_ssim = similarity(reconstruction, original)
+    if kind == "uniform":
+        ssim = ssim_uniform(reconstruction, original)
     return {
         "psnr": psnr_or_none(reconstruction, original),
         "ssim": ssim,
@@ -132,14 +144,14 @@ def compare(reconstruction: Pixels, original: Pixels, period: int) -> dict[str, 
     }
 
 
-def _quality(codec: Codec, item: Encoded, seconds: dict[str, float]) -> Measured:
+def _quality(codec: Codec, item: Encoded, seconds: dict[str, float], kind: str) -> Measured:
     original = to_8_bit(item.image.pixels)
     reconstruction = picture_of(item, item.decoded)
     row = {
         "sha256": item.image.loaded.sha256,
         "image_size": list(original.shape[:2]),
         "latent_shape": list(item.latent.shape),
-        **compare(reconstruction, original, codec.space.downsampling_factor),
+        **compare(reconstruction, original, codec.space.downsampling_factor, kind),
         "noise": None,
         "storage": None,
         "space": None,

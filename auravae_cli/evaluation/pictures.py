@@ -31,6 +31,7 @@ from auravae_cli.evaluation.page.data import (
     Choice,
 )
 from auravae_cli.evaluation.page.gallery import LONGEST_LATENT, png
+from auravae_cli.evaluation.reconstructions import Reconstructions
 from auravae_cli.evaluation.run import Evaluation, PictureFailure, Survey
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.images.contact_sheet import difference
@@ -44,6 +45,7 @@ from auravae_cli.symmetry.group import GROUP
 FOLDER = "pictures"
 MOST_DIFFERING = 6  # pictures at the start of the page
 LONGEST_SIDE, LONGEST_ORBIT = 720, 400
+GIVEN = (ORIGINAL, RECONSTRUCTION, DIFFERENCE)
 PLAIN = (ORIGINAL, RECONSTRUCTION, DIFFERENCE, COMPONENTS)
 ORBIT = tuple(f"orbit-{g}.webp" for g in GROUP)
 ORBIT_DIFFERENCES = tuple(f"orbit-{g}-difference.webp" for g in GROUP[1:])
@@ -171,31 +173,38 @@ def make_pictures(
 def _lacking(
     evaluation: Evaluation, survey: Survey, choice: Choice, album: Album, name: str
 ) -> Iterator[str]:
-    wanted = FEATURED if name == choice.featured else PLAIN
-    for label in evaluation.codecs:
+    for label, model in evaluation.codecs.items():
+        wanted = FEATURED if name == choice.featured else PLAIN
+        if isinstance(model, Reconstructions):
+            wanted = GIVEN
         if not album.has(evaluation.identity(label, survey.pictures[name]), wanted):
             yield label
 
 
 def draw(
-    codec: Codec, subject: Subject, options: MeasureOptions, is_featured: bool
+    codec: Codec | Reconstructions, subject: Subject, options: MeasureOptions, is_featured: bool
 ) -> dict[str, bytes]:
     """Return the files of one picture and model. Raises InputImageError, ComputeError."""
+    if isinstance(codec, Reconstructions):
+        return _compared(*codec.picture(subject, options))
     image = options.preparation.apply(subject.image, codec.space.downsampling_factor)
     latent = codec.encode(image.padded[None])[0]
     stored = codec.store(latent, image, options.stored_dtype, subject.name)
     original, plain = to_8_bit(image.pixels), _decode(codec, stored)
     cells = component_colours(stored.to_float32(), codec.space.irreps)
-    files = {
-        ORIGINAL: webp(original, LONGEST_SIDE),
-        RECONSTRUCTION: webp(plain, LONGEST_SIDE),
-        DIFFERENCE: webp(difference(plain, original), LONGEST_SIDE, 80),
-        COMPONENTS: png(cells),
-    }
+    files = _compared(original, plain) | {COMPONENTS: png(cells)}
     if is_featured:
         files[LATENT] = stored.to_bytes()
         files |= _orbit(codec, stored, plain)
     return files
+
+
+def _compared(original: Pixels, reconstruction: Pixels) -> dict[str, bytes]:
+    return {
+        ORIGINAL: webp(original, LONGEST_SIDE),
+        RECONSTRUCTION: webp(reconstruction, LONGEST_SIDE),
+        DIFFERENCE: webp(difference(reconstruction, original), LONGEST_SIDE, 80),
+    }
 
 
 def _orbit(codec: Codec, stored: LatentFile, plain: Pixels) -> dict[str, bytes]:

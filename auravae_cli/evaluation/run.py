@@ -11,7 +11,7 @@ nor names bias, and that the next run takes again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import AuraVaeError, reason_of
 from auravae_cli.evaluation.measure import Measured, MeasureOptions, Subject, how_computed, measure
+from auravae_cli.evaluation.reconstructions import Reconstructions
 from auravae_cli.evaluation.results import FORMAT_VERSION, Results, identity
 from auravae_cli.evaluation.rfid import Extract
 from auravae_cli.images.read import Pixels, count_pixels, read_image
@@ -77,12 +78,12 @@ class Survey:
 
 @dataclass
 class Evaluation:
-    """A run: models by label, sources, and the results.
+    """A run: models by label (or reconstructions made elsewhere), sources, and the results.
 
     ``rows`` maps a label to the rows of its pictures, in the order of the pictures' names.
     """
 
-    codecs: Mapping[str, Codec]
+    codecs: Mapping[str, Codec | Reconstructions]
     shards: Sequence[InputShard]
     options: EvalOptions
     results: Results
@@ -159,25 +160,23 @@ class Evaluation:
     def _find(
         self, label: str, digest: str, flips: frozenset[str], sweeps: frozenset[str]
     ) -> dict[str, Any] | None:
-        wanted = {"flips"} if digest in flips else set()
-        wanted |= set(SWEPT) if digest in sweeps else set()
+        wanted = set[str]()
+        if isinstance(self.codecs[label], Codec):
+            wanted |= {"flips"} if digest in flips else set()
+            wanted |= set(SWEPT) if digest in sweeps else set()
         wanted |= {"inception"} if self.inception else set()
         return self.results.find(self.identity(label, digest), frozenset(wanted))
 
     def identity(self, label: str, digest: str) -> str:
         """Return what identifies the numbers of a picture, given by its sha256, and a model."""
-        codec, options = self.codecs[label], self.options.measure
-        return identity(
-            digest,
-            {
-                **space_to_json(codec.space),
-                "version": FORMAT_VERSION,
-                **how_computed(codec, options),
-                "noise": options.noise,
-                "seed": options.seed,
-                "lpips": self.lpips and self.lpips.digest,
-            },
-        )
+        model, options = self.codecs[label], self.options.measure
+        if isinstance(model, Reconstructions):
+            facts = model.facts(options)
+        else:
+            facts = {**space_to_json(model.space), **how_computed(model, options)}
+            facts |= {"noise": options.noise, "seed": options.seed}
+        lpips = self.lpips and self.lpips.digest
+        return identity(digest, {**facts, "version": FORMAT_VERSION, "lpips": lpips})
 
     def _batches(
         self, names: Collection[str], flips: frozenset[str], sweeps: frozenset[str]
@@ -200,7 +199,9 @@ class Evaluation:
             if isinstance(item, Sample) and (name := self._name(shard, item)) in names
         )
         loaded = prefetch(samples, load, cost=_decoded_size, budget=DECODED_BYTES)
-        batch_size = self.options.batch_size or max(c.batch_size for c in self.codecs.values())
+        batch_size = self.options.batch_size or max(
+            (c.batch_size for c in self.codecs.values() if isinstance(c, Codec)), default=1
+        )
         return group_equal(
             loaded,
             lambda item: (
@@ -221,7 +222,7 @@ class Evaluation:
                 continue
             found: list[Measured | PictureFailure] = try_batch(
                 [subjects[i] for i in mine],
-                partial(measure, self.codecs[label], options=self.options.measure),
+                self._measuring(label),
                 partial(_not_measured, label),
             )
             for i, one in zip(mine, found, strict=True):
@@ -235,6 +236,12 @@ class Evaluation:
                 row = {**one.row, "model": label}
                 self.results.add(self.identity(label, subject.image.sha256), row)
                 yield label, row
+
+    def _measuring(self, label: str) -> Callable[[Sequence[Subject]], list[Measured]]:
+        model, options = self.codecs[label], self.options.measure
+        if isinstance(model, Reconstructions):
+            return partial(model.measure, options=options)
+        return partial(measure, model, options=options)
 
     def _compare(self, found: Sequence[Measured]) -> None:
         """Compute the metrics that need their own network, once for the original and all models."""

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
@@ -18,6 +18,8 @@ from auravae_cli.errors import InputImageError, OutputError, StoreError, UsageEr
 from auravae_cli.evaluation.compare import compare_runs as compare_runs
 from auravae_cli.evaluation.csv_table import csv_bytes
 from auravae_cli.evaluation.pictures import Album, choose, make_pictures
+from auravae_cli.evaluation.protocols import find_protocol
+from auravae_cli.evaluation.reconstructions import Reconstructions, load_reconstructions
 from auravae_cli.evaluation.results import FORMAT, FORMAT_VERSION, SUMMARY_FILE, Results
 from auravae_cli.evaluation.rfid import frechet_distance, load_inception
 from auravae_cli.evaluation.run import (
@@ -27,13 +29,18 @@ from auravae_cli.evaluation.run import (
     PictureFailure,
     Survey,
 )
-from auravae_cli.evaluation.summary import certify, describe_data, summarise
+from auravae_cli.evaluation.summary import (
+    certify,
+    describe_data,
+    summarise,
+    summarise_reconstructions,
+)
 from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.files.places import below
 from auravae_cli.files.scratch import publish_bytes, scratch_folder
 from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.machine.progress import Progress, follow
-from auravae_cli.model.codec import Codec
+from auravae_cli.model.codec import MODE, Codec
 from auravae_cli.model.spec.foreign import parse_foreign
 from auravae_cli.operations.encode_store import SHARD_SIZE
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
@@ -107,6 +114,7 @@ def evaluate(
     symmetrized: bool = False,
     lpips: str | None = None,
     rfid: str | None = None,
+    protocol: str | None = None,
     files: EvaluationFiles = EvaluationFiles(),
     progress: Progress[Step] | None = None,
     **loading: Unpack[Loading],
@@ -120,6 +128,7 @@ def evaluate(
         symmetrized: also measure each model averaged over the four flips.
         lpips: the file of its weights, or ``none``; None: those of the lpips package, if it is there.
         rfid: the file of Inception's weights; None: no rFID.
+        protocol: the name of one of ``configs/protocol``, which says how to prepare and measure.
         files: what is written.
         progress: hears every step, with the rows that are measured and those that had to be.
 
@@ -127,13 +136,17 @@ def evaluate(
         UsageError: no picture is there, or arguments contradict each other. ModelError: a model cannot
             run. OutputError, StoreError: a result cannot be written.
     """
+    pinned = find_protocol(protocol) if protocol is not None else None
+    if pinned is not None:
+        options = replace(options, measure=pinned.applied(options.measure))
     session = _Session(files, options, progress)
     session.note(Stage("looking for pictures"))
     shards = _find_shards(pictures)
     session.refuse_outputs()
     results = Results(files.folder)
     session.note(Stage("loading the models"))
-    codecs = _load_codecs(models, symmetrized, loading)
+    posterior = pinned.posterior if pinned is not None else MODE
+    codecs = _load_models(models, symmetrized, posterior, loading)
     if files.certificate and len(codecs) > 1:
         raise UsageError(
             f"one certificate for {len(codecs)} models: name one, or take a folder with -o",
@@ -152,7 +165,8 @@ def evaluate(
     session.note(Stage("reading the pictures"))
     survey = evaluation.survey()
     follow(evaluation.run(survey), evaluation.pending(survey), progress)
-    result = _conclude(evaluation, survey, has_rfid=rfid is not None)
+    named = pinned.to_json(protocol or "") if pinned is not None else None
+    result = _conclude(evaluation, survey, named, has_rfid=rfid is not None)
     session.write(result, certified)
     if files.html is not None and result.rows:
         session.note(Stage("drawing the page"))
@@ -184,7 +198,9 @@ class _Session:
         if is_taken(path) and not files.overwrite and not _is_ours(path):
             raise OutputError(f"{path} is no summary of auravae eval: name another folder with -o")
 
-    def certified(self, codecs: Mapping[str, Codec]) -> tuple[Storage, str] | None:
+    def certified(
+        self, models: Mapping[str, Codec | Reconstructions]
+    ) -> tuple[Storage, str] | None:
         """The store that is to have a certificate, and its model's label. Raises StoreError."""
         if self.files.certify is None:
             return None
@@ -196,6 +212,9 @@ class _Session:
             raise StoreError(
                 f"{storage.root} has a certificate already: replace it with --overwrite"
             )
+        codecs = {name: codec for name, codec in models.items() if isinstance(codec, Codec)}
+        if not codecs:
+            raise UsageError("no model to certify", "certify")
         reasons = {label: mismatch(codec.space, settings.space) for label, codec in codecs.items()}
         for label, reason in reasons.items():
             if reason is None:
@@ -276,32 +295,38 @@ def _is_ours(summary: Path) -> bool:
     return True
 
 
-def _load_codecs(
-    models: Sequence[str | Codec], symmetrized: bool, loading: Loading
-) -> dict[str, Codec]:
+def _load_models(
+    models: Sequence[str | Codec], symmetrized: bool, posterior: str, loading: Loading
+) -> dict[str, Codec | Reconstructions]:
     """The models by label: their names, told apart where two have the same. Raises ModelError."""
-    codecs: dict[str, Codec] = {}
+    found: dict[str, Codec | Reconstructions] = {}
     for place, model in enumerate(models):
         if isinstance(model, str) and model in models[:place]:
             continue  # named twice
-        codec = _load(model, loading)
-        label = codec.space.model
-        if label in codecs:
-            label = f"{label}-{codec.space.weights_sha256[:8]}"
-        codecs[label] = codec
-        if symmetrized:
-            codecs[f"{label}-symmetrized"] = codec.symmetrized()
-    return codecs
+        loaded = _load(model, posterior, loading)
+        if isinstance(loaded, Reconstructions):
+            label, digest = loaded.label, loaded.digest
+        else:
+            label, digest = loaded.space.model, loaded.space.weights_sha256
+        if label in found:
+            label = f"{label}-{digest[:8]}"
+        found[label] = loaded
+        if symmetrized and isinstance(loaded, Codec):
+            found[f"{label}-symmetrized"] = loaded.symmetrized()
+    return found
 
 
-def _load(model: str | Codec, loading: Loading) -> Codec:
+def _load(model: str | Codec, posterior: str, loading: Loading) -> Codec | Reconstructions:
+    folder = load_reconstructions(model) if isinstance(model, str) else None
+    if folder is not None:
+        return folder
     foreign = parse_foreign(model) if isinstance(model, str) else None
     if foreign is None:
         return codec_of(model, ("encoder", "decoder"), loading)
     from auravae_cli.adapters.foreign import load_foreign
 
-    where = {name: loading[name] for name in ("device", "dtype") if name in loading}
-    return load_foreign(foreign, **where)
+    device, dtype = loading.get("device", "auto"), loading.get("dtype", "auto")
+    return load_foreign(foreign, device=device, dtype=dtype, posterior=posterior)
 
 
 def _has_lpips() -> bool:
@@ -315,12 +340,15 @@ def _has_lpips() -> bool:
     return is_installed()
 
 
-def _device(codecs: Mapping[str, Codec]) -> str:
+def _device(models: Mapping[str, Codec | Reconstructions]) -> str:
     """Where networks of metrics run: with the models that are networks."""
-    return max((codec.device for codec in codecs.values()), key=lambda device: device != "cpu")
+    devices = [model.device for model in models.values() if isinstance(model, Codec)]
+    return max(devices, key=lambda device: device != "cpu", default="cpu")
 
 
-def _conclude(evaluation: Evaluation, survey: Survey, *, has_rfid: bool) -> EvaluationResult:
+def _conclude(
+    evaluation: Evaluation, survey: Survey, protocol: dict[str, Any] | None, *, has_rfid: bool
+) -> EvaluationResult:
     """The summary, the certificates by label, and all rows."""
     measure, models, every = evaluation.options.measure, [], list[dict[str, Any]]()
     certificates: dict[str, Certificate] = {}
@@ -329,11 +357,15 @@ def _conclude(evaluation: Evaluation, survey: Survey, *, has_rfid: bool) -> Eval
         if not rows:
             continue
         every += rows
-        model = summarise(label, codec, rows, measure)
+        if isinstance(codec, Reconstructions):
+            model, certificate = summarise_reconstructions(codec, rows), None
+        else:
+            model = summarise(label, codec, rows, measure)
+            certificate = certify(codec, rows, measure)
+        model["label"] = label
         if has_rfid:
             model["quality"]["rfid"] = _rfid(rows)
         models.append(model)
-        certificate = certify(codec, rows, measure)
         if certificate is not None:
             certificates[label] = certificate
     pictures = {row["picture"]: row for row in every}
@@ -345,7 +377,9 @@ def _conclude(evaluation: Evaluation, survey: Survey, *, has_rfid: bool) -> Eval
         "settings": {
             "stored_dtype": measure.stored_dtype.name,
             "preparation": measure.preparation.to_json(),
+            "ssim": measure.ssim,
             "lpips": evaluation.lpips and evaluation.lpips.digest,
+            "protocol": protocol,
         },
         "models": models,
         "failures": [vars(bad) for bad in evaluation.failures],

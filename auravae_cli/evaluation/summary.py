@@ -13,6 +13,7 @@ from typing import Any
 
 from auravae_cli.evaluation.equivariance import BAND_CELLS
 from auravae_cli.evaluation.measure import MeasureOptions, how_computed
+from auravae_cli.evaluation.reconstructions import Reconstructions
 from auravae_cli.evaluation.row import LOWER_IS_BETTER, METRICS
 from auravae_cli.evaluation.space_summary import summarise_parities, summarise_space
 from auravae_cli.evaluation.sweeps import INT8, STORAGE_TYPES
@@ -31,14 +32,13 @@ def summarise(
     """Return the summary of one model from the rows of its pictures, at least one; JSON types."""
     certificate = certify(codec, rows, options)
     return {
-        "label": label,
+        **_summarise_pictures(label, rows),
         **space_to_json(codec.space),
         "device": codec.device,
         "compute_dtype": codec.compute_dtype,
         "engine": codec.engine,
         "symmetry": codec.symmetry,
-        "pictures": len(rows),
-        "quality": {metric: quality(rows, metric) for metric in METRICS} | {"rfid": None},
+        "posterior": codec.posterior,
         "noise": _noise(rows, options),
         "storage": _storage(rows),
         "latent": _statistics(rows),
@@ -48,6 +48,27 @@ def summarise(
         "seconds": {
             stage: fmean(row["seconds"][stage] for row in rows) for stage in ("encode", "decode")
         },
+    }
+
+
+def summarise_reconstructions(found: Reconstructions, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the summary of pictures that were made elsewhere: all else than these is null."""
+    nothing = ("representation", "clamp", "noise", "storage", "latent", "space", "parities")
+    return {
+        **_summarise_pictures(found.label, rows),
+        **dict.fromkeys((*nothing, "certificate")),
+        "model": found.label,
+        "weights_sha256": found.digest,
+        "engine": "made elsewhere",
+        "seconds": {"encode": None, "decode": None},
+    }
+
+
+def _summarise_pictures(label: str, rows: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "label": label,
+        "pictures": len(rows),
+        "quality": {metric: quality(rows, metric) for metric in METRICS} | {"rfid": None},
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SSIM_WINDOW = 11
+UNIFORM_WINDOW = 7
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from fine to coarse
 MS_SSIM_SIDE = (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1  # 161
 _STRIP = 32  # rows of windows at a time: their data stay in the cache
@@ -43,6 +44,40 @@ def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None
     if min(image.shape[:2]) < SSIM_WINDOW:
         return None
     return float(_similarity(image, reference)[0].mean())
+
+
+def ssim_uniform(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None:
+    """Return the structural similarity with a uniform window of 7 x 7 pixels, as scikit-image computes by
+    default: variances are those of samples, over 48 pixels instead of 49.
+
+    Published tables have it; it is not comparable to `ssim`. None if the picture is smaller than a window.
+    """
+    if min(image.shape[:2]) < UNIFORM_WINDOW:
+        return None
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    pixels = UNIFORM_WINDOW**2
+    sample = pixels / (pixels - 1)
+    total = 0.0
+    for channel in range(3):
+        x, y = (a[..., channel].astype(np.float64) for a in (image, reference))
+        mean_x, mean_y = _window_means(x), _window_means(y)
+        var_x = sample * (_window_means(x * x) - mean_x * mean_x)
+        var_y = sample * (_window_means(y * y) - mean_y * mean_y)
+        covariance = sample * (_window_means(x * y) - mean_x * mean_y)
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+        total += float(np.mean(luminance * (2 * covariance + c2) / (var_x + var_y + c2)))
+    return total / 3
+
+
+def _window_means(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the means of all windows of 7 x 7 inside a plane."""
+    for axis in (0, 1):
+        sums = np.cumsum(plane, axis)
+        sums = np.insert(sums, 0, 0, axis)
+        length = plane.shape[axis] - UNIFORM_WINDOW + 1
+        upper = np.take(sums, np.arange(UNIFORM_WINDOW, UNIFORM_WINDOW + length), axis)
+        plane = (upper - np.take(sums, np.arange(length), axis)) / UNIFORM_WINDOW
+    return plane
 
 
 def ms_ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None:

@@ -27,10 +27,10 @@ from auravae_cli.symmetry.group import GROUP, GroupElement
 class Preparation:
     """What is done to an upright picture before it is encoded, in this order.
 
-    ``crop`` cuts out (x, y, width, height); ``resize`` resizes the short side to a number of pixels
-    (Lanczos); ``center_crop`` keeps the central (height, width); ``buckets``, instead of both, resizes
-    the picture to the bucket with the nearest aspect ratio, ours or a trainer's, and cuts the excess evenly
-    from opposite sides; ``pad`` is how sides are padded to multiples of the downsampling factor: ``edge`` or
+    ``crop`` cuts out (x, y, width, height); ``resize`` resizes the short side to a number of pixels, by
+    ``resample`` (None: Lanczos); ``center_crop`` keeps the central (height, width); ``buckets``, instead of
+    both, resizes the picture to the bucket with the nearest aspect ratio, ours or a trainer's, and cuts the
+    excess evenly from opposite sides; ``pad`` is how sides are padded to multiples of the downsampling factor: ``edge`` or
     ``reflect``.
     """
 
@@ -40,6 +40,7 @@ class Preparation:
     pad: Literal["edge", "reflect"] = "edge"
     background: str = "white"
     buckets: Buckets | TrainerBuckets | None = None
+    resample: Literal["lanczos", "bilinear", "bicubic"] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings that were given, as in a latent's header."""
@@ -88,9 +89,10 @@ class Preparation:
                 framed, box = _cut_center(framed, box, *size)
             else:
                 box = _cover(height, width, size, scales)
-                framed = _resample(framed, size, box)
+                framed = _resample(framed, size, box, self.resample)
         if self.resize is not None:
-            framed = _resample(framed, _resized(height, width, self.resize), box)
+            size = _resized(height, width, self.resize)
+            framed = _resample(framed, size, box, self.resample)
         if self.center_crop is not None:
             framed, box = _cut_center(framed, box, *self.center_crop)
         return act_on_pixels(g, framed), g, box.act(g, height, width).moved(left, top)
@@ -215,9 +217,10 @@ def _cover(height: int, width: int, size: tuple[int, int], scales: tuple[float, 
     return Box(max(0, x), max(0, y), min(width, width - x), min(height, height - y))
 
 
-def _resample(pixels: Pixels, size: tuple[int, int], box: Box) -> Pixels:
-    """Resample with Lanczos; 16-bit pictures, which Pillow does not support, per channel in floating point."""
-    arguments = (size[1], size[0]), Image.Resampling.LANCZOS, box.as_tuple()
+def _resample(pixels: Pixels, size: tuple[int, int], box: Box, kernel: str | None = None) -> Pixels:
+    """Resample with a kernel that is widened where pictures shrink; 16-bit pictures, which Pillow does not support, per channel in floating point."""
+    filter_ = Image.Resampling[(kernel or "lanczos").upper()]
+    arguments = (size[1], size[0]), filter_, box.as_tuple()
     if pixels.dtype == np.uint8:
         return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(*arguments))
     planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)

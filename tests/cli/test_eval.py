@@ -367,3 +367,24 @@ def test_a_full_disk_ends_it_in_one_line(auravae, photos, monkeypatch):
         result.err.splitlines()[-1]
         == "error: cannot write out/results.jsonl: No space left on device"
     )
+
+
+def test_kept_runs_are_compared(auravae, photos):
+    for folder, dtype in (("before", "float16"), ("after", "bfloat16")):
+        assert auravae("eval", photos, "-o", folder, "--latent-dtype", dtype, "-q", *FAST).code == 0
+    result = auravae("eval", "--compare", "before", "after")
+    assert result.code == 0 and max(map(len, result.text.splitlines())) <= 80
+    assert "linear, 4 pictures in common" in result.text and "psnr" in result.text
+    assert "stored_dtype differs" in result.err and "fewer than 10 pictures" in result.err
+    (row,) = auravae("eval", "--compare", "before", "after", "--json").rows
+    assert row["kind"] == "comparison" and row["models"][0]["pictures"] == 4
+    assert auravae("eval", photos, "--compare", "before", "after").code == 2
+    assert auravae("eval", "--compare", "before", "photos").code == 2
+    assert auravae("eval", photos, "--protocol", "mine").code == 2
+
+
+def test_reconstructions_are_measured_beside_models(auravae, photos):
+    shutil.copytree(photos, "made")
+    result = auravae("eval", photos, "-m", "folder:made", "-m", "linear", *FAST)
+    assert result.code == 0 and max(map(len, result.text.splitlines())) <= 80
+    assert auravae("eval", photos, "-m", "folder:gone").code == 2

@@ -27,7 +27,8 @@ def evaluate(
             "-m",
             metavar="MODEL",
             help="A model's name or the path of a checkpoint; or another project's: diffusers:FOLDER (or a "
-            "repository of the hub), taesd:FILE, MODULE:ATTRIBUTE of Python. Repeat it to compare models.",
+            "repository of the hub), taesd:FILE, MODULE:ATTRIBUTE of Python; or folder:PATH, reconstructions made "
+            "elsewhere. Repeat it to compare models.",
             autocompletion=complete_model,
         ),
     ] = None,
@@ -150,6 +151,15 @@ def evaluate(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
+    protocol: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Prepare and measure as published tables do: imagenet256-lavinal712, imagenet256-lightningdit, "
+            "coco2017-sd, kodak.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
     compare: Annotated[
         Optional[tuple[Path, Path]],
         typer.Option(
@@ -207,6 +217,7 @@ def evaluate(
             symmetrized=symmetrize,
             lpips=lpips,
             rfid=rfid,
+            protocol=protocol,
             files=session.EvaluationFiles(
                 output, csv, html, html_images, certificate, certify, overwrite
             ),

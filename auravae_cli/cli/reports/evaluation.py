@@ -147,24 +147,26 @@ def _print_appearance(labels: list[str], models: Sequence[Mapping[str, Any]]) ->
 
 
 def _print_noise(labels: list[str], models: Sequence[Mapping[str, Any]]) -> None:
-    if any(model["noise"] is None for model in models):
+    found = [(label, m) for label, m in zip(labels, models, strict=True) if m["noise"]]
+    if not found:
         return
-    first = models[0]["noise"]
+    first = found[0][1]["noise"]
     print_table(
         f"\nPSNR dB at latent noise, {first['pictures']} pictures",
         ["model", *(f"{point['noise']:g}" for point in first["points"])],
         [
             [label, *(number_or_dash(p["psnr"], "{:.2f}") for p in model["noise"]["points"])]
-            for label, model in zip(labels, models, strict=True)
+            for label, model in found
         ],
     )
 
 
 def _print_storage(labels: list[str], models: Sequence[Mapping[str, Any]]) -> None:
-    if any(model["storage"] is None for model in models):
+    found = [(label, m) for label, m in zip(labels, models, strict=True) if m["storage"]]
+    if not found:
         return
     print_table(
-        f"\nStorage types, {models[0]['storage']['pictures']} pictures",
+        f"\nStorage types, {found[0][1]['storage']['pictures']} pictures",
         ["model", "type", "bytes a picture", "PSNR dB", "cost dB", "worst cost"],
         [
             [
@@ -175,7 +177,7 @@ def _print_storage(labels: list[str], models: Sequence[Mapping[str, Any]]) -> No
                 number_or_dash(one["cost"], "{:.4f}"),
                 number_or_dash(one["worst_cost"], "{:.4f}"),
             ]
-            for label, model in zip(labels, models, strict=True)
+            for label, model in found
             for one in model["storage"]["types"]
         ],
     )
@@ -204,7 +206,9 @@ def _print_flips(label: str, certificate: Mapping[str, Any] | None) -> None:
         tell(f"  {line}")
 
 
-def _print_statistics(label: str, latent: Mapping[str, Any]) -> None:
+def _print_statistics(label: str, latent: Mapping[str, Any] | None) -> None:
+    if latent is None:
+        return
     rows = []
     for channel, correlation in enumerate(latent["correlation"]):
         others = [

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
 from auravae_cli.evaluation.page.data import PageData
 from auravae_cli.evaluation.page.gallery import channels_section, flips_section, pictures_section
@@ -119,7 +121,9 @@ def _section(key: str, name: str, content: Markup) -> Markup:
     return tag("section", heading, content, id=key, aria_labelledby=f"{key}-name")
 
 
-def _latents(data: PageData, place: int) -> tuple[Markup, Markup]:
+def _latents(data: PageData, place: int) -> tuple[Markup, ...]:
+    if data.models[place]["latent"] is None:
+        return (tag("p", "Made elsewhere: there are no latents.", class_="note"),)
     return channels_section(data, place), statistics_section(data, place)
 
 
@@ -168,19 +172,32 @@ def _method(data: PageData) -> Markup:
             ),
         ),
         ("LPIPS weights", settings["lpips"] or "none"),
+        *_protocol_facts(settings["protocol"]),
     ]
     for model in data.models:
-        computed = f"{model['device']}, {model['compute_dtype']}, {model['engine']} engine"
-        facts.append(
-            (
-                model["label"],
-                f"weights {model['weights_sha256']}, {model['representation']}, {computed}",
-            )
-        )
+        if model["latent"] is None:
+            told = f"made elsewhere, sha256 {model['weights_sha256']}"
+        else:
+            computed = f"{model['device']}, {model['compute_dtype']}, {model['engine']} engine"
+            told = f"weights {model['weights_sha256']}, {model['representation']}, {computed}"
+        facts.append((model["label"], told))
+    is_uniform = settings["ssim"] == "uniform"
+    window = "uniform window of 7" if is_uniform else "Gaussian window of 11"
     words = (
-        "PSNR pools all pixels and channels of a picture; means are over pictures, in dB. SSIM has a Gaussian "
-        "window of 11 pixels; MS-SSIM five scales. All are of 8-bit sRGB at the pictures' own size. Flips, noise and "
+        f"PSNR pools all pixels and channels of a picture; means are over pictures, in dB. SSIM has a {window} "
+        "pixels; MS-SSIM five scales. All are of 8-bit sRGB at the pictures' own size. Flips, noise and "
         "storage types are measured on samples whose sizes stand beside them."
     )
     rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts]
     return join(tag("p", words), tag("dl", rows))
+
+
+def _protocol_facts(protocol: Mapping[str, Any] | None) -> list[tuple[str, Child]]:
+    """Return what the protocol is, and where what is published by it differs from what is measured here."""
+    if protocol is None:
+        return []
+    differences = tag("ul", [tag("li", difference) for difference in protocol["differences"]])
+    return [
+        ("Protocol", join(f"{protocol['name']}: {protocol['title']}. ", protocol["source"])),
+        ("Where published numbers differ", differences),
+    ]

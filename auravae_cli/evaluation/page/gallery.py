@@ -128,23 +128,24 @@ def _of_model(data: PageData, label: str, name: str, place: int) -> Markup:
     """Return one model's results for a picture: its numbers, and three pictures."""
     marked = join(tag("span", class_=f"key s{place % 6}"), tag("b", label))
     row = data.rows.get((label, name))
-    names = (RECONSTRUCTION, DIFFERENCE, COMPONENTS)
-    found = [content for file in names if (content := data.file(label, name, file))]
-    if row is None or len(found) < len(names):
+    reconstruction, change, cells = (
+        data.file(label, name, file) for file in (RECONSTRUCTION, DIFFERENCE, COMPONENTS)
+    )
+    if row is None or reconstruction is None or change is None:
         return tag("div", tag("p", marked, ": no picture", class_="note"))
     psnr = "exact" if row["psnr"] is None else f"{row['psnr']:.2f} dB"
     ssim = "" if row["ssim"] is None else f", SSIM {row['ssim']:.3f}"
     lpips = "" if row["lpips"] is None else f", LPIPS {row['lpips']:.3f}"
     numbers, about = f"{psnr}{ssim}{lpips}", f"of {name} by {label}"
-    reconstruction, change, cells = found
     words = f"The reconstruction {about}: {numbers}"
     amplified = f"The difference {about}, four times amplified around grey"
     components = f"The latent {about}: three principal components as red, green and blue"
     figures = [
         _figure(reconstruction, words, "reconstruction", "reconstruction", label),
         _figure(change, amplified, "difference × 4", "difference"),
-        _figure(cells, components, "latent, components", "cells"),
     ]
+    if cells is not None:
+        figures.append(_figure(cells, components, "latent, components", "cells"))
     return tag(
         "div", tag("p", marked, f" {numbers}"), tag("div", figures, class_="three"), class_="of"
     )
@@ -171,11 +172,10 @@ def flips_section(data: PageData) -> Markup:
         certificate = model["certificate"]
         title = tag("h3", tag("span", class_=f"key s{place % 6}"), model["label"])
         if certificate is None:
-            note = tag(
-                "p",
-                "Flips were not measured (--flips 0), so there is no certificate.",
-                class_="note",
-            )
+            reason = "Flips were not measured (--flips 0), so there is no certificate."
+            if model["latent"] is None:
+                reason = "Made elsewhere: there are no latents to flip."
+            note = tag("p", reason, class_="note")
             parts.append(tag("div", title, note))
             continue
         exact = (

@@ -47,12 +47,40 @@ def summary_section(data: PageData) -> Markup:
     title = (
         f"Means over {pictures} pictures, and the worst of them" if pictures > 1 else "One picture"
     )
-    return join(table(title, columns, rows, "quality"), _missing(data, shown), _spread(data))
+    return join(
+        table(title, columns, rows, "quality"),
+        _published(data),
+        _missing(data, shown),
+        _spread(data),
+    )
+
+
+def _published(data: PageData) -> Markup | None:
+    """Return the published numbers of the protocol; where these pictures are not all of its, why not."""
+    protocol = data.summary["settings"]["protocol"]
+    if protocol is None:
+        return None
+    measured, whole = data.summary["data"]["pictures"], protocol["pictures"]
+    if not protocol["published"]:
+        return tag("p", f"{protocol['title']}. No published number is comparable.", class_="note")
+    if measured != whole:
+        told = f"{protocol['title']}: published numbers are of {whole:,} pictures, these of {measured:,}."
+        return tag("p", f"{told} They are not comparable, and not shown.", class_="note")
+    metrics = [
+        q for q in _QUALITY if any(one.get(q[1]) is not None for one in protocol["published"])
+    ]
+    columns: list[Child] = ["Published", *(name for name, *_ in metrics)]
+    rows: list[list[Child]] = [
+        [one["model"], *(number(one[metric], form) for _, metric, form, _ in metrics)]
+        for one in protocol["published"]
+    ]
+    return table(f"{protocol['title']}: published numbers", columns, rows)
 
 
 def _summary_row(data: PageData, place: int, shown: list[Metric]) -> list[Child]:
     model = data.models[place]
-    weights = tag("small", f"weights {model['weights_sha256'][:12]}")
+    kind = "weights" if model["latent"] else "pictures"
+    weights = tag("small", f"{kind} {model['weights_sha256'][:12]}")
     cells: list[Child] = [join(tag("span", class_=f"key s{place % 6}"), model["label"], weights)]
     for _, metric, form, lower in shown:
         means = [m["quality"][metric]["mean"] for m in data.models if m["quality"][metric]]
