@@ -35,7 +35,9 @@ def measure_speed(command: str, parts: Parts, codec: Codec, speeds: Speeds) -> N
     """Measure a command on larger and larger pictures until one takes long enough."""
     if command == "roundtrip":
         parts = roundtrip_parts(0)
-    key = speed_key(command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
+    key = speed_key(
+        command, codec.space.weights_sha256, codec.device, codec.compute_dtype, codec.engine
+    )
     for side in SIDES:
         seconds = min(_measure(command, codec, side) for _ in range(1 + REPEATS))
         plans = [codec.plan(part, 1, side, side) for part, _ in parts]

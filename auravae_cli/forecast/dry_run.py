@@ -59,8 +59,9 @@ class Forecaster:
 
     def seconds(self, setting: RunSetting, operations: int) -> float | None:
         """Return how long ``operations`` take on this machine."""
+        where = setting.where
         key = speed_key(
-            self.command, setting.weights_sha256, setting.where.device, setting.where.dtype
+            self.command, setting.weights_sha256, where.device, where.dtype, where.kernels
         )
         found = self.speeds.seconds(key, operations)
         if found is None:

@@ -26,7 +26,9 @@ class Outlook:
 def outlook(ahead: Ahead, speeds: Speeds | None = None) -> Outlook:
     """Predict a run from the sizes of its first pictures; a speed that is not known is measured."""
     codec, known = ahead.codec, Speeds() if speeds is None else speeds
-    key = speed_key(ahead.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
+    key = speed_key(
+        ahead.command, codec.space.weights_sha256, codec.device, codec.compute_dtype, codec.engine
+    )
     each = ahead.number / max(1, len(ahead.sizes))
     pixels = each * sum(height * width for height, width in ahead.sizes)
     seconds: float | None = 0.0

@@ -85,7 +85,13 @@ class Stopwatch:
         plans: list[Plan] = []
         with suppress(AuraVaeError):  # the run itself reports it
             plans = [codec.plan(part, *size) for part, _ in self.parts]
-        key = speed_key(self.command, codec.space.weights_sha256, codec.device, codec.compute_dtype)
+        key = speed_key(
+            self.command,
+            codec.space.weights_sha256,
+            codec.device,
+            codec.compute_dtype,
+            codec.engine,
+        )
         operations = operations_of(plans, self.parts, size[0])
         predicted = self.speeds.seconds(key, operations)
         more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""

@@ -113,9 +113,10 @@ def test_without_a_home_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_rate_belongs_to_what_it_depends_on() -> None:
     keys = {
-        speed_key(command, weights, "cpu", dtype)
+        speed_key(command, weights, "cpu", dtype, kernels)
         for command in ("encode", "decode")
         for weights in ("1" * 64, "2" * 64)
         for dtype in ("float32", "bfloat16")
+        for kernels in ("plain", "native")
     }
-    assert len(keys) == 8
+    assert len(keys) == 16
