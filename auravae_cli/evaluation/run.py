@@ -31,6 +31,7 @@ from auravae_cli.operations.batches import group_equal, try_batch
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.sample import Sample
 from auravae_cli.operations.samples import ShardReader
+from auravae_cli.store.format import Failure
 
 SWEPT = ("noise", "storage", "space")  # what is measured on the sample for sweeps
 
@@ -100,7 +101,7 @@ class Evaluation:
                 if isinstance(item, Sample):
                     name = self._name(shard, item)
                     pictures[name] = hashlib.sha256(item.content).hexdigest()
-                else:
+                elif isinstance(item, Failure):
                     failures.append(PictureFailure(item.key or shard.name, None, item.reason))
         return Survey(pictures, tuple(failures))
 

@@ -30,11 +30,23 @@ from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.machine.progress import Progress
 from auravae_cli.operations.encode_shard import RowDone
-from auravae_cli.operations.encode_store import SHARD_SIZE, Work, find_work
+from auravae_cli.operations.encode_store import SHARD_SIZE
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.jobs import Names
 from auravae_cli.operations.sources import SourceFile
-from auravae_cli.store.commit import PreviousShard, ShardOutcome, prepare_store
+from auravae_cli.operations.store_work import (
+    Wanted,
+    Work,
+    conclude,
+    find_work,
+    require_shard_size,
+)
+from auravae_cli.store.commit import (
+    CHANGED_MEANWHILE,
+    PreviousShard,
+    ShardOutcome,
+    prepare_store,
+)
 from auravae_cli.store.format import Failure, SourceState, StoreSettings, read_settings
 from auravae_cli.store.progress import follow_shards
 from auravae_cli.store.shard_writer import ShardWriter
@@ -91,9 +103,15 @@ class StoreImporter:
             if not ended:
                 rows.discard()
         made = rows.commit(self.storage, self.settings, states, old)
+        if made is None:
+            yield ShardOutcome(
+                shard.name, "failed", source_size=shard.size, reason=CHANGED_MEANWHILE
+            )
+            return
         seconds = round(time.perf_counter() - start, 3)
         yield ShardOutcome(
-            *(shard.name, "done", made.rows, made.failures, 0, made.size, shard.size, seconds)
+            *(shard.name, "done", made.rows, made.failures, 0, made.size, shard.size, seconds),
+            failed=tuple(rows.failures),
         )
 
     def _read(
@@ -218,7 +236,7 @@ def import_store(
     *,
     assume_model: str | None = None,
     latent_dtype: str | None = None,
-    shard_size: int = SHARD_SIZE,
+    shard_size: int | None = None,
     retry_failures: bool = False,
     progress: Progress[RowDone | ShardOutcome] | None = None,
 ) -> ImportedStore:
@@ -238,14 +256,21 @@ def import_store(
     form, sources, adopt = plan_import(files, of, assume_model, latent_dtype)
     storage = open_storage(str(output))
     found = read_settings(storage)
-    dealt = found.num_file_shards if found else count_file_shards(sources, form, shard_size)
+    dealt = (
+        found.num_file_shards
+        if found
+        else count_file_shards(sources, form, shard_size or SHARD_SIZE)
+    )
     try:
         shards = deal(sources, form, dealt)
     except InputImageError as error:
         raise UsageError(str(error)) from error
+    if found and shard_size:
+        require_shard_size(shards, storage, shard_size, counts=lambda _: True)
     settings = settings_for(first_latent(sources, form, adopt), form, dealt)
     settings = prepare_store(storage, settings)
     importer = StoreImporter(form, adopt, storage, settings)
-    work = find_work(shards, storage, settings, retry_failures=retry_failures)
+    wanted = Wanted(frozenset(shard.name for shard in shards), "refused", retry_failures)
+    steps = conclude(importer.run(find_work(shards, storage, settings, wanted)), storage, wanted)
     size = sum(shard.size for shard in shards)
-    return ImportedStore(follow_shards(importer.run(work), size, progress), importer.ignored)
+    return ImportedStore(follow_shards(steps, size, progress), importer.ignored)

@@ -14,7 +14,8 @@ import socket
 import stat
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -93,6 +94,21 @@ def try_lock(descriptor: int) -> bool | None:
     except OSError:  # some network file systems do not support it
         return None
     return True
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of an existing file, waiting for others; where locks are not supported, none is held."""
+    descriptor = None
+    try:
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY)
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def open_lock(path: str | Path) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from auravae_cli.errors import ConfigError
+from auravae_cli.files.text import decode_text
 from auravae_cli.files.typed import Faults, read_as
 
 Config = TypeVar("Config")
@@ -20,7 +21,7 @@ def read_config(path: Path, kind: type[Config]) -> Config:
             dataclasses.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(decode_text(path.read_bytes()))
     except RecursionError:
         raise ConfigError(f"{path}: cannot be read as TOML: nested too deeply") from None
     except OSError as error:

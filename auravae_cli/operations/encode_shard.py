@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from auravae_cli.errors import AuraVaeError, reason_of
+from auravae_cli.errors import AuraVaeError, StoreError, reason_of
 from auravae_cli.images.prepare import Preparation, PreparedImage
 from auravae_cli.images.read import count_pixels, read_image
 from auravae_cli.latents.latent_file import LatentFile
@@ -26,8 +26,9 @@ from auravae_cli.machine.prefetch import (
 )
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import group_equal, try_batch
-from auravae_cli.operations.sample import Sample
+from auravae_cli.operations.sample import Kept, Sample
 from auravae_cli.operations.samples import ShardReader
+from auravae_cli.operations.sources import is_picture
 from auravae_cli.store.format import Failure, StoreSettings
 from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
 
@@ -45,15 +46,20 @@ class ShardOptions:
     max_pixels: int
     batch_size: int | None = None
     workers: int | None = None
+    drops: bool = False  # rows whose inputs are not named
 
 
 @dataclass(frozen=True)
 class RowDone:
-    """A sample has its latent or failed: a step of progress. ``size`` is its file's size in bytes."""
+    """A sample has its latent or failed: a step of progress. ``size`` is its file's size in bytes.
+
+    ``kept``: it was not named now, and was there before.
+    """
 
     size: int
     failure: Failure | None
     reused: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,10 @@ class _Prepared:
 class _Settled:
     index: int
     size: int
-    item: LatentFile | Failure
+    item: LatentFile | Failure | None
     reused: bool = False
+    kept: bool = False
+    failures: tuple[Failure, ...] = ()  # of the same sample, known from before
 
 
 @dataclass(frozen=True)
@@ -91,11 +99,13 @@ class RowEncoder:
     options: ShardOptions
     old: PreviousRows
 
-    def read(self, numbered: tuple[int, Sample | Failure]) -> _Prepared | _Settled:
+    def read(self, numbered: tuple[int, Sample | Failure | Kept]) -> _Prepared | _Settled:
         """A sample's picture, prepared; or its latent of before, or why there is none."""
         index, sample = numbered
         if isinstance(sample, Failure):
             return _Settled(index, 0, sample)
+        if isinstance(sample, Kept):
+            return self._keep(index, sample)
         size, preparation = len(sample.content), self.options.preparation
         if len(self.old):
             digest = hashlib.sha256(sample.content).hexdigest()
@@ -114,6 +124,19 @@ class RowEncoder:
         except (AuraVaeError, MemoryError) as error:
             return _Settled(index, size, _failure(sample, "decode", error))
 
+    def _keep(self, index: int, kept: Kept) -> _Settled:
+        rows = (self.old.find(kept.key, state.sha256, state.name) for state in kept.states)
+        latent = next((row for row in rows if row is not None), None)
+        pictures = [state.name for state in kept.states if is_picture(state.name)]
+        if latent is None and pictures and not kept.failures:
+            if self.old.unreadable:
+                raise StoreError(f"{self.old.unreadable}: what is not named now cannot be kept")
+            reason = (
+                f"{pictures[0]}: its latent is damaged; name the picture, with --retry-failures"
+            )
+            return _Settled(index, 0, Failure(kept.key, "read", reason))
+        return _Settled(index, 0, latent, kept=latent is not None, failures=kept.failures)
+
     def encode(self, batch: Sequence[_Prepared]) -> list[_Settled]:
         """The latents of pictures of one size."""
         images = [item.image.padded for item in batch]
@@ -125,7 +148,7 @@ class RowEncoder:
         latent = self.codec.store(
             z, item.image, dtype, sample.source, sample.key, sample.annotations
         )
-        return _Settled(item.index, item.size, latent)
+        return _Settled(item.index, item.size, replace(latent, space=self.settings.space))
 
 
 def encode_rows(
@@ -164,9 +187,13 @@ def encode_rows(
         if prepared:
             settled += try_batch(prepared, encoder.encode, _not_encoded)
         for item in settled:
-            kept = rows.add(item.index, item.item)
-            failure = kept if isinstance(kept, Failure) else None
-            yield RowDone(item.size, failure, item.reused)
+            for known in item.failures:
+                rows.add(item.index, known)
+            if item.item is None:
+                continue
+            added = rows.add(item.index, item.item)
+            failure = added if isinstance(added, Failure) else None
+            yield RowDone(item.size, failure, item.reused, item.kept)
     rows.annotate(reader.late)
 
 
@@ -178,12 +205,12 @@ def _failure(sample: Sample, stage: str, error: Exception) -> Failure:
     return Failure(sample.key, stage, f"{sample.source}: {reason_of(error)}")
 
 
-def _file_size(item: Sample | Failure) -> int:
+def _file_size(item: Sample | Failure | Kept) -> int:
     return len(item.content) if isinstance(item, Sample) else 0
 
 
-def _decoded_size(numbered: tuple[int, Sample | Failure]) -> int:
+def _decoded_size(numbered: tuple[int, Sample | Failure | Kept]) -> int:
     sample = numbered[1]
-    if isinstance(sample, Failure):
+    if not isinstance(sample, Sample):
         return 0
     return len(sample.content) + BYTES_PER_PIXEL * count_pixels(sample.content)

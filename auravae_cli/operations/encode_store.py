@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
 from auravae_cli.errors import InputImageError, StoreError, UsageError
@@ -16,7 +18,6 @@ from auravae_cli.files.scratch import scratch_folder
 from auravae_cli.files.storage import Storage, is_remote, open_storage
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.latents.dtypes import StoredDtype
-from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.machine.progress import Progress
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import FailureLimit
@@ -24,23 +25,29 @@ from auravae_cli.operations.encode_shard import RowDone, ShardOptions, encode_ro
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
 from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.loading import Loading, codec_of
-from auravae_cli.operations.samples import ShardReader, is_done
+from auravae_cli.operations.sample import Kept
+from auravae_cli.operations.samples import ShardReader, not_named
 from auravae_cli.operations.sources import SourceFile, find_files
+from auravae_cli.operations.store_work import (
+    Wanted,
+    Work,
+    conclude,
+    find_work,
+    has_loose,
+    require_shard_size,
+)
 from auravae_cli.store.commit import (
+    CHANGED_MEANWHILE,
     PreviousShard,
     ShardOutcome,
     prepare_store,
     refuse_lookalikes,
 )
 from auravae_cli.store.format import (
-    Manifest,
+    Failure,
     StoreSettings,
-    has_all,
-    manifest_name,
-    names_by_shard,
-    read_manifest,
+    read_failures,
     read_settings,
-    require_short,
 )
 from auravae_cli.store.progress import follow_shards
 from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
@@ -49,11 +56,6 @@ if TYPE_CHECKING:
     from auravae_cli.operations.ray_engine import RayEngine
 
 SHARD_SIZE = 1000  # loose pictures a shard, about
-_CHECKS_AT_ONCE = 8  # of manifests, each of which may be a request to a remote store
-
-
-# A shard to encode, with its older version, or the outcome of a finished one.
-Work: TypeAlias = tuple[InputShard, PreviousShard] | ShardOutcome
 
 
 class LocalEngine:
@@ -107,39 +109,6 @@ class LocalEngine:
                 yield commit.result()
 
 
-def find_work(
-    shards: Sequence[InputShard], storage: Storage, settings: StoreSettings, *, retry_failures: bool
-) -> Iterator[Work]:
-    """Return for each shard its outcome if it is done, otherwise the shard with its older version.
-
-    With ``retry_failures``, a shard with failed inputs is not done. Raises StoreError if the store does
-    not distinguish the names of two shards.
-    """
-    present = {entry.name: entry.size for entry in storage.entries()}
-    files = names_by_shard(present)
-    refuse_lookalikes([*(shard.name for shard in shards), *files], storage)
-    check = partial(_find_finished, storage=storage, settings=settings, present=present)
-    for shard, manifest, finished in prefetch(shards, check, workers=_CHECKS_AT_ONCE):
-        try:
-            storage.check(shard.name)
-            require_short(shard.name)
-        except StoreError as error:  # it fails by itself: the others can be written
-            yield ShardOutcome(shard.name, "failed", source_size=shard.size, reason=str(error))
-            continue
-        if manifest and finished and not (retry_failures and manifest.failures):
-            yield ShardOutcome(
-                shard.name,
-                "skipped",
-                manifest.rows,
-                manifest.failures,
-                0,
-                manifest.size,
-                shard.size,
-            )
-        else:
-            yield shard, PreviousShard(manifest, tuple(files.get(shard.name, ())))
-
-
 def encode_shard(
     shard: InputShard,
     old: PreviousShard,
@@ -151,15 +120,18 @@ def encode_shard(
 ) -> Iterator[RowDone | ShardOutcome | partial[ShardOutcome]]:
     """Encode a shard; at the end, yield a call that commits it, or the outcome that it failed.
 
-    Unchanged rows of an older version are reused.
+    Unchanged rows of an older version are reused, and those of samples not named now go on.
     """
     start = time.perf_counter()
-    rows, reader = ShardWriter(shard.name, scratch), ShardReader(shard)
-    reused, ended = 0, False
+    kept = {} if options.drops else _kept(shard, old, storage)
+    rows = ShardWriter(shard.name, scratch)
+    reader = ShardReader(shard, kept=kept, picture=settings.picture)
+    reused = going_on = 0
+    ended = False
     try:
-        old_rows = PreviousRows(storage, old.manifest, settings, scratch)
+        old_rows = PreviousRows(storage, old, settings, scratch)
         for step in encode_rows(rows, reader, codec, settings, options, old_rows):
-            reused += step.reused
+            reused, going_on = reused + step.reused, going_on + step.kept
             yield step
         ended = True
     except (StoreError, FileNotFoundError) as error:  # the source is bad: other shards may be sound
@@ -168,28 +140,26 @@ def encode_shard(
         if not ended:
             rows.discard()
     if ended:
-        yield partial(_commit, rows, reader, storage, settings, old, reused, start)
+        outcome = ShardOutcome(
+            *(shard.name, "done"),
+            reused=reused,
+            source_size=shard.size,
+            kept=going_on,
+            replaced=len(old_rows.replaced),
+            dropped=old_rows.dropped,
+        )
+        yield partial(_commit, rows, reader, storage, settings, old, outcome, start)
 
 
-def _find_finished(
-    shard: InputShard, *, storage: Storage, settings: StoreSettings, present: Mapping[str, int]
-) -> tuple[InputShard, Manifest | None, bool]:
-    """Return the shard, its manifest if it has a sound one, and whether it is done.
-
-    ``present`` maps the names of the store's files to their sizes.
-    """
-    try:
-        known = manifest_name(shard.name) in present
-        manifest = read_manifest(storage, shard.name) if known else None
-    except StoreError:  # damaged: the shard is made again
-        manifest = None
-    if manifest is None or manifest.shard != shard.name:
-        return shard, None, False
-    try:
-        done = has_all(manifest, settings, present) and is_done(shard, manifest)
-        return shard, manifest, done
-    except (OSError, StoreError):  # the source cannot be read: encoding reports it
-        return shard, manifest, False
+def _kept(shard: InputShard, old: PreviousShard, storage: Storage) -> dict[str, Kept]:
+    """Return the samples of a shard's older version that are not named now, by key."""
+    others = not_named(shard, old.manifest) if old.manifest else {}
+    failures: defaultdict[str | None, list[Failure]] = defaultdict(list)
+    if others:
+        with suppress(StoreError):
+            for failure in read_failures(storage, shard.name):
+                failures[failure.key].append(failure)
+    return {key: Kept(key, states, tuple(failures[key])) for key, states in others.items()}
 
 
 def _commit(
@@ -198,20 +168,21 @@ def _commit(
     storage: Storage,
     settings: StoreSettings,
     old: PreviousShard,
-    reused: int,
+    outcome: ShardOutcome,
     start: float,
 ) -> ShardOutcome:
-    made = rows.commit(storage, settings, reader.states, old)
-    return ShardOutcome(
-        reader.shard.name,
-        "done",
-        made.rows,
-        made.failures,
-        reused,
-        made.size,
-        reader.shard.size,
-        round(time.perf_counter() - start, 3),
+    keeps = bool(reader.kept)
+    made = rows.commit(storage, settings, reader.states, old, keeps=keeps)
+    if made is None:
+        return replace(outcome, status="failed", reason=CHANGED_MEANWHILE)
+    return replace(
+        outcome,
+        rows=made.rows,
+        failures=made.failures,
+        size=made.size,
+        seconds=round(time.perf_counter() - start, 3),
         passed_over=dict(reader.passed_over),
+        failed=tuple(rows.failures),
     )
 
 
@@ -225,9 +196,12 @@ def encode_store(
     max_pixels: int = MAX_PIXELS,
     batch_size: int | None = None,
     workers: int | None = None,
-    shard_size: int = SHARD_SIZE,
+    shard_size: int | None = None,
     limit: FailureLimit = FailureLimit(),
     retry_failures: bool = False,
+    prune: bool = False,
+    verify: bool = False,
+    picture: str | None = None,
     part: tuple[int, int] = (0, 1),
     on_ray: bool = False,
     address: str | None = None,
@@ -237,14 +211,18 @@ def encode_store(
 ) -> list[ShardOutcome]:
     """Encode pictures into a store of shards; an outcome for each shard.
 
-    Shards that are done are skipped, so a run can be started again.
+    Shards that are done are skipped, so a run can be started again. Pictures are added to those that the
+    store has; what is named again and has changed is replaced.
 
     Args:
         pictures: files, folders, patterns, tars (WebDataset), or URLs of any of these.
         output: the store, a folder or a URL.
         workers: threads that decode pictures ahead of the model; None: one a core, up to 8.
-        shard_size: loose pictures a shard, about; a tar is a shard of its own.
+        shard_size: loose pictures a shard, about (None: 1000, or as the store is); a tar is a shard of its own.
         retry_failures: also try again what failed in shards that are done.
+        prune: drop what the store has and ``pictures`` does not name.
+        verify: compare the checksums of all shards that are done, and make damaged ones again.
+        picture: of samples with several pictures, the suffixes of the one that counts: ``depth.png;png``.
         part: ``(i, n)`` does every n-th shard, from the i-th on.
         on_ray: on a Ray cluster, at ``address`` or started on this machine; ``model`` is a name then.
         progress: hears each row and each outcome, and how many bytes of the sources are done.
@@ -260,12 +238,20 @@ def encode_store(
     files = files_of_store([_absolute(name, on_ray) for name in listed(pictures)], passed_over)
     storage = open_storage(_absolute(place, on_ray))
     found = read_settings(storage)
-    dealt = found.num_file_shards if found else count_file_shards(files, shard_size)
+    dealt = found.num_file_shards if found else count_file_shards(files, shard_size or SHARD_SIZE)
     try:
-        shards = make_shards(files, dealt)
+        shards = make_shards(files, dealt, has_loose=prune and has_loose(storage))
     except InputImageError as error:
         raise UsageError(str(error)) from error
     refuse_lookalikes((shard.name for shard in shards), storage)
+    if found and shard_size:
+        require_shard_size(shards, storage, shard_size, drops=prune)
+    wanted = Wanted(
+        frozenset(shard.name for shard in shards),
+        "dropped" if prune else "kept",
+        retry_failures,
+        verify,
+    )
     number, of = part
     shards = shards[number::of]
     with _open_engine(model, on_ray, address, loading, progress) as engine:
@@ -277,11 +263,12 @@ def encode_store(
             dealt,
             engine.kernels,
             engine.symmetry,
+            picture and picture.lower().replace(",", ";"),
         )
         settings = prepare_store(storage, settings)
-        work = find_work(shards, storage, settings, retry_failures=retry_failures)
-        options = ShardOptions(preparation, max_pixels, batch_size, workers)
-        steps = engine.encode(work, storage, settings, options, limit)
+        work = find_work(shards, storage, settings, wanted)
+        options = ShardOptions(preparation, max_pixels, batch_size, workers, prune)
+        steps = conclude(engine.encode(work, storage, settings, options, limit), storage, wanted)
         return follow_shards(steps, sum(shard.size for shard in shards), progress)
 
 

@@ -36,14 +36,19 @@ def count_file_shards(files: list[SourceFile], shard_size: int) -> int:
 
 
 def make_shards(
-    files: list[SourceFile], num_file_shards: int, containers: tuple[str, ...] = TARS
+    files: list[SourceFile],
+    num_file_shards: int,
+    containers: tuple[str, ...] = TARS,
+    *,
+    has_loose: bool = False,
 ) -> list[InputShard]:
     """Return the input shards, in the order of their names.
 
     Each file whose name ends in one of ``containers`` is a shard.
 
     The hash of its key decides which shard a loose file goes to, so adding a picture changes only one
-    shard. A shard without pictures is kept, empty, since it may have had some.
+    shard. A shard without pictures is kept, empty, since it may have had some; with ``has_loose``, even if
+    there is no loose file at all.
 
     Raises:
         InputImageError: two tars, or a tar and loose files, would make the same shard.
@@ -60,7 +65,7 @@ def make_shards(
         else:
             digest = hashlib.sha256(stem(file.key).encode(errors="surrogatepass")).digest()
             loose[int.from_bytes(digest[:8], "big") % num_file_shards].append(file)
-    for index in range(num_file_shards if loose else 0):
+    for index in range(num_file_shards if loose or has_loose else 0):
         name = file_shard(index)
         if name in shards:
             raise InputImageError(f"{name}: a tar may not have this name beside loose pictures")

@@ -24,8 +24,9 @@ from auravae_cli.model.codec import Codec, load_codec
 from auravae_cli.model.spec.registry import find_weights
 from auravae_cli.operations.batches import FailureLimit
 from auravae_cli.operations.encode_shard import RowDone, ShardOptions
-from auravae_cli.operations.encode_store import Work, encode_shard
+from auravae_cli.operations.encode_store import encode_shard
 from auravae_cli.operations.input_shards import InputShard
+from auravae_cli.operations.store_work import Work
 from auravae_cli.store.commit import PreviousShard, ShardOutcome
 from auravae_cli.store.format import StoreSettings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +15,7 @@ from auravae_cli.files.storage import is_remote, open_storage
 from auravae_cli.files.tars import DAMAGES, read_members
 from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.operations.input_shards import InputShard
-from auravae_cli.operations.sample import Content, Member, Sample, make_samples
+from auravae_cli.operations.sample import Content, Kept, Member, Sample, make_samples
 from auravae_cli.operations.sources import SourceFile, is_picture, is_tar, is_wanted, stem
 from auravae_cli.operations.suffixes import looks_like_a_picture
 from auravae_cli.operations.tar_samples import TarSamples, is_meta
@@ -31,14 +31,19 @@ class ShardReader:
 
     ``late`` has the annotations, by key, that a tar has after, and apart from, their pictures;
     ``passed_over`` counts, by suffix, members of a tar that look like pictures and are not read.
+
+    ``kept`` has, by key, the samples of an older version that go on although they are not in the shard
+    now; ``picture`` is as for `make_samples`.
     """
 
     shard: InputShard
     states: list[SourceState] = field(default_factory=list)
     late: dict[str, dict[str, Any]] = field(default_factory=dict)
     passed_over: Counter[str] = field(default_factory=Counter)
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    picture: str | None = None
 
-    def __iter__(self) -> Iterator[Sample | Failure]:
+    def __iter__(self) -> Iterator[Sample | Failure | Kept]:
         """Yield every sample, in order, each key once; a failure in place of a bad one."""
         seen: set[str] = set()
         self.states = []
@@ -56,7 +61,7 @@ class ShardReader:
         (file,) = self.shard.files
         with open_storage(file.root).open(file.entry.name) as raw:
             hashed = _Hashed(raw, f"{file.root}/{file.entry.name}")
-            samples = TarSamples(self.late, self.passed_over)
+            samples = TarSamples(self.late, self.passed_over, self.picture)
             try:
                 for member, content in read_members(hashed, self._limit_of):
                     kept = content if isinstance(content, str) else bytes(content)
@@ -83,38 +88,57 @@ class ShardReader:
             return None
         return limit_of(name)
 
-    def _read_files(self) -> Iterator[Sample | Failure]:
+    def _read_files(self) -> Iterator[Sample | Failure | Kept]:
         groups: defaultdict[str, list[SourceFile]] = defaultdict(list)
         for file in self.shard.files:
             groups[stem(file.key)].append(file)
         self.states = []
-        items = ((key, groups[key]) for key in sorted(groups))
+        items = ((key, groups.get(key, [])) for key in sorted({*groups, *self.kept}))
         workers = _REMOTE_READERS if any(is_remote(f.root) for f in self.shard.files) else 1
         read_ahead = prefetch(
             items, _read_group, workers=workers, cost=_group_size, budget=_READ_BYTES
         )
         for key, read in read_ahead:
             members = list[Member]()
+            if key in self.kept:
+                self.states.extend(self.kept[key].states)
+                yield self.kept[key]
+                continue
             for file, content in read:
                 members.append((file.key[len(key) :], content))
                 if isinstance(content, bytes):
                     digest, entry = hashlib.sha256(content).hexdigest(), file.entry
                     self.states.append(SourceState(file.key, entry.size, entry.version, digest))
-            yield from make_samples(key, members, self.passed_over)
+            yield from make_samples(key, members, self.passed_over, self.picture)
+
+
+def not_named(shard: InputShard, manifest: Manifest) -> dict[str, tuple[SourceState, ...]]:
+    """Return the files, by their samples' keys, that a shard was made from and that are not named now.
+
+    A tar is named whole.
+    """
+    named = {stem(file.key) for file in shard.files}
+    others: defaultdict[str, list[SourceState]] = defaultdict(list)
+    for state in manifest.sources:
+        if stem(state.name) not in named and not shard.is_tar:
+            others[stem(state.name)].append(state)
+    return {key: tuple(states) for key, states in others.items()}
 
 
 def is_done(shard: InputShard, manifest: Manifest) -> bool:
-    """Return whether a manifest was made from exactly the bytes that the shard has now.
+    """Return whether a manifest was made from exactly the bytes that the shard has now, or from more samples.
 
     Files with unchanged size and version are taken to be unchanged; others are read and hashed.
     """
-    states = {state.name: state for state in manifest.sources}
+    others = not_named(shard, manifest)
+    sources = (state for state in manifest.sources if stem(state.name) not in others)
+    states = {state.name: state for state in sources}
     if states.keys() != {file.key for file in shard.files}:
         return False
     if any(states[file.key].size != file.entry.size for file in shard.files):
         return False
     return all(
-        states[file.key].is_still(file.entry) or _sha256(file) == states[file.key].sha256
+        states[file.key].is_still(file.entry) or source_sha256(file) == states[file.key].sha256
         for file in shard.files
     )
 
@@ -168,6 +192,7 @@ def _read_file(file: SourceFile) -> Content:
         return str(error)
 
 
-def _sha256(file: SourceFile) -> str:
+def source_sha256(file: SourceFile) -> str:
+    """Return the sha256 of a file. Raises OSError or StoreError."""
     with open_storage(file.root).open(file.entry.name) as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

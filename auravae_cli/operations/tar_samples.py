@@ -7,12 +7,12 @@ has been passed on already, the caption is sent after it (`late`).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from auravae_cli.errors import InputImageError
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.operations.sample import (
     Content,
@@ -21,7 +21,6 @@ from auravae_cli.operations.sample import (
     has_picture,
     make_samples,
     read_annotations,
-    require,
     split_name,
 )
 from auravae_cli.store.format import Failure
@@ -46,16 +45,20 @@ class TarSamples:
 
     late: dict[str, dict[str, Any]] = field(default_factory=dict)
     passed_over: Counter[str] = field(default_factory=Counter)  # suffixes of pictures
+    picture: str | None = None  # that counts, of several: see `make_samples`
     _key: str | None = None
     _members: list[Member] = field(default_factory=list)
     _size: int = 0
     _given: dict[str, set[str]] = field(default_factory=dict)  # key => suffixes that it had
     _early: dict[str, list[Member]] = field(default_factory=dict)
     _early_size: int = 0
+    _spellings: dict[str, str] = field(default_factory=dict)  # one of each key
 
     def add(self, name: str, content: Content) -> Iterator[Sample | Failure]:
         """Add a member; yield the samples that are complete by now."""
         key, suffix = split_name(name)
+        if not key.isascii():  # a caption may have been named on another system
+            key = self._spellings.setdefault(unicodedata.normalize("NFC", key), key)
         if key != self._key:
             yield from self.finish()
             self._key, self._size = key, 0
@@ -71,7 +74,7 @@ class TarSamples:
         if has_picture(members):
             members = self._early.pop(key, []) + members
             self._given.setdefault(key, {suffix.lower() for suffix, _ in members})
-            yield from make_samples(key, members, self.passed_over)
+            yield from make_samples(key, members, self.passed_over, self.picture)
         elif key in self._given:
             yield from self._send_after(key, members)
         else:
@@ -93,8 +96,6 @@ class TarSamples:
                 yield Failure(key, "read", f"{name}: too long to stand apart from its picture")
             else:
                 self._given[key].add(suffix.lower())
-                try:
-                    found = read_annotations(key, [(suffix, require(name, content))])
-                    self.late.setdefault(key, {}).update(found)
-                except InputImageError as error:
-                    yield Failure(key, "read", str(error))
+                found, failures = read_annotations(key, [(suffix, content)])
+                self.late.setdefault(key, {}).update(found)
+                yield from failures

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from auravae_cli.errors import OutputError, StoreError
 from auravae_cli.files.canonical_json import canonical
+from auravae_cli.files.leftovers import hold_lock
 from auravae_cli.files.scratch import publish_bytes, scratch_folder, write_small
 from auravae_cli.files.spelling import lookalikes
-from auravae_cli.files.storage import Storage
+from auravae_cli.files.storage import LocalStorage, Storage
 from auravae_cli.store.format import (
     SETTINGS_FILE,
     Failure,
     Manifest,
     StoreSettings,
     failures_name,
+    find_manifest,
     manifest_name,
+    pending_name,
     read_settings,
     require_settings,
 )
@@ -33,6 +37,7 @@ _OPTIONS = {
     "crop": "crop",
     "model": "model",
     "pad": "pad",
+    "picture": "picture",
     "resize": "resize",
     "stored_dtype": "latent-dtype",
 }
@@ -40,19 +45,30 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class PreviousShard:
-    """The previous version of a shard in a store: its manifest, if it is sound, and the names of its files."""
+    """The previous version of a shard in a store: its manifest, if it is sound, and the names of its files.
+
+    ``pending`` is the version that a run was replacing it by when it was cut off: files can be of either.
+    """
 
     manifest: Manifest | None = None
     files: tuple[str, ...] = ()
+    pending: Manifest | None = None
+
+    @property
+    def seen(self) -> Manifest | None:
+        """The manifest that was found in the store."""
+        return self.manifest if self.pending is None else None
 
 
 @dataclass(frozen=True)
 class ShardOutcome:
     """The outcome of one shard: ``done``, ``skipped`` (finished before) or ``failed``.
 
-    ``reused`` counts the rows taken from an older version; ``size`` is the size of its latents in bytes,
-    ``source_size`` that of its source; ``passed_over`` counts, by suffix, the files in it that look like
-    pictures and were not read.
+    A shard that was not named is ``kept`` (and not looked into) or ``dropped``. ``reused`` counts the rows
+    of named inputs taken from an older version, ``kept`` those of inputs that were not named, ``replaced``
+    those whose input has changed, and ``dropped`` those that are gone. ``size`` is the size of its latents
+    in bytes, ``source_size`` that of its source; ``passed_over`` counts, by suffix, the files in it that
+    look like pictures and were not read; ``failed`` tells of each input that failed.
     """
 
     shard: str
@@ -65,6 +81,15 @@ class ShardOutcome:
     seconds: float = 0.0
     reason: str | None = None
     passed_over: dict[str, int] = field(default_factory=dict)
+    kept: int = 0
+    replaced: int = 0
+    dropped: int = 0
+    failed: tuple[Failure, ...] = ()
+
+
+CHANGED_MEANWHILE = (
+    "another run changed this shard meanwhile, and its version stays; run the same line again"
+)
 
 
 def prepare_store(storage: Storage, settings: StoreSettings) -> StoreSettings:
@@ -126,24 +151,64 @@ def commit_shard(
     finished: Mapping[str, Path],
     failures: Sequence[Failure],
     old: PreviousShard,
-) -> None:
-    """Publish a shard. Raises OutputError or StoreError.
+    *,
+    keeps: bool = False,
+) -> Manifest | None:
+    """Publish a shard; return what stands in the end. Raises OutputError or StoreError.
 
     ``finished`` maps the names of the manifest's outputs to scratch files. An older manifest is removed
     first, so a crash in between costs the shard but never leaves a wrong one. Files of older versions
     that this one does not have, finished or not, are removed as well.
+
+    With ``keeps``, rows of the older version go on that the next run may not be able to make again. A
+    crash must not cost them, so a file tells of both versions until the new one is there.
+
+    If another run has published the same work meanwhile, its version stands. If it has published
+    something else, nothing is touched, and None is returned.
     """
     name, ledger = manifest_name(manifest.shard), failures_name(manifest.shard)
-    kept = {*finished, *([ledger] if failures else [])}
-    for older in sorted(old.files, key=lambda file: file != name):
-        if older not in kept:
-            storage.remove(older)
-    for output in manifest.outputs:
-        storage.publish(finished[output.name], output.name)
-    if failures:
-        content = b"".join(canonical(vars(failure)) for failure in failures)
-        publish_bytes(storage, scratch, ledger, content)
-    publish_bytes(storage, scratch, name, manifest.to_bytes())
+    pending = pending_name(manifest.shard)
+    with _alone(storage):
+        current = find_manifest(storage, manifest.shard)
+        if current is not None and current != old.seen:
+            return current if _is_same_work(current, manifest) else None
+        if keeps and old.seen is not None:
+            versions = {"old": asdict(old.seen), "new": asdict(manifest)}
+            publish_bytes(storage, scratch, pending, canonical(versions))
+        kept = {*finished, *([ledger] if failures else []), *([pending] if keeps else [])}
+        for older in sorted(old.files, key=lambda file: file != name):
+            if older not in kept:
+                storage.remove(older)
+        for output in manifest.outputs:
+            storage.publish(finished[output.name], output.name)
+        if failures:
+            content = b"".join(canonical(vars(failure)) for failure in failures)
+            publish_bytes(storage, scratch, ledger, content)
+        publish_bytes(storage, scratch, name, manifest.to_bytes())
+        if keeps:
+            storage.remove(pending)
+    return manifest
+
+
+def remove_shard(storage: Storage, shard: str, files: Iterable[str]) -> None:
+    """Remove the files of a shard, its manifest first. Raises StoreError."""
+    name = manifest_name(shard)
+    with _alone(storage):
+        for file in sorted(files, key=lambda file: file != name):
+            storage.remove(file)
+
+
+def _alone(storage: Storage) -> AbstractContextManager[None]:
+    """Hold the store's lock, where there are locks: no other run on this machine changes a shard."""
+    if isinstance(storage, LocalStorage):
+        return hold_lock(storage.path / SETTINGS_FILE)
+    return nullcontext()
+
+
+def _is_same_work(one: Manifest, other: Manifest) -> bool:
+    return (one.settings_sha256, one.sources, one.rows, one.failures) == (
+        *(other.settings_sha256, other.sources, other.rows, other.failures),
+    )
 
 
 def _apart(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from auravae_cli.latents.latent_file import flipped_chunks, parse_latents
 from auravae_cli.machine.progress import Progress
 from auravae_cli.store.certificate import CERTIFICATE_FILE
 from auravae_cli.store.commit import (
+    CHANGED_MEANWHILE,
     PreviousShard,
     ShardOutcome,
     commit_shard,
@@ -34,6 +35,7 @@ from auravae_cli.store.format import (
     Manifest,
     Output,
     StoreSettings,
+    find_manifest,
     has_all,
     names_by_shard,
     read_failures,
@@ -98,7 +100,8 @@ class StoreFlipper:
                 try:
                     manifest = self._manifest(shard)
                     self.target.check(shard)
-                    if self._is_done(manifest, settings, sizes):
+                    found = find_manifest(self.target, shard)
+                    if self._is_done(manifest, found, settings, sizes):
                         yield _outcome(manifest, "skipped")
                         continue
                     finished = {
@@ -111,10 +114,15 @@ class StoreFlipper:
                     yield ShardOutcome(shard, "failed", reason=str(error))
                     continue
                 made = replace(manifest, settings_sha256=settings.sha256, outputs=outputs)
-                old = PreviousShard(None, tuple(files.get(shard, ())))
-                commit_shard(self.target, scratch, made, finished, failures, old)
+                old = PreviousShard(found, tuple(files.get(shard, ())))
+                if commit_shard(self.target, scratch, made, finished, failures, old) is None:
+                    yield ShardOutcome(shard, "failed", reason=CHANGED_MEANWHILE)
+                    continue
                 yield _outcome(made, "done", round(time.perf_counter() - started, 3))
             self._copy_certificate(scratch)
+        for shard in shards_of(list(self.target.entries())):
+            if shard not in shards:
+                yield ShardOutcome(shard, "kept")
 
     def _manifest(self, shard: str) -> Manifest:
         manifest = read_manifest(self.source, shard)
@@ -126,11 +134,14 @@ class StoreFlipper:
             raise StoreError("made with other settings than store.json has: encode it again")
         return manifest
 
-    def _is_done(self, manifest: Manifest, settings: StoreSettings, sizes: dict[str, int]) -> bool:
-        """Return whether the target has this shard, with the same sources and rows."""
-        found = None
-        with suppress(StoreError):  # damaged: flip it again
-            found = read_manifest(self.target, manifest.shard)
+    def _is_done(
+        self,
+        manifest: Manifest,
+        found: Manifest | None,
+        settings: StoreSettings,
+        sizes: dict[str, int],
+    ) -> bool:
+        """Return whether the target has ``found`` this shard, with the same sources and rows."""
         return (
             found is not None
             and has_all(found, settings, sizes)

@@ -7,6 +7,7 @@
                                        if it is full, more of them in 00000.32x48.1.safetensors
        STORE/00000.failures.jsonl      the failed inputs, if any: one JSON object per line
        STORE/00000.manifest.json       its manifest, written last: it marks the shard as done
+       STORE/00000.pending.json        while rows that are kept move to a new version: the manifests of both
 
 All JSON is canonical, and no file depends on when or where it was written, so equal sources and
 settings give equal stores. Needs only numpy.
@@ -36,7 +37,7 @@ from auravae_cli.latents.latent_file import LatentSpace, space_from_json, space_
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
 SHOWN_MISSING = 10  # of shards; the others are only counted
-MANIFEST, LEDGER = ".manifest.json", ".failures.jsonl"
+MANIFEST, LEDGER, PENDING = ".manifest.json", ".failures.jsonl", ".pending.json"
 _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in bytes
 
 
@@ -53,7 +54,8 @@ class StoreSettings:
     ``preparation`` is `Preparation.to_json`; ``compute_dtype`` is the network's number format;
     ``num_file_shards`` is the number of shards that loose files, but not tars, are distributed over;
     ``kernels`` tells whose kernels computed (`Codec.kernels`), and ``symmetry`` how flips were made exact.
-    Last bits depend on both; None if not known, as in older stores.
+    Last bits depend on both; None if not known, as in older stores. ``picture`` names the picture that
+    counts of samples with several (`make_samples`); None for the default.
     """
 
     space: LatentSpace
@@ -63,6 +65,7 @@ class StoreSettings:
     num_file_shards: int = 1
     kernels: str | None = None
     symmetry: str | None = None
+    picture: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``store.json``."""
@@ -76,12 +79,17 @@ class StoreSettings:
             "num_file_shards": self.num_file_shards,
             **({} if self.kernels is None else {"kernels": self.kernels}),
             **({} if self.symmetry is None else {"symmetry": self.symmetry}),
+            **({} if self.picture is None else {"picture": self.picture}),
         }
 
     def as_known_to(self, found: StoreSettings) -> StoreSettings:
-        """These settings, to go on with a store of ``found``: without what that does not know of itself."""
+        """These settings, to go on with a store of ``found``: without what that does not know of itself.
+
+        A model of the same weights has the name that the store knows it by.
+        """
         return replace(
             self,
+            space=found.space if self.space.is_same(found.space) else self.space,
             kernels=None if found.kernels is None else self.kernels,
             symmetry=None if found.symmetry is None else self.symmetry,
         )
@@ -155,8 +163,16 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class Pending:
+    """Two versions of a shard, of which the store's files can be either: a run was cut off between them."""
+
+    old: Manifest
+    new: Manifest
+
+
+@dataclass(frozen=True)
 class Failure:
-    """An input without a latent: ``stage`` is where it failed, ``reason`` why.
+    """An input without a latent, or a companion that it lacks: ``stage`` is where it failed, ``reason`` why.
 
     Stages: ``archive`` (the tar itself), ``read``, ``decode`` (and preparation), ``encode``.
     """
@@ -174,6 +190,11 @@ def manifest_name(shard: str) -> str:
 def failures_name(shard: str) -> str:
     """Return the file name of the shard's error ledger."""
     return f"{shard}{LEDGER}"
+
+
+def pending_name(shard: str) -> str:
+    """Return the file that tells, while a shard is replaced, of both versions."""
+    return f"{shard}{PENDING}"
 
 
 def output_name(shard: str, cells: tuple[int, ...], part: int = 0) -> str:
@@ -211,7 +232,7 @@ def shard_of(name: str) -> str | None:
     >>> shard_of("store.json")
     """
     match = re.fullmatch(
-        rf"(?s)(.+?)({re.escape(MANIFEST)}|{re.escape(LEDGER)}|\.\d+x\d+(\.\d+)?\.safetensors)",
+        rf"(?s)(.+?)({re.escape(MANIFEST)}|{re.escape(LEDGER)}|{re.escape(PENDING)}|\.\d+x\d+(\.\d+)?\.safetensors)",
         name,
     )
     return match and match[1]
@@ -258,8 +279,9 @@ _read_settings = table(
         "num_file_shards": Positive,
         "kernels": str,
         "symmetry": str,
+        "picture": str,
     },
-    optional=("kernels", "symmetry"),
+    optional=("kernels", "symmetry", "picture"),
     others=True,
 )
 
@@ -318,6 +340,24 @@ def read_manifest(storage: Storage, shard: str) -> Manifest | None:
         ) from error
 
 
+def find_manifest(storage: Storage, shard: str) -> Manifest | None:
+    """Return the manifest of a shard; None if it is not done, or its manifest is damaged or another's."""
+    try:
+        manifest = read_manifest(storage, shard)
+    except StoreError:
+        return None
+    return manifest if manifest is not None and manifest.shard == shard else None
+
+
+def read_pending(storage: Storage, shard: str) -> Pending | None:
+    """Return both versions of a shard that a run was replacing when it was cut off; None if there are none."""
+    try:
+        found = read_as(Pending, read_json(storage.read(pending_name(shard))))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if found.old.shard == found.new.shard == shard else None
+
+
 def read_failures(storage: Storage, shard: str) -> list[Failure]:
     """Return the error ledger of a shard; empty if nothing failed. Raises StoreError."""
     name = failures_name(shard)
@@ -353,6 +393,11 @@ def missing_shards(settings: StoreSettings, shards: Collection[str]) -> tuple[in
         return 0, []
     names = (name for index in range(number) if (name := file_shard(index)) not in finished)
     return number - found, list(islice(names, SHOWN_MISSING))
+
+
+def is_file_shard(shard: str | None) -> bool:
+    """Return whether a name is that of a shard of loose files."""
+    return shard is not None and re.fullmatch(r"files-\d{5,18}", shard) is not None
 
 
 def _is_file_shard(shard: str, number: int) -> bool:

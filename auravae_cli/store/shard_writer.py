@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from auravae_cli.errors import AuraVaeError, LatentFileError, OutputError
+from auravae_cli.errors import LatentFileError, OutputError, StoreError
 from auravae_cli.files.storage import Storage
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import Array
@@ -142,8 +143,10 @@ class ShardWriter:
         settings: StoreSettings,
         states: list[SourceState],
         old: PreviousShard,
-    ) -> Manifest:
-        """Publish the shard, the manifest last. Raises OutputError or StoreError."""
+        *,
+        keeps: bool = False,
+    ) -> Manifest | None:
+        """Publish the shard, the manifest last; see `commit_shard`. Raises OutputError or StoreError."""
         try:
             finished, outputs = dict[str, Path](), list[Output]()
             for number, (shape, spool) in enumerate(self._spools.items()):
@@ -161,9 +164,14 @@ class ShardWriter:
             tuple(sorted(outputs, key=lambda o: output_name(self.name, o.shape[-2:]))),
             len(self._failures),
         )
-        failures = [failure for _, failure in sorted(self._failures, key=lambda item: item[0])]
-        commit_shard(storage, self._scratch, manifest, finished, failures, old)
-        return manifest
+        return commit_shard(
+            storage, self._scratch, manifest, finished, self.failures, old, keeps=keeps
+        )
+
+    @property
+    def failures(self) -> list[Failure]:
+        """What failed, in the order of the input."""
+        return [failure for _, failure in sorted(self._failures, key=lambda item: item[0])]
 
     def _output(self, number: int, part: int) -> Path:
         return self._scratch / f"output-{id(self)}-{number}-{part}"
@@ -179,22 +187,37 @@ class PreviousRows:
     """The rows of a shard's committed version, so that none is encoded twice.
 
     They are copied to one scratch file, since maps of a thousand shapes would mean as many open files.
+    ``replaced`` has the keys of those that were asked for, and are of another picture now; ``unreadable``
+    says why a file could not be read, if one could not.
     """
 
     def __init__(
-        self, storage: Storage, manifest: Manifest | None, settings: StoreSettings, scratch: Path
+        self, storage: Storage, old: PreviousShard, settings: StoreSettings, scratch: Path
     ) -> None:
         self._path = scratch / "old-rows"
         self._rows: dict[tuple[str | None, str | None], tuple[LatentFile, int]] = {}
-        if manifest is None or manifest.settings_sha256 != settings.sha256:
+        self._known: set[str | None] = set()
+        self._asked: set[str | None] = set()
+        self.replaced: set[str | None] = set()
+        self.unreadable = ""
+        sums: defaultdict[str, set[str]] = defaultdict(set)
+        for manifest in (old.pending, old.manifest):
+            if manifest is not None and manifest.settings_sha256 == settings.sha256:
+                for output in manifest.outputs:
+                    sums[output.name].add(output.sha256)
+        if not sums:
             return
         try:
             with self._path.open("wb", buffering=0) as file:
-                for output in manifest.outputs:
-                    with suppress(AuraVaeError, OSError):  # damaged: its rows are encoded again
-                        content = storage.map(output.name)
-                        if hashlib.sha256(content).hexdigest() == output.sha256:
+                for name, expected in sums.items():
+                    try:
+                        content = storage.map(name)
+                        if hashlib.sha256(content).hexdigest() in expected:
                             self._keep(parse_latents(content), file)
+                    except (FileNotFoundError, LatentFileError):  # its rows are encoded again
+                        continue
+                    except StoreError as error:  # so are these; but they may be there another time
+                        self.unreadable = str(error)
         except OSError as error:
             raise OutputError(f"cannot write {self._path}: {error.strerror}") from error
 
@@ -202,6 +225,7 @@ class PreviousRows:
         for row, record in enumerate(latents.records):
             latent, start = latents.row(row), file.tell()
             if file.write(latent.values.tobytes()) == latent.values.nbytes:
+                self._known.add(record.key)
                 nothing = np.broadcast_to(latent.values.dtype.type(0), latent.values.shape)
                 self._rows[record.key, record.source_sha256] = (
                     replace(latent, values=nothing, tool_version=__version__),
@@ -211,13 +235,21 @@ class PreviousRows:
     def find(self, key: str, source_sha256: str, source: str) -> LatentFile | None:
         """Return the latent of exactly this picture, if present. Raises OutputError."""
         latent, start = self._rows.get((key, source_sha256), (None, 0))
+        self._asked.add(key)
         if latent is None or latent.records[0].source != source:
+            if key in self._known:
+                self.replaced.add(key)
             return None
         try:
             flat = np.fromfile(self._path, latent.values.dtype, latent.values.size, offset=start)
         except OSError as error:
             raise OutputError(f"cannot read {self._path}: {error.strerror}") from error
         return replace(latent, values=flat.reshape(latent.values.shape))
+
+    @property
+    def dropped(self) -> int:
+        """How many keys there are that nobody has asked for."""
+        return len(self._known - self._asked)
 
     def __len__(self) -> int:
         return len(self._rows)

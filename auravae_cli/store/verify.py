@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from auravae_cli.store.format import (
 from auravae_cli.store.headers import read_header
 
 SHOWN_REPEATS = 10  # of keys; the others are counted
-_SHARD_SUFFIXES = (".safetensors", ".failures.jsonl")
+_SHARD_SUFFIXES = (".safetensors", ".failures.jsonl", ".pending.json")
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,18 @@ def _missing(settings: StoreSettings, shards: list[str]) -> Iterator[Finding]:
         yield Finding("fault", "", f"no shard is finished; {advice}")
 
 
+def find_shard_faults(
+    storage: Storage, shard: str, settings: StoreSettings, sizes: Mapping[str, int]
+) -> Iterator[Finding]:
+    """What is wrong with one shard, by the names and ``sizes`` of the store's files. Raises StoreError."""
+    return _shard(storage, shard, settings, sizes, VerifyState(), quick=False)
+
+
 def _shard(
     storage: Storage,
     shard: str,
     settings: StoreSettings,
-    sizes: dict[str, int],
+    sizes: Mapping[str, int],
     seen: VerifyState,
     quick: bool,
 ) -> Iterator[Finding]:
@@ -161,7 +168,7 @@ def _certificate(storage: Storage, settings: StoreSettings, seen: VerifyState) -
 
 
 def _ledger(
-    storage: Storage, shard: str, manifest: Manifest, sizes: dict[str, int], seen: VerifyState
+    storage: Storage, shard: str, manifest: Manifest, sizes: Mapping[str, int], seen: VerifyState
 ) -> Iterator[Finding]:
     name = failures_name(shard)
     if name in sizes:
@@ -182,7 +189,7 @@ def _output(
     shard: str,
     output: Output,
     settings: StoreSettings,
-    sizes: dict[str, int],
+    sizes: Mapping[str, int],
     seen: VerifyState,
     quick: bool,
 ) -> Iterator[str | AuraVaeError]:

@@ -95,7 +95,7 @@ def test_a_picture_less_a_changed_one_and_a_renamed_one(encode, undisturbed, wor
     Path("photos/004.png").write_bytes(picture(77, height=40))
     Path("photos/005.png").rename("photos/renamed.png")
     Path("photos/006.png").write_bytes(picture(6))  # the size and the content, at another time
-    encode()
+    encode("--prune")
     assert sorted(rows(Path("store"))) == [
         *("000", "001", "002", "004", "006", "007", "008", "renamed")
     ]
@@ -108,7 +108,7 @@ def test_a_shard_that_loses_all_its_pictures_is_emptied(encode, work):
     manifest = json.loads(Path("store/files-00001.manifest.json").read_bytes())
     for source in manifest["sources"]:
         Path("photos", source["name"]).unlink()
-    encode()
+    encode("--prune")
     assert len(rows(Path("store"))) == 9 - len(manifest["sources"])
     assert len(rows(Path("store"), "files-00001.*")) == 0
 
@@ -193,11 +193,9 @@ def test_a_thousand_shapes_need_no_thousand_open_files(encode, work):
         (["--latent-dtype=float32"], "stored_dtype"),
         (["--resize=16"], "preparation"),
         (["--pad=reflect"], "preparation"),
-        (["--model=mine.safetensors"], "model"),
     ],
 )
-def test_other_settings_are_refused(encode, work, repository, options, name):
-    shutil.copy(repository / "auravae_cli/weights/linear.safetensors", "mine.safetensors")
+def test_other_settings_are_refused(encode, work, options, name):
     write_folder(work / "photos", pictures(2))
     encode()
     before = everything(Path("store"))
@@ -206,7 +204,16 @@ def test_other_settings_are_refused(encode, work, repository, options, name):
     assert everything(Path("store")) == before
 
 
-def test_shard_size_and_speed_are_no_settings(encode, undisturbed, work):
+def test_a_renamed_checkpoint_is_the_same_model(encode, undisturbed, work, repository):
+    shutil.copy(repository / "auravae_cli/weights/linear.safetensors", "mine.safetensors")
+    write_folder(work / "photos", pictures(3))
+    encode()
+    write_folder(work / "photos", {"new.png": picture(99)})
+    assert statuses(encode("--model=mine.safetensors")) == [("done", 3)]
+    assert everything(Path("store")) == undisturbed()  # also the name that rows have
+
+
+def test_speed_is_no_setting(encode, undisturbed, work):
     write_folder(work / "photos", pictures(9))
     whole = undisturbed()
     for number, options in enumerate(
@@ -214,10 +221,7 @@ def test_shard_size_and_speed_are_no_settings(encode, undisturbed, work):
     ):
         encode(*options, store=f"s{number}")
         assert everything(Path(f"s{number}")) == whole
-        assert (
-            statuses(encode(*options, store=f"s{number}", options=["--shard-size", "2"]))
-            == [("skipped", 0)] * 3
-        )
+        assert statuses(encode(*options, store=f"s{number}")) == [("skipped", 0)] * 3
 
 
 def test_a_damaged_settings_file_is_an_error(encode, work):

@@ -17,10 +17,10 @@ from auravae_cli.images.prepare import Preparation
 from auravae_cli.latents.dtypes import FLOAT16
 from auravae_cli.latents.latent_file import read_latents
 from auravae_cli.operations.encode_shard import ShardOptions
-from auravae_cli.operations.encode_store import find_work
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.ray_engine import ShardWorker
 from auravae_cli.operations.sources import find_files
+from auravae_cli.operations.store_work import Wanted, find_work
 from auravae_cli.store.commit import PreviousShard
 from auravae_cli.store.format import StoreSettings, canonical
 from tests.cli.datasets import everything, picture, pictures, write_folder, write_tar
@@ -287,7 +287,7 @@ def test_a_worker_writes_no_shard_elsewhere(work, root):
     )
     with pytest.raises(StoreError, match="can have this name"):
         worker.encode(shard, PreviousShard(), root, settings, options())
-    (outcome,) = find_work([shard], open_storage(root), settings, retry_failures=False)
+    (outcome,) = find_work([shard], open_storage(root), settings, Wanted(frozenset()))
     assert (outcome.status, outcome.shard) == ("failed", "../x")
     assert not list(work.glob("x*"))
 

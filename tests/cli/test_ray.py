@@ -141,7 +141,7 @@ def test_damaged_pictures(auravae, data, address, tree):
     ray = ("--runner", "ray", "--address", address)
     result = auravae(data, "encode", *names, "-o", "some", *ray)
     assert result.returncode == 1
-    assert "1 input without a latent" in result.stderr
+    assert "1 failure: see" in result.stderr
     assert auravae(data, "encode", *names, "-o", "some-local").returncode == 1
     assert tree(data / "some") == tree(data / "some-local")
     assert "files-00000.failures.jsonl" in tree(data / "some")

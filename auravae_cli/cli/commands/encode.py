@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from auravae_cli.operations.batches import FailureLimit
     from auravae_cli.operations.loading import Loading
 
-INTERVAL, SHARD_SIZE = 1.0, 1000  # defaults
+INTERVAL = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,11 @@ def encode(
     max_failures: opt.MaxFailures = None,
     layout: opt.LayoutOption = opt.Layout.auto,
     shard_size: opt.ShardSize = None,
+    picture: opt.WhichPicture = None,
     workers: opt.Workers = None,
     retry_failures: opt.RetryFailures = False,
+    prune: opt.Prune = False,
+    verify: opt.VerifyStore = False,
     shard_index: opt.ShardIndex = None,
     num_shards: opt.NumShards = None,
     runner: opt.RunnerOption = opt.Runner.local,
@@ -125,7 +128,14 @@ def encode(
         from auravae_cli.cli.commands.encode_store import StoreRequest, fill_store, predict_store
 
         wanted = StoreRequest(
-            shard_size or SHARD_SIZE, workers, retry_failures, runner is opt.Runner.ray, address
+            shard_size,
+            workers,
+            retry_failures,
+            prune,
+            verify,
+            picture,
+            runner is opt.Runner.ray,
+            address,
         )
         if dry_run:
             raise typer.Exit(predict_store(names, output, asked, reporter))
@@ -135,6 +145,9 @@ def encode(
             "--shard-size": shard_size is not None,
             "--workers": workers is not None,
             "--retry-failures": retry_failures,
+            "--prune": prune,
+            "--verify": verify,
+            "--picture": picture is not None,
             "--runner": runner is opt.Runner.ray,
             "--address": address is not None,
         }

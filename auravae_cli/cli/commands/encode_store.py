@@ -14,9 +14,12 @@ from auravae_cli.cli.reports.outcomes import Reporter
 class StoreRequest:
     """What the user asked for that only applies to a store."""
 
-    shard_size: int
+    shard_size: int | None
     workers: int | None
     retry_failures: bool
+    prune: bool
+    verify: bool
+    picture: str | None
     on_ray: bool
     address: str | None
 
@@ -29,7 +32,7 @@ def fill_store(
     from auravae_cli.operations.encode_store import encode_store
 
     place = _place(output, asked)
-    with StoreReporter(reporter, place) as report:
+    with StoreReporter(reporter, place, "; --prune drops what is not named") as report:
         encode_store(
             names,
             place,
@@ -42,6 +45,9 @@ def fill_store(
             shard_size=wanted.shard_size,
             limit=asked.limit,
             retry_failures=wanted.retry_failures,
+            prune=wanted.prune,
+            verify=wanted.verify,
+            picture=wanted.picture,
             part=asked.part,
             on_ray=wanted.on_ray,
             address=wanted.address,

@@ -65,14 +65,14 @@ def import_(
         ),
     ] = opt.Layout.auto,
     shard_size: Annotated[
-        int,
+        Optional[int],
         typer.Option(
             min=1,
             metavar="N",
-            help="Put about N files of one latent into a shard.",
+            help="Put about N files of one latent into a shard. Default: 1000, or as the store was made.",
             rich_help_panel=opt.STORE,
         ),
-    ] = 1000,
+    ] = None,
     retry_failures: opt.RetryFailures = False,
 ) -> None:
     """Import latents of other projects, as latent files or as a store.
@@ -147,7 +147,7 @@ def _to_files(how: Taken, overwrite: bool, reporter: Reporter) -> int:
     return reporter.code
 
 
-def _to_store(how: Taken, shard_size: int, retry_failures: bool, reporter: Reporter) -> int:
+def _to_store(how: Taken, shard_size: int | None, retry_failures: bool, reporter: Reporter) -> int:
     from auravae_cli.cli.reports.store_progress import StoreReporter
     from auravae_cli.exchange.import_store import import_store
 

@@ -26,9 +26,11 @@ class StoreReporter:
 
     reporter: Reporter
     place: str
+    advice: str = ""  # what to do with what is in the store and was not named
     outcomes: list[ShardOutcome] = field(default_factory=list)
     _pictures: int = 0
     _failed: int = 0
+    _said: set[str] = field(default_factory=set)  # reasons of failures
 
     def __enter__(self) -> StoreReporter:
         self.reporter.live.hidden = self.reporter.quiet
@@ -50,6 +52,7 @@ class StoreReporter:
             self._failed += step.failure is not None
             if step.failure is not None and not self.reporter.as_json:
                 say(f"failed: {step.failure.reason}")
+                self._said.add(step.failure.reason)
         else:
             self.reporter.tell_passed_over(self.reporter.passed_over)
             self.reporter.passed_over.clear()
@@ -81,27 +84,48 @@ class StoreReporter:
         if self.reporter.as_json:
             tell_json(asdict(outcome))
             return
+        for failure in outcome.failed:  # of a worker elsewhere
+            if failure.reason not in self._said and not outcome.kept:
+                say(f"failed: {failure.reason}")
         if outcome.status == "failed":
             say(f"failed: shard {outcome.shard}: {outcome.reason}")
-        elif not self.reporter.quiet:
-            failed = f", {outcome.failures} failed" if outcome.failures else ""
-            note = "  (up to date)" if outcome.status == "skipped" else ""
+        elif outcome.status == "dropped" and not self.reporter.quiet:
+            tell(f"{outcome.shard}: dropped", flush=True)
+        elif outcome.status != "kept" and not self.reporter.quiet:
             self.reporter.tell_passed_over(outcome.passed_over, f"{outcome.shard}: ")
-            tell(f"{outcome.shard}: {counted(outcome.rows, 'latent')}{failed}{note}", flush=True)
+            tell(
+                f"{outcome.shard}: {counted(outcome.rows, 'latent')}{_details(outcome)}", flush=True
+            )
 
     def _finish(self) -> None:
         rows = sum(outcome.rows for outcome in self.outcomes)
         failures = sum(outcome.failures for outcome in self.outcomes)
         broken = [outcome for outcome in self.outcomes if outcome.status == "failed"]
+        not_named = [outcome for outcome in self.outcomes if outcome.status == "kept"]
+        named = [outcome for outcome in self.outcomes if outcome.status in ("done", "skipped")]
         if failures and not self.reporter.as_json:
             say(
-                f"{counted(failures, 'input')} without a latent: see {open_storage(self.place).root}/*.failures.jsonl; "
+                f"{counted(failures, 'failure')}: see {open_storage(self.place).root}/*.failures.jsonl; "
                 "--retry-failures tries them again"
             )
         if not (self.reporter.quiet or self.reporter.as_json):
+            kept = sum(outcome.kept for outcome in self.outcomes)
+            others = [counted(kept, "latent")] * bool(kept)
+            others += [counted(len(not_named), "shard")] * bool(not_named)
+            if others:
+                say(f"note: {' and '.join(others)} not named now: kept{self.advice}")
             more = f", {counted(len(broken), 'shard')} failed" if broken else ""
-            sound = counted(len(self.outcomes) - len(broken), "shard")
+            sound = counted(len(named), "shard")
             say(f"{counted(rows, 'latent')} in {sound}{more}")
+
+
+def _details(outcome: ShardOutcome) -> str:
+    """Return what else is known of a shard, in brackets."""
+    counts = {"kept": outcome.kept, "replaced": outcome.replaced, "dropped": outcome.dropped}
+    notes = ["up to date"] * (outcome.status == "skipped")
+    notes += [f"{number} {what}" for what, number in counts.items() if number]
+    failed = f", {outcome.failures} failed" if outcome.failures else ""
+    return failed + (f"  ({', '.join(notes)})" if notes else "")
 
 
 def counted(number: int, what: str) -> str:

@@ -332,7 +332,8 @@ ShardSize = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Put about N loose pictures into a shard; each tar is a shard of its own. Default: 1000.",
+        help="Put about N loose pictures into a shard; each tar is a shard of its own. Default: 1000, or as "
+        "the store was made.",
         rich_help_panel=STORE,
     ),
 ]
@@ -358,6 +359,33 @@ RetryFailures = Annotated[
     typer.Option(
         "--retry-failures",
         help="Retry the failed inputs of finished shards; the shards' latents are kept.",
+        rich_help_panel=STORE,
+    ),
+]
+Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune",
+        help="Drop from the store what is not named now. Default: it is kept.",
+        rich_help_panel=STORE,
+    ),
+]
+VerifyStore = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Read finished shards, too, and make damaged ones again. Default: those whose files have "
+        "changed since.",
+        rich_help_panel=STORE,
+    ),
+]
+WhichPicture = Annotated[
+    Optional[str],
+    typer.Option(
+        "--picture",
+        metavar="EXT[;EXT...]",
+        help="Of samples with several pictures, take the first of these: depth.png takes 000.depth.png. "
+        "Default: the one under the plain key, jpg before png before webp.",
         rich_help_panel=STORE,
     ),
 ]
