@@ -15,16 +15,19 @@ from torch import Tensor
 
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.errors import LatentMismatchError, WeightsError
+from auravae_cli.images.prepare import representative
 from auravae_cli.model.codec import Codec, load_codec
 from auravae_cli.model.loaded_network import Network
 from auravae_cli.model.spec.config import conventional_irreps
 from auravae_cli.model.spec.registry import known_models, local_weights, model_files
 from auravae_cli.symmetry.action import act
-from auravae_cli.symmetry.geometry import padding_for
+from auravae_cli.symmetry.geometry import Padding, padding_for
 from auravae_cli.symmetry.group import HV, GroupElement, H, V
 
 CATEGORY = "latent/AuraEquiVAE"
-FRAME = "auravae_frame"  # the key of a LATENT that holds its picture's size and padding
+FRAME = (
+    "auravae_frame"  # the key of a LATENT that holds its pictures' size, and the padding of each
+)
 DIRECTIONS: dict[str, GroupElement] = {"horizontal": H, "vertical": V, "both": HV}
 
 
@@ -139,10 +142,16 @@ class Encode:
         """Encode; the latent records its picture's size for `Decode`."""
         _require_ours(vae)
         height, width = pixels.shape[1:3]
-        padding = padding_for(height, width, vae.downscale_ratio)
-        image = pixels[..., :3].movedim(-1, 1).float()
-        padded = torch.nn.functional.pad(image, padding.as_tuple(), mode="replicate")
-        return ({"samples": vae.encode_whole(padded), FRAME: (height, width, padding)},)
+        plain = padding_for(height, width, vae.downscale_ratio)
+        paddings = tuple(_padding_of(picture, plain) for picture in pixels[..., :3])
+        padded = [
+            torch.nn.functional.pad(picture[None], padding.as_tuple(), mode="replicate")
+            for picture, padding in zip(
+                pixels[..., :3].movedim(-1, 1).float(), paddings, strict=True
+            )
+        ]
+        latents = vae.encode_whole(torch.cat(padded))
+        return ({"samples": latents, FRAME: (height, width, paddings)},)
 
 
 class Decode:
@@ -162,11 +171,14 @@ class Decode:
         """Decode; without cropping if the latent was cropped, scaled or made elsewhere."""
         _require_ours(vae)
         image = vae.decode(samples["samples"])
-        if FRAME in samples:
-            height, width, padding = samples[FRAME]
-            if image.shape[1:3] == padding.padded(height, width):
-                image = image[:, *padding.inner(height, width)]
-        return (image,)
+        paddings = _paddings_of(samples)
+        if not paddings:
+            return (image,)
+        height, width, _ = samples[FRAME]
+        if image.shape[1:3] != paddings[0].padded(height, width):
+            return (image,)
+        pictures = zip(image, paddings, strict=True)
+        return (torch.stack([one[padding.inner(height, width)] for one, padding in pictures]),)
 
 
 class Flip:
@@ -202,8 +214,8 @@ class Flip:
         if "noise_mask" in samples:
             flipped["noise_mask"] = samples["noise_mask"].flip(g.axes)
         if FRAME in samples:
-            height, width, padding = samples[FRAME]
-            flipped[FRAME] = (height, width, padding.act(g))
+            height, width, paddings = samples[FRAME]
+            flipped[FRAME] = (height, width, tuple(padding.act(g) for padding in paddings))
         return (flipped,)
 
 
@@ -219,6 +231,29 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "AuraEquiVaeDecode": "AuraEquiVAE Decode",
     "AuraEquiVaeFlip": "AuraEquiVAE Flip Latent",
 }
+
+
+def _padding_of(picture: Tensor, plain: Padding) -> Padding:
+    """Return the padding of a picture [H, W, 3] in [0, 1], its odd pixel on the side where the command puts it."""
+    if plain.left == plain.right and plain.top == plain.bottom:
+        return plain
+    pixels = (picture.float().cpu() * 255).round().clamp(0, 255).to(torch.uint8)
+    return plain.act(representative(pixels.numpy()))
+
+
+def _paddings_of(samples: dict[str, Any]) -> tuple[Padding, ...]:
+    """Return the padding of each latent; nothing if a node left latents of which it is not known."""
+    if FRAME not in samples:
+        return ()
+    count, paddings = len(samples["samples"]), samples[FRAME][2]
+    if len(paddings) == count:
+        return tuple(paddings)
+    if len(set(paddings)) == 1:
+        return tuple(paddings[:1]) * count
+    rows = samples.get("batch_index", ())  # which of them Latent From Batch took
+    if len(rows) == count and all(row < len(paddings) for row in rows):
+        return tuple(paddings[row] for row in rows)
+    return ()
 
 
 def _require_ours(vae: object) -> None:

@@ -37,6 +37,14 @@ except ImportError as error:
         f"this adapter needs diffusers ({error}): pip install 'auravae[diffusers]'"
     ) from error
 
+try:  # of diffusers 0.36 and later
+    from diffusers.models.autoencoders.vae import AutoencoderMixin
+except ImportError:
+
+    class AutoencoderMixin:  # type: ignore[no-redef]
+        """What programs ask whether a model is an autoencoder."""
+
+
 TILING_MEMORY = 1 << 30  # of features after enable_tiling() without arguments
 
 
@@ -56,7 +64,7 @@ class Point(DiagonalGaussianDistribution):
         return self.mean
 
 
-class AuraEquiVAE(ModelMixin, ConfigMixin):
+class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
     """A network of the AuraEquiVAE family for pipelines and trainers of diffusers.
 
     Latents are raw: scale 1, shift 0, clamped by `encode` to +-``config.clamp``. `flip` mirrors them.
@@ -65,6 +73,9 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = False
+    # In pixels, if a program sets them: what a tile of this size takes is the memory of `enable_tiling`.
+    tile_sample_min_height: int | None = None
+    tile_sample_min_width: int | None = None
 
     @register_to_config
     def __init__(
@@ -179,13 +190,44 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
         """
         return act(GroupElement.parse(g) if isinstance(g, str) else g, z, self.irreps)
 
-    def enable_tiling(self, memory: int | None = None) -> None:
+    def enable_tiling(
+        self,
+        use_tiling: bool = True,
+        tile_sample_min_height: int | None = None,
+        tile_sample_min_width: int | None = None,
+        tile_sample_stride_height: float | None = None,
+        tile_sample_stride_width: float | None = None,
+        *,
+        memory: int | None = None,
+    ) -> None:
         """Keep features within ``memory`` bytes (default: 1 GiB) by computing strips of rows; there are no tiles.
 
-        Norms and attention see the whole picture, so the result is that of a plain run. Without ``memory``,
-        a picture that cannot run in a gibibyte takes as little as it can.
+        If the size of a tile is given, the memory is what a picture of that size takes; strides do not
+        matter. Norms and attention see the whole picture, so the result is that of a plain run. Without
+        ``memory``, a picture that cannot run in so little takes as little as it can.
         """
-        self.use_tiling, self._tiling_memory, self._network = True, memory, None
+        self.tile_sample_min_height = tile_sample_min_height or self.tile_sample_min_height
+        self.tile_sample_min_width = tile_sample_min_width or self.tile_sample_min_width
+        self.use_tiling, self._tiling_memory, self._network = use_tiling, memory, None
+
+    @property
+    def tile_sample_min_size(self) -> int | None:
+        """The side of a square tile in pixels, if one was set."""
+        return self.tile_sample_min_height
+
+    @tile_sample_min_size.setter
+    def tile_sample_min_size(self, side: int) -> None:
+        self.tile_sample_min_height = self.tile_sample_min_width = side
+
+    @property
+    def tile_latent_min_size(self) -> int | None:
+        """The same in cells of the latent."""
+        side = self.tile_sample_min_size
+        return None if side is None else side // self.architecture.downsampling_factor
+
+    @tile_latent_min_size.setter
+    def tile_latent_min_size(self, side: int) -> None:
+        self.tile_sample_min_size = side * self.architecture.downsampling_factor
 
     def disable_tiling(self) -> None:
         """Use most of the free memory, as before `enable_tiling`."""
@@ -210,7 +252,8 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
         if self.use_slicing and len(x) > 1:
             return torch.cat([self._run(part, method, item, sides) for item in x.split(1)])
         dtype = self.dtype
-        if _is_hooked(part) or (torch.is_grad_enabled() and _wants_grad(part, x)):
+        is_plain = torch.compiler.is_compiling() or _is_hooked(part)
+        if is_plain or (torch.is_grad_enabled() and _wants_grad(part, x)):
             return cast(Tensor, part(x.to(dtype)))
         result = method(self._plan(sides), x)
         # A copy, since autograd refuses tensors made in inference mode.
@@ -225,9 +268,17 @@ class AuraEquiVAE(ModelMixin, ConfigMixin):
             known = Network(parts, self.architecture, *place)
             self._network = known
         if self.use_tiling and memory is None:
-            memory = max(TILING_MEMORY, known.least_memory(*sides))
+            memory = max(self._memory_of_a_tile(known), known.least_memory(*sides))
         known.memory = memory
         return known
+
+    def _memory_of_a_tile(self, network: Network) -> int:
+        """Return what a tile of the size that was set takes; without one, the default."""
+        factor, wide = self.architecture.downsampling_factor, self.tile_sample_min_width
+        high = self.tile_sample_min_height or wide
+        if not high:
+            return TILING_MEMORY
+        return network.needs(-(-high // factor) * factor, -(-(wide or high) // factor) * factor)
 
 
 def _wants_grad(part: nn.Module, x: Tensor) -> bool:

@@ -9,13 +9,16 @@ import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from auravae_cli.adapters import comfyui
 from auravae_cli.errors import LatentMismatchError, WeightsError
+from auravae_cli.images.prepare import Preparation
+from auravae_cli.images.read import LoadedImage
 from auravae_cli.model.codec import load_codec
-from auravae_cli.symmetry.geometry import Padding
+from auravae_cli.symmetry.action import act, act_on_pixels
 from auravae_cli.symmetry.group import GROUP
 from auravae_cli.version import __version__
 
@@ -199,6 +202,40 @@ def test_another_vae_is_refused(name):
 
 def test_the_frame_is_what_the_picture_was(linear, image):
     latent = call("AuraEquiVaeEncode", pixels=image, vae=linear)
-    assert latent[comfyui.FRAME] == (37, 50, Padding(left=3, right=3, top=1, bottom=2))
+    height, width, paddings = latent[comfyui.FRAME]
+    assert (height, width) == (37, 50)
+    assert {padding.padded(37, 50) for padding in paddings} == {(40, 56)}
     flipped = call("AuraEquiVaeFlip", samples=latent, direction="both")
-    assert flipped[comfyui.FRAME] == (37, 50, Padding(left=3, right=3, top=2, bottom=1))
+    assert flipped[comfyui.FRAME] == (37, 50, tuple(p.act(GROUP[3]) for p in paddings))
+
+
+@pytest.fixture
+def photographs():
+    """Four mirror images of a picture of 61 x 43 pixels, in a batch."""
+    pixels = np.random.default_rng(0).integers(0, 256, (43, 61, 3), np.uint8)
+    return np.stack([act_on_pixels(g, pixels) for g in GROUP])
+
+
+def test_odd_pixels_are_where_the_command_puts_them(linear, photographs):
+    """So that mirrored pictures have mirrored latents, and the node's are those of ``auravae encode``."""
+    batch = torch.from_numpy(photographs.astype(np.float32) / 255)  # as Load Image makes it
+    latent = call("AuraEquiVaeEncode", pixels=batch, vae=linear)
+    for row, (g, pixels) in enumerate(zip(GROUP, photographs, strict=True)):
+        prepared = Preparation().apply(LoadedImage(pixels, "ab", 1, ()), 8)
+        expected = linear.codec.encode(torch.from_numpy(prepared.padded)[None])[0]
+        torch.testing.assert_close(latent["samples"][row], expected, rtol=0, atol=1e-5)
+        mirrored = act(g, latent["samples"][0], linear.codec.space.irreps)
+        assert torch.equal(latent["samples"][row], mirrored)
+    decoded = call("AuraEquiVaeDecode", samples=latent, vae=linear)
+    for row, g in enumerate(GROUP):
+        assert torch.equal(decoded[row], decoded[0].flip([axis - 1 for axis in g.axes]))
+
+
+def test_some_latents_of_a_batch_keep_their_frames(linear, photographs):
+    batch = torch.from_numpy(photographs.astype(np.float32) / 255)
+    latent = call("AuraEquiVaeEncode", pixels=batch, vae=linear)
+    decoded = call("AuraEquiVaeDecode", samples=latent, vae=linear)
+    some = {**latent, "samples": latent["samples"][[3, 1]]}
+    taken = call("AuraEquiVaeDecode", samples={**some, "batch_index": [3, 1]}, vae=linear)
+    assert torch.equal(taken, decoded[[3, 1]])
+    assert call("AuraEquiVaeDecode", samples=some, vae=linear).shape == (2, 48, 64, 3)

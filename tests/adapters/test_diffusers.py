@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 
+from auravae_cli.adapters import diffusers_vae
 from auravae_cli.adapters.diffusers_vae import AuraEquiVAE
 from auravae_cli.errors import ComputeError, WeightsError
 from auravae_cli.model.codec import load_codec
@@ -178,7 +179,7 @@ def test_tiling_is_exact(tiny, monkeypatch, memory):
     z = tiny.encode(images).latent_dist.mode()
     plain = tiny.decode(z).sample
     monkeypatch.setattr("auravae_cli.adapters.diffusers_vae.TILING_MEMORY", 1)
-    tiny.enable_tiling(memory)
+    tiny.enable_tiling(memory=memory)
     budget = tiny._plan((320, 240)).memory
     assert budget == memory if memory else budget < 30_000_000  # three maps of 9.8 MB
     torch.testing.assert_close(tiny.encode(images).latent_dist.mode(), z, rtol=0, atol=5e-4)
@@ -188,8 +189,39 @@ def test_tiling_is_exact(tiny, monkeypatch, memory):
     assert torch.equal(tiny.decode(z).sample, plain)
 
 
+def test_tiling_is_called_as_diffusers_calls_it(tiny):
+    """AutoencoderKL took ``use_tiling``; others take sizes of tiles, or have them set."""
+    sides = (512, 512)
+    tiny.enable_tiling(True)
+    whole = tiny._plan(sides).memory
+    tiny.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=96)
+    small = tiny._plan(sides).memory
+    assert small < whole
+    assert small >= tiny._plan(sides).needs(64, 96)
+    tiny.tile_sample_min_size = 512
+    assert (tiny.tile_sample_min_width, tiny.tile_latent_min_size) == (512, 64)
+    assert tiny._plan(sides).memory > small
+    tiny.tile_latent_min_size = 8
+    assert tiny.tile_sample_min_size == 64
+    tiny.enable_tiling(False)
+    assert tiny._plan(sides).memory is None
+    assert isinstance(tiny, diffusers_vae.AutoencoderMixin)
+    assert diffusers_vae.AutoencoderMixin.__module__.startswith("diffusers")
+
+
+@pytest.mark.parametrize("has_gradients", [False, True])
+def test_what_is_compiled_is_the_plain_network(tiny, monkeypatch, has_gradients):
+    """`torch.compile` traces what runs under it, and could not trace strips, threads and kernels in C."""
+    z = torch.zeros(1, 16, 2, 3)
+    expected = tiny.decode(z).sample
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(tiny, "_plan", None)
+    with torch.set_grad_enabled(has_gradients):
+        torch.testing.assert_close(tiny.decode(z).sample, expected, rtol=0, atol=1e-4)
+
+
 def test_a_budget_that_is_too_small_is_refused(tiny):
-    tiny.enable_tiling(1000)
+    tiny.enable_tiling(memory=1000)
     with pytest.raises(ComputeError, match="not enough memory"):
         tiny.decode(torch.zeros(1, 16, 8, 8))
 
