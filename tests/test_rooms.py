@@ -17,7 +17,7 @@ import auravae_cli
 
 PACKAGE = Path(auravae_cli.__file__).parent
 ROOMS = (
-    *("errors", "version", "defaults"),
+    *("errors", "version", "defaults", "flip_hook"),
     *("symmetry", "files", "machine", "images", "latents"),
     *("model.spec", "model.network", "model.planning", "model.cpu", "model.gpu", "model"),
     *("store", "operations", "serve", "datasets", "adapters", "forecast"),
@@ -180,7 +180,7 @@ def test_the_check_of_calls_would_notice(lines, number):
 
 def test_the_top_holds_nothing_but_the_face():
     files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
-    face = {"__init__.py", "__main__.py", "defaults.py", "errors.py", "version.py"}
+    face = {"__init__.py", "__main__.py", "defaults.py", "errors.py", "version.py", "flip_hook.py"}
     assert files == face | {"py.typed"}
 
 

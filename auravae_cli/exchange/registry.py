@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from auravae_cli.errors import UsageError
 from auravae_cli.exchange.formats import (
     aitoolkit,
@@ -12,6 +14,7 @@ from auravae_cli.exchange.formats import (
     lightningdit,
     mar,
     musubi,
+    parquet,
     tensors,
     webdataset,
 )
@@ -21,14 +24,18 @@ FORMATS: dict[str, Format] = {
     form.name: form
     for form in (
         *(comfyui.FORMAT, kohya.FORMAT, musubi.FORMAT, aitoolkit.FORMAT, lightningdit.FORMAT),
-        *(edm2.FORMAT, mar.FORMAT, webdataset.FORMAT, arrays.NPY, arrays.NPZ),
+        *(edm2.FORMAT, mar.FORMAT, webdataset.FORMAT, parquet.FORMAT, arrays.NPY, arrays.NPZ),
         *(tensors.SAFETENSORS, tensors.PICKLE),
     )
 }
 
 
 def format_of(name: str) -> Format:
-    """The format of this name. Raises UsageError."""
+    """The format of this name. Raises UsageError, also if a library that it needs is missing."""
     if name not in FORMATS:
         raise UsageError(f"{name!r}: expected one of {', '.join(FORMATS)}")
-    return FORMATS[name]
+    form = FORMATS[name]
+    if form.needs and find_spec(form.needs[0]) is None:
+        library, extra = form.needs
+        raise UsageError(f"{name} needs {library}: pip install 'auravae[{extra}]'")
+    return form

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -204,6 +205,20 @@ def webdataset(path: Path, z, mirrored, facts) -> None:
         assert sample.get(suffix) == (None if value is None else str(value).encode())
 
 
+def parquet(path: Path, z, mirrored, facts) -> None:
+    """Apache Parquet, as pyarrow reads it: a list of fixed length, and its shape and dtype."""
+    table = pyarrow.parquet.read_table(path)
+    assert path.parent.name == "x".join(map(str, z.shape))
+    (row,) = table.to_pylist()
+    assert (row["shape"], row["dtype"]) == (list(z.shape), facts["dtype"])
+    assert (row["caption"], row["label"]) == (facts["caption"], facts["label"])
+    column = table.column("latent").combine_chunks()
+    assert column.type.list_size == z.size
+    values = column.flatten().to_numpy()
+    assert values.dtype == (np.float16 if facts["dtype"] == "float16" else np.float32)
+    same(values.reshape(row["shape"]), z)
+
+
 def npy(path: Path, z, mirrored, facts) -> None:
     """numpy.load, no pickle: [C, h, w] in float16 or float32."""
     values = np.load(path, allow_pickle=False)
@@ -244,6 +259,7 @@ RULES = {
     "edm2": edm2,
     "mar": mar,
     "webdataset": webdataset,
+    "parquet": parquet,
     "npy": npy,
     "npz": npz,
     "safetensors": safetensors,

@@ -7,6 +7,7 @@ import json
 import tarfile
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -60,7 +61,23 @@ def change_tar(path, change):
             archive.addfile(info, io.BytesIO(data))
 
 
-REWRITE = {"kohya": change_npz, "mar": change_npz, "npz": change_npz, "webdataset": change_tar}
+def change_parquet(path, change):
+    table = pyarrow.parquet.read_table(path)
+    column = table.column("latent").combine_chunks()
+    content = {"z": column.flatten().to_numpy().reshape(1, 1, -1).copy()}
+    change(content)
+    flat = pyarrow.array(content["z"].reshape(-1))
+    changed = pyarrow.FixedSizeListArray.from_arrays(flat, column.type.list_size)
+    pyarrow.parquet.write_table(table.set_column(0, "latent", changed), path)
+
+
+REWRITE = {
+    "parquet": change_parquet,
+    "kohya": change_npz,
+    "mar": change_npz,
+    "npz": change_npz,
+    "webdataset": change_tar,
+}
 
 
 @pytest.mark.parametrize("name", NOTED)

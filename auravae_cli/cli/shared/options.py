@@ -55,6 +55,7 @@ class ExchangeFormat(str, Enum):
     edm2 = "edm2"
     mar = "mar"
     webdataset = "webdataset"
+    parquet = "parquet"
     npy = "npy"
     npz = "npz"
     safetensors = "safetensors"

@@ -153,6 +153,7 @@ class Format:
         ignores: whether a file in a folder, by its name, is another kind of this project's files.
         paired: whether latents can be numbered in the order of their pictures.
         counts_classes: whether its readers number the classes by their folders, in order.
+        needs: a library that must be installed, and the name of the extra that installs it.
     """
 
     name: str
@@ -178,6 +179,7 @@ class Format:
     ignores: Callable[[str], bool] = lambda name: False
     paired: bool = False
     counts_classes: bool = False
+    needs: tuple[str, str] | None = None
     advice: str = ""
 
     def holds_many(self, name: str) -> bool:

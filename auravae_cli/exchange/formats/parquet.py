@@ -1,0 +1,199 @@
+"""Parquet tables for Hugging Face's datasets: a row per latent, written by pyarrow.
+
+Rules: ``datasets.load_dataset("parquet", ...)`` of datasets 5.2 and pyarrow 26. ``latent`` is a list of
+fixed length, flat, whose ``shape`` and ``dtype`` stand beside it. A table has latents of one shape, so
+each shape has a folder. Arrow has no bfloat16, which becomes float32, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.formats.base import (
+    NOTE,
+    Choices,
+    Exported,
+    Foreign,
+    Format,
+    Found,
+    as_numpy,
+    dtype_of,
+    known,
+    label_of,
+    note_of,
+    require_values,
+)
+from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.typed import shown
+from auravae_cli.latents.dtypes import STORED_DTYPES, Array
+from auravae_cli.latents.latent_file import LatentFile
+
+VALUES, SHAPE, DTYPE, KEY, CAPTION, LABEL = "latent", "shape", "dtype", "key", "caption", "label"
+_NAMES = (VALUES, "latents", "z")  # names that others use for latents
+_ROWS_BYTES = 16 << 20  # of latents in a row group
+
+
+def write(
+    latents: LatentFile, names: Sequence[str], number: int, choices: Choices
+) -> Iterator[Exported]:
+    """Yield one table of a stack."""
+    shape = "x".join(map(str, latents.values.shape[1:]))
+    yield Exported(f"{shape}/{number:06d}.parquet", lambda: _pieces(latents, names))
+
+
+def _pieces(latents: LatentFile, names: Sequence[str]) -> Iterator[bytes]:
+    """Yield the bytes of a table, a group of rows at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    at_once = max(1, _ROWS_BYTES // max(1, latents.values[:1].nbytes))
+    sink = _Sink()
+    writer = None
+    for start in range(0, len(names), at_once):
+        rows = range(start, min(start + at_once, len(names)))
+        table = _table(pa, [latents.row(row) for row in rows], [names[row] for row in rows])
+        if writer is None:
+            writer = pq.ParquetWriter(sink, table.schema, compression="none", use_dictionary=False)
+        writer.write_table(table)
+        yield sink.taken()
+    if writer is not None:
+        writer.close()
+    yield sink.taken()
+
+
+class _Sink:
+    """A file that gives what was written to it in pieces."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._content, self._size = bytearray(), 0
+
+    def write(self, data: Any) -> int:
+        self._content += data
+        self._size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._size
+
+    def flush(self) -> None:
+        """Do nothing: what was written is there."""
+
+    def close(self) -> None:
+        """Do nothing: what was written stays there."""
+
+    def taken(self) -> bytes:
+        """Return what was written since the last call."""
+        content = bytes(self._content)
+        self._content.clear()
+        return content
+
+
+def _table(pa: Any, rows: list[LatentFile], names: Sequence[str]) -> Any:
+    values = np.stack([as_numpy(row) for row in rows])
+    records = [row.records[0] for row in rows]
+    length = values[0].size
+    flat = pa.array(values.reshape(-1))
+    shape = pa.array(np.tile(np.array(values.shape[1:], np.int32), len(rows)))
+    columns = {
+        VALUES: pa.FixedSizeListArray.from_arrays(flat, length),
+        SHAPE: pa.FixedSizeListArray.from_arrays(shape, 3),
+        DTYPE: pa.array([rows[0].dtype.name] * len(rows)),
+        KEY: pa.array(list(names)),
+        CAPTION: pa.array([_text(r.annotations.get("caption")) for r in records], pa.string()),
+        LABEL: pa.array([label_of(record) for record in records], pa.int64()),
+        NOTE: pa.array([note_of(row) for row in rows]),
+    }
+    return pa.table(columns)
+
+
+def _text(caption: Any) -> str | None:
+    """Return a caption that is valid text; halves of surrogate pairs become question marks."""
+    return None if caption is None else str(caption).encode(errors="replace").decode()
+
+
+def read(file: Foreign) -> Iterator[Found]:
+    """Yield the latent of every row, some rows at a time."""
+    import pyarrow as pa
+
+    try:
+        yield from _rows(file)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise LatentFileError(f"no Parquet file, or a damaged one: {reason}") from error
+
+
+def _rows(file: Foreign) -> Iterator[Found]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(file.content)))
+    columns, meta = table.schema_arrow, table.metadata
+    name = next((name for name in _NAMES if name in columns.names), None)
+    if name is None:
+        raise LatentFileError(f"no column {VALUES!r}: it has {shown(columns.names)}")
+    for group in range(meta.num_row_groups):
+        FILE_BYTES.check(meta.row_group(group).total_byte_size, LatentFileError)
+    others = {name, SHAPE, DTYPE, KEY, CAPTION, LABEL, NOTE}
+    ignored = tuple(column for column in columns.names if column not in others)
+    wanted = [column for column in columns.names if column in others]
+    number = 0
+    for batch in table.iter_batches(batch_size=64, columns=wanted):
+        for row in range(batch.num_rows):
+            yield _found(file, batch, name, row, number, ignored)
+            number += 1
+
+
+def _found(
+    file: Foreign, batch: Any, name: str, row: int, number: int, ignored: tuple[str, ...]
+) -> Found:
+    def cell(column: str) -> Any:
+        return batch.column(column)[row].as_py() if column in batch.schema.names else None
+
+    key = cell(KEY) or f"{file.stem}/{number:06d}"
+    try:
+        values = _values(batch.column(name), row, cell(SHAPE))
+        require_values(values)
+        latent = known(values, dtype_of(values), cell(NOTE))
+    except (LatentFileError, ValueError) as error:
+        return Found.unusable(key, error)
+    annotations = {k: v for k in (CAPTION, LABEL) if (v := cell(k)) is not None}
+    facts = {} if latent else {"annotations": annotations}
+    return Found(key, values, dtype_of(values), latent, facts, ignored)
+
+
+def _values(column: Any, row: int, shape: Sequence[int] | None) -> Array:
+    """Return a row's array: a flat list with its shape beside it, or lists in lists."""
+    cell, sizes = column[row], list[int]()
+    while hasattr(cell, "values") and cell.values is not None:
+        sizes.append(len(cell.values))
+        if not hasattr(cell.values, "value_lengths"):
+            break
+        cell = cell.values[0]
+    flat = column[row].values
+    while hasattr(flat, "flatten") and hasattr(flat, "value_lengths"):
+        flat = flat.flatten()
+    values: Array = flat.to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(values).reshape(shape or sizes)
+
+
+FORMAT = Format(
+    name="parquet",
+    rules="datasets.load_dataset('parquet') and pyarrow",
+    suffixes=frozenset((".parquet",)),
+    containers=(".parquet",),
+    write=write,
+    read=read,
+    keeps=frozenset(("caption", "label", "key", "stored_dtype")),
+    note="the column 'auravae'",
+    dtypes=tuple(name for name in STORED_DTYPES if name != "bfloat16"),
+    stacked=True,
+    needs=("pyarrow", "parquet"),
+    advice="latents are flat: `reshape` them to the row's `shape`; each shape has a folder, since a table of "
+    "datasets has one",
+)
