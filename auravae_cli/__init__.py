@@ -1,10 +1,10 @@
 """An image autoencoder whose latent space is equivariant under flips.
 
-    from auravae_cli import H, load_codec
+    import auravae
 
-    codec = load_codec()
+    codec = auravae.load_codec()
     latent = codec.encode_image("photo.jpg")
-    mirrored = codec.decode_latent(latent.act(H))
+    mirrored = codec.decode_latent(latent.flip("h"))
 
 What the commands do to many files is a call, too: `encode_files`, `encode_store`, `evaluate` and
 others (docs/python.md).
@@ -45,12 +45,9 @@ if TYPE_CHECKING:
     from auravae_cli.images.metrics import ms_ssim as ms_ssim, psnr as psnr, ssim as ssim
     from auravae_cli.images.prepare import Preparation as Preparation
     from auravae_cli.images.trainer_buckets import parse_buckets as parse_buckets
-    from auravae_cli.latents.latent_file import (
-        LatentFile as LatentFile,
-        read_latents as read_latents,
-        stack as stack,
-    )
+    from auravae_cli.latents.latent_file import LatentFile as LatentFile, stack as stack
     from auravae_cli.model.codec import Codec as Codec, load_codec as load_codec
+    from auravae_cli.model.latent import Latent as Latent, read_latents as read_latents
     from auravae_cli.operations.batches import FailureLimit as FailureLimit, Outcome as Outcome
     from auravae_cli.operations.decode import decode_files as decode_files
     from auravae_cli.operations.encode import encode_files as encode_files
@@ -87,6 +84,7 @@ _HOME = {
     "Irreps": "symmetry.group",
     "IterableLatentDataset": "datasets.latent_dataset",
     "LatentDataset": "datasets.latent_dataset",
+    "Latent": "model.latent",
     "LatentFile": "latents.latent_file",
     "MeasureOptions": "evaluation.measure",
     "Outcome": "operations.batches",
@@ -113,7 +111,7 @@ _HOME = {
     "predict_encode_store": "forecast.predict",
     "predict_roundtrip": "forecast.predict",
     "psnr": "images.metrics",
-    "read_latents": "latents.latent_file",
+    "read_latents": "model.latent",
     "roundtrip_files": "operations.roundtrip",
     "ssim": "images.metrics",
     "stack": "latents.latent_file",
@@ -134,6 +132,7 @@ __all__ = [  # a test holds it to the names of _HOME, sorted
     "HV",
     "Irreps",
     "IterableLatentDataset",
+    "Latent",
     "LatentDataset",
     "LatentFile",
     "MeasureOptions",

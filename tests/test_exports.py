@@ -90,3 +90,13 @@ def test_the_check_of_programs_would_notice():
         "auravae_cli.operations.encode.encode_files",
         "auravae_cli.operations.encode.encode_jobs",
     }
+
+
+def test_the_package_goes_by_the_name_of_its_program_too():
+    import auravae
+
+    assert set(dir(auravae)) == set(auravae.__all__) == set(auravae_cli.__all__)
+    assert auravae.load_codec is auravae_cli.load_codec
+    assert auravae.__version__ == auravae_cli.__version__
+    with pytest.raises(AttributeError, match="'auravae' has no attribute 'no_such_name'"):
+        auravae.no_such_name  # noqa: B018

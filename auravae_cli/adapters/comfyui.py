@@ -56,7 +56,7 @@ class ComfyVae:
 
     def encode_whole(self, image: Tensor) -> Tensor:
         """Encode [B, 3, H, W] in [0, 1], sides multiples of f => [B, C, h, w], on the same device."""
-        latents: Tensor = self.codec.encode(image.float() * 2 - 1)
+        latents: Tensor = self.codec.encode_unit(image.float() * 2 - 1)
         return latents.clone()  # an ordinary tensor, not one of inference mode
 
     def decode(self, samples_in: Tensor, *_: Any, **__: Any) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from auravae_cli.symmetry.geometry import Padding
 from auravae_cli.symmetry.group import E, GroupElement, H
 
 Sample = dict[str, Any]
-Flip = GroupElement | Literal["random"] | None
+Flip = GroupElement | str | None  # an element, its name, or "random"
 
 
 class _Samples:
@@ -40,19 +40,20 @@ class _Samples:
         fields: Sequence[str],
         missing: Mapping[str, Any] | None,
         flip: Flip,
-        flips: Sequence[GroupElement],
+        flips: Sequence[GroupElement | str],
         seed: int,
-        dtype: torch.dtype | None,
+        dtype: torch.dtype | str | None,
     ) -> None:
         if isinstance(flip, str) and flip != "random":
-            raise ValueError(f"flip {flip!r}: expected None, 'random', or an element such as H")
+            flip = GroupElement.of(flip)
         if isinstance(fields, str) or not flips or seed < 0:
             raise ValueError(
                 f"fields {fields!r}, flips {flips!r}, seed {seed}: expected a sequence of names, at "
                 "least one element, and a seed >= 0"
             )
         self.store = store if isinstance(store, LatentStore) else LatentStore(store)
-        self.flip, self.flips, self.seed, self.dtype = flip, tuple(flips), seed, dtype
+        self.flip, self.flips, self.seed = flip, tuple(map(GroupElement.of, flips)), seed
+        self.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         self._tells_flip = "flip" in fields
         self._facts = FieldReader(self.store, [f for f in fields if f != "flip"], missing or {})
         # Shared memory, so that workers that outlive an epoch (persistent_workers) see the next one.
@@ -134,7 +135,7 @@ class LatentDataset(_Samples, Dataset[Sample]):
         fields: Sequence[str] = (),
         missing: Mapping[str, Any] | None = None,
         flip: Flip = None,
-        flips: Sequence[GroupElement] = (E, H),
+        flips: Sequence[GroupElement | str] = (E, H),
         seed: int = 0,
         dtype: torch.dtype | None = torch.float32,
     ) -> None:
@@ -172,7 +173,7 @@ class IterableLatentDataset(_Samples, IterableDataset[Sample]):
         fields: Sequence[str] = (),
         missing: Mapping[str, Any] | None = None,
         flip: Flip = None,
-        flips: Sequence[GroupElement] = (E, H),
+        flips: Sequence[GroupElement | str] = (E, H),
         seed: int = 0,
         dtype: torch.dtype | None = torch.float32,
         shuffle: bool = True,

@@ -221,7 +221,7 @@ def _tensors(census: WeightsSummary, config: ModelConfig | None, codec: Codec) -
 
 
 def _golden(codec: Codec, golden: Golden) -> Check:
-    latent = codec.encode(to_unit(golden.picture)[None])
+    latent = codec.encode_unit(to_unit(golden.picture)[None])
     if golden.latent is None or golden.decoded is None:
         decoded = from_unit(codec.decode_finite(latent)[0])
         value = psnr(decoded, golden.picture)
@@ -273,7 +273,7 @@ def _nan(codec: Codec) -> Check:
         np.repeat(board[None], 3, axis=0),
         random.uniform(-1, 1, (3, side, side)).astype("f4"),
     ]
-    latents = [codec.encode(p[None]) for p in pictures]
+    latents = [codec.encode_unit(p[None]) for p in pictures]
     latents += [np.full_like(latents[0], sign * codec.space.clamp) for sign in (-1, 1)]
     for latent in latents:
         codec.decode_finite(latent)

@@ -53,7 +53,7 @@ def measure_flips(codec: Codec, items: Sequence[Encoded]) -> list[dict[str, Any]
     for g in ELEMENTS:
         flipped = [_prepare_flipped(codec, item.image, g) for item in items]
         expected = [act_on_base(g, item.image.padded) for item in items]
-        encoded = codec.encode(np.stack([image.padded for image in flipped]))
+        encoded = codec.encode_unit(np.stack([image.padded for image in flipped]))
         decoded = codec.decode_finite(
             np.stack([act(g, item.stored.to_float32(), codec.space.irreps) for item in items])
         )
@@ -61,7 +61,7 @@ def measure_flips(codec: Codec, items: Sequence[Encoded]) -> list[dict[str, Any]
             exact = bool(np.array_equal(flipped[i].padded, expected[i]))
             alone = encoded[i]  # the same run, if the files' pictures equal the model's
             if not exact:
-                alone = codec.encode(np.ascontiguousarray(expected[i])[None])[0]
+                alone = codec.encode_unit(np.ascontiguousarray(expected[i])[None])[0]
             rows[i]["preparation_exact"] &= preparation_is_exact(codec, item.image, g)
             rows[i][str(g)] = {
                 **_encoder(codec, item, g, alone),

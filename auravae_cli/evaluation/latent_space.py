@@ -67,7 +67,7 @@ def _drift(codec: Codec, items: Sequence[Encoded]) -> list[dict[str, float | Non
                 ]
             )
             dtype = items[0].stored.dtype
-            latents = dtype.to_float32(dtype.from_float32(codec.encode(padded)))
+            latents = dtype.to_float32(dtype.from_float32(codec.encode_unit(padded)))
             decoded = codec.decode_finite(latents)
             pictures = [picture_of(item, d) for item, d in zip(items, decoded, strict=True)]
         if count in ROUND_TRIPS:

@@ -90,7 +90,7 @@ def measure(codec: Codec, subjects: Sequence[Subject], options: MeasureOptions) 
     factor = codec.space.downsampling_factor
     images = [options.preparation.apply(subject.image, factor) for subject in subjects]
     started = time.perf_counter()
-    latents: Floats = codec.encode(np.stack([image.padded for image in images]))
+    latents: Floats = codec.encode_unit(np.stack([image.padded for image in images]))
     encoded = time.perf_counter()
     files = [
         codec.store(latent, image, options.stored_dtype, None)

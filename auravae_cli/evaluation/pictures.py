@@ -188,7 +188,7 @@ def draw(
     if isinstance(codec, Reconstructions):
         return _compared(*codec.picture(subject, options))
     image = options.preparation.apply(subject.image, codec.space.downsampling_factor)
-    latent = codec.encode(image.padded[None])[0]
+    latent = codec.encode_unit(image.padded[None])[0]
     stored = codec.store(latent, image, options.stored_dtype, subject.name)
     original, plain = to_8_bit(image.pixels), _decode(codec, stored)
     cells = component_colours(stored.to_float32(), codec.space.irreps)

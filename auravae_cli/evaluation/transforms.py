@@ -54,7 +54,7 @@ def measure_transforms(codec: Codec, padded: Floats) -> list[dict[str, dict[str,
     if min(cells) < LEAST_CELLS:
         return rows
     x = np.ascontiguousarray(padded[:, :, : cells[0] * factor, : cells[1] * factor])
-    z = codec.encode(x)
+    z = codec.encode_unit(x)
     moves: list[tuple[str, Callable[[], Moved]]] = [
         (f"scale {scale:g}", lambda s=scale: Moved(bilinear(x, s), bilinear(z, s)))  # type: ignore[misc]
         for scale in SCALES
@@ -69,7 +69,7 @@ def measure_transforms(codec: Codec, padded: Floats) -> list[dict[str, dict[str,
 
 
 def _compare(codec: Codec, moved: Moved) -> list[dict[str, float | None]]:
-    found = codec.encode(moved.pictures)
+    found = codec.encode_unit(moved.pictures)
     factor = codec.space.downsampling_factor
     inner = _inner(moved.margin)
     pixels = _inner(moved.margin * factor)
@@ -125,7 +125,7 @@ def _shifted(codec: Codec, x: Floats) -> Moved:
     height, width = (side - factor for side in x.shape[2:])
     here = np.ascontiguousarray(x[:, :, :height, :width])
     there = np.ascontiguousarray(x[:, :, pixels : pixels + height, pixels : pixels + width])
-    return Moved(there, fourier_shift(codec.encode(here), pixels / factor), MARGIN)
+    return Moved(there, fourier_shift(codec.encode_unit(here), pixels / factor), MARGIN)
 
 
 def fourier_shift(batch: Floats, cells: float) -> Floats:

@@ -298,7 +298,7 @@ def _prepared(
         import torch
 
         values = torch.from_numpy(values).to(device)
-    function = codec.encode if operation == "encode" else codec.decode
+    function = codec.encode_unit if operation == "encode" else codec.decode
     return lambda: function(values)
 
 

@@ -106,7 +106,7 @@ def predict_roundtrip(
     pictures: Names,
     output: str | Path | None = None,
     *,
-    flips: Iterable[GroupElement] = (),
+    flips: Iterable[GroupElement | str] = (),
     model: str = DEFAULT_MODEL,
     preparation: Preparation = Preparation(),
     max_pixels: int = MAX_PIXELS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from auravae_cli.latents.record import (
 from auravae_cli.symmetry.action import act, act_into
 from auravae_cli.symmetry.group import GroupElement, Irreps
 
+Stacked = TypeVar("Stacked", bound="LatentFile")
 FORMAT_VERSION = 1
 METADATA_KEY = "auravae"
 _BLOCK_BYTES = 1 << 20  # what is flipped at once stays in the cache
@@ -72,17 +73,27 @@ class LatentFile:
     tool_version: str
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the values."""
+        return self.values.shape
+
+    @property
+    def irreps(self) -> Irreps:
+        """How the flips act on the channels."""
+        return self.space.irreps
+
+    @property
     def is_shard(self) -> bool:
         """Whether this is a stack of latents."""
         return self.values.ndim == 4
 
-    def row(self, index: int) -> LatentFile:
+    def row(self, index: int) -> Self:
         """Return one latent of a shard, as its own file would hold it; the values are a view."""
-        values, records = self.values[index], (self.records[index],)
-        return LatentFile(values, self.dtype, self.space, records, self.tool_version)
+        return replace(self, values=self.values[index], records=(self.records[index],))
 
-    def act(self, g: GroupElement) -> LatentFile:
-        """Apply ``g`` to every latent and its record, exactly."""
+    def act(self, g: GroupElement | str) -> Self:
+        """Apply ``g``, an element or its name, to every latent and its record, exactly."""
+        g = GroupElement.of(g)
         values = act(g, self.values, self.space.irreps)
         return replace(self, values=values, records=act_on_records(g, self.records))
 
@@ -198,7 +209,7 @@ def write_flipped(path: Path, latents: LatentFile, g: GroupElement) -> None:
             file.write(chunk)
 
 
-def stack(latents: Sequence[LatentFile]) -> LatentFile:
+def stack(latents: Sequence[Stacked]) -> Stacked:
     """Stack single latents that agree in shape, dtype and space. Raises ValueError if they do not."""
     first = latents[0]
     if any(

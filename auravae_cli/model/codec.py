@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record, read_latents
 from auravae_cli.model.autoencoder import Autoencoder
 from auravae_cli.model.canonical import CANONICAL, MEAN, NONE, SYMMETRIES, run_canonically
+from auravae_cli.model.latent import Latent, in_hand
 from auravae_cli.model.latent_space import locate, require_architecture
 from auravae_cli.model.linear import LinearAutoencoder
 from auravae_cli.model.planning.run_plan import Plan
@@ -39,6 +40,7 @@ from auravae_cli.symmetry.group import GroupElement, Irreps
 from auravae_cli.version import __version__
 
 PARTS = ("encoder", "decoder")
+_MOST_OVERSHOOT = 2.0  # of values about [-1, 1], as resizing makes them
 POINT, MODE, SAMPLE = "point", "mode", "sample"
 
 
@@ -64,21 +66,27 @@ class Codec:
     symmetry: str = NONE
     posterior: str = POINT
 
-    def encode(self, images: Any) -> Any:
+    def encode(self, images: Any, *, check: bool = True) -> Any:
         """Encode pixels to latents.
 
         Args:
-            images: numpy array or torch tensor [B, 3, H, W], float, in [-1, 1]; H and W are multiples
-                of ``space.downsampling_factor``.
+            images: numpy array or torch tensor [B, 3, H, W]: float in [-1, 1], or uint8; H and W are
+                multiples of ``space.downsampling_factor``.
+            check: refuse values that look like another range than [-1, 1]. Pictures without any value
+                below mid-grey look like [0, 1]: pass False for them.
 
         Returns:
             [B, C, H/f, W/f], float32, clamped to +-``space.clamp``; of the same kind, on the same
             device. Deterministic: this model family has no posterior to sample from.
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape, type or range.
             ComputeError: out of memory even for one picture, or NaN or infinity came out.
         """
+        return self.encode_unit(in_unit_range(images, check))
+
+    def encode_unit(self, images: Any) -> Any:
+        """Encode float pixels that are known to be in [-1, 1], as `encode` does."""
         factor = self.space.downsampling_factor
         if (
             len(images.shape) != 4
@@ -127,23 +135,34 @@ class Codec:
         self,
         image: Image.Image | Pixels | LoadedImage | Path | str,
         preparation: Preparation = Preparation(),
-        dtype: StoredDtype = FLOAT16,
-    ) -> LatentFile:
+        dtype: StoredDtype | str = FLOAT16,
+    ) -> Latent:
         """Encode a picture of any size to a latent with its header.
 
         Args:
             image: a path, a Pillow image, uint8 or uint16 [H, W, 3], or the result of `read_image`.
             preparation: crop, resize and padding; the default keeps every pixel.
-            dtype: how to store the latent.
+            dtype: how to store the latent: ``float16``, ``bfloat16`` or ``float32``.
 
         Raises:
             InputImageError: the picture cannot be read.
             ComputeError: see `encode`.
         """
+        stored = StoredDtype.parse(dtype) if isinstance(dtype, str) else dtype
         loaded = load_image(image, preparation.background)
         prepared = preparation.apply(loaded, self.space.downsampling_factor)
         source = str(image) if isinstance(image, (str, Path)) else None
-        return self.store(self.encode(prepared.padded[None])[0], prepared, dtype, source)
+        values = self.encode_unit(prepared.padded[None])[0]
+        return in_hand(self.store(values, prepared, stored, source))
+
+    def encode_images(
+        self,
+        images: Iterable[Image.Image | Pixels | LoadedImage | Path | str],
+        preparation: Preparation = Preparation(),
+        dtype: StoredDtype | str = FLOAT16,
+    ) -> list[Latent]:
+        """Encode several pictures of any sizes, each as `encode_image` does."""
+        return [self.encode_image(image, preparation, dtype) for image in images]
 
     def store(
         self,
@@ -175,7 +194,7 @@ class Codec:
     def decode_latents(
         self, latents: Sequence[LatentFile], *, noise: float = 0, seed: int = 0, bits: int = 8
     ) -> list[Pixels]:
-        """Decode stored latents of one shape to pictures [H, W, 3] of their exact sizes.
+        """Decode stored latents to pictures [H, W, 3] of their exact sizes; those of one shape at once.
 
         Args:
             latents: single latents of this model (``require_space`` checks that, this does not).
@@ -186,6 +205,9 @@ class Codec:
             LatentFileError: a value is not finite.
             ComputeError: see `decode`, or the result has NaN.
         """
+        if len({latent.values.shape for latent in latents}) > 1:
+            options = {"noise": noise, "seed": seed, "bits": bits}
+            return [self.decode_latents([latent], **options)[0] for latent in latents]  # type: ignore[arg-type]
         batch = np.stack([latent.to_float32() for latent in latents])
         images = self.decode_finite(add_noise(batch, noise, seed))
         return [finish(z, image, bits) for z, image in zip(latents, images, strict=True)]
@@ -213,6 +235,30 @@ class Codec:
             raise LatentFileError("a shard of latents: expected a single one")
         stored.require_space(self.space)
         return self.decode_latents([stored], **options)[0]
+
+
+def in_unit_range(images: Any, check: bool) -> Any:
+    """Return pixels as float in [-1, 1]; uint8 is converted. Raises ValueError for what cannot be that."""
+    kind = str(images.dtype).removeprefix("torch.")
+    if kind == "uint8":
+        floats = images.astype(np.float32) if isinstance(images, np.ndarray) else images.float()
+        return floats / 255 * 2 - 1
+    if "float" not in kind:
+        raise ValueError(f"{kind} pixels: expected float in [-1, 1], or uint8")
+    if not check or 0 in images.shape:
+        return images
+    least, most = float(images.min()), float(images.max())
+    if max(-least, most) > _MOST_OVERSHOOT:
+        raise ValueError(
+            f"pixels from {least:.4g} to {most:.4g}: expected [-1, 1]; those in [0, 255] become that by "
+            "images / 127.5 - 1"
+        )
+    if 0 <= least < 0.25 and 0.6 < most <= 1:
+        raise ValueError(
+            f"pixels from {least:.4g} to {most:.4g}, as if they were in [0, 1]: expected [-1, 1], which they "
+            "become by images * 2 - 1; if they are right and only bright, pass check=False"
+        )
+    return images
 
 
 def finish(latent: LatentFile, image: NDArray[np.float32], bits: int = 8) -> Pixels:

@@ -76,7 +76,7 @@ class FileEncoder:
     def finish(self, batch: Sequence[Ready[PreparedImage]]) -> list[Outcome]:
         """Encode and write."""
         images = [ready.content.padded for ready in batch]
-        latents = self.codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
+        latents = self.codec.encode_unit(np.stack(images) if len(images) > 1 else images[0][None])
         return [self.write(ready, z) for ready, z in zip(batch, latents, strict=True)]
 
     def write(self, ready: Ready[PreparedImage], z: NDArray[np.float32]) -> Outcome:

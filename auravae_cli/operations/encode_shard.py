@@ -140,7 +140,7 @@ class RowEncoder:
     def encode(self, batch: Sequence[_Prepared]) -> list[_Settled]:
         """The latents of pictures of one size."""
         images = [item.image.padded for item in batch]
-        latents = self.codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
+        latents = self.codec.encode_unit(np.stack(images) if len(images) > 1 else images[0][None])
         return [self._settled(item, z) for item, z in zip(batch, latents, strict=True)]
 
     def _settled(self, item: _Prepared, z: NDArray[np.float32]) -> _Settled:

@@ -63,13 +63,13 @@ class FileFlipper:
 
 def flip_files(
     latents: Names,
-    by: GroupElement,
+    by: GroupElement | str,
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
     progress: Progress[Outcome] | None = None,
 ) -> list[Outcome]:
-    """Flip latent files and shards by ``by`` (`H`, `V` or `HV`), as ``auravae flip`` does.
+    """Flip latent files and shards by ``by`` (``h``, ``v`` or ``hv``), as ``auravae flip`` does.
 
     Args:
         latents, output, overwrite, progress: as for `encode_files`.
@@ -77,6 +77,7 @@ def flip_files(
     Raises:
         UsageError: no input is there, the output cannot take it, or ``by`` flips nothing.
     """
+    by = GroupElement.of(by)
     if not by.axes:
         raise UsageError("say how to flip: by H, V or HV", "by")
     jobs, refused = plan_jobs(

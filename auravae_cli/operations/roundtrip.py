@@ -208,7 +208,7 @@ def roundtrip_files(
     pictures: Names,
     output: str | Path | None = None,
     *,
-    flips: Iterable[GroupElement] = (),
+    flips: Iterable[GroupElement | str] = (),
     model: str | Codec = DEFAULT_MODEL,
     preparation: Preparation = Preparation(),
     latent_dtype: str = "float16",
@@ -236,7 +236,7 @@ def roundtrip_files(
     encode = EncodeOptions(preparation, StoredDtype.parse(latent_dtype), max_pixels, overwrite)
     decode = DecodeOptions(noise=noise, seed=seed)
     codec = codec_of(model, ("encoder", "decoder"), loading, progress)
-    elements = tuple(flips)
+    elements = tuple(map(GroupElement.of, flips))
     work = RoundTripper(codec, encode, decode, elements)
     watch = Stopwatch("roundtrip", roundtrip_parts(len(elements)), progress)
     watch.look_ahead(codec, jobs, lambda job: padded_size(job, codec, encode))

@@ -126,7 +126,7 @@ def _run_last(work: list[Callable[[], Result]]) -> Result:
 
 def encode_all(codec: Codec, images: list[Floats]) -> Floats:
     """Encode a batch of pictures of equal shape."""
-    latents: Floats = codec.encode(np.stack(images) if len(images) > 1 else images[0][None])
+    latents: Floats = codec.encode_unit(np.stack(images) if len(images) > 1 else images[0][None])
     return latents
 
 

@@ -178,7 +178,7 @@ def _outcome(manifest: Manifest, status: str, seconds: float = 0.0) -> ShardOutc
 def flip_store(
     store: str | Path,
     output: str | Path,
-    by: GroupElement,
+    by: GroupElement | str,
     *,
     progress: Progress[ShardOutcome] | None = None,
 ) -> list[ShardOutcome]:
@@ -188,7 +188,7 @@ def flip_store(
 
     Args:
         store, output: folders or URLs; the output lies outside of the store.
-        by: `H`, `V` or `HV`.
+        by: ``h``, ``v`` or ``hv``.
         progress: hears each outcome, and how many bytes of latents are done.
 
     Raises:
@@ -198,5 +198,6 @@ def flip_store(
     source, target = str(store), str(output)
     if not is_remote(target) and Path(target).resolve().is_relative_to(Path(source).resolve()):
         raise UsageError("it is the store itself, or in it: name another place", "output")
+    by = GroupElement.of(by)
     flipper = StoreFlipper(open_storage(source), open_storage(target), by)
     return follow_shards(flipper.run(), flipper.size, progress)

@@ -19,18 +19,30 @@ from auravae_cli.symmetry.group import GroupElement, Irreps
 ArrayOrTensor = TypeVar("ArrayOrTensor", bound=Any)
 
 
-def act(g: GroupElement, latent: ArrayOrTensor, irreps: Irreps) -> ArrayOrTensor:
-    """Apply ``g`` to a latent; return a new array or tensor of the same type.
+def act(
+    g: GroupElement | str, latent: ArrayOrTensor, irreps: Irreps | str | None = None
+) -> ArrayOrTensor:
+    """Apply ``g`` to a latent; return a new one of the same type.
 
     Args:
-        g: the group element.
+        g: the group element, or its name.
         latent: [..., C, h, w]: a numpy array (float16, float32, or bfloat16 as uint16 words), or
-            a torch tensor of any float type on any device.
-        irreps: the fibre representation, with ``irreps.dim == C``.
+            a torch tensor of any float type on any device; or a latent with its record, which knows
+            its representation.
+        irreps: the fibre representation, with ``irreps.dim == C``; None for a latent that knows it.
 
     Raises:
-        ValueError: the latent does not have ``irreps.dim`` channels.
+        ValueError: no such element, no representation, or the latent does not have its channels.
     """
+    g = GroupElement.of(g)
+    if irreps is None:
+        if not hasattr(latent, "irreps"):
+            raise ValueError(
+                "an array does not know its representation: act(g, latent, irreps), where irreps is that of "
+                "the model, such as codec.space.irreps or '12xee+2xoe+2xeo'"
+            )
+        return latent.act(g)  # type: ignore[no-any-return]
+    irreps = Irreps.parse(irreps) if isinstance(irreps, str) else irreps
     if latent.ndim < 3 or latent.shape[-3] != irreps.dim:
         raise ValueError(
             f"expected a latent [..., {irreps.dim}, h, w] for {irreps}, found shape {tuple(latent.shape)}"

@@ -52,6 +52,15 @@ class GroupElement:
         return f"GroupElement.parse({str(self)!r})"
 
     @classmethod
+    def of(cls, g: GroupElement | str) -> GroupElement:
+        """Return an element, or that of a name. Raises ValueError for any other name.
+
+        >>> GroupElement.of("h") == GroupElement.of(H) == H
+        True
+        """
+        return g if isinstance(g, GroupElement) else cls.parse(g)
+
+    @classmethod
     def parse(cls, name: str) -> GroupElement:
         """Return the element called ``e``, ``h``, ``v`` or ``hv``. Raises ValueError for any other name."""
         for element in GROUP:

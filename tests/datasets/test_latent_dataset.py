@@ -138,7 +138,13 @@ def test_fields_that_are_missing(make_store):
 
 def test_wrong_arguments(make_store):
     folder = make_store()
-    for wrong in ({"flip": "h"}, {"fields": "key"}, {"flips": ()}, {"fields": ("x",)}):
+    for wrong in (
+        {"flip": "x"},
+        {"flips": ("x",)},
+        {"fields": "key"},
+        {"flips": ()},
+        {"fields": ("x",)},
+    ):
         with pytest.raises(ValueError, match="expected"):
             LatentDataset(folder, **wrong)
     for wrong in ({"rank": 1}, {"buffer_size": 0}, {"batch_size": 0}):
