@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,48 @@ def test_stores_are_read_without_torch(make_store, command, options):
     code, heavy, out = modules_after(RUN_PROGRAM, command, store, *options, cwd=store)
     assert (code, heavy) == (0, {"numpy"})
     assert out
+
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
+
+
+def test_what_needs_no_torch_works_without_it(tmp_path):
+    """In one process: an installation without PyTorch (auravae-light) encodes with `linear`, and the rest."""
+    program = WITHOUT_TORCH + (
+        "import contextlib, io, sys\n"
+        "from auravae_cli.cli.app import main\n"
+        "for line in sys.argv.pop(1).splitlines():\n"
+        "    sys.argv[1:] = line.split()\n"
+        "    with contextlib.redirect_stdout(io.StringIO()) as out:\n"
+        "        try: main()\n"
+        "        except SystemExit as end: code = end.code or 0\n"
+        "    print(code, line)\n"
+    )
+    shutil.copy(PHOTO, tmp_path / "a.jpg")
+    script = "\n".join(LIGHT)
+    found = subprocess.run(
+        [sys.executable, "-c", program, script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout.splitlines() == [f"{3 if 'small' in line else 0} {line}" for line in LIGHT]
+    assert found.stderr.count("error: this needs PyTorch, which is not installed") == 1
+
+
+LIGHT = (
+    "encode a.jpg -m linear",
+    "flip a.safetensors -H",
+    "info a.safetensors",
+    "show a.safetensors --width 20",
+    "decode a.h.safetensors",
+    "encode a.jpg -m linear -o store --layout shards",
+    "verify store",
+    "flip store -H -o mirrored",
+    "export store --to kohya -o cache",
+    "import cache --from kohya --assume-model linear -o back",
+    "roundtrip a.jpg -m linear -o trip.png",
+    "encode a.jpg -m small -o other",
+)

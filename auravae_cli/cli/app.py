@@ -130,6 +130,10 @@ def _root(
         raise typer.BadParameter(str(error)) from error
 
 
+_NEEDS_TORCH = (
+    "this needs PyTorch, which is not installed: pip install torch; without it, --model linear encodes and "
+    "decodes, and latents can be flipped, shown, verified and exported"
+)
 _STAYS = "what was finished stays; the same command goes on from there"
 
 
@@ -175,6 +179,11 @@ def main() -> None:
     except MemoryError:
         say("error: not enough memory; what was finished stays: run it again")
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        say(f"error: {_NEEDS_TORCH}")
+        sys.exit(3)
     except _Terminated:
         say(f"terminated: {_STAYS}")
         _leave(143)

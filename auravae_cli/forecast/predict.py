@@ -6,7 +6,7 @@ Only a speed that no earlier run has measured is measured first, on a small pict
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -30,7 +30,7 @@ from auravae_cli.operations.encode_store import files_of_store, store_place
 from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.loading import Loading
 from auravae_cli.operations.outputs import Job
-from auravae_cli.operations.roundtrip import plan_roundtrip
+from auravae_cli.operations.roundtrip import places_of, plan_roundtrip
 from auravae_cli.operations.timed_batches import DECODE_PARTS, ENCODE_PARTS, Parts, roundtrip_parts
 from auravae_cli.symmetry.group import GROUP, GroupElement
 
@@ -107,7 +107,7 @@ def predict_roundtrip(
     output: str | Path | None = None,
     *,
     flips: Iterable[GroupElement | str] = (),
-    model: str = DEFAULT_MODEL,
+    model: str | Sequence[str] = DEFAULT_MODEL,
     preparation: Preparation = Preparation(),
     max_pixels: int = MAX_PIXELS,
     calibrating: Callable[[RunSetting], None] | None = None,
@@ -116,10 +116,18 @@ def predict_roundtrip(
     **loading: Unpack[Loading],
 ) -> list[Outcome]:
     """What `roundtrip_files` would take; as `predict_encode`."""
-    planned = plan_roundtrip(pictures, output, passed_over)
+    models = [model] if isinstance(model, str) else list(model)
     parts = roundtrip_parts(len(tuple(flips)))
     run = _Prediction("roundtrip", parts, loading, None, calibrating)
-    return run.of_pictures(planned, model, preparation, max_pixels, progress, keeps=False)
+    return [
+        outcome
+        for one, place in zip(models, places_of(models, output), strict=True)
+        for outcome in run.of_pictures(
+            plan_roundtrip(pictures, place, passed_over),
+            *(one, preparation, max_pixels, progress),
+            keeps=False,
+        )
+    ]
 
 
 @dataclass

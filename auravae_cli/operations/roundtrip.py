@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
-from auravae_cli.errors import InputImageError
+from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
+from auravae_cli.errors import InputImageError, UsageError
 from auravae_cli.images.contact_sheet import DIFFERENCE_GAIN, contact_sheet, difference
 from auravae_cli.images.metrics import psnr, ssim
 from auravae_cli.images.prepare import Preparation
@@ -136,6 +135,7 @@ def roundtrip(
     original = to_8_bit(encode.preparation.frame(pixels))
     flips = {g: codec.decode_latent(latent.act(g), **options) for g in elements}
     details: dict[str, Any] = {
+        "model": codec.space.model,
         "image_size": list(original.shape[:2]),
         "latent_shape": list(latent.values.shape),
         **_compare(reconstruction, original),
@@ -209,7 +209,7 @@ def roundtrip_files(
     output: str | Path | None = None,
     *,
     flips: Iterable[GroupElement | str] = (),
-    model: str | Codec = DEFAULT_MODEL,
+    model: str | Codec | Sequence[str | Codec] = DEFAULT_MODEL,
     preparation: Preparation = Preparation(),
     latent_dtype: str = "float16",
     noise: float = 0.0,
@@ -223,22 +223,43 @@ def roundtrip_files(
     """Encode pictures and decode them again, as ``auravae roundtrip`` does.
 
     Args:
+        model: as for `encode_files`; of several, each gets a folder of its name in the output, and each
+            outcome tells its ``model`` in the details.
         flips: also decode the latents flipped by these, and write contact sheets.
         noise, seed: as for `decode_files`.
-        pictures, output, model, preparation, latent_dtype, max_pixels, overwrite, progress, passed_over,
+        pictures, output, preparation, latent_dtype, max_pixels, overwrite, progress, passed_over,
             loading:
             as for `encode_files`.
 
     Raises:
         UsageError, ModelError: as `encode_files`.
     """
-    jobs, refused = plan_roundtrip(pictures, output, passed_over)
+    models = [model] if isinstance(model, str | Codec) else list(model)
+    places = places_of(models, output)
+    planned = [plan_roundtrip(pictures, place, passed_over) for place in places]
     encode = EncodeOptions(preparation, StoredDtype.parse(latent_dtype), max_pixels, overwrite)
     decode = DecodeOptions(noise=noise, seed=seed)
-    codec = codec_of(model, ("encoder", "decoder"), loading, progress)
+    codecs = [codec_of(one, ("encoder", "decoder"), loading, progress) for one in models]
     elements = tuple(map(GroupElement.of, flips))
-    work = RoundTripper(codec, encode, decode, elements)
-    watch = Stopwatch("roundtrip", roundtrip_parts(len(elements)), progress)
-    watch.look_ahead(codec, jobs, lambda job: padded_size(job, codec, encode))
-    outcomes = run(jobs, work, watch)
-    return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)
+
+    def trips() -> Iterator[Outcome]:
+        for codec, (jobs, refused) in zip(codecs, planned, strict=True):
+            yield from refused
+            watch = Stopwatch("roundtrip", roundtrip_parts(len(elements)), progress)
+            watch.look_ahead(codec, jobs, lambda job, codec=codec: padded_size(job, codec, encode))  # type: ignore[misc]
+            yield from run(jobs, RoundTripper(codec, encode, decode, elements), watch)
+
+    return follow(trips(), sum(len(jobs) + len(refused) for jobs, refused in planned), progress)
+
+
+def places_of(models: Sequence[str | Codec], output: str | Path | None) -> list[str | Path | None]:
+    """Return where each model's results go. Raises UsageError if those of several would collide."""
+    if len(models) == 1:
+        return [output]
+    names = [Path(m).stem if isinstance(m, str) else m.space.model for m in models]
+    if output is None or str(output) == STREAM or len(set(names)) < len(names):
+        raise UsageError(
+            "several models, each with a folder of its name: name a folder for these, and no model twice",
+            "output",
+        )
+    return [Path(output, name) for name in names]

@@ -388,3 +388,11 @@ def test_reconstructions_are_measured_beside_models(auravae, photos):
     result = auravae("eval", photos, "-m", "folder:made", "-m", "linear", *FAST)
     assert result.code == 0 and max(map(len, result.text.splitlines())) <= 80
     assert auravae("eval", photos, "-m", "folder:gone").code == 2
+
+
+def test_quick_measures_quality_alone(auravae, photos):
+    result = auravae("eval", photos, "--quick", "--json")
+    summary = result.rows[-1]
+    (model,) = summary["models"]
+    assert model["quality"]["psnr"]["mean"] > 10
+    assert model["certificate"] is model["noise"] is model["storage"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,43 @@ def test_one_bad_picture_does_not_stop_the_others(auravae, work, picture):
     assert result.code == 1
     assert "failed: b.png: not a picture" in result.err
     assert Path("a.roundtrip.png").exists() and Path("c.roundtrip.png").exists()
+
+
+def test_a_folder_ends_with_the_mean_and_the_worst(auravae, work, picture):
+    for number in range(3):
+        picture(f"photos/{number}.png", 24, 32, 40 * number)
+    rows = auravae("roundtrip", "photos", "-o", "json", "--json").rows
+    psnr = [row["details"]["psnr"] for row in rows]
+    lines = auravae("roundtrip", "photos", "-o", "out").text.splitlines()
+    assert lines[-2].split() == [
+        *("model", "pictures", "PSNR", "dB", "worst", "SSIM", "worst", "worst", "picture")
+    ]
+    model, number, mean, worst, *_, name = lines[-1].split()
+    assert (model, number) == ("linear", "3")
+    assert (mean, worst) == (f"{sum(psnr) / 3:.2f}", f"{min(psnr):.2f}")
+    assert name == f"photos/{psnr.index(min(psnr))}.png"
+    assert "worst" not in auravae("roundtrip", "photos/0.png", "-o", "one.png").text
+
+
+def test_models_are_compared(auravae, work, picture, repository, tree):
+    shutil.copy(repository / "auravae_cli" / "weights" / "linear.safetensors", "other.safetensors")
+    for number in range(2):
+        picture(f"photos/{number}.png", 24, 32, 40 * number)
+    command = ["roundtrip", "photos", "-o", "out", "-m", "linear", "-m", "other.safetensors"]
+    result = auravae(*command)
+    assert result.code == 0
+    lines = result.text.splitlines()[-2:]
+    assert [line.split()[:2] for line in lines] == [["linear", "2"], ["other", "2"]]
+    assert sorted(tree(Path("out"))) == [
+        *(f"{model}/{number}.png" for model in ("linear", "other") for number in range(2))
+    ]
+    planned = auravae(*command, "--dry-run", "--json").rows
+    assert [row["output"] for row in planned] == [
+        f"out/{m}/{n}.png" for m in ("linear", "other") for n in (0, 1)
+    ]
+    for wrong in (["-m", "linear"], []):
+        places = ["-o", "out"] if wrong else []
+        result = auravae(
+            "roundtrip", "photos", *places, "-m", "linear", *(wrong or ["-m", "other.safetensors"])
+        )
+        assert result.code == 2 and "name a folder for these, and no model twice" in result.message

@@ -64,6 +64,14 @@ def evaluate(
             rich_help_panel=opt.MODEL,
         ),
     ] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Measure quality only: no flips, no noise, no storage types.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = False,
     flips: Annotated[
         str,
         typer.Option(
@@ -208,6 +216,8 @@ def evaluate(
         seed,
     )
     flips_of, sweeps_of = _number(flips, "--flips"), _number(sweeps, "--sweeps")
+    if quick:
+        flips_of = sweeps_of = 0
     loading = read_loading(device, dtype, memory, opt.Symmetry.auto)
     with EvalReporter(as_json, quiet) as report:
         result = session.evaluate(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from auravae_cli.cli.shared import options as opt
-from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
+from auravae_cli.cli.shared.completion import complete_model
+from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, MODEL_VARIABLE
 
 if TYPE_CHECKING:
     from auravae_cli.cli.reports.outcomes import Reporter
     from auravae_cli.images.prepare import Preparation
-    from auravae_cli.operations.batches import Outcome
     from auravae_cli.operations.loading import Loading
     from auravae_cli.symmetry.group import GroupElement
 
@@ -36,7 +37,16 @@ def roundtrip(
         ),
     ] = None,
     output: opt.Output = None,
-    model: opt.Model = DEFAULT_MODEL,
+    models: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A model's name or the path of a checkpoint. Repeat it to compare models; each gets a folder.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRunOption = False,
     listed: opt.From = None,
@@ -62,18 +72,21 @@ def roundtrip(
 
         auravae roundtrip photo.jpg
         auravae roundtrip photos -o compared --flip h
+        auravae roundtrip photos -o compared -m linear -m small
 
+    Of several pictures, the mean and the worst are told at the end.
     --flip also writes a contact sheet, photo.sheet.png: the original, the
     reconstruction, their difference, and each flip.
     """
-    from auravae_cli.cli.reports.outcomes import Reporter
+    from auravae_cli.cli.reports.roundtrip import RoundTripReporter
     from auravae_cli.cli.shared.parsing import read_loading, read_preparation
     from auravae_cli.symmetry.group import GROUP, GroupElement
 
     preparation = read_preparation(crop, resize, center_crop, pad.value, background)
     names = opt.read_names(photos, listed)
     loading = read_loading(device, dtype, memory, symmetrize)
-    reporter = Reporter(as_json, quiet, opt.data_on_stdout(names, output), describe)
+    reporter = RoundTripReporter(as_json, quiet, opt.data_on_stdout(names, output))
+    model = models or [os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL]
     flips = (
         () if flip is None else GROUP[1:] if flip is Flip.all else (GroupElement.parse(flip.value),)
     )
@@ -105,7 +118,7 @@ def _predict(
     names: list[str],
     output: str | None,
     flips: tuple[GroupElement, ...],
-    model: str,
+    model: list[str],
     preparation: Preparation,
     max_pixels: int,
     loading: Loading,
@@ -129,25 +142,3 @@ def _predict(
             **loading,
         )
     return reporter.code
-
-
-def describe(outcome: Outcome) -> list[str]:
-    """Return a round trip's numbers as lines of text."""
-    details = outcome.details
-    lines = [f"{outcome.source} -> {outcome.output or 'standard output'}"]
-    if "sheet" in details:
-        lines.append(f"  contact sheet   {details['sheet']}")
-    lines.append(f"  reconstruction  {_quality(details)}")
-    for g, numbers in details.get("flips", {}).items():
-        lines.append(f"  {f'flipped by {g}':<14}  {_quality(numbers)}")
-    seconds = details["seconds"].items()
-    lines.append(
-        "  seconds         " + ", ".join(f"{stage} {value:.3f}" for stage, value in seconds)
-    )
-    return lines
-
-
-def _quality(numbers: dict[str, Any]) -> str:
-    psnr, ssim = numbers["psnr"], numbers["ssim"]
-    left = "identical" if psnr is None else f"PSNR {psnr:6.2f} dB"
-    return left + ("" if ssim is None else f"   SSIM {ssim:.4f}")
