@@ -14,7 +14,8 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Protocol, TypeAlias
 
 from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import AuraVaeError, reason_of
@@ -65,12 +66,18 @@ class PictureFailure:
     reason: str
 
 
+# A row with its model's label, or a failure.
+Step: TypeAlias = tuple[str, dict[str, Any]] | PictureFailure
+
+
 @dataclass(frozen=True)
 class Survey:
-    """The contents of the sources: the sha256 of every picture by its name, and what is unreadable."""
+    """The contents of the sources: the sha256 of every picture by its name, what is unreadable, and the names
+    in each shard."""
 
     pictures: dict[str, str]
     failures: tuple[PictureFailure, ...]
+    shards: tuple[tuple[str, ...], ...] = ()
 
     def chosen(self, number: int | None) -> frozenset[str]:
         """Return the sha256 of the pictures in a sample of ``number`` (None: all)."""
@@ -95,17 +102,19 @@ class Evaluation:
     def survey(self) -> Survey:
         """Read all sources once, to find all pictures. Raises StoreError."""
         pictures: dict[str, str] = {}
-        failures = []
+        failures, shards = [], []
         for shard in self.shards:
+            before = len(pictures)
             for item in ShardReader(shard):
                 if isinstance(item, Sample):
                     name = self._name(shard, item)
                     pictures[name] = hashlib.sha256(item.content).hexdigest()
                 elif isinstance(item, Failure):
                     failures.append(PictureFailure(item.key or shard.name, None, item.reason))
-        return Survey(pictures, tuple(failures))
+            shards.append(tuple(islice(pictures, before, None)))
+        return Survey(pictures, tuple(failures), tuple(shards))
 
-    def run(self, survey: Survey) -> Iterator[tuple[str, dict[str, Any]] | PictureFailure]:
+    def run(self, survey: Survey) -> Iterator[Step]:
         """Measure what has no numbers yet; yield each row with its model's label, or a failure.
 
         Raises:
@@ -113,14 +122,32 @@ class Evaluation:
             OutputError: a row cannot be written.
         """
         flips, sweeps = survey.chosen(self.options.flips), survey.chosen(self.options.sweeps)
-        lacking = {
+        yield from self.unreadable(survey)
+        yield from self.measure(self.lacking(survey), flips, sweeps, self.shards)
+
+    def lacking(self, survey: Survey) -> dict[str, list[str]]:
+        """Return the pictures that have no numbers yet, with the labels of the models."""
+        flips, sweeps = survey.chosen(self.options.flips), survey.chosen(self.options.sweeps)
+        return {
             name: labels
             for name, digest in survey.pictures.items()
             if (labels := [x for x in self.codecs if not self._find(x, digest, flips, sweeps)])
         }
+
+    def unreadable(self, survey: Survey) -> Iterator[PictureFailure]:
+        """Yield, and keep, what the sources have that cannot be read."""
         for bad in survey.failures:
             yield self._fail(bad)
-        for batch in self._batches(lacking, flips, sweeps):
+
+    def measure(
+        self,
+        lacking: Mapping[str, list[str]],
+        flips: frozenset[str],
+        sweeps: frozenset[str],
+        shards: Sequence[InputShard],
+    ) -> Iterator[Step]:
+        """Measure the pictures of these names in these shards by these models; see `run`."""
+        for batch in self._batches(lacking, flips, sweeps, shards):
             subjects = []
             for item in batch:
                 if isinstance(item, PictureFailure):
@@ -129,6 +156,14 @@ class Evaluation:
                     subjects.append(item)
             if subjects:
                 yield from self._measure(lacking, subjects)
+
+    def keep(self, step: Step) -> Step:
+        """Keep what was measured elsewhere, and return it. Raises OutputError."""
+        if isinstance(step, PictureFailure):
+            return self._fail(step)
+        label, row = step
+        self.results.add(self.identity(label, row["sha256"]), row)
+        return step
 
     def pending(self, survey: Survey) -> int:
         """Return how many rows remain to be measured."""
@@ -155,7 +190,7 @@ class Evaluation:
     def subjects(self, names: Collection[str]) -> Iterator[Subject | PictureFailure]:
         """Yield the pictures of these names again, decoded."""
         nothing: frozenset[str] = frozenset()
-        for batch in self._batches(names, nothing, nothing):
+        for batch in self._batches(names, nothing, nothing, self.shards):
             yield from batch
 
     def _find(
@@ -180,7 +215,11 @@ class Evaluation:
         return identity(digest, {**facts, "version": FORMAT_VERSION, "lpips": lpips})
 
     def _batches(
-        self, names: Collection[str], flips: frozenset[str], sweeps: frozenset[str]
+        self,
+        names: Collection[str],
+        flips: frozenset[str],
+        sweeps: frozenset[str],
+        shards: Sequence[InputShard],
     ) -> Iterator[list[Subject | PictureFailure]]:
         """Yield the pictures of these names, grouped by size."""
         limit, background = self.options.max_pixels, self.options.measure.preparation.background
@@ -195,7 +234,7 @@ class Evaluation:
 
         samples = (
             (name, item)
-            for shard in self.shards
+            for shard in shards
             for item in ShardReader(shard)
             if isinstance(item, Sample) and (name := self._name(shard, item)) in names
         )
@@ -212,9 +251,7 @@ class Evaluation:
             DECODED_BYTES,
         )
 
-    def _measure(
-        self, lacking: Mapping[str, list[str]], subjects: list[Subject]
-    ) -> Iterator[tuple[str, dict[str, Any]] | PictureFailure]:
+    def _measure(self, lacking: Mapping[str, list[str]], subjects: list[Subject]) -> Iterator[Step]:
         """Yield the rows of pictures of one size; if a batch fails, each picture by itself."""
         measured: list[dict[str, Measured | PictureFailure]] = [{} for _ in subjects]
         for label in self.codecs:
@@ -228,15 +265,13 @@ class Evaluation:
             )
             for i, one in zip(mine, found, strict=True):
                 measured[i][label] = one
-        for subject, by_label in zip(subjects, measured, strict=True):
+        for by_label in measured:
             self._compare([one for one in by_label.values() if isinstance(one, Measured)])
             for label, one in by_label.items():
                 if isinstance(one, PictureFailure):
                     yield self._fail(one)
                     continue
-                row = {**one.row, "model": label}
-                self.results.add(self.identity(label, subject.image.sha256), row)
-                yield label, row
+                yield self.keep((label, {**one.row, "model": label}))
 
     def _measuring(self, label: str) -> Callable[[Sequence[Subject]], list[Measured]]:
         model, options = self.codecs[label], self.options.measure

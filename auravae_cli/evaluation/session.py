@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
@@ -17,9 +17,11 @@ from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.errors import InputImageError, OutputError, StoreError, UsageError
 from auravae_cli.evaluation.compare import compare_runs as compare_runs
 from auravae_cli.evaluation.csv_table import csv_bytes
+from auravae_cli.evaluation.models import Models, load_models, metric_device
 from auravae_cli.evaluation.pictures import Album, choose, make_pictures
+from auravae_cli.evaluation.processes import Setup, measure_by_processes
 from auravae_cli.evaluation.protocols import find_protocol
-from auravae_cli.evaluation.reconstructions import Reconstructions, load_reconstructions
+from auravae_cli.evaluation.reconstructions import Reconstructions
 from auravae_cli.evaluation.results import FORMAT, FORMAT_VERSION, SUMMARY_FILE, Results
 from auravae_cli.evaluation.rfid import frechet_distance, load_inception
 from auravae_cli.evaluation.run import (
@@ -41,11 +43,10 @@ from auravae_cli.files.scratch import publish_bytes, scratch_folder
 from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.codec import MODE, Codec
-from auravae_cli.model.spec.foreign import parse_foreign
 from auravae_cli.operations.encode_store import SHARD_SIZE
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
 from auravae_cli.operations.jobs import Names, listed
-from auravae_cli.operations.loading import Loading, codec_of
+from auravae_cli.operations.loading import Loading
 from auravae_cli.operations.outputs import is_taken, refuse_to_replace, write_result
 from auravae_cli.operations.sources import find_files
 from auravae_cli.store.certificate import CERTIFICATE_FILE, Certificate, mismatch, read_certificate
@@ -56,6 +57,7 @@ NO_LPIPS = (
     "no LPIPS: its weights are not here; pip install 'auravae[metrics]', then python -c \"import lpips; "
     "lpips.LPIPS(net='vgg')\" fetches them; or name a file of them with --lpips (none: no note)"
 )
+SHARDS_EACH = 16  # of loose pictures, for each of several processes
 Rows: TypeAlias = list[dict[str, Any]]
 
 
@@ -115,6 +117,7 @@ def evaluate(
     lpips: str | None = None,
     rfid: str | None = None,
     protocol: str | None = None,
+    processes: int = 1,
     files: EvaluationFiles = EvaluationFiles(),
     progress: Progress[Step] | None = None,
     **loading: Unpack[Loading],
@@ -129,6 +132,8 @@ def evaluate(
         lpips: the file of its weights, or ``none``; None: those of the lpips package, if it is there.
         rfid: the file of Inception's weights; None: no rFID.
         protocol: the name of one of ``configs/protocol``, which says how to prepare and measure.
+        processes: how many share the work, each with models of its own, and with a GPU if there are several;
+            more than one needs models by name.
         files: what is written.
         progress: hears every step, with the rows that are measured and those that had to be.
 
@@ -141,19 +146,19 @@ def evaluate(
         options = replace(options, measure=pinned.applied(options.measure))
     session = _Session(files, options, progress)
     session.note(Stage("looking for pictures"))
-    shards = _find_shards(pictures)
+    shards = _find_shards(pictures, processes)
     session.refuse_outputs()
     results = Results(files.folder)
     session.note(Stage("loading the models"))
     posterior = pinned.posterior if pinned is not None else MODE
-    codecs = _load_models(models, symmetrized, posterior, loading)
+    codecs = load_models(models, symmetrized, posterior, loading)
     if files.certificate and len(codecs) > 1:
         raise UsageError(
             f"one certificate for {len(codecs)} models: name one, or take a folder with -o",
             "certificate",
         )
     certified = session.certified(codecs)
-    device = _device(codecs)
+    device = metric_device(codecs)
     evaluation = Evaluation(
         codecs,
         shards,
@@ -164,7 +169,23 @@ def evaluate(
     )
     session.note(Stage("reading the pictures"))
     survey = evaluation.survey()
-    follow(evaluation.run(survey), evaluation.pending(survey), progress)
+    steps = evaluation.run(survey)
+    if processes > 1:
+        setup = Setup(
+            tuple(model for model in models if isinstance(model, str)),
+            symmetrized,
+            posterior,
+            loading,
+            options,
+            tuple(shards),
+            evaluation.lpips is not None,
+            lpips,
+            rfid,
+        )
+        if len(setup.models) < len(models):
+            raise UsageError("several processes load models by name: name them", "models")
+        steps = measure_by_processes(evaluation, survey, setup, processes)
+    follow(steps, evaluation.pending(survey), progress)
     named = pinned.to_json(protocol or "") if pinned is not None else None
     result = _conclude(evaluation, survey, named, has_rfid=rfid is not None)
     session.write(result, certified)
@@ -198,9 +219,7 @@ class _Session:
         if is_taken(path) and not files.overwrite and not _is_ours(path):
             raise OutputError(f"{path} is no summary of auravae eval: name another folder with -o")
 
-    def certified(
-        self, models: Mapping[str, Codec | Reconstructions]
-    ) -> tuple[Storage, str] | None:
+    def certified(self, models: Models) -> tuple[Storage, str] | None:
         """The store that is to have a certificate, and its model's label. Raises StoreError."""
         if self.files.certify is None:
             return None
@@ -276,10 +295,14 @@ class _Session:
         return page_bytes(PageData(result.summary, by_name, choice, find))
 
 
-def _find_shards(pictures: Names) -> list[InputShard]:
+def _find_shards(pictures: Names, processes: int) -> list[InputShard]:
+    """The inputs; for several processes, loose pictures are in so many shards that all end together."""
     try:
         files = find_files(listed(pictures))
-        shards = make_shards(files, count_file_shards(files, SHARD_SIZE))
+        number = count_file_shards(files, SHARD_SIZE)
+        if processes > 1:
+            number = max(number, min(len(files), SHARDS_EACH * processes), 1)
+        shards = make_shards(files, number)
     except InputImageError as error:
         raise UsageError(str(error)) from error
     if not files:
@@ -295,40 +318,6 @@ def _is_ours(summary: Path) -> bool:
     return True
 
 
-def _load_models(
-    models: Sequence[str | Codec], symmetrized: bool, posterior: str, loading: Loading
-) -> dict[str, Codec | Reconstructions]:
-    """The models by label: their names, told apart where two have the same. Raises ModelError."""
-    found: dict[str, Codec | Reconstructions] = {}
-    for place, model in enumerate(models):
-        if isinstance(model, str) and model in models[:place]:
-            continue  # named twice
-        loaded = _load(model, posterior, loading)
-        if isinstance(loaded, Reconstructions):
-            label, digest = loaded.label, loaded.digest
-        else:
-            label, digest = loaded.space.model, loaded.space.weights_sha256
-        if label in found:
-            label = f"{label}-{digest[:8]}"
-        found[label] = loaded
-        if symmetrized and isinstance(loaded, Codec):
-            found[f"{label}-symmetrized"] = loaded.symmetrized()
-    return found
-
-
-def _load(model: str | Codec, posterior: str, loading: Loading) -> Codec | Reconstructions:
-    folder = load_reconstructions(model) if isinstance(model, str) else None
-    if folder is not None:
-        return folder
-    foreign = parse_foreign(model) if isinstance(model, str) else None
-    if foreign is None:
-        return codec_of(model, ("encoder", "decoder"), loading)
-    from auravae_cli.adapters.foreign import load_foreign
-
-    device, dtype = loading.get("device", "auto"), loading.get("dtype", "auto")
-    return load_foreign(foreign, device=device, dtype=dtype, posterior=posterior)
-
-
 def _has_lpips() -> bool:
     """Whether the lpips package and its weights are here; without the package, torch is not loaded."""
     from importlib.util import find_spec
@@ -338,12 +327,6 @@ def _has_lpips() -> bool:
     from auravae_cli.evaluation.perceptual import is_installed
 
     return is_installed()
-
-
-def _device(models: Mapping[str, Codec | Reconstructions]) -> str:
-    """Where networks of metrics run: with the models that are networks."""
-    devices = [model.device for model in models.values() if isinstance(model, Codec)]
-    return max(devices, key=lambda device: device != "cpu", default="cpu")
 
 
 def _conclude(

@@ -159,6 +159,14 @@ def evaluate(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Share the work among N processes, each with a GPU of its own if there are several.",
+        ),
+    ] = 1,
     protocol: Annotated[
         Optional[str],
         typer.Option(
@@ -228,6 +236,7 @@ def evaluate(
             lpips=lpips,
             rfid=rfid,
             protocol=protocol,
+            processes=processes,
             files=session.EvaluationFiles(
                 output, csv, html, html_images, certificate, certify, overwrite
             ),
