@@ -27,7 +27,7 @@ from auravae_cli.evaluation.latent_space import measure_space, picture_of
 from auravae_cli.evaluation.sweeps import noise_sweep, storage_sweep
 from auravae_cli.images.colour_difference import ciede2000
 from auravae_cli.images.grid import flat_grid
-from auravae_cli.images.metrics import psnr_or_none, similarity, ssim_uniform
+from auravae_cli.images.metrics import SSIM_KINDS, psnr_or_none, similarity
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.read import LoadedImage, Pixels, to_8_bit
 from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
@@ -42,7 +42,7 @@ Floats = NDArray[np.float32]
 class MeasureOptions:
     """How to prepare pictures and store latents, and the levels of noise (as ``--noise``).
 
-    ``ssim`` is ``gaussian``, or ``uniform`` for that of some published tables (see `ssim_uniform`).
+    ``ssim`` is one of `SSIM_KINDS`: ``gaussian``, or that of some published tables.
     """
 
     preparation: Preparation = Preparation()
@@ -132,8 +132,8 @@ def compare(
     ``period`` is that of a grid, ``kind`` the `MeasureOptions.ssim`.
     """
     ssim, ms_ssim = similarity(reconstruction, original)
-    if kind == "uniform":
-        ssim = ssim_uniform(reconstruction, original)
+    if kind != "gaussian":
+        ssim = SSIM_KINDS[kind](reconstruction, original)
     return {
         "psnr": psnr_or_none(reconstruction, original),
         "ssim": ssim,

@@ -13,6 +13,7 @@ from typing import Any
 from auravae_cli.errors import UsageError
 from auravae_cli.evaluation.measure import MeasureOptions
 from auravae_cli.files.toml_config import read_config
+from auravae_cli.images.metrics import SSIM_KINDS
 from auravae_cli.latents.dtypes import FLOAT32
 from auravae_cli.model.codec import MODE, SAMPLE
 from auravae_cli.model.spec.config import configs_path
@@ -54,7 +55,7 @@ class Protocol:
             f"{name}: expected {' or '.join(map(str, known))}, found {found!r}"
             for name, found, known in (
                 ("posterior", self.posterior, (MODE, SAMPLE)),
-                ("ssim", self.ssim, ("gaussian", "uniform")),
+                ("ssim", self.ssim, tuple(SSIM_KINDS)),
                 ("resample", self.resample, (None, "lanczos", "bilinear", "bicubic")),
             )
             if found not in known

@@ -46,6 +46,21 @@ def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None
     return float(_similarity(image, reference)[0].mean())
 
 
+def ssim_mirrored(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None:
+    """Return `ssim` with a window around every pixel, pictures being mirrored at their borders, as torchmetrics
+    computes it.
+
+    Published tables have it; on small pictures it is not comparable to `ssim`. None if the picture is smaller
+    than a window.
+    """
+    if min(image.shape[:2]) < SSIM_WINDOW:
+        return None
+    half = SSIM_WINDOW // 2
+    return ssim(
+        *(np.pad(a, ((half, half), (half, half), (0, 0)), "reflect") for a in (image, reference))
+    )
+
+
 def ssim_uniform(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | None:
     """Return the structural similarity with a uniform window of 7 x 7 pixels, as scikit-image computes by
     default: variances are those of samples, over 48 pixels instead of 49.
@@ -90,6 +105,9 @@ def ms_ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float | N
     coarsest scale is smaller than a window: if a side is below 161 pixels.
     """
     return similarity(image, reference)[1]
+
+
+SSIM_KINDS = {"gaussian": ssim, "mirrored": ssim_mirrored, "uniform": ssim_uniform}
 
 
 def similarity(

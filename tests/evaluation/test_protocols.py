@@ -16,7 +16,7 @@ from auravae_cli.evaluation.measure import MeasureOptions
 from auravae_cli.evaluation.protocols import Protocol, find_protocol, protocol_names, protocols
 from auravae_cli.evaluation.run import EvalOptions
 from auravae_cli.files.toml_config import read_config
-from auravae_cli.images.metrics import ssim_uniform
+from auravae_cli.images.metrics import ssim, ssim_mirrored, ssim_uniform
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.model.spec.config import configs_path
 
@@ -42,7 +42,9 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "mine.toml"
     text = Path(configs_path() / "protocol" / "kodak.toml").read_text()
     path.write_text(text.replace('"gaussian"', '"round"'))
-    with pytest.raises(ConfigError, match="ssim: expected gaussian or uniform, found 'round'"):
+    with pytest.raises(
+        ConfigError, match="ssim: expected gaussian or mirrored or uniform, found 'round'"
+    ):
         read_config(path, Protocol)
 
 
@@ -74,6 +76,19 @@ def test_the_uniform_window_is_that_of_scikit_image():
     expected = structural_similarity(image, reference, channel_axis=-1, data_range=255)
     assert ssim_uniform(image, reference) == pytest.approx(expected, abs=1e-9)
     assert ssim_uniform(image[:6], reference[:6]) is None
+
+
+def test_the_mirrored_window_is_around_every_pixel():
+    random = np.random.default_rng(0)
+    reference = random.integers(0, 256, (23, 30, 3)).astype(np.uint8)
+    image = np.clip(reference + random.normal(0, 20, reference.shape), 0, 255).astype(np.uint8)
+    whole = ssim_mirrored(image, reference)
+    padded = [np.pad(a, ((9, 9), (9, 9), (0, 0)), "reflect") for a in (image, reference)]
+    how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    _, every = structural_similarity(*padded, channel_axis=-1, data_range=255, full=True, **how)
+    assert whole == pytest.approx(every[9:-9, 9:-9].mean(), abs=1e-9)
+    assert abs(whole - ssim(image, reference)) > 1e-5
+    assert ssim_mirrored(image[:10], reference[:10]) is None
 
 
 def test_published_numbers_stand_beside_comparable_ones_alone(tmp_path, monkeypatch):

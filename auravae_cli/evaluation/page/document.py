@@ -24,6 +24,12 @@ from auravae_cli.evaluation.page.tables import (
     summary_section,
 )
 
+_WINDOWS = {
+    "gaussian": "Gaussian window of 11 pixels",
+    "mirrored": "Gaussian window of 11 pixels around every pixel, pictures being mirrored at their borders",
+    "uniform": "uniform window of 7 pixels",
+}
+
 
 def page_bytes(data: PageData) -> bytes:
     """Return the complete page, in UTF-8."""
@@ -181,11 +187,10 @@ def _method(data: PageData) -> Markup:
             computed = f"{model['device']}, {model['compute_dtype']}, {model['engine']} engine"
             told = f"weights {model['weights_sha256']}, {model['representation']}, {computed}"
         facts.append((model["label"], told))
-    is_uniform = settings["ssim"] == "uniform"
-    window = "uniform window of 7" if is_uniform else "Gaussian window of 11"
+    window = _WINDOWS[settings["ssim"]]
     words = (
-        f"PSNR pools all pixels and channels of a picture; means are over pictures, in dB. SSIM has a {window} "
-        "pixels; MS-SSIM five scales. All are of 8-bit sRGB at the pictures' own size. Flips, noise and "
+        f"PSNR pools all pixels and channels of a picture; means are over pictures, in dB. SSIM has a {window}; "
+        "MS-SSIM five scales. All are of 8-bit sRGB at the pictures' own size. Flips, noise and "
         "storage types are measured on samples whose sizes stand beside them."
     )
     rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts]
