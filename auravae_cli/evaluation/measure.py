@@ -141,6 +141,7 @@ def compare(
         "ciede2000": ciede2000(reconstruction, original),
         "grid": flat_grid(reconstruction, original, period),
         "lpips": None,
+        "text_error": None,
     }
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from auravae_cli.errors import ComputeError
+from auravae_cli.evaluation.legibility import load_reader
 from auravae_cli.evaluation.models import load_models, metric_device
 from auravae_cli.evaluation.results import Results
 from auravae_cli.evaluation.rfid import load_inception
@@ -45,6 +46,7 @@ class Setup:
     has_lpips: bool
     lpips: str | None
     rfid: str | None
+    text: bool
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,13 @@ class Judge:
             lpips = load_perceptual(setup.lpips, place)
         inception = load_inception(setup.rfid, place) if setup.rfid else None
         self._evaluation = Evaluation(
-            models, setup.shards, setup.options, Results(None), lpips, inception
+            models,
+            setup.shards,
+            setup.options,
+            Results(None),
+            lpips,
+            inception,
+            load_reader() if setup.text else None,
         )
 
     def measure(self, task: Task) -> list[Step]:

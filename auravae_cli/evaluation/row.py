@@ -12,8 +12,8 @@ from auravae_cli.files.typed import Faults, Natural, Positive, or_none, reader, 
 from auravae_cli.latents.sums import LatentSums
 from auravae_cli.store.certificate import ELEMENTS, ERRORS, PARTS
 
-METRICS = ("psnr", "ssim", "ms_ssim", "lpips", "ciede2000", "grid")
-LOWER_IS_BETTER = frozenset(("lpips", "ciede2000", "grid"))
+METRICS = ("psnr", "ssim", "ms_ssim", "lpips", "ciede2000", "grid", "text_error")
+LOWER_IS_BETTER = frozenset(("lpips", "ciede2000", "grid", "text_error"))
 
 
 def _square(value: Any) -> float:

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeAlias
 
 from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import AuraVaeError, reason_of
+from auravae_cli.evaluation.legibility import TextReader, text_errors
 from auravae_cli.evaluation.measure import Measured, MeasureOptions, Subject, how_computed, measure
 from auravae_cli.evaluation.reconstructions import Reconstructions
 from auravae_cli.evaluation.results import FORMAT_VERSION, Results, identity
@@ -97,6 +98,7 @@ class Evaluation:
     results: Results
     lpips: Perceptual | None = None
     inception: Extract | None = None
+    reader: TextReader | None = None
     failures: list[PictureFailure] = field(default_factory=list)
 
     def survey(self) -> Survey:
@@ -212,7 +214,9 @@ class Evaluation:
             facts = {**space_to_json(model.space), **how_computed(model, options)}
             facts |= {"noise": options.noise, "seed": options.seed}
         lpips = self.lpips and self.lpips.digest
-        return identity(digest, {**facts, "version": FORMAT_VERSION, "lpips": lpips})
+        facts |= {"version": FORMAT_VERSION, "lpips": lpips}
+        facts |= {"text": self.reader.name} if self.reader else {}
+        return identity(digest, facts)
 
     def _batches(
         self,
@@ -288,6 +292,10 @@ class Evaluation:
             distances = self.lpips.distances(original, [m.reconstruction for m in found])
             for one, distance in zip(found, distances, strict=True):
                 one.row["lpips"] = distance
+        if self.reader:
+            errors = text_errors(self.reader, original, [m.reconstruction for m in found])
+            for one, error in zip(found, errors, strict=True):
+                one.row["text_error"] = error
         if self.inception:
             reference = self.inception(original)
             for one in found:

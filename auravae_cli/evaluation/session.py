@@ -17,6 +17,7 @@ from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.errors import InputImageError, OutputError, StoreError, UsageError
 from auravae_cli.evaluation.compare import compare_runs as compare_runs
 from auravae_cli.evaluation.csv_table import csv_bytes
+from auravae_cli.evaluation.legibility import load_reader
 from auravae_cli.evaluation.models import Models, load_models, metric_device
 from auravae_cli.evaluation.pictures import Album, choose, make_pictures
 from auravae_cli.evaluation.processes import Setup, measure_by_processes
@@ -116,6 +117,7 @@ def evaluate(
     symmetrized: bool = False,
     lpips: str | None = None,
     rfid: str | None = None,
+    text: bool = False,
     protocol: str | None = None,
     processes: int = 1,
     files: EvaluationFiles = EvaluationFiles(),
@@ -131,6 +133,7 @@ def evaluate(
         symmetrized: also measure each model averaged over the four flips.
         lpips: the file of its weights, or ``none``; None: those of the lpips package, if it is there.
         rfid: the file of Inception's weights; None: no rFID.
+        text: measure by OCR whether text stays legible.
         protocol: the name of one of ``configs/protocol``, which says how to prepare and measure.
         processes: how many share the work, each with models of its own, and with a GPU if there are several;
             more than one needs models by name.
@@ -166,6 +169,7 @@ def evaluate(
         results,
         session.load_lpips(lpips, device),
         load_inception(rfid, device) if rfid else None,
+        load_reader() if text else None,
     )
     session.note(Stage("reading the pictures"))
     survey = evaluation.survey()
@@ -181,6 +185,7 @@ def evaluate(
             evaluation.lpips is not None,
             lpips,
             rfid,
+            text,
         )
         if len(setup.models) < len(models):
             raise UsageError("several processes load models by name: name them", "models")
@@ -362,6 +367,7 @@ def _conclude(
             "preparation": measure.preparation.to_json(),
             "ssim": measure.ssim,
             "lpips": evaluation.lpips and evaluation.lpips.digest,
+            "text": evaluation.reader and evaluation.reader.name,
             "protocol": protocol,
         },
         "models": models,

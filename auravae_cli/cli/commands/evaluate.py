@@ -159,6 +159,14 @@ def evaluate(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
+    text: Annotated[
+        bool,
+        typer.Option(
+            "--text",
+            help="Measure by OCR whether text stays legible (auravae\\[ocr]).",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = False,
     processes: Annotated[
         int,
         typer.Option(
@@ -235,6 +243,7 @@ def evaluate(
             symmetrized=symmetrize,
             lpips=lpips,
             rfid=rfid,
+            text=text,
             protocol=protocol,
             processes=processes,
             files=session.EvaluationFiles(

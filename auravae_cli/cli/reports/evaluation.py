@@ -129,14 +129,14 @@ def _quality(model: Mapping[str, Any]) -> list[str]:
 
 def _print_appearance(labels: list[str], models: Sequence[Mapping[str, Any]]) -> None:
     print_table(
-        "\nColours and the grid of cells: the mean and the worst picture",
-        ["model", "CIEDE2000", "worst", "grid, of 255", "worst"],
+        "\nColours, the grid of cells, text: the mean and the worst picture",
+        ["model", "CIEDE2000", "worst", "grid, of 255", "worst", "text error", "worst"],
         [
             [
                 label,
                 *(
                     number_or_dash(numbers and numbers[key], "{:.3f}")
-                    for metric in ("ciede2000", "grid")
+                    for metric in ("ciede2000", "grid", "text_error")
                     for numbers in [model["quality"][metric]]
                     for key in ("mean", "worst")
                 ),

@@ -178,6 +178,7 @@ def _method(data: PageData) -> Markup:
             ),
         ),
         ("LPIPS weights", settings["lpips"] or "none"),
+        ("Text read by", settings["text"] or "none"),
         *_protocol_facts(settings["protocol"]),
     ]
     for model in data.models:

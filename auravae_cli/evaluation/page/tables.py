@@ -28,6 +28,7 @@ _QUALITY = (
     ("LPIPS", "lpips", "{:.4f}", True),
     ("CIEDE2000", "ciede2000", "{:.3f}", True),
     ("Grid", "grid", "{:.3f}", True),
+    ("Text error", "text_error", "{:.3f}", True),
     ("rFID", "rfid", "{:.2f}", True),
 )
 _OF_PICTURES = tuple(metric for metric in _QUALITY if metric[1] != "rfid")
