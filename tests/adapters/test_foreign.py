@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from auravae_cli.adapters.foreign import ForeignName, load_foreign
-from auravae_cli.errors import UsageError, WeightsError
+from auravae_cli.errors import MissingInputError, WeightsError
 from auravae_cli.evaluation.session import evaluate
 from auravae_cli.images.read import from_unit
 from auravae_cli.model.codec import SAMPLE, load_codec
@@ -234,5 +234,5 @@ def test_an_evaluation_measures_it_beside_ours(folder, module, tmp_path, picture
     ]
     assert all(model["quality"]["psnr"]["pictures"] == 1 for model in result.summary["models"])
     assert result.summary["models"][2]["certificate"]["action_exact"]
-    with pytest.raises(UsageError):
+    with pytest.raises(MissingInputError, match=r"nothing\.png"):
         evaluate("nothing.png", models)

@@ -188,19 +188,19 @@ def test_a_thousand_shapes_need_no_thousand_open_files(encode, work):
 
 
 @pytest.mark.parametrize(
-    ("options", "name"),
+    ("options", "difference"),
     [
-        (["--latent-dtype=float32"], "stored_dtype"),
-        (["--resize=16"], "preparation"),
-        (["--pad=reflect"], "preparation"),
+        (["--latent-dtype=float32"], "made with --latent-dtype float16"),
+        (["--resize=16"], "made with no --resize, asked for --resize 16"),
+        (["--pad=reflect"], "made with --pad edge, asked for --pad reflect"),
     ],
 )
-def test_other_settings_are_refused(encode, work, options, name):
+def test_other_settings_are_refused(encode, work, options, difference):
     write_folder(work / "photos", pictures(2))
     encode()
     before = everything(Path("store"))
     result = encode(*options, code=1)
-    assert "holds latents of other settings" in result.err and name in result.err
+    assert "holds latents of other settings" in result.err and difference in result.err
     assert everything(Path("store")) == before
 
 

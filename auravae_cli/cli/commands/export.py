@@ -41,6 +41,14 @@ def export(
             rich_help_panel=opt.INPUT,
         ),
     ] = False,
+    pictures: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="FOLDER",
+            help="Number the latents in the order of the pictures in this folder, as REPA pairs them (edm2).",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
     flipped: Annotated[
         bool,
         typer.Option(
@@ -67,14 +75,6 @@ def export(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
-    pictures: Annotated[
-        Optional[str],
-        typer.Option(
-            metavar="FOLDER",
-            help="Number the latents in the order of the pictures in this folder, as REPA pairs them (edm2).",
-            rich_help_panel=opt.INPUT,
-        ),
-    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
