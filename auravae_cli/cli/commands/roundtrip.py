@@ -70,8 +70,7 @@ def roundtrip(
 
     Examples:
 
-        auravae roundtrip photo.jpg
-        auravae roundtrip photos -o compared --flip h
+        auravae roundtrip photo.jpg --flip all
         auravae roundtrip photos -o compared -m linear -m small
 
     Of several pictures, the mean and the worst are told at the end.

@@ -83,7 +83,6 @@ def show(
     Examples:
 
         auravae show photo.jpg photo.safetensors
-        auravae show photos -o sheet.png
         auravae show photo.safetensors --channels
 
     Several files make a grid; of more than 64, the first are shown.
