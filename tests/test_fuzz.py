@@ -12,7 +12,10 @@ import pytest
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
 CASES = 12
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc of Linux")
+pytestmark = [
+    pytest.mark.xdist_group("fuzz"),
+    pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc of Linux"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,10 @@ from PIL import Image
 
 from tests.browser import MISSING, Browser
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+pytestmark = [
+    pytest.mark.xdist_group("eval page"),
+    pytest.mark.skipif(bool(MISSING), reason=MISSING),
+]
 EVIL = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1<!--.png'.replace("/", "")
 
 CLIP = """

@@ -18,10 +18,13 @@ import pytest
 
 from auravae_cli.files.scratch import SCRATCH
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None or sys.platform != "linux",
-    reason="needs Ray, and /proc",
-)
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None or sys.platform != "linux",
+        reason="needs Ray, and /proc",
+    ),
+]
 
 REPOSITORY = Path(__file__).parents[2]
 STORE = ("--layout", "shards", "--shard-size", "40", "-m", "linear")

@@ -14,6 +14,8 @@ from auravae_cli.symmetry.action import act, act_on_base, act_on_pixels
 from auravae_cli.symmetry.group import GROUP, HV, H, Irreps, V
 from tests.model.test_symmetrized import Crooked
 
+pytestmark = pytest.mark.xdist_group("canonical")
+
 IRREPS = Irreps.parse("2xee+1xoe+1xeo")
 FLIPS = pytest.mark.parametrize("g", [H, V, HV], ids=str)
 

@@ -17,7 +17,10 @@ from auravae_cli.symmetry.action import act_on_pixels
 from tests.browser import MISSING, Browser
 from tests.serve.conftest import running as run_service
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+pytestmark = [
+    pytest.mark.xdist_group("serve page"),
+    pytest.mark.skipif(bool(MISSING), reason=MISSING),
+]
 DONE = "return document.querySelector('#doing').textContent.startsWith('done')"
 FACTS = "return Object.fromEntries([...document.querySelectorAll(arguments[0] + ' > div')].map(d => [d.children[0].textContent, d.children[1].textContent]))"
 BLOB = """

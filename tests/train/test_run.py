@@ -28,6 +28,8 @@ from auravae_cli.train.run import Opening, run_training
 from auravae_cli.train.status import Validation
 from auravae_cli.train.write_model import centre_colours, model_card, unit_deviation, write_weights
 
+pytestmark = pytest.mark.xdist_group("train run")
+
 CPU = torch.device("cpu")
 SIDE, COUNT = 32, 4
 

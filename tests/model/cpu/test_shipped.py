@@ -10,7 +10,10 @@ import pytest
 
 from auravae_cli.model.cpu import bfloat16, compiled, native, shipped
 
-pytestmark = pytest.mark.skipif(native.kernels() is None, reason="no C compiler here")
+pytestmark = [
+    pytest.mark.xdist_group("shipped kernels"),
+    pytest.mark.skipif(native.kernels() is None, reason="no C compiler here"),
+]
 
 
 @pytest.fixture(scope="module")
