@@ -183,14 +183,14 @@ def test_a_picture_that_one_model_cannot_take(auravae, photos, monkeypatch):
     from auravae_cli.errors import ComputeError
     from auravae_cli.model.codec import Codec
 
-    original = Codec.encode
+    original = Codec.encode_unit
 
     def broken(self, images):
         if images.shape[-2:] == (24, 24):
             raise ComputeError("the encoder gave NaN")
         return original(self, images)
 
-    monkeypatch.setattr(Codec, "encode", broken)
+    monkeypatch.setattr(Codec, "encode_unit", broken)
     result = auravae("eval", photos, "--json", *FAST)
     assert result.code == 1
     assert "failed: 2.png (linear): the encoder gave NaN" in result.err
