@@ -1,4 +1,4 @@
-"""Who may ask: holders of the token, and no page of another site."""
+"""Access control: the token, and no requests from pages of other sites."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ TOKEN_VARIABLE = "AURAVAE_TOKEN"
 
 
 def check_access(request: Request, token: str | None) -> None:
-    """Raise Refusal where the token is not given, or a browser asks for a page of another site.
+    """Raise Refusal if the token is missing, or a browser sends the request for a page of another site.
 
-    The token is the credentials of ``Authorization: Bearer``, or the password of ``Basic``, which is
-    what clients send that know no header but take ``http://any:TOKEN@host`` (diffusers does).
+    The token comes as ``Authorization: Bearer``, or as the password of ``Basic``: clients such as that
+    of diffusers set no headers, but take ``http://any:TOKEN@host``.
     """
     if is_of_another_site(request):
-        raise Refusal(403, "asked by a page of another site: this service answers none")
+        raise Refusal(403, "from a page of another site: this service answers its own page only")
     if token is None:
         return
     given = credentials(request.headers.get("authorization", ""))
@@ -34,7 +34,7 @@ def check_access(request: Request, token: str | None) -> None:
 
 
 def credentials(header: str) -> bytes:
-    """The token that a header holds; empty where it holds none."""
+    """Return the token in an ``Authorization`` header; empty if there is none."""
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "basic":
         try:
@@ -45,7 +45,7 @@ def credentials(header: str) -> bytes:
 
 
 def is_of_another_site(request: Request) -> bool:
-    """Whether a browser says so. Programs send neither header."""
+    """Whether a browser says so; other programs send neither header."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")

@@ -2,7 +2,7 @@
 
 ::
 
-    request --access, query, body--> Endpoint --> handler --turn--> lanes --> codec
+    request --access, query, body--> Serving --> handler --> Service --> Lanes --> Codec
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Turns in the model: equal shapes together, and nobody small behind somebody large.
+"""The queue for the model: equal shapes in batches, and no small item behind a large one.
 
-A lane is a thread. Each serves its queues in turn, one batch of each. On a CPU small and large
-inputs have lanes of their own, which share the cores; elsewhere one lane takes them alternately.
+A lane is a thread. It serves its queues in turn, one batch of each. On a CPU, small and large items have
+lanes of their own, which share the cores; on a GPU one lane takes them alternately.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import try_batch
 
-Run = Callable[[Codec, list[Any]], Any]  # a result for each item
+Run = Callable[[Codec, list[Any]], Any]  # returns one result per item
 
 
 @dataclass(eq=False)
 class Turn:
-    """An item that waits for ``run``; those of equal ``run`` and ``shape`` may go together."""
+    """An item in the queue. Those with equal ``run`` and ``shape`` may share a batch; never if None."""
 
     run: Run
     shape: Hashable
@@ -34,8 +34,8 @@ class Turn:
 class Lanes:
     """Threads that run turns on codecs of one model, until they are closed.
 
-    ``batch_size`` is how many go together; the first waits up to ``linger`` seconds for others.
-    ``observe`` is told the size and the seconds of each batch.
+    A batch has up to ``batch_size`` items, and waits up to ``linger`` seconds to fill. ``observe`` gets
+    the size and the seconds of each batch.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Lanes:
 
     @property
     def waiting(self) -> int:
-        """How many turns have not begun."""
+        """The number of turns that have not begun."""
         return len(self._small) + len(self._large)
 
     def submit(self, turn: Turn, is_large: bool) -> Future[Any]:
-        """Queue a turn. To cancel its future takes it out of the queue, where it has not begun."""
+        """Queue a turn. Cancelling its future removes it from the queue."""
         queue = self._large if is_large else self._small
         with self._changed:
             if self._closed:
@@ -87,7 +87,7 @@ class Lanes:
             thread.join()
 
     def _forget(self, queue: deque[Turn], future: Future[Any]) -> None:
-        # It does not hold the turn, which holds the future: a cycle would keep pictures for long.
+        # Without the turn, which holds the future: a cycle would keep pictures for long.
         if future.cancelled():
             with self._changed:
                 for turn in [turn for turn in queue if turn.future is future]:
@@ -100,16 +100,16 @@ class Lanes:
                 started = time.perf_counter()
                 run_batch(codec, live)
                 self.observe(len(live), time.perf_counter() - started)
-            del batch, live  # a lane at rest holds on to nobody's pictures
+            del batch, live  # an idle lane must not keep pictures
 
     def _next(self, queues: list[deque[Turn]]) -> list[Turn]:
-        """The next batch; empty where the lanes are closed and nothing waits."""
+        """Return the next batch; empty if the lanes are closed and nothing waits."""
         with self._changed:
             self._changed.wait_for(lambda: any(queues) or self._closed)
             queue = next((queue for queue in queues if queue), None)
             if queue is None:
                 return []
-            queues.append(queues.pop(queues.index(queue)))  # the others come first, next time
+            queues.append(queues.pop(queues.index(queue)))  # the others are next
             first = queue.popleft()
 
             def others() -> list[Turn]:
@@ -127,7 +127,7 @@ class Lanes:
 
 
 def run_batch(codec: Codec, turns: Sequence[Turn]) -> None:
-    """Run a batch; if it fails, each turn by itself, so that only the culprit fails."""
+    """Run a batch. If it fails, run each turn by itself, so that only the culprit fails."""
 
     def work(some: Sequence[Turn]) -> Sequence[Any]:
         results: Sequence[Any] = some[0].run(codec, [turn.item for turn in some])
@@ -135,7 +135,7 @@ def run_batch(codec: Codec, turns: Sequence[Turn]) -> None:
 
     try:
         outcomes = try_batch(turns, work, lambda turn, error: error)
-    except Exception as error:  # a bug, or the device is gone: these fail, the lane goes on
+    except Exception as error:  # a bug, or the device is gone: these turns fail, the lane continues
         outcomes = [error] * len(turns)
     for turn, outcome in zip(turns, outcomes, strict=True):
         if isinstance(outcome, Exception):

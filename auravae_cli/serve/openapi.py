@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the endpoints themselves."""
+"""The OpenAPI document, made from the endpoints."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from auravae_cli.version import __version__
 _ERROR = {
     "type": "object",
     "required": ["error"],
-    "properties": {"error": {"type": "string", "description": "A sentence."}},
+    "properties": {"error": {"type": "string", "description": "One sentence."}},
 }
 _BYTES = {"type": "string", "format": "binary"}
 
 
 def document(endpoints: Sequence[Endpoint], has_token: bool) -> dict[str, Any]:
-    """The document (OpenAPI 3.1) of the paths that are no part of the page."""
+    """Return the OpenAPI 3.1 document of all paths but the page's files."""
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
         if not is_of_the_page(endpoint.path):
@@ -43,7 +43,7 @@ def document(endpoints: Sequence[Endpoint], has_token: bool) -> dict[str, Any]:
 
 
 def operation(endpoint: Endpoint) -> dict[str, Any]:
-    """What the document says of one path."""
+    """Return the description of one path."""
     gives = {media: {"schema": _schema(media)} for media in endpoint.gives}
     failed = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     described: dict[str, Any] = {
@@ -51,7 +51,7 @@ def operation(endpoint: Endpoint) -> dict[str, Any]:
         "summary": endpoint.summary,
         "parameters": [parameter.to_openapi() for parameter in endpoint.parameters],
         "responses": {
-            "200": {"description": "Done.", "content": gives},
+            "200": {"description": "The result.", "content": gives},
             **{str(code): {"description": text, **failed} for code, text in STATUSES.items()},
         },
     }
@@ -69,7 +69,7 @@ def _schema(media: str) -> dict[str, Any]:
 
 
 def document_endpoint(endpoints: Sequence[Endpoint], has_token: bool) -> Endpoint:
-    """The path that gives the document of those, and of itself."""
+    """Return the endpoint of the document, which describes itself too."""
 
     async def answer(_: Call) -> Response:
         return JSONResponse(document((*endpoints, itself), has_token))

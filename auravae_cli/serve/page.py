@@ -1,4 +1,4 @@
-"""The page: files of this package, by names that are fixed here."""
+"""The page's files, which are part of the package; no other file is served."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FILES = {
     "/pixels.js": ("pixels.js", "text/javascript"),
     "/docs.js": ("docs.js", "text/javascript"),
 }
-_POLICY = (  # nothing runs, and nothing is fetched, but from here
+_POLICY = (  # scripts and data come from this service only
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; "
     "connect-src 'self' blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )

@@ -21,8 +21,16 @@ from auravae_cli.serve.tensors import BINARY, float_response, read_values, uint8
 Floats = NDArray[np.float32]
 DTYPES = ("float16", "bfloat16", "float32")
 FORMATS = {"jpg": (".jpg", "image/jpeg"), "png": (".png", "image/png")}
-_SCALE = number("scaling_factor", "By which the sender multiplied raw latents.", 1e-6, 1e6, 1.0)
-_SHIFT = number("shift_factor", "What was taken from raw latents before that.", -1e6, 1e6, 0.0)
+_SCALE = number(
+    "scaling_factor", "Factor of the sent latents: raw latents times this.", 1e-6, 1e6, 1.0
+)
+_SHIFT = number(
+    "shift_factor",
+    "Shift of the sent latents, subtracted from raw latents before scaling.",
+    -1e6,
+    1e6,
+    0.0,
+)
 
 
 async def decode(call: Call) -> Response:
@@ -116,24 +124,24 @@ def unpacked(latents: Floats, channels: int, height: int | None, width: int | No
     )
 
 
-_DTYPE = choice("dtype", "Of raw values, in the body and in the answer.", DTYPES)
+_DTYPE = choice("dtype", "Format of raw values, in the request and the response.", DTYPES)
 ENDPOINTS = (
     Endpoint(
         "POST",
         "/decode",
-        "Latents to pictures, as diffusers' `remote_decode` and SD.Next send them.",
+        "Decode latents, as remote_decode of diffusers and SD.Next request it.",
         decode,
         (
-            sides("shape", "Of the latents: [B, C, h, w], [C, h, w], or packed [B, L, 4 C]."),
+            sides("shape", "Shape of the latents: [B, C, h, w], [C, h, w], or packed [B, L, 4 C]."),
             _DTYPE,
-            choice("output_type", "A picture, or a tensor.", ("pil", "pt", "mp4"), "pil"),
-            choice("image_format", "Of a picture.", tuple(FORMATS), "jpg"),
-            boolean("partial_postprocess", "A tensor as uint8 [B, H, W, 3]."),
+            choice("output_type", "Picture (pil) or tensor (pt).", ("pil", "pt", "mp4"), "pil"),
+            choice("image_format", "Format of the picture.", tuple(FORMATS), "jpg"),
+            boolean("partial_postprocess", "Return the tensor as uint8 [B, H, W, 3]."),
             _SCALE,
             _SHIFT,
             boolean("do_scaling", "Has no effect: latents here are raw."),
-            integer("height", "Of the picture; for packed latents.", 1, 1 << 20),
-            integer("width", "Of the picture; for packed latents.", 1, 1 << 20),
+            integer("height", "Height of the picture, for packed latents.", 1, 1 << 20),
+            integer("width", "Width of the picture, for packed latents.", 1, 1 << 20),
         ),
         takes=(BINARY,),
         gives=(BINARY, "image/jpeg", "image/png"),
@@ -142,9 +150,9 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/encode",
-        "A picture file, or raw values in [-1, 1], to latents, as diffusers' `remote_encode` sends them.",
+        "Encode a picture file or raw values in [-1, 1], as remote_encode of diffusers requests it.",
         encode,
-        (sides("shape", "Of raw values: [B, 3, H, W] or [3, H, W]."), _DTYPE, _SCALE, _SHIFT),
+        (sides("shape", "Shape of raw values: [B, 3, H, W] or [3, H, W]."), _DTYPE, _SCALE, _SHIFT),
         takes=("application/octet-stream", "image/png"),
         gives=(BINARY,),
         ignores_unknown=True,

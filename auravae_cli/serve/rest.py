@@ -1,4 +1,4 @@
-"""The plain interface: files in, files out, the same bytes as the commands give."""
+"""The REST interface: files in, files out, with the same bytes as the commands."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def preview(call: Call) -> Response:
     latent = single(call)
     pixels = _decoded_pixels(call, latent) * (len(latent.values) if call.query["channels"] else 1)
     if pixels > call.service.pixels.limit:
-        raise Refusal(413, "its maps of channels are too large together: leave channels out")
+        raise Refusal(413, "the maps of all channels are too large: leave channels out")
     with call.service.pixels.reserved(pixels):
 
         def drawn() -> bytes:
@@ -119,7 +119,7 @@ async def round_trip(call: Call) -> Response:
 
 
 def _trips(codec: Codec, items: list[tuple[Call, LoadedImage]]) -> list[RoundTrip]:
-    """Each of them, on a lane."""
+    """Run round trips, in the thread of a lane."""
     trips = []
     for call, loaded in items:
         preparation = _preparation(call)
@@ -132,7 +132,7 @@ def _trips(codec: Codec, items: list[tuple[Call, LoadedImage]]) -> list[RoundTri
 
 
 def elements_of(name: str | None) -> tuple[GroupElement, ...]:
-    """The flips of a round trip by their name; ``all`` for the three."""
+    """Return the flips of a round trip by name; ``all`` is all three."""
     if name is None:
         return ()
     return GROUP[1:] if name == "all" else (GroupElement.parse(name),)
@@ -147,7 +147,7 @@ def _told(call: Call, trip: RoundTrip) -> Response:
 
 
 def single(call: Call) -> LatentFile:
-    """The latent in a body. Raises LatentFileError."""
+    """Return the latent in the body. Raises LatentFileError."""
     latent = parse_latents(call.body)
     if latent.is_shard:
         raise LatentFileError("a shard of latents: expected a single one")
@@ -174,5 +174,5 @@ def _prepared(call: Call) -> PreparedImage:
 
 
 def _noted(notices: tuple[str, ...]) -> dict[str, str]:
-    """What was done to the colours, as a header of JSON."""
+    """Return the header with the notices, as JSON."""
     return {"notices": write_json([notice[:500] for notice in notices[:8]])} if notices else {}

@@ -1,4 +1,4 @@
-"""The paths of the plain interface, with their parameters."""
+"""The paths of the REST interface, with their parameters."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from auravae_cli.serve.endpoint import Endpoint
 from auravae_cli.serve.parameters import boolean, choice, colour, integer, number
 
 PICTURE = ("application/octet-stream", "image/*")
-BACKGROUND = colour("background", "What alpha is composited on: a name or #rrggbb.", "white")
+BACKGROUND = colour("background", "Colour behind transparent pixels: a name or #rrggbb.", "white")
 PREPARATION = (
-    choice("latent_dtype", "How latents are stored.", tuple(STORED_DTYPES), "float16"),
-    integer("resize", "Bring the short side to so many pixels first.", 1, 65_536),
-    choice("pad", "What fills sides up to multiples of 8.", ("edge", "reflect"), "edge"),
+    choice("latent_dtype", "Storage format of the latent.", tuple(STORED_DTYPES), "float16"),
+    integer("resize", "Resize the short side to this many pixels first.", 1, 65_536),
+    choice("pad", "Padding of the sides to multiples of 8.", ("edge", "reflect"), "edge"),
     BACKGROUND,
 )
 NOISE = (
     number("noise", "Multiply each latent value by 1 + noise * randn first.", 0, 100, 0.0),
-    integer("seed", "Of the noise.", 0, 2**63 - 1, 0),
+    integer("seed", "Seed of the noise.", 0, 2**63 - 1, 0),
 )
 
 ENDPOINTS = (
     Endpoint(
         "POST",
         "/v1/encode",
-        "A picture to a latent file: what `auravae encode` writes.",
+        "Encode a picture to a latent file, as auravae encode does.",
         rest.encode,
         PREPARATION,
         PICTURE,
@@ -33,12 +33,12 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/v1/decode",
-        "A latent file to a picture of its exact size: what `auravae decode` writes.",
+        "Decode a latent file to a picture of its exact size, as auravae decode does.",
         rest.decode,
         (
-            choice("format", "Of the picture.", tuple(rest.MEDIA), "png"),
-            choice("bits", "8, or 16 for PNG of 16 bits a channel.", ("8", "16"), "8"),
-            integer("quality", "Of JPEG and WebP.", 1, 100, 95),
+            choice("format", "Format of the picture.", tuple(rest.MEDIA), "png"),
+            choice("bits", "Bits per channel; 16 for PNG only.", ("8", "16"), "8"),
+            integer("quality", "Quality of JPEG and WebP.", 1, 100, 95),
             *NOISE,
         ),
         (rest.LATENT,),
@@ -47,7 +47,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/v1/flip",
-        "A latent file, or a shard, flipped without the model: what `auravae flip` writes.",
+        "Flip a latent file or a shard, without the model, as auravae flip does.",
         rest.flip,
         (choice("by", "Left-right, top-bottom, or both.", ("h", "v", "hv"), "h"),),
         (rest.LATENT,),
@@ -56,7 +56,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/v1/info",
-        "What a latent file holds: what `auravae info --json` prints.",
+        "Describe a latent file, as auravae info --json does.",
         rest.info,
         (),
         (rest.LATENT,),
@@ -64,31 +64,34 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/v1/preview",
-        "A latent as a picture, without the model: what `auravae show -o` writes.",
+        "Draw a latent, without the model, as auravae show -o does.",
         rest.preview,
-        (boolean("channels", "A map of each channel, with its parity."),),
+        (boolean("channels", "Draw a map of each channel, with its parity."),),
         (rest.LATENT,),
         (rest.MEDIA["png"],),
     ),
     Endpoint(
         "POST",
         "/v1/picture",
-        "A picture as it is read: upright, in sRGB, opaque; PNG.",
+        "Return a picture as it is read: upright, in sRGB, opaque, as PNG.",
         rest.picture,
-        (choice("bits", "8, or 16 where the file has them.", ("8", "16"), "8"), BACKGROUND),
+        (
+            choice("bits", "Bits per channel; 16 if the file has them.", ("8", "16"), "8"),
+            BACKGROUND,
+        ),
         PICTURE,
         (rest.MEDIA["png"],),
     ),
     Endpoint(
         "POST",
         "/v1/roundtrip",
-        "A picture to a latent and back, with what that costs: as `auravae roundtrip --json` says.",
+        "Encode and decode a picture, and measure the error, as auravae roundtrip --json does.",
         rest.round_trip,
         (
-            choice("flip", "Also decode the latent flipped by these.", ("h", "v", "hv", "all")),
+            choice("flip", "Also decode the latent with these flips.", ("h", "v", "hv", "all")),
             choice(
                 "give",
-                "The numbers, the reconstruction, or the contact sheet.",
+                "Return the numbers, the reconstruction, or the contact sheet.",
                 ("numbers", "picture", "sheet"),
                 "numbers",
             ),

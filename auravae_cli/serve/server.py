@@ -1,4 +1,4 @@
-"""The service on a socket, until it is told to stop."""
+"""The service on a socket, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """One that ends as asked by a signal, and does not raise it again when it has ended."""
+    """A server that does not raise the signal again after it has stopped."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,21 +63,21 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket on which clients can connect; port 0 takes a free one. Raises AuraVaeError."""
+    """Return a listening socket; port 0 takes a free port. Raises AuraVaeError."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         place = socket.create_server((host, port), family=family, backlog=256)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AuraVaeError(f"cannot listen on {host} port {port}: {reason}") from error
-    # What it accepts inherits this. asyncio sets it only where a socket names its protocol, and
-    # without it the end of each answer waits 40 ms.
+    # Accepted connections inherit this. asyncio sets it only if a socket names its protocol; without it,
+    # the end of each response waits 40 ms.
     place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return place
 
 
 def address(place: socket.socket) -> str:
-    """The URL of a socket."""
+    """Return the URL of a socket."""
     host, port = place.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -99,10 +99,10 @@ def serve_model(
     A second SIGINT ends them, with a KeyboardInterrupt.
 
     Args:
-        load: gives the codec for a ``device``.
-        started: is told the codec and the URL when clients can connect.
-        device, workers: where it runs, see `codecs_on`.
-        host, port: where it listens; port 0 takes a free one.
+        load: returns the codec for a ``device``.
+        started: called with the codec and the URL when clients can connect.
+        device, workers: see `codecs_on`.
+        host, port: the address to listen on; port 0 takes a free port.
         limits, token, batch_size: as for `app`.
 
     Raises:

@@ -96,7 +96,7 @@ class Service:
         return await self._in_turns(decode_all, latents, pixels)
 
     async def _in_turns(self, run: Run, items: Floats, pixels: int) -> list[Floats]:
-        """One turn for each item, but only so many at a time that other requests have theirs between."""
+        """Run each item in a turn; few at a time, so that turns of other requests come between."""
         if len(items) > self.limits.items:
             raise Refusal(
                 413, f"{len(items)} items in one request: expected at most {self.limits.items}"
@@ -110,7 +110,7 @@ class Service:
         return results
 
     def turn(self, run: Run, shape: Any, item: Any, pixels: int) -> asyncio.Future[Any]:
-        """Queue a turn in the model, and return its result; cancelling it takes it out of the queue."""
+        """Queue a turn in the model. Cancelling the future removes it from the queue."""
         future = self.lanes.submit(Turn(run, shape, item), pixels > self.limits.small)
         return asyncio.wrap_future(future)
 

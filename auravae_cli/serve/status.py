@@ -1,4 +1,4 @@
-"""Whether the service is well, and what it has done."""
+"""Health and metrics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def metrics(call: Call) -> Response:
 
 ENDPOINTS = (
     Endpoint(
-        *("GET", "/health", "Whether the service answers, and which model it has.", health),
+        *("GET", "/health", "Whether the service works, and its model.", health),
         is_open=True,
         is_light=True,
     ),
@@ -46,7 +46,7 @@ ENDPOINTS = (
         *(
             "GET",
             "/metrics",
-            "Requests, queue, seconds and bytes, as Prometheus reads them.",
+            "Requests, queue, seconds and bytes, in the text format of Prometheus.",
             metrics,
         ),
         gives=("text/plain",),

@@ -169,7 +169,7 @@ def test_headers_of_a_tensor(service):
         ("shape=1&shape=16&shape=1&shape=1", 64, 400, "dtype is missing"),
         ("dtype=float16", 64, 400, "shape is missing"),
         ("shape=1&shape=16&shape=1&shape=1&dtype=int8", 64, 400, "expected one of float16"),
-        ("shape=16&shape=1&shape=-1&dtype=float16", 64, 400, "expected whole numbers from 1"),
+        ("shape=16&shape=1&shape=-1&dtype=float16", 64, 400, "expected integers from 1"),
         ("shape=16&shape=1&shape=1&dtype=float16", 31, 422, "31 bytes: expected 32"),
         ("shape=16&shape=2000&shape=2000&dtype=float16", 31, 422, "31 bytes: expected 128000000"),
         ("shape=6&shape=64&dtype=float16&height=32&width=64", 768, 422, r"or packed \[B, L, 64\]"),
