@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -249,12 +248,16 @@ def test_what_waits_for_a_thread_keeps_no_picture_of_clients_that_went_away(star
 
 def test_a_steady_client_keeps_its_connection():
     """The memory of a request may be that of the one before, which is no sign of an idle client."""
+
+    class Cycle:
+        response_complete = True
+
     connection = server.Connection.__new__(server.Connection)
     connection.loop = connection.transport = Mock()
     connection.transport.get_write_buffer_size.return_value = 0
     connection.transport.is_closing.return_value = False
     for _ in range(100):
-        connection.cycle = SimpleNamespace(response_complete=True)
+        connection.cycle = Cycle()
         connection._look()
     connection.transport.abort.assert_not_called()
     connection._look()
