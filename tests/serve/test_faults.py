@@ -258,6 +258,7 @@ def test_a_steady_client_keeps_its_connection():
     connection.transport.is_closing.return_value = False
     for _ in range(100):
         connection.cycle = Cycle()
+        connection.cycle = Cycle()  # where the one before the last was
         connection._look()
     connection.transport.abort.assert_not_called()
     connection._look()
