@@ -6,6 +6,10 @@ in a row of 4 C values: [B, L, 4 C], [L, 4 C]. Unknown keys of the query are ign
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
@@ -16,7 +20,7 @@ from auravae_cli.images.write import picture_bytes
 from auravae_cli.serve.endpoint import Call, Endpoint
 from auravae_cli.serve.parameters import boolean, choice, integer, number, sides
 from auravae_cli.serve.refusal import Refusal
-from auravae_cli.serve.tensors import BINARY, float_response, read_values, uint8_response
+from auravae_cli.serve.tensors import BINARY, part_of, pixels_of, read_values, tensor_response
 
 Floats = NDArray[np.float32]
 DTYPES = ("float16", "bfloat16", "float32")
@@ -40,28 +44,38 @@ async def decode(call: Call) -> Response:
         raise Refusal(400, "output_type is 'mp4': this model makes pictures; expected pil or pt")
     latents = unpacked(_values(call), space.irreps.dim, query["height"], query["width"])
     pixels = call.service.check_pixels(latents[0, 0].size * space.downsampling_factor**2)
-    with call.service.pixels.reserved(len(latents) * pixels), np.errstate(over="ignore"):
-        # what overflows is refused by the decoder's check
+    convert, respond = _output(call, len(latents))
+    with np.errstate(over="ignore"):  # the check of what is decoded refuses infinity
         raw = latents / np.float32(query["scaling_factor"]) + np.float32(query["shift_factor"])
-        return await call.service.in_thread(_decoded, call, await call.service.decode(raw))
+    with call.service.pixels.reserved(len(raw) * pixels):
+        return respond(await call.service.decode(raw, convert))
 
 
-def _decoded(call: Call, images: list[Floats]) -> Response:
-    """Respond with pictures [3, H, W] in the form that the client asks for."""
+def _output(
+    call: Call, number: int
+) -> tuple[Callable[[Floats], Any], Callable[[list[Any]], Response]]:
+    """Return the function that converts a picture [3, H, W], and the one that responds with all of them."""
     query = call.query
+    dtype = query["dtype"]
     if query["output_type"] == "pt" and query["partial_postprocess"]:
-        return uint8_response([from_unit(image) for image in images])
+        return pixels_of, partial(tensor_response, dtype="uint8")
     if query["output_type"] == "pt":
-        return float_response(images, query["dtype"])
+        return partial(part_of, dtype=dtype), partial(tensor_response, dtype=dtype)
     if BINARY in call.accept:  # the client only converts these, so their range is that of pictures
-        return float_response([np.clip((image + 1) / 2, 0, 1) for image in images], query["dtype"])
-    if len(images) > 1:
+        return (
+            lambda image: part_of(np.clip((image + 1) / 2, 0, 1), dtype),
+            partial(tensor_response, dtype=dtype),
+        )
+    if number > 1:
         raise Refusal(
-            400, f"{len(images)} latents: one picture is sent at a time; expected output_type=pt"
+            400, f"{number} latents: one picture is sent at a time; expected output_type=pt"
         )
     by_accept = [name for name, (_, media) in FORMATS.items() if media in call.accept]
     suffix, media = FORMATS[by_accept[0] if len(by_accept) == 1 else query["image_format"]]
-    return Response(picture_bytes(from_unit(images[0]), suffix), media_type=media)
+    return (
+        lambda image: picture_bytes(from_unit(image), suffix),
+        lambda contents: Response(contents[0], media_type=media),
+    )
 
 
 async def encode(call: Call) -> Response:
@@ -72,9 +86,10 @@ async def encode(call: Call) -> Response:
     with call.service.pixels.reserved(pixels):
         if images is None:
             images = await call.service.in_thread(_picture, call)
-        latents = await call.service.encode(images)
-    shift, scale = (np.float32(call.query[f"{name}_factor"]) for name in ("shift", "scaling"))
-    return float_response([(z - shift) * scale for z in latents], call.query["dtype"] or "float16")
+        shift, scale = (np.float32(call.query[f"{name}_factor"]) for name in ("shift", "scaling"))
+        dtype = call.query["dtype"] or "float16"
+        parts = await call.service.encode(images, lambda z: part_of((z - shift) * scale, dtype))
+        return tensor_response(parts, dtype)
 
 
 def _picture(call: Call) -> Floats:

@@ -22,6 +22,7 @@ from auravae_cli.operations.roundtrip import RoundTrip, cells, roundtrip
 from auravae_cli.operations.views import view_latent
 from auravae_cli.serve.endpoint import Call
 from auravae_cli.serve.refusal import Refusal
+from auravae_cli.serve.service import Floats
 from auravae_cli.symmetry.group import GROUP, GroupElement
 
 LATENT = "application/vnd.safetensors"
@@ -33,10 +34,13 @@ async def encode(call: Call) -> Response:
     pixels = await call.service.picture_pixels(call.body, _preparation(call))
     with call.service.pixels.reserved(pixels):
         prepared = await call.service.in_thread(_prepared, call)
-        (values,) = await call.service.encode(prepared.padded[None])
         dtype = STORED_DTYPES[call.query["latent_dtype"]]
-        latent = call.service.codec.store(values, prepared, dtype, None)
-        return Response(latent.to_bytes(), 200, _noted(prepared.loaded.notices), LATENT)
+
+        def stored(values: Floats) -> bytes:
+            return call.service.codec.store(values, prepared, dtype, None).to_bytes()
+
+        (content,) = await call.service.encode(prepared.padded[None], stored)
+        return Response(content, 200, _noted(prepared.loaded.notices), LATENT)
 
 
 async def decode(call: Call) -> Response:
@@ -46,9 +50,8 @@ async def decode(call: Call) -> Response:
     suffix = f".{call.query['format']}"
     with call.service.pixels.reserved(_decoded_pixels(call, latent)):
         values = add_noise(latent.to_float32()[None], call.query["noise"], call.query["seed"])
-        (image,) = await call.service.decode(values)
 
-        def written() -> bytes:
+        def written(image: Floats) -> bytes:
             bits, quality = int(call.query["bits"]), call.query["quality"]
             options = DecodeOptions(suffix, bits, quality, call.query["noise"], call.query["seed"])
             note = provenance_of(call.body, call.service.codec, options, suffix)
@@ -56,9 +59,8 @@ async def decode(call: Call) -> Response:
                 finish(latent, image, bits), suffix, quality=quality, provenance=note
             )
 
-        return Response(
-            await call.service.in_thread(written), media_type=MEDIA[call.query["format"]]
-        )
+        (content,) = await call.service.decode(values, written)
+        return Response(content, media_type=MEDIA[call.query["format"]])
 
 
 async def flip(call: Call) -> Response:

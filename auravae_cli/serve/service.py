@@ -86,16 +86,18 @@ class Service:
         future.add_done_callback(lambda _: work.clear())
         return asyncio.wrap_future(future)
 
-    async def encode(self, images: Floats) -> list[Floats]:
-        """Encode pixels [B, 3, H, W] to B latents, in their turns; see `Codec.encode`."""
-        return await self._in_turns(encode_all, images, images[0, 0].size)
+    async def encode(self, images: Floats, then: Callable[[Floats], Result]) -> list[Result]:
+        """Encode pixels [B, 3, H, W]; return ``then(latent)`` for each, which runs in a thread."""
+        return await self._in_turns(encode_all, images, images[0, 0].size, then)
 
-    async def decode(self, latents: Floats) -> list[Floats]:
-        """Decode latents [B, C, h, w] to B pictures [3, f*h, f*w], likewise; see `Codec.decode_finite`."""
+    async def decode(self, latents: Floats, then: Callable[[Floats], Result]) -> list[Result]:
+        """Decode latents [B, C, h, w]; return ``then(image)`` for each [3, f*h, f*w]. See `Codec.decode_finite`."""
         pixels = latents[0, 0].size * self.space.downsampling_factor**2
-        return await self._in_turns(decode_all, latents, pixels)
+        return await self._in_turns(decode_all, latents, pixels, then)
 
-    async def _in_turns(self, run: Run, items: Floats, pixels: int) -> list[Floats]:
+    async def _in_turns(
+        self, run: Run, items: Floats, pixels: int, then: Callable[[Floats], Result]
+    ) -> list[Result]:
         """Run each item in a turn; few at a time, so that turns of other requests come between."""
         if len(items) > self.limits.items:
             raise Refusal(
@@ -104,9 +106,9 @@ class Service:
         at_once, results = self.lanes.batch_size * self._speed, []
         for start in range(0, len(items), at_once):
             some = items[start : start + at_once]
-            results += await asyncio.gather(
-                *(self.turn(run, item.shape, item, pixels) for item in some)
-            )
+            turns = await asyncio.gather(*(self.turn(run, one.shape, one, pixels) for one in some))
+            while turns:
+                results.append(await self.in_thread(then, turns.pop(0)))
         return results
 
     def turn(self, run: Run, shape: Any, item: Any, pixels: int) -> asyncio.Future[Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 
 from auravae_cli.files.canonical_json import write_json
+from auravae_cli.images.read import from_unit
 from auravae_cli.latents.dtypes import STORED_DTYPES
 from auravae_cli.serve.refusal import Refusal
 
@@ -32,19 +33,28 @@ def read_values(body: bytes, shape: list[int], dtype: str) -> NDArray[np.float32
     return values
 
 
-def float_response(values: Sequence[NDArray[np.float32]], dtype: str) -> Response:
-    """Respond with equal shapes, stacked and rounded to ``dtype``. Raises Refusal if that overflows."""
-    stored = [STORED_DTYPES[dtype].from_float32(one) for one in values]
-    if dtype == "float16" and not all(np.isfinite(one).all() for one in stored):
+class Part(NamedTuple):
+    """One item of a tensor, as it is sent."""
+
+    shape: tuple[int, ...]
+    content: bytes
+
+
+def part_of(values: NDArray[np.float32], dtype: str) -> Part:
+    """Round an item to ``dtype``. Raises Refusal (422) if values overflow."""
+    stored = STORED_DTYPES[dtype].from_float32(values)
+    if dtype == "float16" and not np.isfinite(stored).all():
         raise Refusal(422, "some values are too large for float16: send dtype=float32 or bfloat16")
-    return _response(stored, dtype)
+    return Part(stored.shape, stored.tobytes())
 
 
-def uint8_response(pixels: Sequence[NDArray[np.uint8]]) -> Response:
-    """Respond with 8-bit pictures of equal shapes, stacked."""
-    return _response(pixels, "uint8")
+def pixels_of(image: NDArray[np.float32]) -> Part:
+    """Convert a picture [3, H, W] to uint8 [H, W, 3]."""
+    pixels = from_unit(image)
+    return Part(pixels.shape, pixels.tobytes())
 
 
-def _response(arrays: Sequence[NDArray[Any]], dtype: str) -> Response:
-    headers = {"shape": write_json([len(arrays), *arrays[0].shape]), "dtype": dtype}
-    return Response(b"".join(array.tobytes() for array in arrays), 200, headers, BINARY)
+def tensor_response(parts: Sequence[Part], dtype: str) -> Response:
+    """Respond with items of equal shape, stacked."""
+    headers = {"shape": write_json([len(parts), *parts[0].shape]), "dtype": dtype}
+    return Response(b"".join(part.content for part in parts), 200, headers, BINARY)
