@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from auravae_cli.serve.limits import Limits, Quota
 from auravae_cli.serve.metrics import STEPS, Metrics
 from auravae_cli.serve.parameters import boolean, colour, integer, number
 from auravae_cli.serve.refusal import Refusal
-from auravae_cli.serve.service import codecs_on
+from auravae_cli.serve.service import Service, codecs_on
 
 ROW = re.compile(r'auravae_(\w+)(?:\{((?:\w+="[^"]*",?)+)\})? (\d+(?:\.\d+)?(?:e-?\d+)?)')
 
@@ -52,6 +54,26 @@ def test_the_service_tells_its_metrics(service):
     found = rows(answer.body.decode())
     assert found["requests_total", 'path="/health",status="200"'] >= 1
     assert found["requests_under_way", ""] == 0
+
+
+def test_each_picture_of_a_request_is_converted_before_the_next_is_decoded(linear):
+    """So that only one of them is in memory as float32."""
+    steps: list[str] = []
+
+    class Noted:
+        def decode(self, latents: np.ndarray) -> np.ndarray:
+            steps.append("decode")
+            return linear.autoencoder.decode(latents)
+
+    def then(image: np.ndarray) -> tuple[int, ...]:
+        steps.append("convert")
+        return image.shape
+
+    service = Service([replace(linear, autoencoder=Noted())], Limits(), None, None)
+    shapes = asyncio.run(service.decode(np.zeros((3, 16, 1, 2), np.float32), then))
+    service.close()
+    assert shapes == [(3, 8, 16)] * 3
+    assert steps == ["decode", "convert"] * 3
 
 
 def test_one_request_may_exceed_a_quota_alone():
