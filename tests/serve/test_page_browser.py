@@ -341,7 +341,7 @@ def test_the_page_of_paths(page, service):
     page.visit(f"{service.url}/docs")
     page.wait("return document.querySelectorAll('h2').length > 10")
     text = page.run("return document.body.textContent")
-    assert "POST /v1/encode" in text and "What alpha is composited on" in text
+    assert "POST /v1/encode" in text and "Colour behind transparent pixels" in text
 
 
 def test_a_token_is_asked_for(chromium, start, photo):
