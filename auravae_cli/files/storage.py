@@ -32,6 +32,10 @@ from auravae_cli.files.walk import files_below
 ATTEMPTS = 10  # per remote request: if half of the requests fail, one in a thousand gives up
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between them
 _NOT_WORTH_REPEATING = (PermissionError, IsADirectoryError, NotADirectoryError)
+_MISSING = (
+    "EntryNotFoundError",
+    "RemoteEntryNotFoundError",
+)  # huggingface_hub's, where fsspec's differ
 _NO_ACCESS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")  # botocore's
 
 Result = TypeVar("Result")
@@ -174,8 +178,11 @@ class RemoteStorage:
             self._files, self._prefix = fsspec.core.url_to_fs(self.root)
         except (ImportError, ValueError) as error:
             scheme = url.partition("://")[0]
-            extra = "pip install 'auravae[s3]'" if scheme == "s3" else str(error)
-            raise StoreError(f"{url}: no way to reach {scheme}:// is installed: {extra}") from error
+            extra = {"s3": "s3", "hf": "hub"}.get(scheme)
+            advice = f"pip install 'auravae[{extra}]'" if extra else str(error)
+            raise StoreError(
+                f"{url}: no way to reach {scheme}:// is installed: {advice}"
+            ) from error
 
     def entries(self) -> Iterator[Entry]:
         def find(path: str) -> dict[str, dict[str, Any]]:
@@ -251,12 +258,19 @@ class RemoteStorage:
         if reason := name and fault_of(name, on_windows=False):
             raise StoreError(f"{shown(name)} {reason}: no file of {self.root} can have this name")
         path = f"{self._prefix}/{name}" if name else self._prefix
+        is_new = not getattr(self._files, "dircache", None)  # what it knows of folders
         for attempt in range(ATTEMPTS):
             try:
                 return request(path)
             except FileNotFoundError:
-                raise
+                if is_new or attempt == ATTEMPTS - 1:
+                    raise
+                self._files.invalidate_cache()  # another machine may have made it since the listing
+                is_new = True
+                continue
             except Exception as error:  # clients of stores raise errors of many libraries
+                if type(error).__name__ in _MISSING:
+                    raise FileNotFoundError(path) from error
                 if isinstance(error, _NOT_WORTH_REPEATING) or type(error).__name__ in _NO_ACCESS:
                     raise StoreError(f"{self.root}/{name}: {error}") from error
                 if attempt == ATTEMPTS - 1:
@@ -300,6 +314,7 @@ class _RepeatedReads(io.RawIOBase):
 
 def _pipe_new(files: Any, path: str, content: bytes) -> bool:
     """Write a file unless one exists. Return whether it was written."""
+    files.invalidate_cache(path)
     try:
         files.pipe_file(path, content, mode="create")
     except FileExistsError:
@@ -333,7 +348,7 @@ def _check(name: str, root: str) -> None:
 
 
 def _remote_version(info: dict[str, Any]) -> str:
-    for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created"):
+    for key in ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified", "created"):
         if info.get(key):
             return str(info[key]).strip('"')
     return ""

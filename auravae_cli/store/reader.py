@@ -53,6 +53,17 @@ class StorePart:
     first: int
 
 
+def _copying(location: str) -> str:
+    """Return a command that copies a remote store here."""
+    scheme, _, path = location.partition("://")
+    kind, *repo = path.split("/")
+    if scheme != "hf" or kind != "datasets" or len(repo) < 2:
+        return f"aws s3 sync {location} STORE"
+    folder = "/".join(repo[2:])
+    files = f" --include '{folder}/*'" if folder else ""
+    return f"hf download --repo-type dataset {'/'.join(repo[:2])}{files} --local-dir STORE"
+
+
 class LatentStore:
     """A store on this machine, for reading. ``len`` is the number of its latents.
 
@@ -66,7 +77,7 @@ class LatentStore:
         if is_remote(str(location)):
             raise StoreError(
                 f"{location}: latents are read at random, which a remote store is too slow for: copy it "
-                f"next to the trainer first, e.g. with `aws s3 sync {location} STORE`"
+                f"next to the trainer first, e.g. with `{_copying(str(location))}`"
             )
         self._storage = LocalStorage(Path(str(location).removeprefix("file://")))
         self.root = self._storage.root
