@@ -15,6 +15,7 @@ from auravae_cli.exchange.formats import (
     mar,
     musubi,
     parquet,
+    simpletuner,
     tensors,
     webdataset,
 )
@@ -23,7 +24,8 @@ from auravae_cli.exchange.formats.base import Format
 FORMATS: dict[str, Format] = {
     form.name: form
     for form in (
-        *(comfyui.FORMAT, kohya.FORMAT, musubi.FORMAT, aitoolkit.FORMAT, lightningdit.FORMAT),
+        *(comfyui.FORMAT, kohya.FORMAT, musubi.FORMAT, aitoolkit.FORMAT),
+        *(simpletuner.FORMAT, lightningdit.FORMAT),
         *(edm2.FORMAT, mar.FORMAT, webdataset.FORMAT, parquet.FORMAT, arrays.NPY, arrays.NPZ),
         *(tensors.SAFETENSORS, tensors.PICKLE),
     )

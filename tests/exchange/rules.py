@@ -126,6 +126,17 @@ def aitoolkit(path: Path, z, mirrored, facts) -> None:
     same(found[not is_flipped], mirrored)
 
 
+def simpletuner(path: Path, z, mirrored, facts) -> None:
+    """bghira/SimpleTuner at bc8e6ab7, simpletuner/helpers/caching/vae.py: generate_vae_cache_filename
+    (sha256 of the stem, below the picture's folder); a tensor, or a table with ``latents``.
+    """
+    assert path.parent.name == "sub"
+    assert path.name == hashlib.sha256(b"a photo").hexdigest() + ".pt"
+    tensor = torch.load(path, weights_only=True)
+    assert str(tensor.dtype) == f"torch.{facts['dtype']}"
+    same(tensor, z)
+
+
 def lightningdit(path: Path, z, mirrored, facts) -> None:
     """hustvl/LightningDiT, extract_features.py (names, keys, metadata) and
     datasets/img_latent_dataset.py (slices of ``latents`` or ``latents_flip``, and of ``labels``;
@@ -255,6 +266,7 @@ RULES = {
     "kohya": kohya,
     "musubi": musubi,
     "ai-toolkit": aitoolkit,
+    "simpletuner": simpletuner,
     "lightningdit": lightningdit,
     "edm2": edm2,
     "mar": mar,

@@ -51,6 +51,7 @@ class ExchangeFormat(str, Enum):
     kohya = "kohya"
     musubi = "musubi"
     ai_toolkit = "ai-toolkit"
+    simpletuner = "simpletuner"
     lightningdit = "lightningdit"
     edm2 = "edm2"
     mar = "mar"

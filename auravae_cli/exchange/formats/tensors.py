@@ -30,7 +30,7 @@ from auravae_cli.exchange.formats.base import (
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import BytesFile
 from auravae_cli.latents import safetensors_file
-from auravae_cli.latents.dtypes import BFLOAT16, StoredDtype
+from auravae_cli.latents.dtypes import BFLOAT16, Array, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile, stack
 
 VALUES = "latents"
@@ -49,16 +49,21 @@ def write_pickle(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
     """Yield the bare tensor [1, C, h, w], which any version of torch loads with ``weights_only``."""
+    yield Exported(f"{names[0]}.pt", lambda: [saved(latents.values[None], latents.dtype)])
+
+
+def saved(values: Array, dtype: StoredDtype) -> bytes:
+    """Return a tensor as `torch.save` writes it."""
     import torch
 
-    values = np.ascontiguousarray(latents.values[None])
-    if latents.dtype == BFLOAT16:
+    values = np.ascontiguousarray(values)
+    if dtype == BFLOAT16:
         tensor = torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
     else:
         tensor = torch.from_numpy(values.copy())
     buffer = io.BytesIO()
     torch.save(tensor, buffer)
-    yield Exported(f"{names[0]}.pt", lambda: [buffer.getvalue()])
+    return buffer.getvalue()
 
 
 def read_safetensors(file: Foreign) -> Iterator[Found]:

@@ -1,0 +1,40 @@
+"""SimpleTuner's latent caches: ``FOLDER/SHA256.pt``, a bare tensor [C, h, w].
+
+Rules: bghira/SimpleTuner, simpletuner/helpers/caching/vae.py (generate_vae_cache_filename, _read_from_storage)
+at bc8e6ab7. A file is looked up by the sha256 of the picture's name without folders and suffix
+(``hash_filenames``, the default), in the picture's folder below ``cache_dir``. Values are used as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+
+from auravae_cli.exchange.formats.base import Choices, Exported, Format, source_name
+from auravae_cli.exchange.formats.tensors import read_pickle, saved
+from auravae_cli.latents.latent_file import LatentFile
+
+
+def write(
+    latents: LatentFile, names: Sequence[str], number: int, choices: Choices
+) -> Iterator[Exported]:
+    """Yield one file; its name does not tell the picture's."""
+    folder, slash, stem = names[0].rpartition("/")
+    if latents.records[0].source:
+        stem = os.path.splitext(source_name(latents, stem))[0]  # noqa: PTH122 - as the trainer does
+    code = hashlib.sha256(stem.encode(errors="surrogatepass")).hexdigest()
+    yield Exported(f"{folder}{slash}{code}.pt", lambda: [saved(latents.values, latents.dtype)])
+
+
+FORMAT = Format(
+    name="simpletuner",
+    rules="bghira/SimpleTuner, simpletuner/helpers/caching/vae.py at bc8e6ab7",
+    suffixes=frozenset((".pt",)),
+    write=write,
+    read=read_pickle,
+    keeps=frozenset(("stored_dtype",)),
+    dtypes=("float16", "bfloat16", "float32"),
+    by_picture=True,
+    advice="the output is its cache_dir; a latent must have the size of the trainer's own crop",
+)
