@@ -5,7 +5,7 @@
     vae = AuraEquiVAE.from_model("small")
     pipeline = DiTPipeline(transformer, vae, scheduler)
 
-Needs diffusers: ``pip install 'auravae[diffusers]'``.
+Needs diffusers: ``pip install diffusers``.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ try:
     from diffusers.models.modeling_outputs import AutoencoderKLOutput
     from diffusers.utils.accelerate_utils import apply_forward_hook
 except ImportError as error:
-    raise ImportError(
-        f"this adapter needs diffusers ({error}): pip install 'auravae[diffusers]'"
-    ) from error
+    raise ImportError(f"this adapter needs diffusers ({error}): pip install diffusers") from error
 
 try:  # of diffusers 0.36 and later
     from diffusers.models.autoencoders.vae import AutoencoderMixin

@@ -18,7 +18,7 @@ from torch import Tensor
 from auravae_cli.errors import WeightsError
 from auravae_cli.model.spec.foreign import DIFFUSERS, PYTHON, TAESD, ForeignName
 
-_NO_DIFFUSERS = "measuring this model needs diffusers ({}): pip install 'auravae[diffusers]'"
+_NO_DIFFUSERS = "measuring this model needs diffusers ({}): pip install diffusers"
 VAE = "vae"  # the folder of a pipeline's autoencoder
 
 

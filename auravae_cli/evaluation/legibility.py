@@ -109,7 +109,8 @@ def load_reader() -> TextReader:
         engine = importlib.import_module("rapidocr_onnxruntime").RapidOCR()
     except (ImportError, PackageNotFoundError) as error:
         raise UsageError(
-            f"legibility of text needs an OCR engine ({error}): pip install 'auravae[ocr]'", "text"
+            f"legibility of text needs an OCR engine ({error}): pip install rapidocr-onnxruntime",
+            "text",
         ) from error
     return RapidOcr(engine, f"{PACKAGE} {found}")
 

@@ -42,7 +42,7 @@ def load_inception(weights: str, device: str) -> Extract:
         metric = FrechetInceptionDistance(feature=FEATURES, feature_extractor_weights_path=weights)
     except (ImportError, ModuleNotFoundError):
         raise WeightsError(
-            "rFID needs torchmetrics and torch-fidelity: pip install 'auravae[metrics]'"
+            "rFID needs torchmetrics and torch-fidelity: pip install 'torchmetrics[image]'"
         ) from None
     except Exception as error:  # torch raises errors of every type on foreign files
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -80,7 +80,7 @@ def frechet_distance(originals: Sequence[str], reconstructions: Sequence[str]) -
         from torchmetrics.image.fid import FrechetInceptionDistance
     except (ImportError, ModuleNotFoundError):
         raise WeightsError(
-            "rFID needs torchmetrics and torch-fidelity: pip install 'auravae[metrics]'"
+            "rFID needs torchmetrics and torch-fidelity: pip install 'torchmetrics[image]'"
         ) from None
     import torch
 

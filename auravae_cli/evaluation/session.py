@@ -55,7 +55,7 @@ from auravae_cli.store.format import require_format, require_settings
 from auravae_cli.version import __version__
 
 NO_LPIPS = (
-    "no LPIPS: its weights are not here; pip install 'auravae[metrics]', then python -c \"import lpips; "
+    'no LPIPS: its weights are not here; pip install lpips, then python -c "import lpips; '
     "lpips.LPIPS(net='vgg')\" fetches them; or name a file of them with --lpips (none: no note)"
 )
 SHARDS_EACH = 16  # of loose pictures, for each of several processes

@@ -38,6 +38,5 @@ def format_of(name: str) -> Format:
         raise UsageError(f"{name!r}: expected one of {', '.join(FORMATS)}")
     form = FORMATS[name]
     if form.needs and find_spec(form.needs[0]) is None:
-        library, extra = form.needs
-        raise UsageError(f"{name} needs {library}: pip install 'auravae[{extra}]'")
+        raise UsageError(f"{name} needs {form.needs[0]}: pip install {form.needs[0]}")
     return form

@@ -178,8 +178,8 @@ class RemoteStorage:
             self._files, self._prefix = fsspec.core.url_to_fs(self.root)
         except (ImportError, ValueError) as error:
             scheme = url.partition("://")[0]
-            extra = {"s3": "s3", "hf": "hub"}.get(scheme)
-            advice = f"pip install 'auravae[{extra}]'" if extra else str(error)
+            package = {"s3": "s3fs", "hf": "huggingface_hub"}.get(scheme)
+            advice = f"pip install {package}" if package else str(error)
             raise StoreError(
                 f"{url}: no way to reach {scheme}:// is installed: {advice}"
             ) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from auravae_cli.errors import InputImageError
 
-INSTALL = 'pip install "auravae[pictures]"'
+INSTALL = "pip install imagecodecs pillow-heif"
 
 
 def imagecodecs() -> Any:

@@ -247,7 +247,7 @@ def _connect(address: str | None) -> Any:
         ray = importlib.import_module("ray")
         worker = importlib.import_module("ray._private.worker")
     except ImportError:
-        raise DeviceError("--runner ray needs Ray: pip install 'auravae[ray]'") from None
+        raise DeviceError("--runner ray needs Ray: pip install ray") from None
     # Notices of dead workers go to stdout whatever init is told, and no public switch stops that.
     worker._worker_logs_enabled = False  # type: ignore[attr-defined]
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}

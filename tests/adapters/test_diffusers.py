@@ -315,4 +315,4 @@ def test_a_missing_diffusers_is_named():
         check=False,
     )
     assert result.returncode == 1
-    assert "pip install 'auravae[diffusers]'" in result.stderr.splitlines()[-1]
+    assert "pip install diffusers" in result.stderr.splitlines()[-1]

@@ -14,7 +14,7 @@ from auravae_cli.cli.terminal import live
 from auravae_cli.evaluation import run
 
 FAST = ("--flips", "2", "--sweeps", "1")
-NO_LPIPS = "note: no LPIPS: its weights are not here; pip install 'auravae[metrics]'"
+NO_LPIPS = "note: no LPIPS: its weights are not here; pip install lpips"
 
 
 @pytest.fixture

@@ -99,16 +99,67 @@ def test_the_slider_shows_both_pictures(opened):
     """What is left of the handle is the original's pixels, the rest the reconstruction's."""
     sources = opened.run(
         "const a = document.querySelector('article'), s = q => a.querySelector(q).src;"
-        "return [s('.before'), s('.original img'), s('.after'), s('.reconstruction img')]"
+        "return [s('.before img'), s('.original img'), s('.after img'), s('.reconstruction img')]"
     )
     assert sources[0] == sources[1] != sources[2] == sources[3]
-    opened.run("document.querySelectorAll('article input[type=radio]')[1].click()")
-    after, label = opened.run(
-        "const a = document.querySelector('article');"
-        "return [a.querySelector('.after').src, a.querySelector('.right').textContent]"
+
+
+CHOOSE = """
+const choice = document.querySelector(arguments[0]);
+choice.value = arguments[1];
+choice.dispatchEvent(new Event('change'));
+const of = (article, sides) => sides.map(side => article.querySelector(side + ' img').src);
+return [...document.querySelectorAll('article')].map(a => [
+  ...of(a, ['.before', '.after']), a.querySelector('.side.left').textContent, a.querySelector('.side.right').textContent,
+  ...[...a.querySelectorAll('figure.reconstruction img')].map(i => i.src), a.querySelector('.original img').src,
+]);
+"""
+
+
+def test_a_model_is_compared_with_a_model_in_all_pictures_at_once(opened):
+    for before, after, left, right, _, second, original in opened.run(
+        CHOOSE, ".of-right", "linear-symmetrized"
+    ):
+        assert (left, right) == ("original", "linear-symmetrized")
+        assert (before, after) == (original, second)
+    for before, after, left, right, first, second, _ in opened.run(CHOOSE, ".of-left", "linear"):
+        assert (left, right) == ("linear", "linear-symmetrized")
+        assert (before, after) == (first, second)
+    told = opened.run("return document.querySelector('.compare input').ariaValueText")
+    assert told == "50% linear, the rest linear-symmetrized"
+
+
+VIEW = """
+const at = document.querySelector('.compare');
+const of = side => getComputedStyle(at.querySelector(side + ' img')).transform;
+return [of('.before'), of('.after'), at.querySelector('input').value];
+"""
+
+
+def test_both_sides_zoom_and_move_as_one(opened):
+    opened.run(
+        "document.querySelector('button.in').click(); document.querySelector('button.in').click()"
     )
-    assert label == "linear-symmetrized"
-    assert after == opened.run("return document.querySelectorAll('.reconstruction img')[1].src")
+    before, after, value = opened.run(VIEW)
+    assert before == after and before.startswith("matrix(4, 0, 0, 4, ")
+    opened.run(
+        "document.querySelector('.compare').scrollIntoView({block: 'center', behavior: 'instant'})"
+    )
+    _, _, left, top, width, height = opened.run(CLIP, 0)
+    opened.drag(
+        (left + 0.2 * width, top + height / 2), (left + 0.3 * width, top + height / 2), "mouse"
+    )
+    moved, also, same = opened.run(VIEW)
+    assert (
+        moved == also != before and same == value
+    )  # a drag far from the handle moves the pictures
+    opened.drag(
+        (left + width / 2, top + height / 2), (left + 0.7 * width, top + height / 2), "mouse"
+    )
+    still, _, further = opened.run(VIEW)
+    assert still == moved and 68 <= int(further) <= 72
+    opened.run("for (let i = 0; i < 9; i++) document.querySelector('button.out').click()")
+    assert opened.run(VIEW)[0] == "matrix(1, 0, 0, 1, 0, 0)"
 
 
 def test_dark_and_light(opened):
@@ -132,7 +183,7 @@ def test_nothing_overflows_a_narrow_window(opened):
 
 def test_every_control_is_reached_and_has_a_name(opened):
     names = opened.run(
-        "return [...document.querySelectorAll('a, button, input, [tabindex]')].map(e => "
+        "return [...document.querySelectorAll('a, button, input, select, [tabindex]')].map(e => "
         "e.ariaLabel || e.textContent || e.labels?.[0]?.textContent)"
     )
     assert names and all(name.strip() for name in names)

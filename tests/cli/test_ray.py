@@ -202,7 +202,7 @@ def test_without_ray(program, data, tmp_path):
         [*command, *options], env=environment | path, cwd=data, capture_output=True, check=False
     )
     assert result.returncode == 3
-    assert result.stderr == b"error: --runner ray needs Ray: pip install 'auravae[ray]'\n"
+    assert result.stderr == b"error: --runner ray needs Ray: pip install ray\n"
 
 
 def kill_a_worker_of(store: Path) -> None:

@@ -101,4 +101,4 @@ def test_without_its_packages_it_says_what_to_install(auravae, monkeypatch):
     monkeypatch.setitem(sys.modules, "starlette.requests", None)
     result = auravae("serve")
     assert result.code == 3
-    assert "pip install 'auravae[serve]'" in result.message
+    assert "pip install starlette uvicorn" in result.message

@@ -70,7 +70,7 @@ def test_an_evaluation_has_it_in_every_table(tmp_path, monkeypatch):
 
 def test_without_an_engine(monkeypatch):
     monkeypatch.setattr(legibility, "PACKAGE", "no-such-package-of-ours")
-    with pytest.raises(UsageError, match=r"pip install 'auravae\[ocr\]'"):
+    with pytest.raises(UsageError, match=r"pip install rapidocr-onnxruntime"):
         legibility.load_reader()
 
 

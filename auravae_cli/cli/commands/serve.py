@@ -85,7 +85,7 @@ def serve(
         from auravae_cli.serve.limits import Limits
         from auravae_cli.serve.server import serve_model
     except ModuleNotFoundError as error:
-        raise ModelError(f"serve needs {error.name}: pip install 'auravae[serve]'") from error
+        raise ModelError(f"serve needs {error.name}: pip install starlette uvicorn") from error
 
     load = partial(
         load_codec,

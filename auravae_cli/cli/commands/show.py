@@ -93,19 +93,21 @@ def show(
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
     from auravae_cli.cli.terminal.detect import find_screen
     from auravae_cli.cli.terminal.lines import print_drawing, say, tell
+    from auravae_cli.cli.terminal.live import Live
     from auravae_cli.errors import AuraVaeError
     from auravae_cli.operations.views import view_files
 
     screen = find_screen(protocol, width) if output is None else None
-    views = view_files(
-        files,
-        channels=channels,
-        in_grey=screen is not None and screen.protocol is Protocol.ascii,
-        key=key,
-        index=index,
-        background=background,
-        max_pixels=max_pixels,
-    )
+    with Live("reading", hidden=quiet):
+        views = view_files(
+            files,
+            channels=channels,
+            in_grey=screen is not None and screen.protocol is Protocol.ascii,
+            key=key,
+            index=index,
+            background=background,
+            max_pixels=max_pixels,
+        )
     cells: Cells = []
     captions: list[str] = []
     for name, view in views.of:

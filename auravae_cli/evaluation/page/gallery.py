@@ -60,7 +60,7 @@ def _picture(data: PageData, name: str, place: int, heading: str) -> Markup:
     if original is None:
         body: Markup = tag("p", "This picture could not be drawn again.", class_="note")
     else:
-        body = join(_viewer(data, name, place, original), _strip(data, name, original))
+        body = join(_viewer(data, name, original), _strip(data, name, original))
     return tag(
         "article",
         head,
@@ -71,26 +71,31 @@ def _picture(data: PageData, name: str, place: int, heading: str) -> Markup:
     )
 
 
-def _viewer(data: PageData, name: str, place: int, original: bytes) -> Markup:
+def _viewer(data: PageData, name: str, original: bytes) -> Markup:
     """Return the elements that the script turns into a slider; hidden without scripts."""
     labels = [label for label in data.labels if data.file(label, name, RECONSTRUCTION)]
-    choices = [
-        tag(
-            "label",
-            tag("input", type="radio", name=f"model-{place}", value=n, checked=n == 0),
-            label,
-        )
-        for n, label in enumerate(labels)
-    ]
-    legend = tag("legend", "Compare with")
+    first = labels[0] if labels else ""
     width, height = _size(original)
     return tag(
         "div",
-        tag("fieldset", legend, choices) if len(choices) > 1 else None,
+        tag(
+            "div",
+            _side("left", name, ["original", *labels], "original"),
+            _side("right", name, [*labels, "original"], first),
+            tag(
+                "span",
+                "Zoom ",
+                tag("button", "−", type="button", class_="out", aria_label=f"Zoom out of {name}"),
+                " ",
+                tag("button", "+", type="button", class_="in", aria_label=f"Zoom into {name}"),
+                class_="zooms",
+            ),
+            class_="choice",
+        ),
         tag(
             "div",
             tag("span", "original", class_="side left", aria_hidden="true"),
-            tag("span", labels[0] if labels else "", class_="side right", aria_hidden="true"),
+            tag("span", first, class_="side right", aria_hidden="true"),
             tag("span", class_="handle", aria_hidden="true"),
             tag(
                 "input",
@@ -99,7 +104,7 @@ def _viewer(data: PageData, name: str, place: int, original: bytes) -> Markup:
                 max=100,
                 step=1,
                 value=50,
-                aria_label=f"How much of the original of {name} shows, from the left",
+                aria_label=f"Where the two sides of {name} meet, from the left",
             ),
             class_="compare",
             data_width=width,
@@ -107,6 +112,17 @@ def _viewer(data: PageData, name: str, place: int, original: bytes) -> Markup:
         ),
         class_="viewer",
         hidden=True,
+    )
+
+
+def _side(side: str, name: str, labels: list[str], chosen: str) -> Markup:
+    """Return the choice of what a side of the slider shows; one for all pictures, by the script."""
+    options = [
+        tag("option", label, value=label, selected=label == chosen or None) for label in labels
+    ]
+    told = f"What is on the {side} of the slider, here {name} and in all other pictures"
+    return tag(
+        "label", side.capitalize(), tag("select", options, class_=f"of-{side}", aria_label=told)
     )
 
 

@@ -109,8 +109,7 @@ def _from_package() -> dict[str, Tensor]:
             network = LearnedPerceptualImagePatchSimilarity("vgg").net
         except ImportError:
             raise WeightsError(
-                "LPIPS needs its weights: name a file of them, or pip install 'auravae[metrics]'; or "
-                "do without"
+                "LPIPS needs its weights: name a file of them, or pip install lpips; or do without"
             ) from None
     return canonical_names(network.state_dict())
 

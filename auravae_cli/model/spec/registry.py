@@ -82,7 +82,7 @@ def pull(config: ModelConfig) -> Path:
         from huggingface_hub import hf_hub_download
     except ImportError:
         raise WeightsError(
-            "fetching from the hub needs huggingface_hub: pip install 'auravae[hub]'"
+            "fetching from the hub needs huggingface_hub: pip install huggingface_hub"
         ) from None
     try:
         return Path(hf_hub_download(config.hub_repo, config.hub_file))
