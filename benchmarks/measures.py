@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from auravae_cli import load_codec, ms_ssim, psnr, ssim
 from auravae_cli.evaluation.compare import paired_bootstrap
 from auravae_cli.evaluation.parities import assign
 from auravae_cli.evaluation.spectra import latent_spectrum
 from auravae_cli.evaluation.transforms import bilinear, fourier_shift
 from auravae_cli.images.colour_difference import ciede2000
-from auravae_cli.images.metrics import ms_ssim, psnr, ssim, ssim_mirrored, ssim_uniform
+from auravae_cli.images.metrics import ssim_mirrored, ssim_uniform
 from auravae_cli.images.read import read_image
 from auravae_cli.latents.sums import LatentSums
-from auravae_cli.model.codec import load_codec
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "rocket.webp"
 TOLERANCE = 1e-4
