@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
+import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from auravae_cli.errors import ComputeError
@@ -23,7 +24,7 @@ from auravae_cli.evaluation.legibility import load_reader
 from auravae_cli.evaluation.models import load_models, metric_device
 from auravae_cli.evaluation.results import Results
 from auravae_cli.evaluation.rfid import load_inception
-from auravae_cli.evaluation.run import EvalOptions, Evaluation, Step, Survey
+from auravae_cli.evaluation.run import EvalOptions, Evaluation, PictureFailure, Step, Survey
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.loading import Loading
 
@@ -63,9 +64,14 @@ class Judge:
     """One process's part: models that measure the tasks it gets."""
 
     def __init__(self, setup: Setup, device: str | None = None) -> None:
-        loading = setup.loading.copy()
-        if device is not None:
-            loading["device"] = device
+        self._setup, self._device = setup, device
+
+    @cached_property
+    def _evaluation(self) -> Evaluation:
+        # Not in the constructor, whose errors reach the first process only as text.
+        setup, loading = self._setup, self._setup.loading.copy()
+        if self._device is not None:
+            loading["device"] = self._device
         models = load_models(setup.models, setup.symmetrized, setup.posterior, loading)
         place = metric_device(models)
         lpips = None
@@ -74,7 +80,7 @@ class Judge:
 
             lpips = load_perceptual(setup.lpips, place)
         inception = load_inception(setup.rfid, place) if setup.rfid else None
-        self._evaluation = Evaluation(
+        return Evaluation(
             models,
             setup.shards,
             setup.options,
@@ -87,7 +93,17 @@ class Judge:
     def measure(self, task: Task) -> list[Step]:
         """Return the rows, with their models' labels, and the failures of a task. Raises ModelError."""
         only = [self._evaluation.shards[task.shard]]
-        return list(self._evaluation.measure(task.lacking, task.flips, task.sweeps, only))
+        steps = list(self._evaluation.measure(task.lacking, task.flips, task.sweeps, only))
+        found = {s.picture if isinstance(s, PictureFailure) else s[1]["picture"] for s in steps}
+        place = socket.gethostname()
+        steps += [
+            PictureFailure(
+                name, None, f"not found by the process on {place} that was to measure it"
+            )
+            for name in task.lacking
+            if name not in found
+        ]
+        return steps
 
 
 def make_tasks(evaluation: Evaluation, survey: Survey) -> list[Task]:
@@ -161,9 +177,8 @@ _judge: list[Judge] = []  # of this process, once it has begun
 
 
 def _begin(setup: Setup, places: Any, threads: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch, which a linear model does not need
     _judge.append(Judge(setup, places.get()))
-    if "torch" in sys.modules:  # a linear model needs none
-        sys.modules["torch"].set_num_threads(threads)
 
 
 def _measure(task: Task) -> list[Step]:

@@ -22,6 +22,7 @@ from auravae_cli.evaluation.models import Models, load_models, metric_device
 from auravae_cli.evaluation.pictures import Album, choose, make_pictures
 from auravae_cli.evaluation.processes import Setup, measure_by_processes
 from auravae_cli.evaluation.protocols import find_protocol
+from auravae_cli.evaluation.ray_judges import measure_by_ray
 from auravae_cli.evaluation.reconstructions import Reconstructions
 from auravae_cli.evaluation.results import FORMAT, FORMAT_VERSION, SUMMARY_FILE, Results
 from auravae_cli.evaluation.rfid import frechet_distance, load_inception
@@ -44,7 +45,7 @@ from auravae_cli.files.scratch import publish_bytes, scratch_folder
 from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.codec import MODE, Codec
-from auravae_cli.operations.encode_store import SHARD_SIZE
+from auravae_cli.operations.encode_store import SHARD_SIZE, absolute
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
 from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.loading import Loading
@@ -59,6 +60,7 @@ NO_LPIPS = (
     "lpips.LPIPS(net='vgg')\" fetches them; or name a file of them with --lpips (none: no note)"
 )
 SHARDS_EACH = 16  # of loose pictures, for each of several processes
+RAY_PROCESSES = 64  # that a cluster may have, for that
 Rows: TypeAlias = list[dict[str, Any]]
 
 
@@ -120,6 +122,8 @@ def evaluate(
     text: bool = False,
     protocol: str | None = None,
     processes: int = 1,
+    ray: bool = False,
+    address: str | None = None,
     files: EvaluationFiles = EvaluationFiles(),
     progress: Progress[Step] | None = None,
     **loading: Unpack[Loading],
@@ -137,6 +141,7 @@ def evaluate(
         protocol: the name of one of ``configs/protocol``, which says how to prepare and measure.
         processes: how many share the work, each with models of its own, and with a GPU if there are several;
             more than one needs models by name.
+        ray: share the work among the workers of a Ray cluster, at ``address`` or on this machine.
         files: what is written.
         progress: hears every step, with the rows that are measured and those that had to be.
 
@@ -149,7 +154,9 @@ def evaluate(
         options = replace(options, measure=pinned.applied(options.measure))
     session = _Session(files, options, progress)
     session.note(Stage("looking for pictures"))
-    shards = _find_shards(pictures, processes)
+    if ray:  # whose workers are in other folders
+        pictures = [absolute(name, True) for name in listed(pictures)]
+    shards = _find_shards(pictures, RAY_PROCESSES if ray else processes)
     session.refuse_outputs()
     results = Results(files.folder)
     session.note(Stage("loading the models"))
@@ -174,22 +181,25 @@ def evaluate(
     session.note(Stage("reading the pictures"))
     survey = evaluation.survey()
     steps = evaluation.run(survey)
-    if processes > 1:
+    if processes > 1 or ray:
         setup = Setup(
-            tuple(model for model in models if isinstance(model, str)),
+            tuple(_everywhere(model) for model in models if isinstance(model, str)),
             symmetrized,
             posterior,
             loading,
             options,
             tuple(shards),
             evaluation.lpips is not None,
-            lpips,
-            rfid,
+            lpips and _everywhere(lpips),
+            rfid and _everywhere(rfid),
             text,
         )
         if len(setup.models) < len(models):
             raise UsageError("several processes load models by name: name them", "models")
-        steps = measure_by_processes(evaluation, survey, setup, processes)
+        if ray:
+            steps = measure_by_ray(evaluation, survey, setup, address)
+        else:
+            steps = measure_by_processes(evaluation, survey, setup, processes)
     follow(steps, evaluation.pending(survey), progress)
     named = pinned.to_json(protocol or "") if pinned is not None else None
     result = _conclude(evaluation, survey, named, has_rfid=rfid is not None)
@@ -298,6 +308,14 @@ class _Session:
 
         by_name = {(row["model"], row["picture"]): row for row in result.rows}
         return page_bytes(PageData(result.summary, by_name, choice, find))
+
+
+def _everywhere(name: str) -> str:
+    """A model's name, with an absolute path if it has one that exists: other processes have other folders."""
+    library, colon, place = name.rpartition(":")
+    if colon and Path(place).exists():
+        return f"{library}:{absolute(place, True)}"
+    return absolute(name, Path(name).exists())
 
 
 def _find_shards(pictures: Names, processes: int) -> list[InputShard]:

@@ -235,8 +235,8 @@ def encode_store(
         StoreError, OutputError: the store cannot be written, or is of other settings.
     """
     place = store_place(pictures, output)
-    files = files_of_store([_absolute(name, on_ray) for name in listed(pictures)], passed_over)
-    storage = open_storage(_absolute(place, on_ray))
+    files = files_of_store([absolute(name, on_ray) for name in listed(pictures)], passed_over)
+    storage = open_storage(absolute(place, on_ray))
     found = read_settings(storage)
     dealt = found.num_file_shards if found else count_file_shards(files, shard_size or SHARD_SIZE)
     try:
@@ -294,7 +294,7 @@ def files_of_store(
     return files
 
 
-def _absolute(name: str, on_ray: bool) -> str:
+def absolute(name: str, on_ray: bool) -> str:
     """As workers elsewhere find it, whose current folder is another."""
     return str(Path(name).absolute()) if on_ray and not is_remote(name) else name
 
@@ -309,7 +309,7 @@ def _open_engine(
     if not isinstance(model, str):
         raise UsageError("on a cluster, a model goes by its name or its checkpoint's path", "model")
     return RayEngine(
-        _absolute(model, Path(model).exists()),
+        absolute(model, Path(model).exists()),
         loading.get("device", "auto"),
         loading.get("dtype", "auto"),
         loading.get("memory"),

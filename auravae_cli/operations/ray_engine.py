@@ -119,7 +119,7 @@ class RayEngine:
         address: str | None,
     ) -> None:
         find_weights(model)  # reports errors before a cluster is started
-        self._ray = _connect(address)
+        self._ray = connect(address)
         resources = self._ray.cluster_resources()
         on_gpus = device.startswith("cuda") or (device == "auto" and "GPU" in resources)
         if on_gpus and address is None and "GPU" not in resources:
@@ -140,7 +140,7 @@ class RayEngine:
             self.space, self.compute_dtype, self.kernels, self.symmetry = facts
         except self._ray.exceptions.RayError as error:
             advice = _ADVICE * bool(address)
-            raise ModelError(f"no worker starts on Ray: {_brief(error)}{advice}") from error
+            raise ModelError(f"no worker starts on Ray: {brief(error)}{advice}") from error
         self._idle = [first]
         self._starting: dict[Any, Any] = {}  # the future of a worker's facts => the worker
         self._busy: dict[
@@ -213,11 +213,11 @@ class RayEngine:
             if attempt is None:
                 self._lost_starts += 1
                 if self._lost_starts == ATTEMPTS:
-                    raise ModelError(f"workers do not start: {_brief(error)}") from error
+                    raise ModelError(f"workers do not start: {brief(error)}") from error
             elif attempt.number < ATTEMPTS:
                 waiting.appendleft(replace(attempt, number=attempt.number + 1))
             else:
-                reason = f"its worker died {ATTEMPTS} times, the last time with: {_brief(error)}"
+                reason = f"its worker died {ATTEMPTS} times, the last time with: {brief(error)}"
                 shard = attempt.shard
                 return ShardOutcome(shard.name, "failed", source_size=shard.size, reason=reason)
             return None
@@ -240,7 +240,7 @@ class RayEngine:
         self._room = max(1, room + self._spare)
 
 
-def _connect(address: str | None) -> Any:
+def connect(address: str | None) -> Any:
     """Return Ray, connected and silent. Raises DeviceError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
     try:
@@ -269,6 +269,6 @@ def _connect(address: str | None) -> Any:
     return ray
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
     """Return the last line of a Ray error, which says why."""
     return str(error).strip().rpartition("\n")[2]

@@ -110,6 +110,21 @@ def rows(result: Ended) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def test_an_evaluation_is_shared(auravae, data, address):
+    command = ("eval", "pictures/00*.png", "damaged.png", "-m", "linear", "--flips", "1", "--json")
+    here = auravae(data, *command, "--sweeps", "0", "--lpips", "none")
+    there = ("--runner", "ray", "--address", address, "-o", "results")
+    shared = auravae(data, *command, "--sweeps", "0", "--lpips", "none", *there)
+    assert (here.returncode, shared.returncode) == (1, 1)  # one is damaged
+    for found in (here, shared):
+        assert "failed: damaged.png" in found.stderr
+    pictures = [
+        [row | {"seconds": 0} for row in rows(x) if row["kind"] == "picture"]
+        for x in (here, shared)
+    ]
+    assert pictures[0] == pictures[1] and len(pictures[0]) == 10
+
+
 def test_a_cluster_of_its_own(auravae, data, tree):
     result = auravae(data, "encode", "pictures", "-o", "own", *STORE, "--runner", "ray", "--json")
     assert (result.returncode, result.stderr) == (0, "")

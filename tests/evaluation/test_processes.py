@@ -10,7 +10,7 @@ from PIL import Image
 
 from auravae_cli.errors import ComputeError, UsageError
 from auravae_cli.evaluation import processes
-from auravae_cli.evaluation.processes import make_tasks, measure_by_processes
+from auravae_cli.evaluation.processes import Judge, Task, make_tasks, measure_by_processes
 from auravae_cli.evaluation.run import EvalOptions, Evaluation
 from auravae_cli.evaluation.session import EvaluationFiles, evaluate
 from auravae_cli.model.codec import load_codec
@@ -76,6 +76,9 @@ def test_tasks_are_shards_with_their_samples(photos, tmp_path):
     assert sum(len(task.flips) for task in tasks) == 2
     assert [len(task.sweeps) for task in tasks] == [1] + [0] * (len(tasks) - 1)
     assert len(tasks) > 3 and setup.models == ("linear",)
+    gone = Task(tasks[0].shard, {"gone.png": ["linear"]}, frozenset(), frozenset())
+    (failure,) = Judge(setup).measure(gone)
+    assert failure.picture == "gone.png" and "not found by the process" in failure.reason
 
 
 def test_a_process_that_ends_is_told(photos):

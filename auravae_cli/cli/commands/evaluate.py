@@ -175,6 +175,14 @@ def evaluate(
             help="Share the work among N processes, each with a GPU of its own if there are several.",
         ),
     ] = 1,
+    runner: Annotated[
+        opt.Runner,
+        typer.Option(help="Measure on this machine, or on a Ray cluster (auravae\\[ray])."),
+    ] = opt.Runner.local,
+    address: Annotated[
+        Optional[str],
+        typer.Option(metavar="HOST:PORT", help="The Ray cluster; without it, one on this machine."),
+    ] = None,
     protocol: Annotated[
         Optional[str],
         typer.Option(
@@ -220,6 +228,8 @@ def evaluate(
     from auravae_cli.evaluation.run import EvalOptions
     from auravae_cli.latents.dtypes import STORED_DTYPES
 
+    if address is not None and runner is not opt.Runner.ray:
+        raise typer.BadParameter("of a Ray cluster: add --runner ray", param_hint="--address")
     if compare is not None:
         if photos or listed or output:
             raise typer.BadParameter("takes kept results, no pictures", param_hint="--compare")
@@ -246,6 +256,8 @@ def evaluate(
             text=text,
             protocol=protocol,
             processes=processes,
+            ray=runner is opt.Runner.ray,
+            address=address,
             files=session.EvaluationFiles(
                 output, csv, html, html_images, certificate, certify, overwrite
             ),
