@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from auravae_cli.errors import ComputeError, UsageError
+from auravae_cli.errors import ComputeError, UsageError, WeightsError
 from auravae_cli.evaluation import processes
 from auravae_cli.evaluation.processes import Judge, Task, make_tasks, measure_by_processes
-from auravae_cli.evaluation.run import EvalOptions, Evaluation
+from auravae_cli.evaluation.run import EvalOptions
 from auravae_cli.evaluation.session import EvaluationFiles, evaluate
 from auravae_cli.model.codec import load_codec
 
@@ -81,19 +82,27 @@ def test_tasks_are_shards_with_their_samples(photos, tmp_path):
     assert failure.picture == "gone.png" and "not found by the process" in failure.reason
 
 
-def test_a_process_that_ends_is_told(photos):
-    result = []
+class Ending:
+    """A task that ends the process that gets it."""
 
-    def broken(evaluation, survey, setup, number):
-        result.append(evaluation)
-        gone = replace(setup, models=("no such model",))
-        yield from measure_by_processes(evaluation, survey, gone, 1)
+    def __reduce__(self):
+        return os._exit, (1,)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auravae_cli.evaluation.session.measure_by_processes", broken)
-        with pytest.raises(ComputeError, match="one of 1 processes ended before its time"):
-            evaluate(str(photos), ["linear"], lpips="none", options=FEW, processes=2)
-    assert isinstance(result[0], Evaluation)
+
+def test_a_process_that_ends_is_told(photos, monkeypatch):
+    monkeypatch.setattr(processes, "make_tasks", lambda evaluation, survey: [Ending()])
+    with pytest.raises(ComputeError, match="one of 2 processes ended before its time"):
+        evaluate(str(photos), ["linear"], lpips="none", options=FEW, processes=2)
+
+
+def test_a_model_that_a_process_cannot_load_is_told(photos, monkeypatch):
+    def gone(evaluation, survey, setup, number):
+        missing = replace(setup, models=("no such model",))
+        yield from measure_by_processes(evaluation, survey, missing, 1)
+
+    monkeypatch.setattr("auravae_cli.evaluation.session.measure_by_processes", gone)
+    with pytest.raises(WeightsError, match="no such model"):
+        evaluate(str(photos), ["linear"], lpips="none", options=FEW, processes=2)
 
 
 def test_processes_need_names_and_share_gpus(photos, monkeypatch):
