@@ -8,6 +8,7 @@ AuraVaeError              says what, where, found, expected, and what to do next
 │  ├─ LatentHeaderError   the header is missing, of another version, or contradicts the tensor
 │  └─ LatentMismatchError a sound latent, but of another model or representation
 ├─ OutputError            a result that cannot or must not be written where it was asked for
+│  └─ NoRoomError         nothing can be written there any more: the run ends
 ├─ StoreError             a store that is damaged, unreachable, or holds latents of other settings
 ├─ TooManyFailuresError   more inputs failed than the user allows
 ├─ ComputeError           one picture or latent is too large for the memory, or gave NaN
@@ -62,6 +63,10 @@ class LatentMismatchError(LatentFileError):
 
 class OutputError(AuraVaeError):
     """An output exists already, collides with another, or cannot be written."""
+
+
+class NoRoomError(OutputError):
+    """A disk is full, a quota is used up, or a mount is read-only: no other output can be written there."""
 
 
 class StoreError(AuraVaeError):

@@ -36,6 +36,7 @@ from auravae_cli.cli.commands.train import train
 from auravae_cli.cli.commands.verify import verify
 from auravae_cli.cli.shared.numbers import explained
 from auravae_cli.cli.shared.renamed import take_new_variables, with_new_names
+from auravae_cli.cli.shared.streams import replace_closed, take_names
 from auravae_cli.cli.terminal.lines import inert, say, tell
 from auravae_cli.errors import AuraVaeError, ConfigError, ModelError, UsageError
 from auravae_cli.files.limits import check_environment
@@ -57,6 +58,9 @@ class _Inert(TyperGroup):
 
 class _Command(TyperCommand):
     """A command; usage errors of the library are reported for its options."""
+
+    def parse_args(self, ctx: Any, args: Any) -> Any:
+        return super().parse_args(ctx, take_names(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -162,6 +166,7 @@ def _leave(code: int) -> None:
 
 def main() -> None:
     """Run the program."""
+    replace_closed()
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(50_000)  # start-up makes many objects and no garbage: saves 15 ms
     if isinstance(

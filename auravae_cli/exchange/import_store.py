@@ -25,7 +25,7 @@ from auravae_cli.exchange.import_files import name_by_file, open_foreign, plan_i
 from auravae_cli.exchange.import_plan import count_file_shards, deal, first_latent, settings_for
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import MOST_READ
-from auravae_cli.files.scratch import scratch_folder
+from auravae_cli.files.scratch import scratch_if_needed
 from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.machine.progress import Progress
@@ -69,12 +69,12 @@ class StoreImporter:
 
         Raises OutputError or StoreError if the store cannot be written.
         """
-        with scratch_folder(self.storage) as scratch, ThreadPoolExecutor(1) as hasher:
+        with scratch_if_needed(self.storage) as scratch, ThreadPoolExecutor(1) as hasher:
             for item in work:
                 if isinstance(item, ShardOutcome):
                     yield item
                 else:
-                    yield from self._shard(*item, scratch, hasher)
+                    yield from self._shard(*item, scratch(), hasher)
 
     def _shard(
         self, shard: InputShard, old: PreviousShard, scratch: Path, hasher: ThreadPoolExecutor

@@ -34,7 +34,7 @@ class Unkept:
         self.rows += rows
         self.dtypes.add(latents.dtype.name)
         self.shapes.add(latents.values.shape[-3:])
-        for name in FIELDS.keys() - {"annotations"} - self.known:
+        for name in FIELDS.keys() - {"annotations", "computed"} - self.known:
             if any(is_set(record, name) for record in latents.records):
                 self.known.add(name)
         for record in latents.records:

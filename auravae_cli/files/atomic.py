@@ -9,10 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from auravae_cli.errors import OutputError
+from auravae_cli.errors import NoRoomError, OutputError
 from auravae_cli.files.leftovers import HAS_LOCKS, claim_file
 
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _NO_LINKS = (*_NO_SYNC, errno.EPERM, errno.EACCES, errno.EMLINK)
 
 
@@ -38,7 +39,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         temporary = None
         settle(path.parent)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise not_written(path, error) from error
     finally:
         if temporary is not None:
             with suppress(OSError):  # the next run removes it
@@ -56,7 +57,7 @@ def publish(finished: Path, path: Path) -> None:
         finished.replace(path)
         settle(path.parent)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise not_written(path, error) from error
 
 
 def create(finished: Path, path: Path) -> bool:
@@ -81,8 +82,16 @@ def create(finished: Path, path: Path) -> bool:
             finished.replace(path)
         settle(path.parent)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise not_written(path, error) from error
     return True
+
+
+def not_written(place: Path | str, error: OSError) -> OutputError:
+    """Return the error that says that something cannot be written, and whether anything can."""
+    reason = f"cannot write {place}: {error.strerror or error}"
+    if error.errno in _NO_ROOM:
+        return NoRoomError(f"{reason}; what was finished stays: run the same line again")
+    return OutputError(reason)
 
 
 def make_folder(folder: Path) -> None:
@@ -106,12 +115,18 @@ def settle(folder: Path) -> None:
     except PermissionError:  # the folder can be written, but not read
         return
     try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Wait until an open file is on the disk, if the file system can tell. Raises OSError if the disk fails."""
+    try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -120,12 +135,32 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def create_atomically(path: Path, data: bytes) -> bool:
+    """Write a complete file unless one exists. Return whether this call wrote it. Raises OutputError."""
+    descriptor, temporary = None, None
+    try:
+        make_folder(path.parent)
+        descriptor, temporary = claim_file(path.parent, path.name)
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(data)
+        return create(temporary, path)
+    except OSError as error:
+        raise not_written(path, error) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):  # it has its name, or the next run removes it
+                temporary.unlink()
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def _finish(file: BinaryIO) -> None:
     """Give an open file the mode of the umask, and wait until it is on the disk."""
     file.flush()
     if hasattr(os, "fchmod"):
-        os.fchmod(file.fileno(), 0o666 & ~_umask())
-    os.fsync(file.fileno())
+        with suppress(OSError):  # the modes of some mounts are fixed
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+    sync(file.fileno())
 
 
 def _umask() -> int:

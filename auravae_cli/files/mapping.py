@@ -22,6 +22,7 @@ Buffer: TypeAlias = "bytes | memoryview | np.memmap[Any, Any]"
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 MOST_READ = 1 << 20  # bytes up to which a file is read; larger ones are mapped
 _PIECE = 1 << 20
+_NO_MAPS = (errno.ENODEV, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EACCES, errno.EPERM)
 
 
 def read_within(file: Any, limit: Limit, error: type[AuraVaeError]) -> bytes:
@@ -80,7 +81,18 @@ def read_or_map(file: Any) -> bytes | memoryview:
     if not stat.S_ISREG(status.st_mode) or status.st_size <= MOST_READ:
         content: bytes = file.read()
         return content
-    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return map_or_read(file)
+
+
+def map_or_read(file: Any) -> memoryview:
+    """Return all of an open file that is not empty, mapped where the file system can. Raises OSError."""
+    try:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        if error.errno not in _NO_MAPS:
+            raise
+    file.seek(0)
+    return memoryview(file.read())
 
 
 class BytesFile:

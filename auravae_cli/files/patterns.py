@@ -9,14 +9,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 
-def split_pattern(pattern: str) -> tuple[str, list[str]]:
+def split_pattern(pattern: str, *, is_local: bool = False) -> tuple[str, list[str]]:
     """Return the folder before the first wildcard, and the remaining parts.
+
+    Brackets in the name of a folder that exists, if it ``is_local``, are no wildcards.
 
     >>> split_pattern("a/b/*/c.png"), split_pattern("*.png"), split_pattern("/**")
     (('a/b', ['*', 'c.png']), ('.', ['*.png']), ('/', ['**']))
     """
     parts = pattern.rstrip("/").split("/")
-    first = [glob.has_magic(part) for part in parts].index(True)
+    magic = [number for number, part in enumerate(parts) if glob.has_magic(part)]
+    first = magic.pop(0)
+    while is_local and magic and os.path.isdir("/".join(parts[: first + 1])):  # noqa: PTH112 - never raises
+        first = magic.pop(0)
     return "/".join(parts[:first]) or "/" * pattern.startswith("/") or ".", parts[first:]
 
 

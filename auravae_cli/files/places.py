@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePath
+from urllib.request import url2pathname
 
 from auravae_cli.errors import OutputError
 from auravae_cli.files.limits import FOLDER_DEPTH
 from auravae_cli.files.typed import shown
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+_FILE_URL = "file://"
 # Halves of UTF-16 pairs, which JSON can escape, but no file system can hold. Python gives the bytes of names
 # that are no UTF-8 as U+DC80 to U+DCFF.
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -47,6 +49,19 @@ def _has_links(folder: str, name: str) -> bool:
         if os.path.islink(folder) or os.name == "nt":  # Windows has links other than symbolic ones  # noqa: PTH114
             return True
     return False
+
+
+def local_name(name: str) -> str:
+    """Return the path that a ``file://`` URL means, and any other name as it is.
+
+    >>> local_name("file:///a%20b"), local_name("a%20b"), local_name("s3://a/b")
+    ('/a b', 'a%20b', 's3://a/b')
+    """
+    if not name.lower().startswith(_FILE_URL):
+        return name
+    path = re.sub(r"^localhost(?=/)", "", name[len(_FILE_URL) :])
+    meant = url2pathname(path)
+    return path if os.path.lexists(path) and not os.path.lexists(meant) else meant
 
 
 def fault_of(name: str, *, on_windows: bool = True) -> str:

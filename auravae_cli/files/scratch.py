@@ -15,13 +15,14 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from auravae_cli.errors import OutputError
-from auravae_cli.files.atomic import make_folder
+from auravae_cli.files.atomic import make_folder, sync
 from auravae_cli.files.leftovers import (
     CLAIMS,
     MACHINE,
@@ -66,6 +67,13 @@ def scratch_folder(storage: Storage) -> Iterator[Path]:
                 own.rmdir()
 
 
+@contextmanager
+def scratch_if_needed(storage: Storage) -> Iterator[Callable[[], Path]]:
+    """Yield a call that returns a `scratch_folder`, made at its first use: nothing else needs a writable place."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(scratch_folder(storage)))
+
+
 def publish_bytes(storage: Storage, scratch: Path, name: str, content: bytes) -> None:
     """Write a small file into a storage, atomically. Raises OutputError or StoreError."""
     storage.publish(write_small(scratch, name, content), name)
@@ -108,7 +116,7 @@ def _lock(scratch: Path) -> BinaryIO:
                 raise FileNotFoundError(f"{scratch} was taken for a dead process's")
             lock.write(_MARK)
             lock.flush()
-            os.fsync(lock.fileno())  # first of all: an unmarked folder would stay for good
+            sync(lock.fileno())  # first of all: an unmarked folder would stay for good
             stack.pop_all()
             return lock
     except OSError:

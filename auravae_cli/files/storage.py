@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import io
-import mmap
 import os
 import random
 import shutil
@@ -23,8 +22,8 @@ from typing import Any, Protocol, TypeVar
 from auravae_cli.errors import OutputError, StoreError
 from auravae_cli.files.atomic import create, publish, settle
 from auravae_cli.files.limits import FILE_BYTES
-from auravae_cli.files.mapping import open_regular, read_within
-from auravae_cli.files.places import below, fault_of
+from auravae_cli.files.mapping import map_or_read, open_regular, read_within
+from auravae_cli.files.places import below, fault_of, local_name
 from auravae_cli.files.spelling import tells_apart
 from auravae_cli.files.typed import shown
 from auravae_cli.files.walk import files_below
@@ -58,8 +57,11 @@ class Storage(Protocol):
 
     root: str
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield every file below the root except hidden ones, in the order of names."""
+    def entries(self, unreadable: list[str] | None = None) -> Iterator[Entry]:
+        """Yield every file below the root except hidden ones, in the order of names.
+
+        Why a folder cannot be listed is added to ``unreadable``, if given; otherwise it is an error.
+        """
 
     def read(self, name: str) -> bytes:
         """Return a file's content.
@@ -101,12 +103,12 @@ def open_storage(location: str) -> Storage:
     """Return the storage at a path or a URL."""
     if is_remote(location):
         return RemoteStorage(location)
-    return LocalStorage(Path(location.removeprefix("file://")))
+    return LocalStorage(Path(local_name(location)))
 
 
 def is_remote(location: str) -> bool:
     """Return whether a location is a URL that is not a local path."""
-    return "://" in location and not location.startswith("file://")
+    return "://" in location and not location.lower().startswith("file://")
 
 
 class LocalStorage:
@@ -115,17 +117,21 @@ class LocalStorage:
     def __init__(self, path: Path) -> None:
         self.path, self.root = path, str(path)
 
-    def entries(self) -> Iterator[Entry]:
-        def entry(name: str, item: os.DirEntry[str]) -> Entry:
+    def entries(self, unreadable: list[str] | None = None) -> Iterator[Entry]:
+        def entry(name: str, item: os.DirEntry[str]) -> Entry | None:
             status = item.stat()
             return Entry(name, status.st_size, str(status.st_mtime_ns))
 
-        def refused(name: str, error: OSError) -> Entry:
-            reason = error.strerror or error
+        def refused(name: str, error: OSError) -> Entry | None:
             place = f"{self.root}/{name}".rstrip("/")
-            raise StoreError(f"{place}: cannot be listed: {reason}") from error
+            reason = f"{place}: cannot be listed: {error.strerror or error}"
+            if unreadable is None:
+                raise StoreError(reason) from error
+            unreadable.append(reason)
+            return None
 
-        yield from sorted(files_below(str(self.path), entry, refused), key=lambda entry: entry.name)
+        found = files_below(str(self.path), entry, refused)
+        yield from sorted(filter(None, found), key=lambda entry: entry.name)
 
     def read(self, name: str) -> bytes:
         with self.open(name) as file, _told(name):
@@ -184,7 +190,7 @@ class RemoteStorage:
                 f"{url}: no way to reach {scheme}:// is installed: {advice}"
             ) from error
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self, unreadable: list[str] | None = None) -> Iterator[Entry]:
         def find(path: str) -> dict[str, dict[str, Any]]:
             self._files.invalidate_cache()
             found: dict[str, dict[str, Any]] = self._files.find(path, detail=True)
@@ -336,7 +342,7 @@ def _pipe_new(files: Any, path: str, content: bytes) -> bool:
 def _mapped(file: Any) -> memoryview:
     if os.fstat(file.fileno()).st_size == 0:
         return memoryview(b"")
-    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return map_or_read(file)
 
 
 def _check(name: str, root: str) -> None:

@@ -23,7 +23,8 @@ class Record:
 
     In a dataset also: ``key`` names the sample, ``annotations`` are the picture's companions
     (``caption``, ``label``, ``metadata``), ``source_size`` is the upright source's (height, width),
-    and ``source_box`` is the part of it that the latent shows. A flip changes neither box nor size,
+    and ``source_box`` is the part of it that the latent shows. ``computed`` says how, on which last bits
+    depend (`Codec.computed`); a store says it of all its rows. A flip changes neither box nor size,
     since they describe the source.
     """
 
@@ -38,6 +39,7 @@ class Record:
     source_size: tuple[int, int] | None = None
     source_box: Box | None = None
     annotations: dict[str, Any] = field(default_factory=dict)
+    computed: dict[str, Any] = field(default_factory=dict)
 
 
 def act_on_records(g: GroupElement, records: tuple[Record, ...]) -> tuple[Record, ...]:
@@ -160,6 +162,7 @@ FIELDS: dict[str, RecordField] = {
         _read_box, lambda box: box and [float(side) for side in box.as_tuple()]
     ),
     "annotations": RecordField(_read_annotations, _read_table, {}),
+    "computed": RecordField(_read_table, _read_table, {}),
 }
 
 
@@ -169,7 +172,7 @@ def is_set(record: Record, name: str) -> bool:
 
 
 _KINDS = {name: field.kind for name, field in FIELDS.items()}
-_LATER = {"key", "source_size", "source_box", "annotations"}  # absent if empty
+_LATER = {"key", "source_size", "source_box", "annotations", "computed"}  # absent if empty
 _REQUIRED = FIELDS.keys() - _LATER
 _read_shared = table(_KINDS, optional=_KINDS, others=True)
 _read_row = table(_KINDS, optional=_KINDS)

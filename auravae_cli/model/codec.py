@@ -187,6 +187,7 @@ class Codec:
             source_size=None if whole else (height, width),
             source_box=None if whole else image.box,
             annotations=annotations or {},
+            computed=self.computed,
         )
         stored = dtype.from_float32(latent)
         return LatentFile(stored, dtype, self.space, (record,), __version__)
@@ -219,6 +220,12 @@ class Codec:
         if not np.isfinite(images).all():
             raise ComputeError("the decoder gave NaN or infinite values; try --dtype float32")
         return images
+
+    @property
+    def computed(self) -> dict[str, str]:
+        """What last bits depend on, besides the weights, as in the record of a latent."""
+        known = {"dtype": self.compute_dtype, "kernels": self.kernels, "symmetry": self.symmetry}
+        return {name: value for name, value in known.items() if value is not None}
 
     def symmetrized(self) -> Codec:
         """Return the model averaged over the group: exactly equivariant, at four times the cost."""

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from auravae_cli.errors import AuraVaeError, ModelError, TooManyFailuresError, reason_of
+from auravae_cli.errors import (
+    AuraVaeError,
+    ModelError,
+    NoRoomError,
+    TooManyFailuresError,
+    reason_of,
+)
 from auravae_cli.machine.prefetch import DECODED_BYTES, prefetch
 from auravae_cli.operations.outputs import Job
 
@@ -90,11 +96,11 @@ def try_batch(
 ) -> list[Result]:
     """Run ``work`` on a batch. If that fails, run it on each item, so that only the culprit fails.
 
-    What fails is the user's input, or too large for memory. A ModelError is raised.
+    What fails is the user's input, or too large for memory. A ModelError is raised, as is a NoRoomError.
     """
     try:
         return list(work(items))
-    except ModelError:
+    except (ModelError, NoRoomError):
         raise
     except (AuraVaeError, MemoryError) as error:
         if len(items) == 1:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 from auravae_cli.errors import InputImageError, LatentFileError
+from auravae_cli.files.atomic import create_atomically
+from auravae_cli.files.run_lock import claim_folder
 from auravae_cli.images.prepare import Preparation, PreparedImage
 from auravae_cli.images.read import count_pixels, read_image, read_size
 from auravae_cli.latents.dtypes import StoredDtype
@@ -23,10 +26,11 @@ from auravae_cli.machine.memory import BYTES_PER_PIXEL
 from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import FailureLimit, Outcome, Ready, done, limited, run, skipped
-from auravae_cli.operations.jobs import Names, plan_jobs
+from auravae_cli.operations.jobs import Names, place_of, plan_jobs
 from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.outputs import (
     Job,
+    holds,
     is_pipe,
     is_taken,
     refuse_to_replace,
@@ -35,7 +39,10 @@ from auravae_cli.operations.outputs import (
 )
 from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 from auravae_cli.operations.timed_batches import ENCODE_PARTS, Stopwatch
+from auravae_cli.store.format import StoreSettings
 from auravae_cli.symmetry.geometry import padding_for
+
+_MOST_CLAIMS = 16  # folders beside whose pictures results go; each takes an open file
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class FileEncoder:
         source = job.source.relative.as_posix() if job.source.path else None
         latent = self.codec.store(z, image, self.options.stored_dtype, source)
         content = latent.to_bytes()
-        write_result(job.output, content)
+        self._publish(job.output, content)
         return done(
             job,
             image.loaded.notices,
@@ -93,6 +100,42 @@ class FileEncoder:
             latent_shape=list(latent.values.shape),
             bytes=len(content),
         )
+
+    def _publish(self, output: Path | None, content: bytes) -> None:
+        if output is None or self.options.overwrite:
+            write_result(output, content)
+        elif not create_atomically(output, content) and not holds(output, [content]):
+            refuse_to_replace(output, overwrite=False)  # another run was faster
+
+
+def claimed(
+    jobs: list[Job], output: str | Path | None, codec: Codec, options: EncodeOptions
+) -> AbstractContextManager[object]:
+    """Hold the folders of several results, so that runs with other settings do not mix theirs in.
+
+    Raises OutputError if such a run is under way.
+    """
+    if len(jobs) < 2:
+        return nullcontext()
+    folders = {job.source.folder for job in jobs if job.source.path is not None}
+    if output is not None:
+        folders = {Path(str(output))}
+    space = replace(codec.space, model="")
+    settings = StoreSettings(
+        space,
+        options.stored_dtype,
+        codec.compute_dtype,
+        options.preparation.to_json(),
+        kernels=codec.kernels,
+        symmetry=codec.symmetry,
+    )
+    stack = ExitStack()
+    with ExitStack() as failing:
+        failing.push(stack)
+        for folder in sorted(folders)[:_MOST_CLAIMS]:
+            stack.enter_context(claim_folder(folder, settings.sha256))
+        failing.pop_all()
+    return stack
 
 
 def encode_jobs(
@@ -137,11 +180,12 @@ def is_finished(path: Path, data: bytes, codec: Codec, options: EncodeOptions) -
     record = latent.records[0] if not latent.is_shard else None
     return (
         record is not None
-        and latent.space == codec.space
+        and latent.space.is_same(codec.space)
         and latent.dtype == options.stored_dtype
         and record.source_sha256 == hashlib.sha256(data).hexdigest()
         and record.preparation == options.preparation.to_json()
         and not record.orientation.axes
+        and (not record.computed or record.computed == codec.computed)  # older ones do not tell
     )
 
 
@@ -205,5 +249,6 @@ def encode_files(
     jobs, refused = plan_encode(pictures, output, part, passed_over)
     options = EncodeOptions(preparation, StoredDtype.parse(latent_dtype), max_pixels, overwrite)
     codec = codec_of(model, ("encoder",), loading, progress)
-    outcomes = limited(encode_jobs(jobs, codec, options, batch_size, progress), limit)
-    return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)
+    with claimed(jobs, place_of(output), codec, options):
+        outcomes = limited(encode_jobs(jobs, codec, options, batch_size, progress), limit)
+        return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)

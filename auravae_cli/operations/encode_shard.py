@@ -148,7 +148,9 @@ class RowEncoder:
         latent = self.codec.store(
             z, item.image, dtype, sample.source, sample.key, sample.annotations
         )
-        return _Settled(item.index, item.size, replace(latent, space=self.settings.space))
+        record = replace(latent.records[0], computed={})  # the store says it
+        latent = replace(latent, space=self.settings.space, records=(record,))
+        return _Settled(item.index, item.size, latent)
 
 
 def encode_rows(

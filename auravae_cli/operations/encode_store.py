@@ -9,12 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
 from auravae_cli.errors import InputImageError, StoreError, UsageError
-from auravae_cli.files.scratch import scratch_folder
+from auravae_cli.files.scratch import scratch_if_needed
 from auravae_cli.files.storage import Storage, is_remote, open_storage
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.latents.dtypes import StoredDtype
@@ -23,7 +24,7 @@ from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import FailureLimit
 from auravae_cli.operations.encode_shard import RowDone, ShardOptions, encode_rows
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
-from auravae_cli.operations.jobs import Names, listed
+from auravae_cli.operations.jobs import Names, listed, place_of
 from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.sample import Kept
 from auravae_cli.operations.samples import ShardReader, not_named
@@ -88,13 +89,13 @@ class LocalEngine:
             OutputError, StoreError: the store cannot be written.
         """
         tried = failed = 0
-        with scratch_folder(storage) as scratch, ThreadPoolExecutor(1) as pool:
+        with scratch_if_needed(storage) as scratch, ThreadPoolExecutor(1) as pool:
             commit: Future[ShardOutcome] | None = None
             for item in work:
                 if isinstance(item, ShardOutcome):
                     yield item
                     continue
-                for step in encode_shard(*item, storage, settings, self._codec, options, scratch):
+                for step in encode_shard(*item, storage, settings, self._codec, options, scratch()):
                     if isinstance(step, RowDone):
                         tried, failed = tried + 1, failed + (step.failure is not None)
                         yield step
@@ -235,7 +236,10 @@ def encode_store(
         StoreError, OutputError: the store cannot be written, or is of other settings.
     """
     place = store_place(pictures, output)
-    files = files_of_store([absolute(name, on_ray) for name in listed(pictures)], passed_over)
+    names, unreadable = [absolute(name, on_ray) for name in listed(pictures)], list[str]()
+    files = files_of_store(names, passed_over, unreadable)
+    if prune and unreadable:  # what is in there would be dropped
+        raise StoreError(f"{unreadable[0]}: nothing is pruned as long as sources cannot be read")
     storage = open_storage(absolute(place, on_ray))
     found = read_settings(storage)
     dealt = found.num_file_shards if found else count_file_shards(files, shard_size or SHARD_SIZE)
@@ -269,24 +273,29 @@ def encode_store(
         work = find_work(shards, storage, settings, wanted)
         options = ShardOptions(preparation, max_pixels, batch_size, workers, prune)
         steps = conclude(engine.encode(work, storage, settings, options, limit), storage, wanted)
+        bad = (ShardOutcome(why.partition(": ")[0], "failed", reason=why) for why in unreadable)
+        steps = chain(bad, steps)
         return follow_shards(steps, sum(shard.size for shard in shards), progress)
 
 
 def store_place(inputs: Names, output: str | Path | None) -> str:
     """Return the place of a store. Raises UsageError if it cannot be one, or the inputs are a stream."""
-    if output is None or str(output) == STREAM:
+    output = place_of(output)
+    if output is None or output == STREAM:
         raise UsageError("a store is a folder or a URL: name it", "output")
     if STREAM in listed(inputs):
         raise UsageError("a store is made from files: standard input cannot be read twice")
-    return str(output)
+    return output
 
 
 def files_of_store(
-    names: Iterable[str], passed_over: Counter[str] | None = None
+    names: Iterable[str],
+    passed_over: Counter[str] | None = None,
+    unreadable: list[str] | None = None,
 ) -> list[SourceFile]:
-    """Return the files that a store is made from. Raises UsageError if there are none."""
+    """Return the files that a store is made from; see `find_files`. Raises UsageError if there are none."""
     try:
-        files = find_files(names, passed_over)
+        files = find_files(names, passed_over, unreadable)
     except InputImageError as error:
         raise UsageError(str(error)) from error
     if not files:

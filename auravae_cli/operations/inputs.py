@@ -13,7 +13,9 @@ from auravae_cli.defaults import STREAM
 from auravae_cli.errors import AuraVaeError, InputImageError, MissingInputError, UsageError
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import read_file, read_within
+from auravae_cli.files.places import local_name
 from auravae_cli.files.storage import is_remote
+from auravae_cli.files.text import decode_text, split_lines
 from auravae_cli.operations.names import Named, resolve
 from auravae_cli.operations.suffixes import count_passed_over
 
@@ -49,7 +51,10 @@ class Source:
     def read_bytes(self, error: type[AuraVaeError]) -> bytes:
         """Return the whole content. Raises ``error`` if it cannot be read or is too large."""
         if self.path is None:
-            return read_within(sys.stdin.buffer, FILE_BYTES, error)
+            try:
+                return read_within(sys.stdin.buffer, FILE_BYTES, error)
+            except OSError as reason:
+                raise error(f"cannot be read: {reason.strerror or reason}") from reason
         return read_file(self.path, FILE_BYTES, error)
 
 
@@ -78,18 +83,20 @@ def collect(
 def read_list(name: str) -> list[str]:
     """Return the lines of a list of inputs (``-``: standard input). Raises MissingInputError."""
     try:
-        text = sys.stdin.read() if name == STREAM else _read_text(Path(name))
-    except (OSError, UnicodeDecodeError) as error:
+        text = decode_text(_read_list(name))
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MissingInputError(f"the list {name} cannot be read: {reason}") from error
     if "\0" in text:
         raise MissingInputError(f"the list {name} holds NUL characters: expected one name a line")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [local_name(line.strip()) for line in split_lines(text) if line.strip()]
 
 
-def _read_text(path: Path) -> str:
-    with path.open("rb") as file:
-        return read_within(file, FILE_BYTES, InputImageError).decode()
+def _read_list(name: str) -> bytes:
+    if name == STREAM:
+        return read_within(sys.stdin.buffer, FILE_BYTES, InputImageError)
+    with Path(local_name(name)).open("rb") as file:
+        return read_within(file, FILE_BYTES, InputImageError)
 
 
 def _sources(

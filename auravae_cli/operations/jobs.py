@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from auravae_cli.errors import AuraVaeError, UsageError
+from auravae_cli.files.places import local_name
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source, collect
 from auravae_cli.operations.outputs import Job, plan
@@ -16,8 +17,18 @@ Names: TypeAlias = str | Path | Iterable[str | Path]  # of files, folders, patte
 
 
 def listed(names: Names) -> list[str]:
-    """The names in a list, however many were given."""
-    return [str(names)] if isinstance(names, str | Path) else [str(name) for name in names]
+    """The names in a list, however many were given. Raises UsageError if one is empty."""
+    given = [names] if isinstance(names, str | Path) else list(names)
+    if "" in given:
+        raise UsageError("an empty name: is a variable in the command not set?")
+    return [local_name(str(name)) for name in given]
+
+
+def place_of(output: str | Path | None) -> str | None:
+    """The place of results as it was named. Raises UsageError if the name is empty."""
+    if output == "":
+        raise UsageError("an empty name: is a variable in the command not set?", "output")
+    return None if output is None else local_name(str(output))
 
 
 def plan_jobs(
@@ -49,7 +60,7 @@ def plan_jobs(
     if not sources:
         found = "the folders named hold none" if texts else "none was named"
         raise UsageError(f"no input: {found}; expected files, folders, patterns or -")
-    place = None if output is None else str(output)
+    place = place_of(output)
     try:
         jobs, refused = plan(sources, place, suffix, tag, frozenset(output_suffixes))
     except ValueError as error:

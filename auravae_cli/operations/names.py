@@ -88,7 +88,7 @@ def _stand_for(name: str) -> Named:
     if not remote and os.path.isdir(name):  # noqa: PTH112 - never raises
         return folder(name)
     if glob.has_magic(name) and (remote or not stands(name)):
-        root, pattern = split_pattern(name)
+        root, pattern = split_pattern(name, is_local=not remote)
         return Named(name, root, tuple(pattern))
     return Named(name, name.rstrip("/").rpartition("/")[0] if remote else str(Path(name).parent))
 

@@ -6,6 +6,7 @@ it has none.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections import Counter
@@ -55,12 +56,16 @@ def plan(
     if output is not None and is_remote(output):
         raise ValueError(f"{output}: only stores are written to remote places, not single files")
     if output is not None and output != STREAM:
-        path = Path(output)
-        if path.suffix.lower() in (LATENTS | PICTURES) - suffixes and not stands(path):
+        path, is_folder = Path(output), output.endswith(("/", os.sep))
+        if is_folder and os.path.isfile(path):  # noqa: PTH113 - never raises
+            raise ValueError(f"{output}: expected a folder, and a file is there")
+        if is_folder:
+            pass
+        elif path.suffix.lower() in (LATENTS | PICTURES) - suffixes and not stands(path):
             raise ValueError(
                 f"{output}: expected a folder, or a file that ends in {' '.join(sorted(suffixes))}"
             )
-        if path.suffix.lower() in suffixes and not os.path.isdir(path):  # noqa: PTH112 - never raises
+        elif path.suffix.lower() in suffixes and not os.path.isdir(path):  # noqa: PTH112 - never raises
             if len(sources) > 1:
                 raise ValueError(
                     f"{len(sources)} inputs cannot all be written to the file {output}"
@@ -137,6 +142,8 @@ def give_up_stdout() -> None:
 def write_to_stdout(chunks: Iterable[bytes | memoryview]) -> None:
     """Write data to standard output, all of it. Raises OutputError if that fails."""
     try:
+        if getattr(sys.stdout, "name", "") == os.devnull:  # put in its place by `main`
+            raise OSError(errno.EBADF, "it is closed")
         sys.stdout.buffer.writelines(chunks)
         sys.stdout.buffer.flush()
     except BrokenPipeError:  # the reader went away: `main` handles it

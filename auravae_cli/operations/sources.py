@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import TypeAlias
 from auravae_cli.errors import AuraVaeError, InputImageError, MissingInputError
 from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.patterns import stands
+from auravae_cli.files.places import below
 from auravae_cli.files.storage import Entry, is_remote, open_storage
 from auravae_cli.operations.names import Named, folder, resolve
 from auravae_cli.operations.suffixes import (
@@ -41,13 +43,16 @@ Listings: TypeAlias = dict[str, dict[str, SourceFile]]  # folder => key => file
 
 
 def find_files(
-    arguments: Iterable[str], passed_over: Counter[str] | None = None
+    arguments: Iterable[str],
+    passed_over: Counter[str] | None = None,
+    unreadable: list[str] | None = None,
 ) -> list[SourceFile]:
     """The pictures, their companions, and the tars that the arguments name, each once, by key.
 
     An argument is a file, a folder (all that lies below it), a pattern, or a URL of any of these;
     ``{00000..00099}`` and ``{a,b}`` are expanded as a shell does. ``passed_over`` counts, by suffix,
-    the files of folders that look like pictures and are not read.
+    the files of folders that look like pictures and are not read. Why a folder below cannot be listed is
+    added to ``unreadable``; without it, that is an error.
 
     Raises:
         MissingInputError: a named file is not there, or of another kind.
@@ -55,11 +60,12 @@ def find_files(
     """
     names = [_with_remote_folders(named) for named in resolve(arguments)]
     listings: Listings = {}
+    beside: dict[str, dict[str, list[str]]] = {}
     several = sum(bool(named.pattern) for named in names) > 1
     by_key: dict[str, SourceFile] = {}
     for named in names:
-        files = list(_find(named, listings, passed_over))
-        if not files:
+        files = list(_find(named, listings, beside, passed_over, unreadable))
+        if not files and not unreadable:
             raise _nothing(named)
         within = f"{_folder_name(named.root)}/" if several and named.pattern else ""
         for file in files:
@@ -70,8 +76,30 @@ def find_files(
                     f"{_place(other)} and {_place(file)} would both be {key!r} in the store; "
                     "name the folder above them"
                 )
+    return _with_pictures(by_key)
+
+
+def _with_pictures(by_key: dict[str, SourceFile]) -> list[SourceFile]:
+    """Return the pictures, tars and companions of pictures, in the order of their keys.
+
+    A companion whose name is spelt in another normal form than its picture's has the key of that.
+    """
     pictured = {stem(key) for key in by_key if is_picture(key)}
-    return [by_key[key] for key in sorted(by_key) if is_tar(key) or stem(key) in pictured]
+    spelt = {_normal(key): key for key in pictured if not key.isascii()}
+    found: dict[str, SourceFile] = {}
+    for key, file in by_key.items():
+        own = stem(key)
+        if own not in pictured and not is_tar(key):
+            own = spelt.get(_normal(own), "")
+            key = own + key[key.rindex(".") :]  # noqa: PLW2901
+        if own:
+            found.setdefault(key, replace(file, key=key) if key != file.key else file)
+    return [found[key] for key in sorted(found)]
+
+
+def _normal(name: str) -> str:
+    """Return a name in one normal form: systems encode accents in two ways."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _nothing(named: Named) -> AuraVaeError:
@@ -109,46 +137,80 @@ def _with_remote_folders(named: Named) -> Named:
 
 
 def _find(
-    named: Named, listings: Listings, passed_over: Counter[str] | None
+    named: Named,
+    listings: Listings,
+    beside: dict[str, dict[str, list[str]]],
+    passed_over: Counter[str] | None,
+    unreadable: list[str] | None,
 ) -> Iterator[SourceFile]:
-    """The files that one name stands for; ``listings`` remembers folders that were listed."""
+    """The files that one name stands for; ``listings`` remembers folders that were listed, and ``beside``
+    the companions in the folders of named files.
+    """
     name = named.text.rstrip("/").rpartition("/")[2]
     if named.pattern:
-        listing = _listing(named.root, listings, passed_over if named.is_folder else None)
+        listing = _listing(
+            named.root, listings, passed_over if named.is_folder else None, unreadable
+        )
+        companions = {} if named.is_folder else _by_picture(listing)
         for entry in named.choose((file.entry for file in listing.values()), PICTURE_TAGS):
             if named.is_folder:
                 yield listing[entry.name]
             elif not _is_companion(entry.name):
-                yield from _with_companions(entry.name, listing)
+                yield from _with_companions(entry.name, listing, companions)
     elif is_remote(named.text):
-        yield from _with_companions(name, _listing(named.root, listings))
+        listing = _listing(named.root, listings)
+        yield from _with_companions(name, listing, _by_picture(listing))
     elif is_wanted(name):
-        yield from _with_companions(name, _beside(Path(named.text)))
+        path = Path(named.text)
+        root = str(path.parent)
+        if root not in beside:
+            beside[root] = _by_picture(_names_in(root))
+        names = beside[root].get(_normal(stem(name)), []) if is_picture(name) else []
+        listing = {n: file for n in (name, *names) if (file := _local(root, n))}
+        yield from _with_companions(name, listing, beside[root])
 
 
-def _with_companions(key: str, listing: Mapping[str, SourceFile]) -> Iterator[SourceFile]:
+def _with_companions(
+    key: str, listing: Mapping[str, SourceFile], companions: Mapping[str, list[str]]
+) -> Iterator[SourceFile]:
     """Yield a file, and a picture's companions, of a folder's files; none if it does not exist."""
-    kinds = COMPANIONS if is_picture(key) else ()
-    names = [key, *(stem(key) + kind for kind in kinds)]
+    names = companions.get(_normal(stem(key)), []) if is_picture(key) else []
     if key in listing:
-        yield from (listing[name] for name in names if name in listing)
+        yield from (listing[name] for name in (key, *names) if name in listing)
 
 
-def _beside(path: Path) -> dict[str, SourceFile]:
-    found = {}
-    for file in (path, *(path.with_suffix(kind) for kind in COMPANIONS)):
-        if os.path.isfile(file):  # noqa: PTH113 - never raises
-            status = file.stat()
-            entry = Entry(file.name, status.st_size, str(status.st_mtime_ns))
-            found[file.name] = SourceFile(str(path.parent), entry, file.name)
+def _by_picture(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the companions among names by the stem that they share with a picture, in one normal form."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if _is_companion(name):
+            found.setdefault(_normal(stem(name)), []).append(name)
     return found
 
 
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names, and of any number
+    except OSError:  # it may be entered, but not listed
+        return []
+
+
+def _local(root: str, name: str) -> SourceFile | None:
+    path = below(Path(root), name, to_write=False)
+    if not os.path.isfile(path):  # noqa: PTH113 - never raises
+        return None
+    status = path.stat()
+    return SourceFile(root, Entry(name, status.st_size, str(status.st_mtime_ns)), name)
+
+
 def _listing(
-    root: str, listings: Listings, passed_over: Counter[str] | None = None
+    root: str,
+    listings: Listings,
+    passed_over: Counter[str] | None = None,
+    unreadable: list[str] | None = None,
 ) -> dict[str, SourceFile]:
     if root not in listings:
-        entries = list(open_storage(root).entries())
+        entries = list(open_storage(root).entries(unreadable))
         if passed_over is not None:
             count_passed_over((e.name for e in entries), (*PICTURES, *TARS), passed_over)
         listings[root] = {

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from auravae_cli.errors import LatentFileError, StoreError, UsageError
-from auravae_cli.files.scratch import publish_bytes, scratch_folder
+from auravae_cli.files.scratch import publish_bytes, scratch_if_needed
 from auravae_cli.files.storage import Entry, Storage, is_remote, open_storage
 from auravae_cli.latents.latent_file import flipped_chunks, parse_latents
 from auravae_cli.machine.progress import Progress
@@ -94,7 +94,7 @@ class StoreFlipper:
         files = names_by_shard(sizes)
         refuse_lookalikes([*shards, *files], self.target)
         settings = prepare_store(self.target, settings)
-        with scratch_folder(self.target) as scratch:
+        with scratch_if_needed(self.target) as scratch:
             for shard in shards:
                 started = time.perf_counter()
                 try:
@@ -105,7 +105,7 @@ class StoreFlipper:
                         yield _outcome(manifest, "skipped")
                         continue
                     finished = {
-                        output.name: scratch / str(number)
+                        output.name: scratch() / str(number)
                         for number, output in enumerate(manifest.outputs)
                     }
                     outputs = tuple(self._flip(o, finished[o.name]) for o in manifest.outputs)
@@ -115,7 +115,7 @@ class StoreFlipper:
                     continue
                 made = replace(manifest, settings_sha256=settings.sha256, outputs=outputs)
                 old = PreviousShard(found, tuple(files.get(shard, ())))
-                if commit_shard(self.target, scratch, made, finished, failures, old) is None:
+                if commit_shard(self.target, scratch(), made, finished, failures, old) is None:
                     yield ShardOutcome(shard, "failed", reason=CHANGED_MEANWHILE)
                     continue
                 yield _outcome(made, "done", round(time.perf_counter() - started, 3))
@@ -161,11 +161,14 @@ class StoreFlipper:
         size, sha256 = write_hashed(path, flipped_chunks(parse_latents(content), self.g))
         return replace(output, size=size, sha256=sha256)
 
-    def _copy_certificate(self, scratch: Path) -> None:
+    def _copy_certificate(self, scratch: Callable[[], Path]) -> None:
         """Copy the certificate, which describes the model and so still applies."""
         with suppress(FileNotFoundError):
             content = self.source.read(CERTIFICATE_FILE)
-            publish_bytes(self.target, scratch, CERTIFICATE_FILE, content)
+            with suppress(FileNotFoundError):
+                if self.target.read(CERTIFICATE_FILE) == content:
+                    return
+            publish_bytes(self.target, scratch(), CERTIFICATE_FILE, content)
 
 
 def _outcome(manifest: Manifest, status: str, seconds: float = 0.0) -> ShardOutcome:

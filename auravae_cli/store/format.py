@@ -28,7 +28,7 @@ from typing import Any
 from auravae_cli.errors import StoreError
 from auravae_cli.files.canonical_json import canonical, read_json
 from auravae_cli.files.kinds import kind_of_file
-from auravae_cli.files.places import fault_of
+from auravae_cli.files.places import fault_of, local_name
 from auravae_cli.files.storage import Entry, Storage, is_remote
 from auravae_cli.files.typed import Faults, Natural, Positive, read_as, shown, table
 from auravae_cli.latents.dtypes import StoredDtype
@@ -43,7 +43,7 @@ _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in byt
 
 def is_store(location: str) -> bool:
     """Return whether a path or URL, which may be a file's, is taken as a store's; any URL is."""
-    place = os.path.join(location.removeprefix("file://"), SETTINGS_FILE)  # noqa: PTH118 - the two
+    place = os.path.join(local_name(location), SETTINGS_FILE)  # noqa: PTH118 - the two
     return is_remote(location) or os.path.isfile(place)  # noqa: PTH113 - never raise
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 import tempfile
 
 from auravae_cli.errors import LatentFileError
+from auravae_cli.files.mapping import map_or_read
 from auravae_cli.files.storage import Storage
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
@@ -24,5 +24,5 @@ def read_header(storage: Storage, name: str, size: int) -> LatentFile:
         sparse.write(start + source.read(length))
         sparse.truncate(size)  # the rest is a hole, which takes neither disk nor memory
         sparse.flush()
-        view = mmap.mmap(sparse.fileno(), 0, access=mmap.ACCESS_READ)
+        view = map_or_read(sparse)
         return parse_latents(memoryview(view))

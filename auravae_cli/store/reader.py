@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from auravae_cli.errors import LatentFileError, StoreError
 from auravae_cli.files.lru import LruCache
+from auravae_cli.files.places import local_name
 from auravae_cli.files.storage import LocalStorage, is_remote
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
@@ -79,7 +80,7 @@ class LatentStore:
                 f"{location}: latents are read at random, which a remote store is too slow for: copy it "
                 f"next to the trainer first, e.g. with `{_copying(str(location))}`"
             )
-        self._storage = LocalStorage(Path(str(location).removeprefix("file://")))
+        self._storage = LocalStorage(Path(local_name(str(location))))
         self.root = self._storage.root
         self.settings = require_settings(self._storage)
         self.parts = tuple(_parts(self._storage, self.settings))

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from auravae_cli.errors import LatentFileError, OutputError, StoreError
+from auravae_cli.files.mapping import map_or_read
 from auravae_cli.files.storage import Storage
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import Array
@@ -91,7 +92,8 @@ class RowSpool:
         if not self._path.exists():
             return self._waiting
         self.write()
-        return np.memmap(self._path, self._first.values.dtype, "r", 0, shape)
+        with self._path.open("rb") as file:
+            return np.frombuffer(map_or_read(file), self._first.values.dtype).reshape(shape)
 
     def discard(self) -> None:
         """Discard the rows."""

@@ -37,6 +37,7 @@ def test_facts(auravae, latent, samples):
         "source_sha256": source.sha256,
         "exif_orientation": 1,
         "preparation": {"background": "white", "pad": "edge"},
+        "computed": {"dtype": "float32", "symmetry": "none"},
         "not_finite": 0,
         "minimum": values.min(),
         "maximum": values.max(),

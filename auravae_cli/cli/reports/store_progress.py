@@ -88,7 +88,8 @@ class StoreReporter:
             if failure.reason not in self._said and not outcome.kept:
                 say(f"failed: {failure.reason}")
         if outcome.status == "failed":
-            say(f"failed: shard {outcome.shard}: {outcome.reason}")
+            is_told = str(outcome.reason).startswith(outcome.shard)
+            say(f"failed: {'' if is_told else f'shard {outcome.shard}: '}{outcome.reason}")
         elif outcome.status == "dropped" and not self.reporter.quiet:
             tell(f"{outcome.shard}: dropped", flush=True)
         elif outcome.status != "kept" and not self.reporter.quiet:
