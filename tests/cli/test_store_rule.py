@@ -105,7 +105,7 @@ def test_the_same_tar_by_another_name_is_refused(encode, work):
     write_tar(work / "tars/y/000.tar", {"b.png": picture(2)})  # only named alike
     encode("tars/x/*.tar")
     result = encode("tars/**/*.tar", code=1)
-    assert "shard x/000: x/000.tar: the store has this tar as shard '000'" in result.err
+    assert "failed: x/000.tar: the store has this tar as shard '000'" in result.err
     assert sorted(rows(Path("store"))) == ["a", "b"]
     encode("tars/**/*.tar", "--prune")
     assert (
