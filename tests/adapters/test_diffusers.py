@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from safetensors.torch import load_file, save_file
 
 from auravae_cli.adapters import diffusers_vae
 from auravae_cli.adapters.diffusers_vae import AuraEquiVAE
@@ -187,6 +188,19 @@ def test_tiling_is_exact(tiny, monkeypatch, memory):
     tiny.disable_tiling()
     assert tiny._plan((320, 240)).memory is None
     assert torch.equal(tiny.decode(z).sample, plain)
+
+
+def test_files_of_the_references_trainer_load(tiny, tmp_path):
+    """It compiles each half, inside a wrapper for several GPUs; other loaders are in tests/model/network."""
+    state = {}
+    for name, tensor in load_file(TINY).items():
+        half, _, rest = name.partition(".")
+        state[f"module.{half}._orig_mod.{rest}"] = tensor
+    save_file(state, tmp_path / "reference.safetensors")
+    found = AuraEquiVAE.from_model(str(tmp_path / "reference.safetensors")).state_dict()
+    expected = tiny.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_tiling_is_called_as_diffusers_calls_it(tiny):

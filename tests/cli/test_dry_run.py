@@ -50,6 +50,7 @@ def test_nothing_is_written_and_sizes_are_those_of_the_run(work, auravae, pictur
         ("--crop", "3,2,17,9"),
         ("--center-crop", "11x9"),
         ("--buckets", "64:8"),
+        ("--buckets-of", "ai-toolkit:64"),
         ("--crop", "3,2,17,9", "--resize", "40", "--center-crop", "24"),
     ],
     ids=" ".join,

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from auravae_cli import H, read_latents, stack
+from auravae_cli import H, parse_buckets, read_latents, stack
 from auravae_cli.symmetry.action import act
 
 FORMATS = [
     *("comfyui", "kohya", "musubi", "ai-toolkit", "lightningdit", "mar", "webdataset"),
-    *("npy", "npz", "safetensors", "pt"),
+    *("npy", "npz", "safetensors", "pt", "parquet"),
 ]
 
 
@@ -222,12 +222,40 @@ def test_edm2_takes_squares_of_one_size_and_all_labels_or_none(auravae, work, ma
         (["--to", "npy", "-o", "out", "--arch", "sd"], "names no network"),
         (["--to", "kohya", "-o", "out", "--arch", "x"], "expected one of flux"),
         (["--to", "mar", "-o", "out", "--no-flipped"], "at random"),
+        (["--to", "kohya", "-o", "out", "--for-shift"], "shifts nothing"),
+        (["--to", "kohya", "-o", "out", "--arch", "hi"], "expected one of flux"),
+        (["--to", "npy", "-o", "out", "--pictures", "."], "does not number its files"),
+        (["--to", "edm2", "-o", "out", "--pictures", "absent"], "folder of the pictures"),
     ],
 )
 def test_wrong_usage(auravae, latent, arguments, message):
     result = auravae("export", latent, *arguments)
     assert result.code == 2
     assert message in result.message
+
+
+def test_from_pictures_to_a_trainers_cache(auravae, work, picture):
+    """What the docs say: in the trainer's buckets, beside the pictures, without a warning."""
+    for number, (height, width) in enumerate([(60, 100), (100, 61), (64, 64)]):
+        picture(f"photos/{number}.png", height, width)
+    options = "kohya:64,min_bucket_reso=32,max_bucket_reso=128,bucket_reso_steps=8"
+    made = auravae("encode", "photos", "-o", "latents", "--buckets-of", options)
+    assert made.code == 0, made.err
+    result = auravae("export", "latents", "--to", "kohya", "-o", "photos", "--json")
+    assert result.code == 0
+    assert not [text for text in result.rows[-1]["notices"] if "--buckets-of" in text]
+    buckets = parse_buckets(options)
+    for path in Path("photos").glob("*.npz"):
+        width, height = (int(side) for side in path.stem.split("_")[-2].split("x"))
+        high, wide = buckets.nearest(height, width)
+        with np.load(path) as arrays:
+            assert arrays[f"latents_{high // 8}x{wide // 8}"].shape[0] == 16
+    wrong = auravae(
+        "encode", "photos", "-o", "latents", "--buckets-of", "kohya:64", "--resize", "9"
+    )
+    assert wrong.code == 2 and "leave out --resize" in wrong.message
+    wrong = auravae("encode", "photos", "-o", "latents", "--buckets-of", "other:64")
+    assert wrong.code == 2 and "musubi" in wrong.message
 
 
 def test_nothing_to_export_is_wrong_usage(auravae, work):

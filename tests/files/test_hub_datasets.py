@@ -69,7 +69,7 @@ def test_a_store_goes_to_the_hub_and_comes_back(hub, tmp_path):
     for n in range(4):
         np.save(arrays / f"{n}.npy", np.full((16, 2, 2), n, np.float16))
     url = "hf://datasets/me/latents/store"
-    given = {"assume_model": "linear", "shard_size": 2}
+    given = {"assume_model": "linear", "shard_size": 4}
     made = import_store(arrays, url, "npy", **given)
     assert sum(outcome.rows for outcome in made.outcomes) == 4
     commits = hub.commits

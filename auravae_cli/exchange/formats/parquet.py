@@ -57,7 +57,8 @@ def _pieces(latents: LatentFile, names: Sequence[str]) -> Iterator[bytes]:
         rows = range(start, min(start + at_once, len(names)))
         table = _table(pa, [latents.row(row) for row in rows], [names[row] for row in rows])
         if writer is None:
-            writer = pq.ParquetWriter(sink, table.schema, compression="none", use_dictionary=False)
+            how = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+            writer = pq.ParquetWriter(sink, table.schema, **how)
         writer.write_table(table)
         yield sink.taken()
     if writer is not None:
