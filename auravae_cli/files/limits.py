@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from auravae_cli.errors import AuraVaeError, ConfigError
 
@@ -30,7 +30,7 @@ class Limit:
     unit: str
     ceiling: int = 1 << 60
 
-    @property
+    @cached_property
     def variable(self) -> str:
         """The environment variable that sets it."""
         return PREFIX + self.name

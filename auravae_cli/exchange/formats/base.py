@@ -235,19 +235,23 @@ _read_note = table(
 
 
 def known(
-    values: Array, dtype: StoredDtype, note: str | None, *, own_file: bool = False
+    values: Array,
+    dtype: StoredDtype,
+    note: str | dict[str, Any] | None,
+    *,
+    own_file: bool = False,
 ) -> LatentFile | None:
     """Return the latent, or the stack [N, C, h, w], that was exported, by the metadata that was kept.
 
     Values that were widened for the format are narrowed again. None if there is no such metadata, or it
     speaks of other values: programs that rewrite a file may keep what they do not know. Without a hash,
     which an ``own_file``, a latent file of ours, does not have, it could speak of any.
-    Raises LatentHeaderError if the metadata is damaged.
+    ``note`` may be parsed already. Raises LatentHeaderError if it is damaged.
     """
     if note is None:
         return None
     try:
-        content = read_json(note)
+        content = read_json(note) if isinstance(note, str) else note
         found = _read_note(content)
     except ValueError as error:
         raise LatentHeaderError(f"damaged {NOTE!r} metadata: {error}") from error

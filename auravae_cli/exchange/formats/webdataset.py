@@ -145,7 +145,7 @@ def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
         text = str(members.get(NOTES, b"null"), "utf-8")
         content = read_json(text)
         if isinstance(content, dict) and "weights_sha256" in content:  # ours
-            latent = known(values, dtype_of(values), text)
+            latent = known(values, dtype_of(values), content)
             facts = {} if latent else {"annotations": annotations}
             yield Found(key, values, dtype_of(values), latent, facts, ignored)
             return
