@@ -76,6 +76,7 @@ _STARTS = tuple(
         (rb"PK\x03\x04.{26}latents(_\d+x\d+)?\.npy", _foreign("a latent of sd-scripts", "kohya")),
         (rb"PK\x03\x04.{26}moments(_flip)?\.npy", _foreign("a latent of MAR", "mar")),
         (rb"PK\x03\x04.{26}[^/]*\.npy", _NPZ),
+        (rb"PAR1", _foreign("a Parquet table", "parquet")),
         (rb"PK\x03\x04.*data\.pkl", _foreign("a file of PyTorch", "pt")),
         (rb"\x80[\x02-\x05]", _foreign("a pickle, as PyTorch writes", "pt")),
         (rb"PK\x03\x04", Kind("a zip archive", "unpack it first")),

@@ -7,7 +7,11 @@ import pytest
 from auravae_cli.exchange.registry import FORMATS
 from auravae_cli.files.kinds import kind_of, kind_of_file
 
-ALIKE = {"edm2": "npy", "lightningdit": "safetensors"}  # where the first bytes do not tell
+ALIKE = {
+    "edm2": "npy",
+    "lightningdit": "safetensors",
+    "simpletuner": "pt",
+}  # where the first bytes do not tell
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"webdataset"}))

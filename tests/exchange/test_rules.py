@@ -7,6 +7,7 @@ import json
 import tarfile
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from safetensors import safe_open
@@ -153,6 +154,15 @@ def half_npy(name, content):
     return name, buffer.getvalue()
 
 
+def with_table(change):
+    def mutate(path):
+        table = pyarrow.parquet.read_table(path)
+        columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+        pyarrow.parquet.write_table(pyarrow.table(change(columns)), path)
+
+    return mutate
+
+
 MUTANTS = {
     "comfyui": [
         tensors(renamed("latent_tensor", "samples")),
@@ -183,6 +193,11 @@ MUTANTS = {
         with_safetensors(lambda t, m: (t, m | {"crop_x": "1"})),
         with_safetensors(lambda t, m: (t, m | {"filename": json.dumps(m["filename"])})),
     ],
+    "simpletuner": [
+        lambda path: torch.save(torch.load(path)[None].clone(), path),
+        lambda path: torch.save(torch.load(path).float(), path),
+        lambda path: path.rename(path.with_name("a photo.pt")),
+    ],
     "lightningdit": [
         tensors(renamed("latents_flip", "latents_flipped")),
         tensors(lambda t: t | {"labels": t["labels"].int()}),
@@ -210,6 +225,14 @@ MUTANTS = {
         with_tar(lambda name, content: (name.replace(".latent.npy", ".npy"), content)),
         with_tar(lambda name, content: (name.replace(".json", ".b.json"), content)),
         with_tar(half_npy),
+    ],
+    "parquet": [
+        with_table(lambda rows: {"latents" if k == "latent" else k: v for k, v in rows.items()}),
+        with_table(
+            lambda rows: rows | {"latent": rows["latent"].cast(pyarrow.list_(pyarrow.float16()))}
+        ),
+        with_table(lambda rows: rows | {"shape": pyarrow.array([[3, 4, 4]])}),
+        with_table(lambda rows: rows | {"dtype": pyarrow.array(["float32"])}),
     ],
     "npy": [with_npy(lambda a: a[None]), with_npy(lambda a: a.astype(np.float32))],
     "npz": [

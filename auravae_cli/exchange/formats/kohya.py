@@ -85,7 +85,9 @@ def merge(existing: bytes, added: bytes, overwrite: bool) -> bytes:
 
 
 def _ordered(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {key: arrays[key] for key in sorted(arrays)}
+    """Return the arrays in one order, whatever was added first; the latents lead, by which a file is known."""
+    names = sorted(arrays, key=lambda name: (not name.startswith(VALUES), name))
+    return {name: arrays[name] for name in names}
 
 
 def read(file: Foreign) -> Iterator[Found]:
