@@ -32,7 +32,7 @@ from auravae_cli.model.spec.foreign import ForeignName
 from auravae_cli.symmetry.group import Irreps
 
 UNCLAMPED = 65504.0  # the largest number of float16: what is stored is finite
-PROBES = (128, 256)  # pixels; some models need more than others
+PROBES = (64, 128, 256)  # pixels; some models need more than others
 _SEED = 0  # of what is drawn from posteriors, the same for every picture
 
 

@@ -137,27 +137,34 @@ def test_a_sample_is_the_same_for_a_picture_wherever_it_is(folder, pictures):
     assert np.allclose(away[0], away[1], atol=1e-3) and 0.5 < away.std() < 1.5
 
 
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_the_files_of_taesd(tmp_path, pictures, suffix):
+def taesd(model, part):
+    """Half of a model in TAESD's layout, whose decoder begins with a clamp."""
+    layers = model.get_submodule(part).layers.state_dict()
+    names = {name: name.partition(".") for name in layers}
+    return {
+        f"{int(head) + (part == 'decoder')}.{rest}": layers[name]
+        for name, (head, _, rest) in names.items()
+    }
+
+
+def test_the_files_of_taesd(tmp_path, pictures):
     torch.manual_seed(2)
     model = AutoencoderTiny(latent_channels=3).eval()
-    for part, offset in (("encoder", 0), ("decoder", 1)):  # TAESD's decoder begins with a clamp
-        state = {}
-        for name, tensor in model.get_submodule(part).layers.state_dict().items():
-            head, _, rest = name.partition(".")
-            state[f"{int(head) + offset}.{rest}"] = tensor
-        path = tmp_path / f"tae_{part}.{suffix}"
-        torch.save(state, path) if suffix == "pth" else save_file(state, path)
-    codec = load_foreign(parse_foreign(f"taesd:{tmp_path / f'tae_decoder.{suffix}'}"))
+    for part in ("encoder", "decoder"):
+        torch.save(taesd(model, part), tmp_path / f"tae_{part}.pth")
+        save_file(taesd(model, part), tmp_path / f"swapped_{part}.safetensors")
+    codec = load_foreign(parse_foreign(f"taesd:{tmp_path / 'tae_decoder.pth'}"))
     assert codec.space.model == "tae"
     with torch.inference_mode():
         z = model.encode(torch.from_numpy(pictures)).latents
         image = model.decode(z).sample
     assert np.allclose(codec.encode(pictures), z.numpy(), atol=1e-5)
     assert np.allclose(codec.decode(z.numpy()), image.numpy(), atol=1e-5)
-    (tmp_path / f"tae_encoder.{suffix}").write_bytes(path.read_bytes())
+    (tmp_path / "swapped_encoder.safetensors").write_bytes(
+        (tmp_path / "swapped_decoder.safetensors").read_bytes()
+    )
     with pytest.raises(WeightsError, match="not in TAESD's layout"):
-        load_foreign(parse_foreign(f"taesd:{path}"))
+        load_foreign(parse_foreign(f"taesd:{tmp_path / 'swapped_encoder.safetensors'}"))
 
 
 OBJECT = """
