@@ -69,7 +69,15 @@ def scratch_folder(storage: Storage) -> Iterator[Path]:
 
 @contextmanager
 def scratch_if_needed(storage: Storage) -> Iterator[Callable[[], Path]]:
-    """Yield a call that returns a `scratch_folder`, made at its first use: nothing else needs a writable place."""
+    """Yield a call that returns a `scratch_folder`, made at its first use: nothing else needs a writable place.
+
+    The folders of dead processes are removed in any case, if they can be.
+    """
+    own = storage.path / SCRATCH if isinstance(storage, LocalStorage) else None
+    if own is not None and own.is_dir() and not own.is_symlink():
+        _sweep(own)
+        with suppress(OSError):  # another process may be using it
+            own.rmdir()
     with ExitStack() as stack:
         yield cache(lambda: stack.enter_context(scratch_folder(storage)))
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auravae_cli.errors import ConfigError, OutputError
+from auravae_cli.errors import ComputeError, ConfigError, OutputError
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.canonical_json import write_json
 from auravae_cli.images.contact_sheet import contact_sheet
@@ -85,6 +85,7 @@ def run_training(
             of another recipe.
         WeightsError: damaged weights.
         OutputError: the folder cannot be written.
+        ComputeError: training diverged.
     """
     for index, stage in enumerate(recipe.stages):
         if stage.batch_size % processes.world_size:
@@ -123,16 +124,32 @@ def run_training(
             yield record
             is_due = state.step % recipe.checkpoint_every == 0 and state.step < recipe.num_steps
             if processes.is_first and is_due:
+                _require_finite(state)
                 checkpoint.write_checkpoint(checkpoint_path, state, recipe)
                 yield _validate(folder, state, pictures)
     except GeneratorExit:  # between two steps; an error within one leaves the last checkpoint
-        if processes.is_first:
+        if processes.is_first and _is_finite(state):
             checkpoint.write_checkpoint(checkpoint_path, state, recipe)
         raise
     if processes.is_first:
+        _require_finite(state)
         checkpoint.write_checkpoint(checkpoint_path, state, recipe)
         yield Phase("writing the model")
         yield in_background(lambda: finish(folder, state, recipe, pictures))
+
+
+def _require_finite(state: State) -> None:
+    """Raise ComputeError if training has diverged: the last checkpoint stays, and no model is written."""
+    if not _is_finite(state):
+        raise ComputeError(
+            f"step {state.step}: the weights are not finite: training has diverged. The last checkpoint is of "
+            "before; go on from it with a lower learning rate (--new-recipe)"
+        )
+
+
+def _is_finite(state: State) -> bool:
+    networks = (state.autoencoder, state.ema)
+    return all(bool(p.isfinite().all()) for network in networks for p in network.parameters())
 
 
 def start(state: State, recipe: Recipe, pictures: Pictures) -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from auravae_cli.errors import ComputeError
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.canonical_json import write_json
 from auravae_cli.model.network.tied import assign, representatives
@@ -101,7 +102,10 @@ def _commit() -> str | None:
 def write_weights(
     path: Path, state: dict[str, Tensor], recipe: Recipe, card: dict[str, Any]
 ) -> None:
-    """Write weights with their card; exactly equivariant ones by representatives. Raises OutputError."""
+    """Write weights with their card; exactly equivariant ones by representatives.
+
+    Raises ComputeError if they are not finite, and OutputError.
+    """
     is_tied = recipe.equivariance == "exact"
     irreps = recipe.space.irreps
     stored = representatives(state, irreps) if is_tied else state
@@ -114,4 +118,9 @@ def write_weights(
         **card,
     }
     tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in stored.items()}
+    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise ComputeError(
+            f"{path} is not written: {bad[0]} and {len(bad) - 1} more of {len(tensors)} tensors are not finite as "
+            "float16: training has diverged; go on from an earlier checkpoint, with a lower learning rate"
+        )
     write_atomically(path, save(tensors, {KEY: write_json(facts, sort_keys=True)}))

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from auravae_cli.errors import ConfigError, OutputError, WeightsError
+from auravae_cli.errors import ComputeError, ConfigError, OutputError, WeightsError
 from auravae_cli.machine.progress import Phase
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.network.tied import assign, load_whole_state, whole_state
@@ -257,6 +257,34 @@ def test_unit_deviation_does_not_change_reconstructions(make_recipe):
     scaled = autoencoder.encoder(images)
     torch.testing.assert_close(scaled, latents / deviation.view(-1, 1, 1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(autoencoder.decoder(scaled), before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+def test_weights_that_are_not_finite_as_stored_are_no_model(make_recipe, tmp_path, value):
+    recipe, path = make_recipe(equivariance="learned"), tmp_path / "w.safetensors"
+    weights = whole_state(initial_state(recipe, CPU).ema)
+    weights["decoder.conv_in.bias"] = torch.full_like(weights["decoder.conv_in.bias"], value)
+    with pytest.raises(ComputeError, match=r"w.safetensors is not written: decoder.conv_in.bias"):
+        write_weights(path, weights, recipe, {})
+    assert not path.exists()
+
+
+def test_training_that_diverges_leaves_the_last_checkpoint_and_no_model(
+    recipe, tmp_path, monkeypatch
+):
+    genuine = loop._average
+
+    def average(state, decay):
+        genuine(state, decay)
+        if state.step == 3:
+            next(state.ema.parameters()).fill_(torch.inf)
+
+    monkeypatch.setattr(loop, "_average", torch.no_grad()(average))
+    monkeypatch.setattr(run, "_validate", lambda folder, state, pictures: Validation(0, 1.0, 1.0))
+    with pytest.raises(ComputeError, match="the weights are not finite: training has diverged"):
+        events_of(replace(recipe, checkpoint_every=2), tmp_path / "run")
+    assert not (tmp_path / "run/model.safetensors").exists()
+    assert state_in(tmp_path / "run", replace(recipe, checkpoint_every=2)).step == 2
 
 
 # Interruptions
