@@ -29,7 +29,14 @@ from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.jobs import Names, plan_jobs
 from auravae_cli.operations.latent_rows import StoreRow, open_latents, with_stores
 from auravae_cli.operations.loading import Loading, codec_of
-from auravae_cli.operations.outputs import Job, is_pipe, is_taken, refuse_to_replace, write_result
+from auravae_cli.operations.outputs import (
+    Job,
+    is_pipe,
+    is_taken,
+    refuse_to_replace,
+    to_be_made,
+    write_result,
+)
 from auravae_cli.operations.suffixes import DECODED, LATENTS
 from auravae_cli.operations.timed_batches import DECODE_PARTS, Stopwatch
 
@@ -263,7 +270,7 @@ def _look_ahead(
     watch: Stopwatch, jobs: Sequence[Job], codec_for: Callable[[LatentFile], Codec], overwrite: bool
 ) -> None:
     """Tell of the work ahead, as if all latents were of the first one's model."""
-    todo = [job for job in jobs if overwrite or not (job.output and is_taken(job.output))]
+    todo = to_be_made(jobs, overwrite)
     if not todo or not wants_stages(watch.progress):
         return
     first = todo[0].source

@@ -35,6 +35,7 @@ from auravae_cli.operations.outputs import (
     is_taken,
     refuse_to_replace,
     refuse_to_replace_input,
+    to_be_made,
     write_result,
 )
 from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
@@ -153,7 +154,7 @@ def encode_jobs(
         FileEncoder(codec, options, batch_size),
         Stopwatch("encode", ENCODE_PARTS, progress),
     )
-    todo = [job for job in jobs if options.overwrite or not (job.output and is_taken(job.output))]
+    todo = to_be_made(jobs, options.overwrite)
     watch.look_ahead(codec, todo, lambda job: padded_size(job, codec, options))
     return run(jobs, work, watch, _decoded_size if ahead else None)
 

@@ -169,6 +169,18 @@ def put_result(output: Path | None, make: Callable[[], bytes], overwrite: bool) 
     write_result(output, make())
 
 
+def to_be_made(jobs: Iterable[Job], overwrite: bool) -> list[Job]:
+    """Return the jobs that have no output yet, or whose output may be replaced."""
+
+    def is_there(job: Job) -> bool:
+        try:
+            return job.output is not None and is_taken(job.output)
+        except OutputError:  # its place cannot take a file: the run itself reports it
+            return True
+
+    return [job for job in jobs if overwrite or not is_there(job)]
+
+
 def refuse_to_replace(output: Path, overwrite: bool) -> None:
     """Raise OutputError if a file exists and must not be replaced."""
     if is_taken(output) and not overwrite:

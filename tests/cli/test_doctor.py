@@ -174,13 +174,13 @@ def test_values_that_overflow(auravae, work, monkeypatch):
 
 
 def test_a_socket_is_noticed(auravae, work, monkeypatch):
-    original = Codec.encode
+    original = Codec.encode_unit
 
     def phones_home(self, images):
         socket.socket().close()
         return original(self, images)
 
-    monkeypatch.setattr(Codec, "encode", phones_home)
+    monkeypatch.setattr(Codec, "encode_unit", phones_home)
     result = auravae("doctor", "--json")
     assert failed(result) == ["offline"]
     assert "socket.__new__" in checks(result)["offline"]["finding"]

@@ -136,7 +136,7 @@ def test_it_is_made_again_without_the_model(auravae, photos, monkeypatch, tree):
     kept = {name: data for name, data in tree(Path("RUN")).items() if "pictures/" in str(name)}
     assert len(kept) == 4 * 4 + 8
     with monkeypatch.context() as patch:
-        for half in ("encode", "decode"):
+        for half in ("encode_unit", "decode"):
             patch.setattr(Codec, half, lambda *_: pytest.fail("the model ran"))
         assert auravae("eval", photos, *options, "again.html").code == 0
     assert Path("again.html").read_bytes() == Path("page.html").read_bytes()

@@ -160,8 +160,8 @@ def test_too_little_memory_is_a_failure(auravae, work, picture, monkeypatch):
 
     from auravae_cli import Codec
 
-    original = Codec.encode
-    monkeypatch.setattr(Codec, "encode", encode)
+    original = Codec.encode_unit
+    monkeypatch.setattr(Codec, "encode_unit", encode)
     result = auravae("encode", "a.png", "b.png")
     assert result.code == 1
     assert "failed: a.png: not enough memory" in result.err
@@ -175,6 +175,6 @@ def test_a_bug_keeps_its_traceback(auravae, work, picture, monkeypatch):
         raise ZeroDivisionError("a bug")
 
     picture("a.png")
-    monkeypatch.setattr(Codec, "encode", broken)
+    monkeypatch.setattr(Codec, "encode_unit", broken)
     with pytest.raises(ZeroDivisionError):
         auravae("encode", "a.png")

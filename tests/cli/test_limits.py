@@ -134,7 +134,7 @@ def test_a_latent_of_more_than_a_file(auravae, work):
 def test_a_list_with_a_hole(auravae, work):
     hole("list.txt")
     result = auravae("encode", "--files-from", "list.txt")
-    assert result.code == 2
+    assert result.code == 1
     assert "AURAVAE_MAX_FILE_BYTES" in result.message
 
 
