@@ -195,7 +195,7 @@ def test_lists(work, auravae, keys):
     Path("list.txt").write_text("p/000.png\n\n  p/002.png  \nt.tar\n")
     assert keys("--files-from", "list.txt") == ["000", "002", "in"]
     Path("missing.txt").write_text("p/000.png\np/nothing.png\n")
-    assert auravae("encode", "--files-from", "missing.txt", *SHARDS).code == 2
+    assert auravae("encode", "--files-from", "missing.txt", *SHARDS).code == 1
     by_pipe = auravae(
         "encode", "--files-from", "-", "--layout", "shards", "-o", "piped", stdin=b"p/000.png\n"
     )

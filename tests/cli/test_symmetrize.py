@@ -84,7 +84,7 @@ def test_a_store_takes_no_mixture(auravae, work, picture, tree):
     picture("photos/b.png")
     result = auravae("encode", "photos", *store)
     assert result.code == 1
-    assert "made with symmetrized, asked for not symmetrized" in result.err
+    assert "made with symmetrized, symmetry mean, asked for symmetry none" in result.err
     assert tree(Path("store")) == before
     assert auravae("encode", "photos", *store, "--symmetrize", "mean").code == 0
     assert auravae("verify", "store").code == 0
@@ -95,7 +95,10 @@ def test_a_plain_store_refuses_symmetrized_latents(auravae, work, picture):
     picture("photos/a.png")
     assert auravae("encode", "photos", "-o", "store", "--layout", "shards").code == 0
     result = auravae("encode", "photos", "-o", "store", "--symmetrize", "mean")
-    assert result.code == 1 and "made with not symmetrized, asked for symmetrized" in result.err
+    assert (
+        result.code == 1
+        and "made with symmetry none, asked for symmetrized, symmetry mean" in result.err
+    )
 
 
 def test_a_round_trip(auravae, tiny, photo):
