@@ -29,7 +29,7 @@ WATCHED = {
 }
 REPORT = """
 heavy = {name.partition(".")[0] for name in sys.modules} & {"torch", "numpy", "rich", "PIL"}
-print(code, *sorted(heavy), file=sys.__stderr__)
+print("\\nended", code, *sorted(heavy), file=sys.__stderr__)  # on a line below what a bar left
 """
 
 
@@ -46,7 +46,8 @@ def modules_after(code: str, *arguments: object, cwd: Path) -> tuple[int, set[st
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    exit_code, *heavy = result.stderr.splitlines()[-1].split()
+    ended, exit_code, *heavy = result.stderr.splitlines()[-1].split()
+    assert ended == "ended"
     return int(exit_code), set(heavy), result.stdout
 
 
