@@ -117,6 +117,32 @@ def evaluate(
             rich_help_panel=_MEASURE,
         ),
     ] = None,
+    protocol: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Prepare and measure as published tables do: imagenet256-lavinal712, imagenet256-lightningdit, "
+            "coco2017-sd, kodak.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    text: Annotated[
+        bool,
+        typer.Option(
+            "--text",
+            help="Measure by OCR whether text stays legible (auravae\\[ocr]).",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = False,
+    compare: Annotated[
+        Optional[tuple[Path, Path]],
+        typer.Option(
+            metavar="A B",
+            help="Measure nothing: compare two folders of -o picture by picture, and mark what changed by more "
+            "than chance.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
     store: Annotated[
         opt.StoredDtypeName,
         typer.Option(
@@ -159,54 +185,36 @@ def evaluate(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
-    text: Annotated[
-        bool,
-        typer.Option(
-            "--text",
-            help="Measure by OCR whether text stays legible (auravae\\[ocr]).",
-            rich_help_panel=_MEASURE,
-        ),
-    ] = False,
-    processes: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Share the work among N processes, each with a GPU of its own if there are several.",
-        ),
-    ] = 1,
-    runner: Annotated[
-        opt.Runner,
-        typer.Option(help="Measure on this machine, or on a Ray cluster (auravae\\[ray])."),
-    ] = opt.Runner.local,
-    address: Annotated[
-        Optional[str],
-        typer.Option(metavar="HOST:PORT", help="The Ray cluster; without it, one on this machine."),
-    ] = None,
-    protocol: Annotated[
-        Optional[str],
-        typer.Option(
-            metavar="NAME",
-            help="Prepare and measure as published tables do: imagenet256-lavinal712, imagenet256-lightningdit, "
-            "coco2017-sd, kodak.",
-            rich_help_panel=_MEASURE,
-        ),
-    ] = None,
-    compare: Annotated[
-        Optional[tuple[Path, Path]],
-        typer.Option(
-            metavar="A B",
-            help="Measure nothing: compare two folders of -o picture by picture, and mark what changed by more "
-            "than chance.",
-            rich_help_panel=_MEASURE,
-        ),
-    ] = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,
     memory: opt.Memory = None,
     batch_size: opt.BatchSize = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Share the work among N processes, each with a GPU of its own if there are several.",
+            rich_help_panel=opt.RUNNING,
+        ),
+    ] = 1,
+    runner: Annotated[
+        opt.Runner,
+        typer.Option(
+            help="Measure on this machine, or on a Ray cluster (auravae\\[ray]).",
+            rich_help_panel=opt.RUNNING,
+        ),
+    ] = opt.Runner.local,
+    address: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The Ray cluster; without it, one on this machine.",
+            rich_help_panel=opt.RUNNING,
+        ),
+    ] = None,
 ) -> None:
     """Measure what models do to pictures: quality, noise, storage types, flips, latents.
 
@@ -214,10 +222,10 @@ def evaluate(
 
         auravae eval photos --html results.html
         auravae eval photos -m small -m linear -o results
-        auravae eval --compare before after
 
-    With -o, an interrupted run resumes. Flips and sweeps are measured on a
-    sample of the pictures, which is the same in every run.
+    With -o, an interrupted run resumes; --compare sets two kept runs side by
+    side. Flips and sweeps are measured on a sample of the pictures, which is
+    the same in every run.
     """
     from auravae_cli.cli.reports.comparison import report_comparison
     from auravae_cli.cli.reports.evaluation import EvalReporter
