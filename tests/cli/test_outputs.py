@@ -119,20 +119,25 @@ def test_a_list_that_is_none(auravae, work, picture, content):
     picture("a.png")
     Path("list.txt").write_bytes(content)
     result = auravae("encode", "--files-from", "list.txt")
-    assert result.code == 2
+    assert result.code == 1
     assert "list.txt" in result.message
 
 
 @pytest.mark.parametrize("command", [["encode"], ["decode"], ["flip", "-H"], ["roundtrip"]])
-@pytest.mark.parametrize(
-    "inputs", [[], ["empty"], ["--files-from", "empty.txt"], ["--files-from", "none"]]
-)
+@pytest.mark.parametrize("inputs", [[], ["empty"], ["--files-from", "empty.txt"]])
 def test_no_inputs_is_wrong_usage(auravae, work, command, inputs):
     Path("empty").mkdir()
     Path("empty.txt").write_text("\n")
     result = auravae(*command, *inputs)
     assert result.code == 2
     assert result.out == b""
+
+
+@pytest.mark.parametrize("command", [["encode"], ["decode"], ["flip", "-H"], ["roundtrip"]])
+def test_a_missing_list_is_a_missing_input(auravae, work, command):
+    result = auravae(*command, "--files-from", "none")
+    assert (result.code, result.out) == (1, b"")
+    assert "the list none cannot be read" in result.message
 
 
 def test_colliding_results_fail_alone(auravae, work, picture, tree):
