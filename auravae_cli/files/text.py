@@ -13,7 +13,7 @@ _OTHERS = {
 
 
 def decode_text(content: bytes) -> str:
-    """Return the text of a file in UTF-8, with or without a byte-order mark. Raises ValueError.
+    r"""Return the text of a file in UTF-8, with or without a byte-order mark. Raises ValueError.
 
     >>> decode_text(b"\xef\xbb\xbfa cat"), decode_text(b"a cat")
     ('a cat', 'a cat')

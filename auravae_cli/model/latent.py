@@ -1,10 +1,11 @@
 """A latent in hand: what `encode_image` and `read_latents` give.
 
->>> latent = read_latents(path)                                    # doctest: +SKIP
->>> latent
-<Latent [16, 34, 50] float16, of a picture of 399 x 267 pixels
- by model small, from coffee.jpg>
->>> latent.flip("h").save("mirrored.safetensors")                  # doctest: +SKIP
+::
+
+    latent = read_latents("coffee.safetensors")
+    print(latent)  # <Latent [16, 34, 50] float16, of a picture of 399 x 267 pixels
+                   #  by model small, from coffee.jpg>
+    latent.flip("h").save("mirrored.safetensors")
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import numpy as np
 
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
 from auravae_cli.errors import InputImageError, UsageError
+from auravae_cli.files.places import below
 from auravae_cli.images.contact_sheet import DIFFERENCE_GAIN, contact_sheet, difference
 from auravae_cli.images.metrics import psnr, ssim
 from auravae_cli.images.prepare import Preparation
@@ -262,4 +263,4 @@ def places_of(models: Sequence[str | Codec], output: str | Path | None) -> list[
             "several models, each with a folder of its name: name a folder for these, and no model twice",
             "output",
         )
-    return [Path(output, name) for name in names]
+    return [below(Path(output), name) for name in names]

@@ -90,10 +90,10 @@ def _with_pictures(by_key: dict[str, SourceFile]) -> list[SourceFile]:
     for key, file in by_key.items():
         own = stem(key)
         if own not in pictured and not is_tar(key):
-            own = spelt.get(_normal(own), "")
-            key = own + key[key.rindex(".") :]  # noqa: PLW2901
-        if own:
-            found.setdefault(key, replace(file, key=key) if key != file.key else file)
+            if _normal(own) not in spelt:
+                continue
+            key = spelt[_normal(own)] + key[key.rindex(".") :]  # noqa: PLW2901
+        found.setdefault(key, replace(file, key=key) if key != file.key else file)
     return [found[key] for key in sorted(found)]
 
 

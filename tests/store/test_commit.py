@@ -115,7 +115,7 @@ class Server:
     def exists(self, path):
         return self.content is not None
 
-    def invalidate_cache(self):
+    def invalidate_cache(self, path=None):
         pass
 
 

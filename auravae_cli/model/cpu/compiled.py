@@ -110,14 +110,14 @@ def _build(
     source: Path,
     folder: Path,
     name: str,
-    tunings: tuple[tuple[str, ...], ...] = _TUNED,
+    tunings: tuple[tuple[str, ...], ...] | None = None,
 ) -> Path:
     """Compile in a private folder; the library appears there complete, and is on the disk."""
     for left in _abandoned(folder):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=_PREFIX) as inner:
         result = Path(inner, "native.so")
-        for tuned in tunings:
+        for tuned in tunings or _TUNED:
             command = [*compiler, *_FLAGS, *tuned, "-o", str(result), str(source), "-lm"]
             done = subprocess.run(
                 command,
