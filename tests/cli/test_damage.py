@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 COMMANDS = (["info"], ["info", "--json"], ["decode"], ["decode", "--any-model"], ["flip", "-HV"])
 QUICK = settings(
-    max_examples=25,
+    max_examples=16,
     deadline=None,
     database=None,
     derandomize=True,
