@@ -218,19 +218,3 @@ def test_weights_of_lpips_that_are_not_there(auravae, recipe):
     result = auravae("train", recipe, "-o", "run", "--data", "photos", "--lpips", "absent")
     assert result.code == 3
     assert "absent: cannot be read as LPIPS weights" in result.message
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (20, "less than a minute"),
-        (119, "2 min"),
-        (3600, "1 h 0 min"),
-        (5400, "1 h 30 min"),
-        (200_000, "2 d 7 h"),
-    ],
-)
-def test_times_as_people_say_them(seconds, text):
-    from auravae_cli.cli.reports.training import duration
-
-    assert duration(seconds) == text

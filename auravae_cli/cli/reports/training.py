@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from auravae_cli.cli.shared.signals import stopping
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
-from auravae_cli.cli.terminal.live import Live, Pace
+from auravae_cli.cli.terminal.live import Live, Pace, duration
 from auravae_cli.machine.progress import Phase
 from auravae_cli.train.loop import StepRecord
 from auravae_cli.train.processes import joined
@@ -103,17 +103,6 @@ def show_status(folder: Path, *, as_json: bool) -> None:
         tell(f"  left      {duration(status.seconds_left)}")
     for held in status.validations[-VALIDATIONS_SHOWN:]:
         tell(f"  held out  PSNR {held.psnr:.2f} dB  SSIM {held.ssim:.4f}  at step {held.step}")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as text, with two units at most."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return "less than a minute"
-    days, hours = divmod(minutes // 60, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _announce(opening: Opening) -> None:

@@ -161,9 +161,15 @@ def _shortened(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as text."""
-    if seconds < 100:
+    """Return seconds as text, with two units at most.
+
+    >>> duration(7.25), duration(99.6), duration(3599), duration(5400), duration(200_000)
+    ('7.2 s', '1 min 40 s', '59 min 59 s', '1 h 30 min', '2 d 7 h')
+    """
+    if round(seconds) < 100:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{hours // 24} d {hours % 24} h"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
