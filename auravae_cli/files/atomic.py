@@ -26,26 +26,15 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: the file cannot be written; nothing is left behind.
     """
-    temporary, lock = None, None
     try:
-        make_folder(path.parent)
-        descriptor, temporary = claim_file(path.parent, path.name)
-        with os.fdopen(descriptor, "wb") as file:
-            if HAS_LOCKS:  # keep the lock until it has its name; Windows cannot rename an open file
-                lock = os.dup(descriptor)
-            yield file
-            _finish(file)
-        temporary.replace(path)
-        temporary = None
-        settle(path.parent)
+        with _claimed(path) as (file, temporary):
+            with file:
+                yield file
+                _finish(file)
+            temporary.replace(path)
+            settle(path.parent)
     except OSError as error:
         raise not_written(path, error) from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):  # the next run removes it
-                temporary.unlink()
-        if lock is not None:
-            os.close(lock)
 
 
 def publish(finished: Path, path: Path) -> None:
@@ -137,21 +126,31 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def create_atomically(path: Path, data: bytes) -> bool:
     """Write a complete file unless one exists. Return whether this call wrote it. Raises OutputError."""
-    descriptor, temporary = None, None
     try:
-        make_folder(path.parent)
-        descriptor, temporary = claim_file(path.parent, path.name)
-        with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(data)
-        return create(temporary, path)
+        with _claimed(path) as (file, temporary):
+            with file:
+                file.write(data)
+            return create(temporary, path)
     except OSError as error:
         raise not_written(path, error) from error
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """Open a new file beside ``path``, locked as long as the block runs; it goes unless it got another name."""
+    make_folder(path.parent)
+    descriptor, temporary = claim_file(path.parent, path.name)
+    lock = None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if HAS_LOCKS:  # keep the lock until it has its name; Windows cannot rename an open file
+                lock = os.dup(descriptor)
+            yield file, temporary
     finally:
-        if temporary is not None:
-            with suppress(OSError):  # it has its name, or the next run removes it
-                temporary.unlink()
-        if descriptor is not None:
-            os.close(descriptor)
+        with suppress(OSError):  # it has its name, or the next run removes it
+            temporary.unlink()
+        if lock is not None:
+            os.close(lock)
 
 
 def _finish(file: BinaryIO) -> None:

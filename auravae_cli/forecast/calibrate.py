@@ -11,12 +11,12 @@ from auravae_cli.images.write import picture_bytes
 from auravae_cli.latents.dtypes import FLOAT16
 from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.machine.meter import Meter
-from auravae_cli.machine.speeds import Speeds, speed_key
+from auravae_cli.machine.speeds import Speeds
 from auravae_cli.model.codec import Codec, load_codec, load_image
 from auravae_cli.operations.decode import DecodeOptions
 from auravae_cli.operations.encode import EncodeOptions
 from auravae_cli.operations.roundtrip import roundtrip
-from auravae_cli.operations.timed_batches import Parts, operations_of, roundtrip_parts
+from auravae_cli.operations.timed_batches import Parts, operations_of, roundtrip_parts, speed_of
 
 SIDES = (64, 256, 512)
 ENOUGH_SECONDS = 0.3  # a run this long is enough
@@ -35,9 +35,7 @@ def measure_speed(command: str, parts: Parts, codec: Codec, speeds: Speeds) -> N
     """Measure a command on larger and larger pictures until one takes long enough."""
     if command == "roundtrip":
         parts = roundtrip_parts(0)
-    key = speed_key(
-        command, codec.space.weights_sha256, codec.device, codec.compute_dtype, codec.engine
-    )
+    key = speed_of(command, codec)
     for side in SIDES:
         seconds = min(_measure(command, codec, side) for _ in range(1 + REPEATS))
         plans = [codec.plan(part, 1, side, side) for part, _ in parts]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.forecast.calibrate import measure_speed
-from auravae_cli.machine.speeds import Speeds, speed_key
-from auravae_cli.operations.timed_batches import Ahead, operations_of
+from auravae_cli.machine.speeds import Speeds
+from auravae_cli.operations.timed_batches import Ahead, operations_of, speed_of
 
 WORTH_MEASURING = 2e6  # pixels: fewer take a few seconds at most
 
@@ -26,9 +26,7 @@ class Outlook:
 def outlook(ahead: Ahead, speeds: Speeds | None = None) -> Outlook:
     """Predict a run from the sizes of its first pictures; a speed that is not known is measured."""
     codec, known = ahead.codec, Speeds() if speeds is None else speeds
-    key = speed_key(
-        ahead.command, codec.space.weights_sha256, codec.device, codec.compute_dtype, codec.engine
-    )
+    key = speed_of(ahead.command, codec)
     each = ahead.number / max(1, len(ahead.sizes))
     pixels = each * sum(height * width for height, width in ahead.sizes)
     seconds: float | None = 0.0

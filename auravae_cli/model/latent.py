@@ -41,7 +41,7 @@ class Latent(LatentFile):
 
     def flip(self, g: GroupElement | str) -> Latent:
         """Return the flipped latent: by ``"h"``, ``"v"``, ``"hv"`` (or `H`, `V`, `HV`). Exact."""
-        return self.act(GroupElement.of(g))
+        return self.act(g)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write the latent to a file, as `read_latents` reads it. Return its path.

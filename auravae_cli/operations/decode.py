@@ -270,8 +270,8 @@ def _look_ahead(
     watch: Stopwatch, jobs: Sequence[Job], codec_for: Callable[[LatentFile], Codec], overwrite: bool
 ) -> None:
     """Tell of the work ahead, as if all latents were of the first one's model."""
-    todo = to_be_made(jobs, overwrite)
-    if not todo or not wants_stages(watch.progress):
+    todo = to_be_made(jobs, overwrite) if wants_stages(watch.progress) else []
+    if not todo:
         return
     first = todo[0].source
     is_far = isinstance(first, StoreRow) and is_remote(first.storage.root)

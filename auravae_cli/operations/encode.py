@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -23,7 +23,7 @@ from auravae_cli.images.read import count_pixels, read_image, read_size
 from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.latents.latent_file import read_latents
 from auravae_cli.machine.memory import BYTES_PER_PIXEL
-from auravae_cli.machine.progress import Progress, follow
+from auravae_cli.machine.progress import Progress, follow, wants_stages
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import FailureLimit, Outcome, Ready, done, limited, run, skipped
 from auravae_cli.operations.jobs import Names, place_of, plan_jobs
@@ -109,15 +109,17 @@ class FileEncoder:
             refuse_to_replace(output, overwrite=False)  # another run was faster
 
 
+@contextmanager
 def claimed(
     jobs: list[Job], output: str | Path | None, codec: Codec, options: EncodeOptions
-) -> AbstractContextManager[object]:
+) -> Iterator[None]:
     """Hold the folders of several results, so that runs with other settings do not mix theirs in.
 
     Raises OutputError if such a run is under way.
     """
     if len(jobs) < 2:
-        return nullcontext()
+        yield
+        return
     folders = {job.source.folder for job in jobs if job.source.path is not None}
     if output is not None:
         folders = {Path(str(output))}
@@ -130,13 +132,10 @@ def claimed(
         kernels=codec.kernels,
         symmetry=codec.symmetry,
     )
-    stack = ExitStack()
-    with ExitStack() as failing:
-        failing.push(stack)
+    with ExitStack() as stack:
         for folder in sorted(folders)[:_MOST_CLAIMS]:
             stack.enter_context(claim_folder(folder, settings.sha256))
-        failing.pop_all()
-    return stack
+        yield
 
 
 def encode_jobs(
@@ -154,8 +153,9 @@ def encode_jobs(
         FileEncoder(codec, options, batch_size),
         Stopwatch("encode", ENCODE_PARTS, progress),
     )
-    todo = to_be_made(jobs, options.overwrite)
-    watch.look_ahead(codec, todo, lambda job: padded_size(job, codec, options))
+    if wants_stages(progress):
+        todo = to_be_made(jobs, options.overwrite)
+        watch.look_ahead(codec, todo, lambda job: padded_size(job, codec, options))
     return run(jobs, work, watch, _decoded_size if ahead else None)
 
 

@@ -57,10 +57,9 @@ def plan(
         raise ValueError(f"{output}: only stores are written to remote places, not single files")
     if output is not None and output != STREAM:
         path, is_folder = Path(output), output.endswith(("/", os.sep))
-        if is_folder and os.path.isfile(path):  # noqa: PTH113 - never raises
-            raise ValueError(f"{output}: expected a folder, and a file is there")
         if is_folder:
-            pass
+            if os.path.isfile(path):  # noqa: PTH113 - never raises
+                raise ValueError(f"{output}: expected a folder, and a file is there")
         elif path.suffix.lower() in (LATENTS | PICTURES) - suffixes and not stands(path):
             raise ValueError(
                 f"{output}: expected a folder, or a file that ends in {' '.join(sorted(suffixes))}"

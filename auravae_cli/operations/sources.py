@@ -159,7 +159,9 @@ def _find(
                 yield from _with_companions(entry.name, listing, companions)
     elif is_remote(named.text):
         listing = _listing(named.root, listings)
-        yield from _with_companions(name, listing, _by_picture(listing))
+        if named.root not in beside:
+            beside[named.root] = _by_picture(listing)
+        yield from _with_companions(name, listing, beside[named.root])
     elif is_wanted(name):
         path = Path(named.text)
         root = str(path.parent)

@@ -143,7 +143,7 @@ class Present:
         """Raise StoreError if the store has the very same tar as another shard, which is not named now."""
         if not shard.is_tar or manifest_name(shard.name) in self.present:
             return
-        (file,), last = shard.files, shard.name.rpartition("/")[2]
+        (file,), last = shard.files, _last(shard.name)
         for other in others if self.wanted.unnamed == "kept" else ():
             manifest = find_manifest(self.storage, other) if _last(other) == last else None
             for state in manifest.sources if manifest else ():

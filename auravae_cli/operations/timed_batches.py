@@ -29,6 +29,13 @@ def roundtrip_parts(flips: int) -> Parts:
     return ("encoder", 1), ("decoder", 1 + flips)
 
 
+def speed_of(command: str, codec: Codec) -> str:
+    """Return the key of the speed of a command with a loaded model."""
+    return speed_key(
+        command, codec.space.weights_sha256, codec.device, codec.compute_dtype, codec.engine
+    )
+
+
 _VERBS = {"encode": "encoding", "decode": "decoding", "roundtrip": "encoding and decoding"}
 LOOKED_AT = 200  # jobs whose sizes are read before a run, to say how long it takes
 
@@ -85,13 +92,7 @@ class Stopwatch:
         plans: list[Plan] = []
         with suppress(AuraVaeError):  # the run itself reports it
             plans = [codec.plan(part, *size) for part, _ in self.parts]
-        key = speed_key(
-            self.command,
-            codec.space.weights_sha256,
-            codec.device,
-            codec.compute_dtype,
-            codec.engine,
-        )
+        key = speed_of(self.command, codec)
         operations = operations_of(plans, self.parts, size[0])
         predicted = self.speeds.seconds(key, operations)
         more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""

@@ -207,7 +207,10 @@ def _alone(storage: Storage) -> AbstractContextManager[None]:
 
 def _is_same_work(one: Manifest, other: Manifest) -> bool:
     return (one.settings_sha256, one.sources, one.rows, one.failures) == (
-        *(other.settings_sha256, other.sources, other.rows, other.failures),
+        other.settings_sha256,
+        other.sources,
+        other.rows,
+        other.failures,
     )
 
 

@@ -38,6 +38,7 @@ FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
 SHOWN_MISSING = 10  # of shards; the others are only counted
 MANIFEST, LEDGER, PENDING = ".manifest.json", ".failures.jsonl", ".pending.json"
+_FILE_SHARD = re.compile(r"files-(\d{5,18})")
 _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in bytes
 
 
@@ -397,11 +398,11 @@ def missing_shards(settings: StoreSettings, shards: Collection[str]) -> tuple[in
 
 def is_file_shard(shard: str | None) -> bool:
     """Return whether a name is that of a shard of loose files."""
-    return shard is not None and re.fullmatch(r"files-\d{5,18}", shard) is not None
+    return shard is not None and _FILE_SHARD.fullmatch(shard) is not None
 
 
 def _is_file_shard(shard: str, number: int) -> bool:
-    match = re.fullmatch(r"files-(\d{5,18})", shard)
+    match = _FILE_SHARD.fullmatch(shard)
     return match is not None and int(match[1]) < number and file_shard(int(match[1])) == shard
 
 

@@ -23,6 +23,8 @@ from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.store.certificate import CERTIFICATE_FILE, mismatch, read_certificate
 from auravae_cli.store.duplicates import DuplicateFinder
 from auravae_cli.store.format import (
+    LEDGER,
+    PENDING,
     SETTINGS_FILE,
     Manifest,
     Output,
@@ -42,7 +44,7 @@ from auravae_cli.store.format import (
 from auravae_cli.store.headers import read_header
 
 SHOWN_REPEATS = 10  # of keys; the others are counted
-_SHARD_SUFFIXES = (".safetensors", ".failures.jsonl", ".pending.json")
+_SHARD_SUFFIXES = (".safetensors", LEDGER, PENDING)
 
 
 @dataclass(frozen=True)
