@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -148,8 +148,11 @@ class Exporter:
         path = below(self.folder, file.name)
         with self._locks[hash(path) % len(self._locks)]:
             if is_taken(path):
-                file = self._with_others(path, file)
-                if not self.overwrite and holds(path, file.pieces()):
+                is_done = not self.overwrite and holds(path, file.pieces())
+                if not is_done and self.form.merge is not None:
+                    file = self._with_others(path, file, self.form.merge)
+                    is_done = not self.overwrite and holds(path, file.pieces())
+                if is_done:
                     return Outcome(source, "skipped", str(path), "up to date")
                 if self.form.merge is None:
                     refuse_to_replace(path, self.overwrite)
@@ -159,17 +162,17 @@ class Exporter:
                     output.write(block)
             return Outcome(source, "done", str(path), details={"latents": rows})
 
-    def _with_others(self, path: Path, file: Exported) -> Exported:
-        """Return a file with what else an existing one holds, if the format shares files.
+    def _with_others(
+        self, path: Path, file: Exported, merge: Callable[[bytes, bytes, bool], bytes]
+    ) -> Exported:
+        """Return a file with what else an existing one holds, in a format that shares files.
 
         Raises OutputError if it would replace something.
         """
-        if self.form.merge is None or not path.is_file():
-            return file
         try:
             with open_regular(path) as existing:
                 content = read_within(existing, FILE_BYTES, LatentFileError)
-            merged = self.form.merge(content, b"".join(map(bytes, file.pieces())), self.overwrite)
+            merged = merge(content, b"".join(file.pieces()), self.overwrite)
         except LatentFileError:
             refuse_to_replace(path, self.overwrite)
             return file

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from auravae_cli.errors import LatentFileError, UsageError
 from auravae_cli.exchange.exportable import ExportBatch
 from auravae_cli.exchange.formats.base import label_of
@@ -33,6 +31,8 @@ class PictureOrder:
         """List a folder; labels are those of its ``dataset.json``. Raises UsageError."""
         if not folder.is_dir():
             raise UsageError(f"{folder}: expected the folder of the pictures", "pictures")
+        from PIL import Image
+
         Image.init()
         suffixes = Image.EXTENSION.keys() | {".npy"}
         names = sorted(

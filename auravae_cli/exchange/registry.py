@@ -37,6 +37,6 @@ def format_of(name: str) -> Format:
     if name not in FORMATS:
         raise UsageError(f"{name!r}: expected one of {', '.join(FORMATS)}")
     form = FORMATS[name]
-    if form.needs and find_spec(form.needs[0]) is None:
-        raise UsageError(f"{name} needs {form.needs[0]}: pip install {form.needs[0]}")
+    if form.needs and find_spec(form.needs) is None:
+        raise UsageError(f"{name} needs {form.needs}: pip install {form.needs}")
     return form

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet
@@ -122,10 +123,8 @@ def latents_of_one_picture(folder):
     for name, latent in (("a", whole), ("b", part)):
         path = folder / name / "photo.safetensors"
         path.parent.mkdir()
-        record = latent.records[0]
-        size = (21, 30)
-        record = type(record)(**{**vars(record), "source_size": size, "source_box": None})
-        path.write_bytes(type(latent)(**{**vars(latent), "records": (record,)}).to_bytes())
+        record = replace(latent.records[0], source_size=(21, 30), source_box=None)
+        path.write_bytes(replace(latent, records=(record,)).to_bytes())
         paths.append(path)
     return paths
 

@@ -6,15 +6,14 @@ import base64
 import hashlib
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+from tests.model.hub_server import COMMIT, LocalServer
 
 
-class HubOfDatasets:
+class HubOfDatasets(LocalServer):
     """Serves ``files`` of the dataset ``repo``, and takes commits, while it is entered as a context.
 
     ``failures`` answers that many requests with 503; ``commits`` counts those that were taken.
@@ -23,23 +22,7 @@ class HubOfDatasets:
     def __init__(self, repo: str) -> None:
         self.repo, self.files, self.failures, self.commits = repo, dict[str, bytes](), 0, 0
         self.lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-        self.endpoint = f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> HubOfDatasets:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        super().__init__(_handler(self))
 
     def entry(self, path: str) -> dict[str, Any] | None:
         """What the hub says of a file or a folder."""

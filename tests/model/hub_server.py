@@ -8,11 +8,40 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class HubServer:
+class LocalServer:
+    """Answers on 127.0.0.1, with this handler, while it is entered as a context."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self.endpoint = f"http://127.0.0.1:{self._http.server_port}"
+
+    def close(self) -> None:
+        """Stop answering; connections are refused from here on."""
+        if self._thread.is_alive():
+            self._http.shutdown()
+            self._thread.join()
+        self._http.server_close()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class HubServer(LocalServer):
     """Serves ``content`` as ``file`` of ``repo`` while it is entered as a context.
 
     ``break_after`` ends every answer at that byte of the file; ``breaks`` says how often. All
@@ -25,37 +54,17 @@ class HubServer:
         self.path, self.content = f"/{repo}/resolve/main/{file}", content
         self.break_after, self.breaks = break_after, 1000
         self.requests: list[tuple[str, str, dict[str, str]]] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        super().__init__(_handler(self))
 
     def environment(self, home: Path) -> dict[str, str]:
         """What makes the hub's client ask this server, and cache under ``home``."""
         return {
-            "HF_ENDPOINT": f"http://127.0.0.1:{self._http.server_port}",
+            "HF_ENDPOINT": self.endpoint,
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "NO_PROXY": "127.0.0.1",
         }
-
-    def close(self) -> None:
-        """Stop answering; connections are refused from here on."""
-        if self._thread.is_alive():
-            self._http.shutdown()
-            self._thread.join()
-        self._http.server_close()
-
-    def __enter__(self) -> HubServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:

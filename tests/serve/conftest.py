@@ -1,4 +1,4 @@
-"""What the tests of the service quota: one on loopback, in this process, and a plain client."""
+"""What the tests of the service share: one on loopback, in this process, and a plain client."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class Format:
         ignores: whether a file in a folder, by its name, is another kind of this project's files.
         paired: whether latents can be numbered in the order of their pictures.
         counts_classes: whether its readers number the classes by their folders, in order.
-        needs: a library that must be installed, and the name of the extra that installs it.
+        needs: a library that must be installed.
     """
 
     name: str
@@ -179,7 +179,7 @@ class Format:
     ignores: Callable[[str], bool] = lambda name: False
     paired: bool = False
     counts_classes: bool = False
-    needs: tuple[str, str] | None = None
+    needs: str = ""
     advice: str = ""
 
     def holds_many(self, name: str) -> bool:
@@ -269,9 +269,9 @@ def known(
     return with_metadata(values, dtype, content, shard=values.ndim == 4)
 
 
-def without_frame(values: Array) -> Array:
-    """Return a picture's [C, h, w] of a video's [C, 1, h, w]; other shapes unchanged."""
-    return values[:, 0] if values.ndim == 4 and values.shape[1] == 1 else values
+def without_frame(values: Array, ndim: int = 4) -> Array:
+    """Return a picture's [..., C, h, w] of a video's [..., C, 1, h, w] with ``ndim`` sides; others unchanged."""
+    return values[..., 0, :, :] if values.ndim == ndim and values.shape[-3] == 1 else values
 
 
 def flipped(latents: LatentFile) -> Array:
@@ -316,8 +316,7 @@ def require_values(values: Array) -> None:
 
 def each(found: Found) -> Iterator[Found]:
     """Yield the latents of a batch [B, C, h, w], or [B, C, 1, h, w], one by one; a single one unchanged."""
-    if found.values.ndim == 5 and found.values.shape[2] == 1:
-        found = replace(found, values=found.values[:, :, 0])
+    found = replace(found, values=without_frame(found.values, 5))
     if found.values.ndim != 4:
         yield found
         return

@@ -24,6 +24,7 @@ from auravae_cli.exchange.formats.base import (
     note_of,
     tensor,
     widened,
+    without_frame,
 )
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import FLOAT32
@@ -47,8 +48,7 @@ def read(file: Foreign) -> Iterator[Found]:
     """Yield the latents of a batch, scaled like LoadLatent does."""
     tensors, metadata = safetensors_file.parse(file.content, any_dtype=True)
     values = tensor(tensors, VALUES)
-    if values.values.ndim == 5 and values.values.shape[2] == 1:  # a video's, of one frame
-        values = replace(values, values=values.values[:, :, 0])
+    values = replace(values, values=without_frame(values.values, 5))
     if values.values.ndim != 4:
         raise LatentFileError(
             f"{VALUES} has shape {list(values.values.shape)}: expected [B, C, h, w], a picture's"

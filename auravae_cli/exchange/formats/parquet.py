@@ -164,8 +164,7 @@ def _found(
     except (LatentFileError, ValueError) as error:
         return Found.unusable(key, error)
     annotations = {k: v for k in (CAPTION, LABEL) if (v := cell(k)) is not None}
-    facts = {} if latent else {"annotations": annotations}
-    return Found(key, values, dtype_of(values), latent, facts, ignored)
+    return Found(key, values, dtype_of(values), latent, {"annotations": annotations}, ignored)
 
 
 def _values(column: Any, row: int, shape: Sequence[int] | None) -> Array:
@@ -194,7 +193,7 @@ FORMAT = Format(
     note="the column 'auravae'",
     dtypes=tuple(name for name in STORED_DTYPES if name != "bfloat16"),
     stacked=True,
-    needs=("pyarrow", "parquet"),
+    needs="pyarrow",
     advice="latents are flat: `reshape` them to the row's `shape`; each shape has a folder, since a table of "
     "datasets has one",
 )

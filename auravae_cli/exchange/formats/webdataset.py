@@ -142,20 +142,16 @@ def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
             annotations["caption"] = str(members[CAPTION], "utf-8").strip()
         if LABEL in members:
             annotations["label"] = read_as(int, int(bytes(members[LABEL])))
-        text = str(members.get(NOTES, b"null"), "utf-8")
-        content = read_json(text)
+        latent = None
+        content = read_json(str(members.get(NOTES, b"null"), "utf-8"))
         if isinstance(content, dict) and "weights_sha256" in content:  # ours
             latent = known(values, dtype_of(values), content)
-            facts = {} if latent else {"annotations": annotations}
-            yield Found(key, values, dtype_of(values), latent, facts, ignored)
-            return
-        if content is not None:
+        elif content is not None:
             annotations["metadata"] = content
             check_depth(annotations)
     except ValueError as error:
         raise LatentFileError(str(error)) from error
-    facts = {"annotations": annotations}
-    yield Found(key, values, dtype_of(values), None, facts, ignored)
+    yield Found(key, values, dtype_of(values), latent, {"annotations": annotations}, ignored)
 
 
 FORMAT = Format(
