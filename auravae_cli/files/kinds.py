@@ -15,7 +15,7 @@ from auravae_cli.files.mapping import open_regular
 START_BYTES = 1 << 16  # that are inspected: names of tensors come after the metadata
 
 _ENCODE = "`auravae encode` makes a latent of it"
-_IMPORT = "`auravae import --from {}` makes latents of it"
+_IMPORT, _MAKES = "auravae import --from", "makes latents of it"
 
 
 @dataclass(frozen=True)
@@ -24,82 +24,86 @@ class Kind:
 
     name: str
     hint: str
-    is_picture: bool = False
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether `auravae encode` takes such files."""
+        return self.hint == _ENCODE
 
     def __str__(self) -> str:
         return f"{self.name}: {self.hint}"
 
 
-def _picture(name: str) -> Kind:
-    return Kind(f"a {name} picture", _ENCODE, is_picture=True)
-
-
-def _foreign(name: str, form: str) -> Kind:
-    return Kind(name, _IMPORT.format(form))
-
-
 LATENT = Kind(
     "a latent of auravae", "`auravae decode` makes a picture of it, `auravae info` describes it"
 )
-_TENSORS = Kind(
-    "a safetensors file of other tensors",
-    "`auravae import --from safetensors` makes latents of it; weights of a model go to --model",
-)
-_NPZ = _foreign("an archive of numpy arrays", "npz")
-_OF_STORE = Kind("a file of a store", "name the store's folder instead")
 
-# What a file begins with => what it is. The first pattern that fits decides.
-_STARTS = tuple(
-    (re.compile(pattern, re.DOTALL), kind)
-    for pattern, kind in (
-        (rb"\xff\xd8\xff", _picture("JPEG")),
-        (rb"\x89PNG\r\n\x1a\n", _picture("PNG")),
-        (rb"GIF8", _picture("GIF")),
-        (rb"RIFF....WEBP", _picture("WebP")),
-        (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", _picture("TIFF")),
-        (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", _picture("JPEG XL")),
-        (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", _picture("JPEG 2000")),
-        (rb"....ftyp(avif|avis)", _picture("AVIF")),
-        (rb"....ftyp(hei|hev|mif1|msf1)", _picture("HEIC")),
-        (rb"qoif", _picture("QOI")),
-        (rb"BM....\0\0\0\0", _picture("BMP")),
-        (rb"P[1-6Ff]\s", _picture("PNM")),
-        (rb'.{8}\{.*"latent_tensor":', _foreign("a latent of ComfyUI", "comfyui")),
-        (
-            rb'.{8}\{.*"latents_(\d+x)?\d+x\d+_\w+":',
-            _foreign("a latent of musubi-tuner", "musubi"),
-        ),
-        (rb'.{8}\{.*"auravae":', LATENT),  # as metadata, which copies for others have as well
-        (rb'.{8}\{.*"latent":', _foreign("a latent of ai-toolkit", "ai-toolkit")),
-        (rb".{8}\{", _TENSORS),
-        (rb"\x93NUMPY", _foreign("a numpy array", "npy")),
-        (rb"PK\x03\x04.{26}latents(_\d+x\d+)?\.npy", _foreign("a latent of sd-scripts", "kohya")),
-        (rb"PK\x03\x04.{26}moments(_flip)?\.npy", _foreign("a latent of MAR", "mar")),
-        (rb"PK\x03\x04.{26}[^/]*\.npy", _NPZ),
-        (rb"PAR1", _foreign("a Parquet table", "parquet")),
-        (rb"PK\x03\x04.*data\.pkl", _foreign("a file of PyTorch", "pt")),
-        (rb"\x80[\x02-\x05]", _foreign("a pickle, as PyTorch writes", "pt")),
-        (rb"PK\x03\x04", Kind("a zip archive", "unpack it first")),
-        (
-            rb".{257}ustar",
-            Kind("a tar", "`auravae encode TAR -o STORE` makes latents of its pictures"),
-        ),
-        (rb'\{.*"format":\s*"auravae-(store|shard)"', _OF_STORE),
-        (
-            rb"version https://git-lfs",
-            Kind("a pointer that stands for a file", "`git lfs pull` fetches the file"),
-        ),
-        (
-            rb"(?i)\s*<(!doctype html|html)",
-            Kind("a web page, as a server gives in place of a file", "download the file again"),
-        ),
-    )
+# What a file begins with => what it is. The first pattern that fits decides. Patterns are
+# compiled at their first use, which most runs never need.
+_STARTS = (
+    (rb"\xff\xd8\xff", "a JPEG picture", _ENCODE),
+    (rb"\x89PNG\r\n\x1a\n", "a PNG picture", _ENCODE),
+    (rb"GIF8", "a GIF picture", _ENCODE),
+    (rb"RIFF....WEBP", "a WebP picture", _ENCODE),
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "a TIFF picture", _ENCODE),
+    (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture", _ENCODE),
+    (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture", _ENCODE),
+    (rb"....ftyp(avif|avis)", "an AVIF picture", _ENCODE),
+    (rb"....ftyp(hei|hev|mif1|msf1)", "a HEIC picture", _ENCODE),
+    (rb"qoif", "a QOI picture", _ENCODE),
+    (rb"BM....\0\0\0\0", "a BMP picture", _ENCODE),
+    (rb"P[1-6Ff]\s", "a PNM picture", _ENCODE),
+    (rb'.{8}\{.*"latent_tensor":', "a latent of ComfyUI", f"`{_IMPORT} comfyui` {_MAKES}"),
+    (
+        rb'.{8}\{.*"latents_(\d+x)?\d+x\d+_\w+":',
+        "a latent of musubi-tuner",
+        f"`{_IMPORT} musubi` {_MAKES}",
+    ),
+    # As metadata, which copies for others have as well.
+    (rb'.{8}\{.*"auravae":', LATENT.name, LATENT.hint),
+    (rb'.{8}\{.*"latent":', "a latent of ai-toolkit", f"`{_IMPORT} ai-toolkit` {_MAKES}"),
+    (
+        rb".{8}\{",
+        "a safetensors file of other tensors",
+        f"`{_IMPORT} safetensors` {_MAKES}; weights of a model go to --model",
+    ),
+    (rb"\x93NUMPY", "a numpy array", f"`{_IMPORT} npy` {_MAKES}"),
+    (
+        rb"PK\x03\x04.{26}latents(_\d+x\d+)?\.npy",
+        "a latent of sd-scripts",
+        f"`{_IMPORT} kohya` {_MAKES}",
+    ),
+    (rb"PK\x03\x04.{26}moments(_flip)?\.npy", "a latent of MAR", f"`{_IMPORT} mar` {_MAKES}"),
+    (rb"PK\x03\x04.{26}[^/]*\.npy", "an archive of numpy arrays", f"`{_IMPORT} npz` {_MAKES}"),
+    (rb"PAR1", "a Parquet table", f"`{_IMPORT} parquet` {_MAKES}"),
+    (rb"PK\x03\x04.*data\.pkl", "a file of PyTorch", f"`{_IMPORT} pt` {_MAKES}"),
+    (rb"\x80[\x02-\x05]", "a pickle, as PyTorch writes", f"`{_IMPORT} pt` {_MAKES}"),
+    (rb"PK\x03\x04", "a zip archive", "unpack it first"),
+    (rb".{257}ustar", "a tar", "`auravae encode TAR -o STORE` makes latents of its pictures"),
+    (
+        rb'\{.*"format":\s*"auravae-(store|shard)"',
+        "a file of a store",
+        "name the store's folder instead",
+    ),
+    (
+        rb"version https://git-lfs",
+        "a pointer that stands for a file",
+        "`git lfs pull` fetches the file",
+    ),
+    (
+        rb"(?i)\s*<(!doctype html|html)",
+        "a web page, as a server gives in place of a file",
+        "download the file again",
+    ),
 )
 
 
 def kind_of(start: bytes) -> Kind | None:
     """Return the kind of a file that begins with these bytes (`START_BYTES` suffice); None if unknown."""
-    return next((kind for pattern, kind in _STARTS if pattern.match(start)), None)
+    for pattern, name, hint in _STARTS:
+        if re.match(pattern, start, re.DOTALL):
+            return Kind(name, hint)
+    return None
 
 
 def kind_of_file(path: Path) -> Kind | None:
