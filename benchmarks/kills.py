@@ -34,7 +34,7 @@ from killrounds import kill_all, local_jobs, remote_jobs
 from PIL import Image
 
 from auravae_cli.files.scratch import SCRATCH
-from auravae_cli.store.format import MANIFEST, shard_of
+from auravae_cli.store.names import MANIFEST, shard_of
 
 PROGRAM = [sys.executable, "-m", "auravae_cli", "encode"]
 OPTIONS = ["--layout", "shards", "--shard-size", "16", "-m", "linear", "--json"]

@@ -26,7 +26,9 @@ from auravae_cli import GROUP, LatentDataset, LatentFile, load_codec, read_laten
 from auravae_cli.files.canonical_json import canonical
 from auravae_cli.latents.dtypes import FLOAT16
 from auravae_cli.latents.latent_file import Record
-from auravae_cli.store.format import Manifest, Output, StoreSettings, manifest_name
+from auravae_cli.store.manifest import Manifest, Output
+from auravae_cli.store.names import manifest_name
+from auravae_cli.store.settings import StoreSettings
 from auravae_cli.symmetry.geometry import Padding
 
 SHARDS = 4

@@ -21,17 +21,10 @@ if not Path("/dev/nvidiactl").exists():
 from auravae_cli.files.canonical_json import canonical
 from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record, stack
-from auravae_cli.store.format import (
-    SETTINGS_FILE,
-    Failure,
-    Manifest,
-    Output,
-    SourceState,
-    StoreSettings,
-    failures_name,
-    manifest_name,
-    output_name,
-)
+from auravae_cli.store.ledger import Failure
+from auravae_cli.store.manifest import Manifest, Output, SourceState
+from auravae_cli.store.names import SETTINGS_FILE, failures_name, manifest_name, output_name
+from auravae_cli.store.settings import StoreSettings
 from auravae_cli.symmetry.geometry import Box, Padding
 from auravae_cli.symmetry.group import Irreps
 

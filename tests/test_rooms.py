@@ -166,7 +166,7 @@ def test_a_command_makes_one_call(command):
     [
         ("    from auravae_cli.operations.encode import encode_files, plan_encode", 2),
         ("    from auravae_cli.store.flip import StoreFlipper, flip_store", 1),
-        ("    from auravae_cli.store.format import SETTINGS_FILE, is_store", 0),
+        ("    from auravae_cli.store.names import SETTINGS_FILE, is_store", 0),
         (
             "    from auravae_cli.evaluation import session\n    from auravae_cli.store import flip",
             2,

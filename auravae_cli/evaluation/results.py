@@ -14,7 +14,7 @@ from typing import Any
 from auravae_cli.errors import OutputError
 from auravae_cli.evaluation.row import read_row
 from auravae_cli.files.canonical_json import canonical, read_json
-from auravae_cli.store.format import require_format
+from auravae_cli.store.settings import require_format
 
 RESULTS_FILE, SUMMARY_FILE = "results.jsonl", "summary.json"
 FORMAT, FORMAT_VERSION = "auravae-eval", 2

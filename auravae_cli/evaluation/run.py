@@ -33,7 +33,7 @@ from auravae_cli.operations.batches import group_equal, try_batch
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.sample import Sample
 from auravae_cli.operations.samples import ShardReader
-from auravae_cli.store.format import Failure
+from auravae_cli.store.ledger import Failure
 
 SWEPT = ("noise", "storage", "space")  # what is measured on the sample for sweeps
 

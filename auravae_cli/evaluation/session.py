@@ -52,7 +52,7 @@ from auravae_cli.operations.loading import Loading
 from auravae_cli.operations.outputs import is_taken, refuse_to_replace, write_result
 from auravae_cli.operations.sources import find_files
 from auravae_cli.store.certificate import CERTIFICATE_FILE, Certificate, mismatch, read_certificate
-from auravae_cli.store.format import require_format, require_settings
+from auravae_cli.store.settings import require_format, require_settings
 from auravae_cli.version import __version__
 
 NO_LPIPS = (

@@ -36,8 +36,8 @@ from auravae_cli.exchange.unkept import Unkept
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import open_regular, read_within
-from auravae_cli.files.places import below
-from auravae_cli.files.storage import is_remote, open_storage
+from auravae_cli.files.places import below, is_remote
+from auravae_cli.files.storage import open_storage
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.machine.progress import Progress, follow
@@ -47,7 +47,7 @@ from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
 from auravae_cli.operations.suffixes import LATENTS
 from auravae_cli.operations.taken_names import TakenNames
-from auravae_cli.store.format import is_store
+from auravae_cli.store.names import is_store
 
 _WRITERS = 4  # threads, which mostly wait for the disk
 _READY_BYTES = 256 << 20  # of latents waiting to be written

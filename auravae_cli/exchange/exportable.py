@@ -15,7 +15,9 @@ from auravae_cli.latents.checks import rows_beyond
 from auravae_cli.latents.latent_file import LatentFile, parse_latents, read_latents, stack
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source
-from auravae_cli.store.format import read_manifest, require_settings, shards_of
+from auravae_cli.store.manifest import read_manifest
+from auravae_cli.store.names import shards_of
+from auravae_cli.store.settings import require_settings
 
 STACK_ROWS, STACK_BYTES = 1000, 256 << 20  # of single latents in one file
 

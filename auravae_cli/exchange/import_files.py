@@ -14,8 +14,7 @@ from auravae_cli.exchange.formats.base import Foreign, Format, Found
 from auravae_cli.exchange.registry import format_of
 from auravae_cli.files.atomic import atomic_file
 from auravae_cli.files.mapping import read_or_map
-from auravae_cli.files.places import below, safe_name
-from auravae_cli.files.storage import is_remote
+from auravae_cli.files.places import below, is_remote, safe_name
 from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.machine.prefetch import prefetch

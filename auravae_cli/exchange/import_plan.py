@@ -13,7 +13,7 @@ from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.operations.input_shards import InputShard, make_shards
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.sources import SourceFile
-from auravae_cli.store.format import StoreSettings
+from auravae_cli.store.settings import StoreSettings
 
 COMPUTED_ELSEWHERE = "imported"  # in place of the network's number format
 

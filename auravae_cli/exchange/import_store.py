@@ -47,8 +47,10 @@ from auravae_cli.store.commit import (
     ShardOutcome,
     prepare_store,
 )
-from auravae_cli.store.format import Failure, SourceState, StoreSettings, read_settings
+from auravae_cli.store.ledger import Failure
+from auravae_cli.store.manifest import SourceState
 from auravae_cli.store.progress import follow_shards
+from auravae_cli.store.settings import StoreSettings, read_settings
 from auravae_cli.store.shard_writer import ShardWriter
 
 _PIECE = 16 << 20  # hashed at once

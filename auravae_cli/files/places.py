@@ -51,6 +51,11 @@ def _has_links(folder: str, name: str) -> bool:
     return False
 
 
+def is_remote(location: str) -> bool:
+    """Return whether a location is a URL that is not a local path."""
+    return "://" in location and not location.lower().startswith("file://")
+
+
 def local_name(name: str) -> str:
     """Return the path that a ``file://`` URL means, and any other name as it is.
 

@@ -23,7 +23,7 @@ from auravae_cli.errors import OutputError, StoreError
 from auravae_cli.files.atomic import create, publish, settle
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import map_or_read, open_regular, read_within
-from auravae_cli.files.places import below, fault_of, local_name
+from auravae_cli.files.places import below, fault_of, is_remote, local_name
 from auravae_cli.files.spelling import tells_apart
 from auravae_cli.files.typed import shown
 from auravae_cli.files.walk import files_below
@@ -104,11 +104,6 @@ def open_storage(location: str) -> Storage:
     if is_remote(location):
         return RemoteStorage(location)
     return LocalStorage(Path(local_name(location)))
-
-
-def is_remote(location: str) -> bool:
-    """Return whether a location is a URL that is not a local path."""
-    return "://" in location and not location.lower().startswith("file://")
 
 
 class LocalStorage:

@@ -12,8 +12,7 @@ from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
 from auravae_cli.files.limits import FILE_BYTES, Limit
 from auravae_cli.files.mapping import BytesFile, read_or_map
 from auravae_cli.files.patterns import stands
-from auravae_cli.files.places import below
-from auravae_cli.files.storage import is_remote
+from auravae_cli.files.places import below, is_remote
 from auravae_cli.files.tars import DAMAGES, read_members
 from auravae_cli.forecast.run_setting import RunSetting
 from auravae_cli.images.prepare import Preparation

@@ -17,7 +17,7 @@ from auravae_cli.errors import (
     OutputError,
     UsageError,
 )
-from auravae_cli.files.storage import is_remote
+from auravae_cli.files.places import is_remote
 from auravae_cli.images.read import Pixels
 from auravae_cli.images.write import WRITABLE, picture_bytes, read_provenance
 from auravae_cli.latents.latent_file import LatentFile, parse_latents

@@ -40,7 +40,7 @@ from auravae_cli.operations.outputs import (
 )
 from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 from auravae_cli.operations.timed_batches import ENCODE_PARTS, Stopwatch
-from auravae_cli.store.format import StoreSettings
+from auravae_cli.store.settings import StoreSettings
 from auravae_cli.symmetry.geometry import padding_for
 
 _MOST_CLAIMS = 16  # folders beside whose pictures results go; each takes an open file

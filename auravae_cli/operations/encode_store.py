@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
 from auravae_cli.errors import InputImageError, StoreError, UsageError
+from auravae_cli.files.places import is_remote
 from auravae_cli.files.scratch import scratch_if_needed
-from auravae_cli.files.storage import Storage, is_remote, open_storage
+from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.machine.progress import Progress
@@ -44,13 +45,9 @@ from auravae_cli.store.commit import (
     prepare_store,
     refuse_lookalikes,
 )
-from auravae_cli.store.format import (
-    Failure,
-    StoreSettings,
-    read_failures,
-    read_settings,
-)
+from auravae_cli.store.ledger import Failure, read_failures
 from auravae_cli.store.progress import follow_shards
+from auravae_cli.store.settings import StoreSettings, read_settings
 from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
 
 if TYPE_CHECKING:

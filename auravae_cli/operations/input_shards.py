@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from auravae_cli.errors import InputImageError
 from auravae_cli.operations.sources import TARS, SourceFile, is_picture, stem
-from auravae_cli.store.format import file_shard
+from auravae_cli.store.names import file_shard
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from auravae_cli.defaults import STREAM
 from auravae_cli.errors import AuraVaeError, InputImageError, MissingInputError, UsageError
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import read_file, read_within
-from auravae_cli.files.places import local_name
-from auravae_cli.files.storage import is_remote
+from auravae_cli.files.places import is_remote, local_name
 from auravae_cli.files.text import decode_text, split_lines
 from auravae_cli.operations.names import Named, resolve
 from auravae_cli.operations.suffixes import count_passed_over

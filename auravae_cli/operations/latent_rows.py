@@ -10,19 +10,15 @@ from pathlib import Path
 
 from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError, UsageError
 from auravae_cli.files.mapping import map_file
-from auravae_cli.files.places import below, safe_name
-from auravae_cli.files.storage import Storage, is_remote, open_storage
+from auravae_cli.files.places import below, is_remote, safe_name
+from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.jobs import Names, listed
-from auravae_cli.store.format import (
-    SETTINGS_FILE,
-    is_store,
-    read_manifest,
-    require_settings,
-    shards_of,
-)
 from auravae_cli.store.headers import read_header
+from auravae_cli.store.manifest import read_manifest
+from auravae_cli.store.names import SETTINGS_FILE, is_store, shards_of
+from auravae_cli.store.settings import require_settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from auravae_cli.files.patterns import expand_braces, leads_to, matches, split_pattern, stands
-from auravae_cli.files.storage import Entry, is_remote
+from auravae_cli.files.places import is_remote
+from auravae_cli.files.storage import Entry
 from auravae_cli.files.walk import files_below
 from auravae_cli.operations.results import results
 

@@ -8,7 +8,7 @@ from auravae_cli.errors import InputImageError, LatentFileError
 from auravae_cli.images.read import LoadedImage, read_image
 from auravae_cli.latents.latent_file import LatentFile, parse_latents, read_latents
 from auravae_cli.operations.inputs import Source
-from auravae_cli.store.format import is_store
+from auravae_cli.store.names import is_store
 from auravae_cli.store.reader import LatentStore
 
 _NAMED = 5  # keys shown in an error

@@ -19,9 +19,8 @@ from auravae_cli.defaults import STREAM
 from auravae_cli.errors import OutputError
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.patterns import stands
-from auravae_cli.files.places import below
+from auravae_cli.files.places import below, is_remote
 from auravae_cli.files.spelling import lookalikes, tells_apart
-from auravae_cli.files.storage import is_remote
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.suffixes import LATENTS, PICTURES
 

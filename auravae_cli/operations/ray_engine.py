@@ -28,7 +28,7 @@ from auravae_cli.operations.encode_store import encode_shard
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.store_work import Work
 from auravae_cli.store.commit import PreviousShard, ShardOutcome
-from auravae_cli.store.format import StoreSettings
+from auravae_cli.store.settings import StoreSettings
 
 ATTEMPTS = 5  # for a shard whose worker dies, and for starting workers in a row
 _PATIENCE = 10.0  # seconds for an address to answer, since Ray itself waits many minutes

@@ -12,7 +12,8 @@ from auravae_cli.files.canonical_json import check_depth, read_json
 from auravae_cli.files.text import decode_text
 from auravae_cli.files.typed import read_as
 from auravae_cli.operations.sources import is_picture
-from auravae_cli.store.format import Failure, SourceState
+from auravae_cli.store.ledger import Failure
+from auravae_cli.store.manifest import SourceState
 
 Content: TypeAlias = bytes | str  # of a file; or a text, why it could not be read
 Member: TypeAlias = tuple[str, Content]  # its suffix, with the dot

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 from auravae_cli.errors import StoreError
 from auravae_cli.files.limits import FILE_BYTES, TEXT_BYTES, Limit
-from auravae_cli.files.storage import is_remote, open_storage
+from auravae_cli.files.places import is_remote
+from auravae_cli.files.storage import open_storage
 from auravae_cli.files.tars import DAMAGES, read_members
 from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.operations.input_shards import InputShard
@@ -19,7 +20,8 @@ from auravae_cli.operations.sample import Content, Kept, Member, Sample, make_sa
 from auravae_cli.operations.sources import SourceFile, is_picture, is_tar, is_wanted, stem
 from auravae_cli.operations.suffixes import looks_like_a_picture
 from auravae_cli.operations.tar_samples import TarSamples, is_meta
-from auravae_cli.store.format import Failure, Manifest, SourceState
+from auravae_cli.store.ledger import Failure
+from auravae_cli.store.manifest import Manifest, SourceState
 
 _REMOTE_READERS = 16  # parallel requests, since each waits for the network
 _READ_BYTES = 64 << 20  # of files, read by them

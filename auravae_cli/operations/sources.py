@@ -14,8 +14,8 @@ from typing import TypeAlias
 from auravae_cli.errors import AuraVaeError, InputImageError, MissingInputError
 from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.patterns import stands
-from auravae_cli.files.places import below
-from auravae_cli.files.storage import Entry, is_remote, open_storage
+from auravae_cli.files.places import below, is_remote
+from auravae_cli.files.storage import Entry, open_storage
 from auravae_cli.operations.names import Named, folder, resolve
 from auravae_cli.operations.suffixes import (
     PICTURE_TAGS,

@@ -23,20 +23,16 @@ from auravae_cli.store.commit import (
     refuse_lookalikes,
     remove_shard,
 )
-from auravae_cli.store.format import (
-    Manifest,
-    SourceState,
-    StoreSettings,
-    find_manifest,
-    has_all,
-    is_file_shard,
+from auravae_cli.store.manifest import Manifest, SourceState, find_manifest, has_all, read_pending
+from auravae_cli.store.names import (
     manifest_name,
     names_by_shard,
     pending_name,
-    read_pending,
     require_short,
+    shard_index,
     shard_of,
 )
+from auravae_cli.store.settings import StoreSettings
 from auravae_cli.store.verify import find_shard_faults
 
 _TOLERANCE = 2  # by which shards may be larger or smaller than was asked for
@@ -254,4 +250,4 @@ def require_shard_size(
 
 def has_loose(storage: Storage) -> bool:
     """Return whether a store has shards of loose files. Raises StoreError."""
-    return any(is_file_shard(shard_of(entry.name)) for entry in storage.entries())
+    return any(shard_index(shard_of(entry.name)) is not None for entry in storage.entries())

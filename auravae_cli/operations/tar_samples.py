@@ -23,7 +23,7 @@ from auravae_cli.operations.sample import (
     read_annotations,
     split_name,
 )
-from auravae_cli.store.format import Failure
+from auravae_cli.store.ledger import Failure
 
 _META = re.compile(r"__[^/]*__($|/)")  # in names that webdataset skips
 _WAITING_BYTES = 64 << 20  # of companions that precede their pictures

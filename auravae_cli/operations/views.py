@@ -16,7 +16,7 @@ from auravae_cli.operations.inputs import Source, collect
 from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.open_any import open_one
 from auravae_cli.operations.suffixes import LATENTS, PICTURES
-from auravae_cli.store.format import is_store
+from auravae_cli.store.names import is_store
 
 Cells = list[tuple[str, Pixels]]
 MOST_SHOWN = 64  # files: of more, the first

@@ -16,7 +16,7 @@ from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.files.storage import Storage
 from auravae_cli.files.typed import table
 from auravae_cli.latents.latent_file import LatentSpace, space_from_json, space_to_json
-from auravae_cli.store.format import require_format
+from auravae_cli.store.settings import require_format
 from auravae_cli.symmetry.group import GROUP
 
 FORMAT, FORMAT_VERSION = "auravae-certificate", 1

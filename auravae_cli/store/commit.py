@@ -15,18 +15,10 @@ from auravae_cli.files.leftovers import hold_lock
 from auravae_cli.files.scratch import publish_bytes, scratch_folder, write_small
 from auravae_cli.files.spelling import lookalikes
 from auravae_cli.files.storage import LocalStorage, Storage
-from auravae_cli.store.format import (
-    SETTINGS_FILE,
-    Failure,
-    Manifest,
-    StoreSettings,
-    failures_name,
-    find_manifest,
-    manifest_name,
-    pending_name,
-    read_settings,
-    require_settings,
-)
+from auravae_cli.store.ledger import Failure
+from auravae_cli.store.manifest import Manifest, find_manifest
+from auravae_cli.store.names import SETTINGS_FILE, failures_name, manifest_name, pending_name
+from auravae_cli.store.settings import StoreSettings, read_settings, require_settings
 
 # Settings by the option of `auravae encode` that sets them.
 _OPTIONS = {

@@ -17,8 +17,9 @@ from functools import cached_property
 from pathlib import Path
 
 from auravae_cli.errors import LatentFileError, StoreError, UsageError
+from auravae_cli.files.places import is_remote
 from auravae_cli.files.scratch import publish_bytes, scratch_if_needed
-from auravae_cli.files.storage import Entry, Storage, is_remote, open_storage
+from auravae_cli.files.storage import Entry, Storage, open_storage
 from auravae_cli.latents.latent_file import flipped_chunks, parse_latents
 from auravae_cli.machine.progress import Progress
 from auravae_cli.store.certificate import CERTIFICATE_FILE
@@ -31,19 +32,11 @@ from auravae_cli.store.commit import (
     refuse_lookalikes,
     write_hashed,
 )
-from auravae_cli.store.format import (
-    Manifest,
-    Output,
-    StoreSettings,
-    find_manifest,
-    has_all,
-    names_by_shard,
-    read_failures,
-    read_manifest,
-    require_settings,
-    shards_of,
-)
+from auravae_cli.store.ledger import read_failures
+from auravae_cli.store.manifest import Manifest, Output, find_manifest, has_all, read_manifest
+from auravae_cli.store.names import names_by_shard, shards_of
 from auravae_cli.store.progress import follow_shards
+from auravae_cli.store.settings import StoreSettings, require_settings
 from auravae_cli.symmetry.group import GroupElement
 
 FLIPPED = "flipped"  # in a store's preparation: the element by which all its latents were flipped

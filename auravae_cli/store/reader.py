@@ -22,19 +22,14 @@ from numpy.typing import NDArray
 
 from auravae_cli.errors import LatentFileError, StoreError
 from auravae_cli.files.lru import LruCache
-from auravae_cli.files.places import local_name
-from auravae_cli.files.storage import LocalStorage, is_remote
+from auravae_cli.files.places import is_remote, local_name
+from auravae_cli.files.storage import LocalStorage
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.latents.record import Record
-from auravae_cli.store.format import (
-    Manifest,
-    Output,
-    StoreSettings,
-    read_manifest,
-    require_settings,
-    shards_of,
-)
+from auravae_cli.store.manifest import Manifest, Output, read_manifest
+from auravae_cli.store.names import shards_of
+from auravae_cli.store.settings import StoreSettings, require_settings
 
 OPEN_MAPS = 256  # at most: each holds a file descriptor; and at most
 SHARE_OF_FILES = 0.25  # this share of the files that the process may open

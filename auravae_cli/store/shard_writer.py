@@ -22,14 +22,10 @@ from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
 from auravae_cli.store.commit import PreviousShard, commit_shard, write_hashed
-from auravae_cli.store.format import (
-    Failure,
-    Manifest,
-    Output,
-    SourceState,
-    StoreSettings,
-    output_name,
-)
+from auravae_cli.store.ledger import Failure
+from auravae_cli.store.manifest import Manifest, Output, SourceState
+from auravae_cli.store.names import output_name
+from auravae_cli.store.settings import StoreSettings
 from auravae_cli.version import __version__
 
 _BLOCK_BYTES = 1 << 20

@@ -10,12 +10,8 @@ from auravae_cli.latents.blocks import blocks
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.latents.statistics import ChannelStatistics
 from auravae_cli.store.certificate import mismatch, read_certificate
-from auravae_cli.store.format import (
-    StoreSettings,
-    iterate_manifests,
-    missing_shards,
-    require_settings,
-)
+from auravae_cli.store.manifest import iterate_manifests, missing_shards
+from auravae_cli.store.settings import StoreSettings, require_settings
 
 
 @dataclass

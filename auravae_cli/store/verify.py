@@ -22,26 +22,20 @@ from auravae_cli.latents.checks import bad_values
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.store.certificate import CERTIFICATE_FILE, mismatch, read_certificate
 from auravae_cli.store.duplicates import DuplicateFinder
-from auravae_cli.store.format import (
+from auravae_cli.store.headers import read_header
+from auravae_cli.store.ledger import read_failures
+from auravae_cli.store.manifest import Manifest, Output, missing_shards, read_manifest
+from auravae_cli.store.names import (
     LEDGER,
     PENDING,
     SETTINGS_FILE,
-    Manifest,
-    Output,
-    StoreSettings,
     failures_name,
-    is_file,
     manifest_name,
-    missing_shards,
     output_name,
     part_of,
-    read_failures,
-    read_manifest,
-    read_settings,
     shards_of,
-    why_no_store,
 )
-from auravae_cli.store.headers import read_header
+from auravae_cli.store.settings import StoreSettings, is_file, read_settings, why_no_store
 
 SHOWN_REPEATS = 10  # of keys; the others are counted
 _SHARD_SUFFIXES = (".safetensors", LEDGER, PENDING)

@@ -11,6 +11,7 @@ import pytest
 from auravae_cli import LatentDataset
 from auravae_cli.errors import OutputError, StoreError
 from auravae_cli.exchange.registry import FORMATS
+from auravae_cli.files.canonical_json import canonical
 from auravae_cli.files.places import fault_of
 from auravae_cli.files.storage import open_storage
 from auravae_cli.images.prepare import Preparation
@@ -22,7 +23,7 @@ from auravae_cli.operations.ray_engine import ShardWorker
 from auravae_cli.operations.sources import find_files
 from auravae_cli.operations.store_work import Wanted, find_work
 from auravae_cli.store.commit import PreviousShard
-from auravae_cli.store.format import StoreSettings, canonical
+from auravae_cli.store.settings import StoreSettings
 from tests.cli.datasets import everything, picture, pictures, write_folder, write_tar
 
 VICTIM = "a.2x3.safetensors"

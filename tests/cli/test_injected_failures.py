@@ -21,7 +21,8 @@ import typer
 from auravae_cli.exchange import export, import_files
 from auravae_cli.files import leftovers
 from auravae_cli.files.storage import LocalStorage
-from auravae_cli.store.format import PENDING, iterate_manifests
+from auravae_cli.store.manifest import iterate_manifests
+from auravae_cli.store.names import PENDING
 from tests.cli.datasets import everything, picture, write_folder
 from tests.disk import Disk, Killed, lay_out
 

@@ -12,7 +12,7 @@ import pytest
 
 from auravae_cli.files.storage import LocalStorage
 from auravae_cli.store import shard_writer
-from auravae_cli.store.format import iterate_manifests
+from auravae_cli.store.manifest import iterate_manifests
 from tests.cli.datasets import everything, picture, write_folder
 
 STEPS = [  # all that changes a disk

@@ -15,7 +15,8 @@ import pytest
 from auravae_cli.files.storage import LocalStorage
 from auravae_cli.latents import safetensors_file
 from auravae_cli.latents.dtypes import FLOAT16
-from auravae_cli.store.format import read_failures, read_manifest
+from auravae_cli.store.ledger import read_failures
+from auravae_cli.store.manifest import read_manifest
 from auravae_cli.store.reader import LatentStore
 from tests.cli.datasets import everything, picture, rows, write_folder, write_tar
 

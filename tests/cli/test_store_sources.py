@@ -14,7 +14,8 @@ import pytest
 
 from auravae_cli.files.storage import LocalStorage
 from auravae_cli.latents.latent_file import read_latents
-from auravae_cli.store.format import failures_name, read_failures
+from auravae_cli.store.ledger import read_failures
+from auravae_cli.store.names import failures_name
 from tests.cli.datasets import picture, pictures, rows, write_folder, write_tar
 
 SHARDS = ["--layout", "shards", "-o", "store"]

@@ -12,7 +12,7 @@ import pytest
 from auravae_cli.files.canonical_json import canonical
 from auravae_cli.latents.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from auravae_cli.latents.latent_file import read_latents
-from auravae_cli.store.format import Output
+from auravae_cli.store.manifest import Output
 
 COUNTS = {"shards": 4, "rows": 15, "failures": 2}
 VICTIM = "a.2x3.safetensors"

@@ -9,7 +9,8 @@ import pytest
 
 from auravae_cli.errors import AuraVaeError, OutputError, StoreError
 from auravae_cli.files import storage as module
-from auravae_cli.files.storage import LocalStorage, RemoteStorage, is_remote, open_storage
+from auravae_cli.files.places import is_remote
+from auravae_cli.files.storage import LocalStorage, RemoteStorage, open_storage
 
 pytestmark = pytest.mark.filterwarnings("error")
 unless_root = pytest.mark.skipif(

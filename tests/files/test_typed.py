@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from auravae_cli.files.typed import Faults, Natural, Positive, read_as, reader, table
-from auravae_cli.store.format import Failure, Manifest
+from auravae_cli.store.ledger import Failure
+from auravae_cli.store.manifest import Manifest
 from auravae_cli.symmetry.group import GroupElement, H
 
 PLAIN = st.recursive(

@@ -8,7 +8,7 @@ import pytest
 
 from auravae_cli.operations.sample import Sample
 from auravae_cli.operations.tar_samples import TarSamples, is_meta
-from auravae_cli.store.format import Failure
+from auravae_cli.store.ledger import Failure
 
 
 def read(*members: tuple[str, str]) -> tuple[dict[str, tuple[str, object]], list[str], TarSamples]:

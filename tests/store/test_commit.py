@@ -14,7 +14,7 @@ from auravae_cli.files.storage import RemoteStorage, open_storage
 from auravae_cli.latents.dtypes import FLOAT16
 from auravae_cli.store import commit
 from auravae_cli.store.commit import prepare_store
-from auravae_cli.store.format import StoreSettings, read_settings
+from auravae_cli.store.settings import StoreSettings, read_settings
 from tests.conftest import SPACE
 
 FIRST = StoreSettings(SPACE, FLOAT16, "float32", {"resize": 256})

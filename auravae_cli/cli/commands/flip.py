@@ -38,7 +38,7 @@ def flip(
     same bytes.
     """
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.store.format import is_store
+    from auravae_cli.store.names import is_store
     from auravae_cli.symmetry.group import GroupElement
 
     by = GroupElement(horizontal, vertical)

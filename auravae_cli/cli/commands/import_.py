@@ -87,7 +87,7 @@ def import_(
     the formats.
     """
     from auravae_cli.cli.reports.outcomes import Reporter
-    from auravae_cli.files.storage import is_remote
+    from auravae_cli.files.places import is_remote
 
     if of is None:
         raise typer.BadParameter("name a format", param_hint="--from")
@@ -123,7 +123,7 @@ class Taken:
 
 def _into_store(layout: opt.Layout, how: Taken) -> bool:
     from auravae_cli.exchange.registry import FORMATS
-    from auravae_cli.store.format import is_store
+    from auravae_cli.store.names import is_store
 
     if layout is opt.Layout.auto:
         return FORMATS[how.of].stacked or is_store(how.output)

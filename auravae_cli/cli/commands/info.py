@@ -38,7 +38,7 @@ def info(
     from auravae_cli.cli.reports.store_info import print_store
     from auravae_cli.errors import AuraVaeError
     from auravae_cli.operations.describe import describe_files
-    from auravae_cli.store.format import is_store
+    from auravae_cli.store.names import is_store
 
     failed = False
     stores = [argument for argument in latents if is_store(argument)]

@@ -13,23 +13,23 @@ from auravae_cli.files.canonical_json import canonical
 from auravae_cli.files.storage import Entry, LocalStorage
 from auravae_cli.latents.dtypes import BFLOAT16, FLOAT16
 from auravae_cli.latents.latent_file import LatentSpace
-from auravae_cli.store.format import (
-    SETTINGS_FILE,
-    Failure,
+from auravae_cli.store.ledger import Failure, read_failures
+from auravae_cli.store.manifest import (
     Manifest,
     Output,
     SourceState,
-    StoreSettings,
-    failures_name,
     iterate_manifests,
+    read_manifest,
+)
+from auravae_cli.store.names import (
+    SETTINGS_FILE,
+    failures_name,
     manifest_name,
     output_name,
-    read_failures,
-    read_manifest,
-    read_settings,
     shard_of,
     shards_of,
 )
+from auravae_cli.store.settings import StoreSettings, read_settings
 from auravae_cli.symmetry.group import Irreps
 
 SPACE = LatentSpace("toy", "f" * 64, 8, Irreps.parse("2xee+1xoe"), 4.0)
