@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -98,6 +99,9 @@ def train(
         step = state.step
         rate = learning_rate(step, recipe)
         images = to_unit_batch(batch, device)
+        draw = np.random.default_rng([recipe.seed, step, processes.rank, 1]).random()
+        if draw < recipe.reencoded:
+            images = _round_trip(model, recipe, images)
         values, norm = _update(state, model, recipe, images, rate, lpips, processes)
         skipped = 0 if math.isfinite(norm) else skipped + 1
         if skipped > MAX_SKIPPED:
@@ -126,6 +130,16 @@ def _runnable(
 def to_unit_batch(batch: Batch, device: torch.device | str = "cpu") -> Tensor:
     """Convert uint8 [B, 3, H, W] => float32 in [-1, 1]."""
     return torch.from_numpy(batch).to(device, non_blocking=True).float() / 127.5 - 1
+
+
+def _round_trip(model: Any, recipe: Recipe, images: Tensor) -> Tensor:
+    """Encode and decode pictures with the weights as they are, to 8 bits a channel."""
+    with (
+        torch.no_grad(),
+        torch.autocast(images.device.type, torch.bfloat16, recipe.precision == "bfloat16"),
+    ):
+        decoded = model(images, None, None, None)[0].float()
+    return (decoded.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
 
 
 def _update(

@@ -132,8 +132,10 @@ class Recipe:
     form of `linear_start`), the path of a model's weights, or that of a run's ``checkpoint.pt``, whose
     optimizers continue, too, under this recipe and from its first step. On a share ``latent_crops`` of
     the steps, a random window of half the latent's height and width is decoded and compared with that
-    part of the picture, so that borders do not look different. ``lpips_weights`` is a weights file, and
-    LPIPS is computed on a share ``lpips_share`` of each batch, since it is expensive.
+    part of the picture, so that borders do not look different. On a share ``reencoded`` of the steps, the
+    pictures are encoded and decoded first, and the results are what is learned, so that pictures that were
+    decoded once come back as they are. ``lpips_weights`` is a weights file, and LPIPS is computed on a share
+    ``lpips_share`` of each batch, since it is expensive.
     """
 
     name: str
@@ -149,6 +151,7 @@ class Recipe:
     precision: str = "bfloat16"
     compile: bool = False
     latent_crops: float = 0.0
+    reencoded: float = 0.0
     seed: int = 0
     lpips_weights: str | None = None
     lpips_share: float = 1.0
@@ -181,7 +184,7 @@ class Recipe:
         faults += _choice(self, "equivariance", EQUIVARIANCE)
         faults += _choice(self, "precision", PRECISIONS)
         faults += _at_least_zero(self, "seed")
-        faults += _shares(self, "latent_crops", "lpips_share")
+        faults += _shares(self, "latent_crops", "reencoded", "lpips_share")
         return faults if self.architecture.faults else faults + self._network_faults()
 
     def _network_faults(self) -> list[str]:

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 GAN = LossWeights(gan=0.5)
 SILENT = Noise(level=0.0)
 VARIANTS = {
-    "exact, muon": {"kind": "muon"},
+    "exact, muon": {"kind": "muon", "reencoded": 0.5},
     "exact, adamw, bfloat16": {"kind": "adamw", "precision": "bfloat16"},
     "learned, adamw, bfloat16": {"equivariance": "learned", "precision": "bfloat16"},
     "exact, muon, adversarial": {"kind": "muon", "losses": GAN},
@@ -194,6 +194,27 @@ def test_parts_of_latents_are_decoded_on_a_share_of_the_steps(make_recipe, advan
     assert all(0 <= window.top <= 8 and 0 <= window.left <= 8 for window in windows)
     _, records = advance(recipe, 4)
     assert all(math.isfinite(record.psnr) for record in records)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_pictures_are_encoded_and_decoded_first_on_a_share_of_the_steps(
+    make_recipe, advance, monkeypatch, share
+):
+    seen, update = [], loop._update
+
+    def spied(state, model, recipe, images, *others):
+        seen.append(images)
+        return update(state, model, recipe, images, *others)
+
+    monkeypatch.setattr(loop, "_update", spied)
+    recipe = make_recipe(steps=12, kind="muon")
+    advance(recipe)
+    originals, seen = seen, []
+    advance(replace(recipe, reencoded=share))
+    changed = [not torch.equal(a, b) for a, b in zip(originals, seen, strict=True)]
+    assert {0.0: [0], 0.5: range(2, 11), 1.0: [12]}[share].count(sum(changed)) == 1
+    levels = (torch.cat(seen) + 1) * 127.5
+    assert (levels - levels.round()).abs().max() < 1e-3 and levels.min() > -1e-3
 
 
 def test_a_damaged_checkpoint_is_refused(make_recipe, tmp_path):
