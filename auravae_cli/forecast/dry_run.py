@@ -18,6 +18,7 @@ from auravae_cli.forecast.run_setting import RunSetting
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.read import read_size
 from auravae_cli.machine.speeds import Speeds, speed_key
+from auravae_cli.model.spec.registry import name_of
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.decode import read_latent
 from auravae_cli.operations.outputs import Job, is_pipe
@@ -94,11 +95,11 @@ def forecast_latents(
     *,
     keeps: bool,
 ) -> Iterator[Outcome]:
-    """Yield an outcome per latent; ``setting_of`` returns the setting of the model that it names."""
+    """Yield an outcome per latent; ``setting_of`` returns the setting of its model."""
 
     def look(job: Job) -> tuple[RunSetting, tuple[int, int]]:
         latent, _ = read_latent(job.source)
-        setting = setting_of(latent.space.model)
+        setting = setting_of(name_of(latent.space.model, latent.space.weights_sha256))
         if latent.is_shard:
             raise LatentFileError("a shard of latents: expected a single one")
         factor = setting.downsampling_factor

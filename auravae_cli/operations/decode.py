@@ -23,7 +23,7 @@ from auravae_cli.images.write import WRITABLE, picture_bytes, read_provenance
 from auravae_cli.latents.latent_file import LatentFile, parse_latents
 from auravae_cli.machine.progress import Progress, follow, wants_stages
 from auravae_cli.model.codec import Codec
-from auravae_cli.model.spec.registry import model_files
+from auravae_cli.model.spec.registry import model_files, name_of
 from auravae_cli.operations.batches import Outcome, Ready, done, run, skipped
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.jobs import Names, plan_jobs
@@ -144,7 +144,7 @@ class CodecByModel:
 
     def __call__(self, latent: LatentFile) -> Codec:
         """Return the codec. Raises LatentMismatchError if the latent's model is not on this machine."""
-        name = latent.space.model
+        name = name_of(latent.space.model, latent.space.weights_sha256)
         if name not in self._codecs:
             if name not in model_files():  # a checkpoint by path: its name alone does not find it
                 raise LatentMismatchError(

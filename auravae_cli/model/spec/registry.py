@@ -27,6 +27,18 @@ def find_model(name: str) -> ModelConfig | None:
     return None if path is None else read_config(path, ModelConfig)
 
 
+def name_of(model: str, weights_sha256: str) -> str:
+    """Return the known model that has these weights; ``model``, its name in a latent's header, if none has.
+
+    A name goes on to better weights, and latents of the older ones stay.
+    """
+    config = find_model(model)
+    if config is not None and (not config.sha256 or weights_sha256 in config.sha256):
+        return model
+    names = (n for n, config in known_models().items() if weights_sha256 in config.sha256)
+    return next(names, model)
+
+
 def known_models() -> dict[str, ModelConfig]:
     """Return every config of ``configs/model``, by name."""
     return {name: config for name in model_files() if (config := find_model(name))}
