@@ -17,28 +17,14 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
-from auravae_cli.cli.commands.bench import bench
-from auravae_cli.cli.commands.decode import decode
-from auravae_cli.cli.commands.doctor import doctor
-from auravae_cli.cli.commands.encode import encode
-from auravae_cli.cli.commands.evaluate import evaluate
-from auravae_cli.cli.commands.export import export
-from auravae_cli.cli.commands.flip import flip
-from auravae_cli.cli.commands.import_ import import_
-from auravae_cli.cli.commands.info import info
-from auravae_cli.cli.commands.models import app as models_app
-from auravae_cli.cli.commands.roundtrip import roundtrip
-from auravae_cli.cli.commands.serve import serve
-from auravae_cli.cli.commands.show import show
-from auravae_cli.cli.commands.train import train
-from auravae_cli.cli.commands.verify import verify
+from auravae_cli.cli.command_table import CommandTable
 from auravae_cli.cli.shared.numbers import explained
 from auravae_cli.cli.shared.renamed import take_new_variables, with_new_names
-from auravae_cli.cli.shared.streams import replace_closed, take_names
+from auravae_cli.cli.shared.streams import replace_closed
 from auravae_cli.cli.terminal.lines import inert, say, tell
-from auravae_cli.errors import AuraVaeError, ConfigError, ModelError, UsageError
+from auravae_cli.errors import AuraVaeError, ConfigError, ModelError
 from auravae_cli.files.limits import check_environment
 from auravae_cli.machine.background import is_work_abandoned
 from auravae_cli.version import __version__
@@ -47,6 +33,10 @@ from auravae_cli.version import __version__
 class _Inert(TyperGroup):
     """The group of commands; usage errors are shown as inert text."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = CommandTable()  # type: ignore[assignment]  # nothing is added to it
+
     def make_context(self, info_name: Any, args: Any, *others: Any, **options: Any) -> Any:
         with _inert_errors():
             return super().make_context(info_name, with_new_names(args), *others, **options)
@@ -54,20 +44,6 @@ class _Inert(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with _inert_errors():
             return super().invoke(ctx)
-
-
-class _Command(TyperCommand):
-    """A command; usage errors of the library are reported for its options."""
-
-    def parse_args(self, ctx: Any, args: Any) -> Any:
-        return super().parse_args(ctx, take_names(ctx, args))
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UsageError as error:
-            option = error.argument and f"--{error.argument.replace('_', '-')}"
-            raise typer.BadParameter(str(error), ctx=ctx, param_hint=option) from error
 
 
 @contextmanager
@@ -90,14 +66,6 @@ Examples:
 
 auravae COMMAND --help describes a command and its options.
 """
-_COMMANDS = {
-    "Pictures and latents": (encode, decode, flip, roundtrip, show),
-    "Latents and stores": (info, verify, export, import_),
-    "Models": (evaluate, train),
-    "This machine": (serve, doctor, bench),
-}
-_NAMES = {import_: "import", evaluate: "eval"}  # names that Python reserves or uses
-
 app = typer.Typer(
     cls=_Inert,
     name="auravae",
@@ -106,10 +74,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for panel, commands in _COMMANDS.items():
-    for command in commands:
-        app.command(_NAMES.get(command), cls=_Command, rich_help_panel=panel)(command)
-app.add_typer(models_app, name="models", rich_help_panel="Models")
 
 
 def _print_version(asked: bool) -> None:
