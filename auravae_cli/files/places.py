@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePath
-from urllib.request import url2pathname
 
 from auravae_cli.errors import OutputError
 from auravae_cli.files.limits import FOLDER_DEPTH
@@ -64,6 +63,8 @@ def local_name(name: str) -> str:
     """
     if not name.lower().startswith(_FILE_URL):
         return name
+    from urllib.request import url2pathname  # 20 ms, for names that few have
+
     path = re.sub(r"^localhost(?=/)", "", name[len(_FILE_URL) :])
     meant = url2pathname(path)
     return path if os.path.lexists(path) and not os.path.lexists(meant) else meant
