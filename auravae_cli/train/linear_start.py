@@ -103,19 +103,29 @@ def _window_components(images: Tensor, cell: int, window: int, channels: int) ->
     sample = sample.view(3, window, window, -1)
     parts = []
     for parity in PARITIES:
-        part = torch.stack(
-            [character(parity, g) * sample.flip([axis + 3 for axis in g.axes]) for g in GROUP]
-        ).mean(0)
+        # Coordinates of what has this parity: a quarter of the numbers, so 1/64 of the work.
+        down, across = (_half(window, character(parity, g)) for g in (V, H))
+        part = torch.einsum("iy,jx,cyxn->cijn", down, across, sample)
         flat = part.flatten(0, 2)
         variances, vectors = torch.linalg.eigh((flat @ flat.T / flat.shape[1]).double())
         order = variances.argsort(descending=True)[:count]
         order = order[variances[order] > 1e-6]
-        filters = (vectors[:, order] * variances[order] ** -0.25).T.float()
-        components = F.conv2d(padded, filters.reshape(-1, 3, window, window), stride=cell)
+        vectors = vectors[:, order] * vectors[:, order].sum(0).sign()  # LAPACK's signs are arbitrary
+        filters = (vectors * variances[order] ** -0.25).float().view(*part.shape[:3], -1)
+        filters = torch.einsum("iy,jx,cijk->kcyx", down, across, filters)
+        components = F.conv2d(padded, filters, stride=cell)
         parts.append(F.pad(components, (0, 0, 0, 0, 0, count - len(order))))
     signs = torch.tensor([[character(parity, g) for parity in PARITIES] for g in GROUP]).float()
     regular = torch.einsum("gp,pbchw->bgchw", signs, torch.stack(parts)).flatten(1, 2)
     return regular / regular.square().mean().sqrt()
+
+
+def _half(length: int, sign: int) -> Tensor:
+    """Return an orthonormal basis, in rows, of the vectors of ``length`` that a flip multiplies by ``sign``."""
+    identity = torch.eye(length)
+    pairs = (identity + sign * identity.flip(0))[: length // 2] / 2**0.5
+    middle = identity[length // 2 : length // 2 + length % 2]
+    return torch.cat([pairs, middle]) if sign > 0 else pairs
 
 
 def _fit(conv: nn.Conv2d, x: Tensor, target: Tensor, stride: int = 1) -> Tensor:
