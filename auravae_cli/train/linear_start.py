@@ -110,7 +110,8 @@ def _window_components(images: Tensor, cell: int, window: int, channels: int) ->
         variances, vectors = torch.linalg.eigh((flat @ flat.T / flat.shape[1]).double())
         order = variances.argsort(descending=True)[:count]
         order = order[variances[order] > 1e-6]
-        vectors = vectors[:, order] * vectors[:, order].sum(0).sign()  # LAPACK's signs are arbitrary
+        vectors = vectors[:, order]
+        vectors = vectors * vectors.sum(0).sign()  # those of LAPACK are arbitrary
         filters = (vectors * variances[order] ** -0.25).float().view(*part.shape[:3], -1)
         filters = torch.einsum("iy,jx,cijk->kcyx", down, across, filters)
         components = F.conv2d(padded, filters, stride=cell)
