@@ -33,11 +33,11 @@ from auravae_cli.model.engine import engine_for
 from auravae_cli.model.gpu import fused
 from auravae_cli.model.gpu.channels_last import Doubling, prepare
 from auravae_cli.model.gpu.cuda_graphs import Recorded
-from auravae_cli.model.loaded_network import Network
 from auravae_cli.model.network.weights import PARTS
 from auravae_cli.model.planning.layer_costs import Arithmetic, layers
 from auravae_cli.model.planning.strip_plan import Search
 from auravae_cli.model.spec.config import Architecture
+from auravae_cli.model.torch_network import TorchNetwork
 
 RESULTS = Path(__file__).parent / "results"
 LEAST_ROUNDS = 3
@@ -187,7 +187,7 @@ class Case:
     def network(self, dtype: torch.dtype, memory: int | None = None) -> Function:
         """The modules, in rows where the memory asks for it."""
         module = copy.deepcopy(self.master).to(dtype)
-        network = Network({self.part: module}, self.architecture, self.device, dtype, memory)
+        network = TorchNetwork({self.part: module}, self.architecture, self.device, dtype, memory)
         return network.decode if self.part == "decoder" else network.encode
 
     def peak(self, function: Function) -> int | None:

@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from auravae_cli.model.loaded_network import Network
 from auravae_cli.model.network.autoencoder import Decoder, Encoder
 from auravae_cli.model.spec.config import Architecture
+from auravae_cli.model.torch_network import TorchNetwork
 
 MODELS = {  # name: ch, ch_mult
     "small": (32, (3, 2, 4, 8)),
@@ -106,7 +106,7 @@ def contenders(model: str, part: str, side: int) -> dict[str, Callable[[], Tenso
     shape = (1, 3, side, side) if part == "encode" else (1, 16, side // 8, side // 8)
     x = torch.randn(shape)
     last, x_last = channels_last(module), x.contiguous(memory_format=torch.channels_last)
-    ours = Network({f"{part}r": module}, architecture, x.device, x.dtype)
+    ours = TorchNetwork({f"{part}r": module}, architecture, x.device, x.dtype)
     torch.compiler.reset()
     compiled, compiled_last = torch.compile(copy.deepcopy(module)), torch.compile(last)
     found: dict[str, Callable[[], Tensor]] = {

@@ -22,11 +22,11 @@ from torch.nn import functional as F
 
 from auravae_cli.machine.memory import return_what_is_freed
 from auravae_cli.machine.meter import Meter
-from auravae_cli.model.cpu.nnpack import has_nnpack
-from auravae_cli.model.loaded_network import Network
+from auravae_cli.model.network.nnpack import has_nnpack
 from auravae_cli.model.network.weights import PARTS
 from auravae_cli.model.planning.layer_costs import Arithmetic
 from auravae_cli.model.spec.config import Architecture
+from auravae_cli.model.torch_network import TorchNetwork
 
 CONVOLUTIONS = [  # kernel, stride, channels in and out, height, width
     (3, 1, 96, 96, 256, 256),
@@ -117,7 +117,7 @@ def run(name: str, part: str, side: int, dtype: str, budget: int | None) -> tupl
     torch.manual_seed(0)
     module = PARTS[part](architecture).eval().requires_grad_(False).to(number)
     memory = 1 << 60 if budget is None else budget << 20
-    network = Network({part: module}, architecture, torch.device("cpu"), number, memory)
+    network = TorchNetwork({part: module}, architecture, torch.device("cpu"), number, memory)
 
     def work(side: int) -> Tensor:
         if part == "encoder":

@@ -19,7 +19,8 @@ PACKAGE = Path(auravae_cli.__file__).parent
 ROOMS = (
     *("errors", "version", "defaults", "flip_hook"),
     *("symmetry", "files", "machine", "images", "latents"),
-    *("model.spec", "model.network", "model.planning", "model.cpu", "model.gpu", "model"),
+    *("model.spec", "model.planning", "model.checkpoints", "model.cpu"),
+    *("model.network", "model.gpu", "model"),
     *("store", "operations", "serve", "datasets", "adapters", "forecast"),
     *("exchange.formats", "exchange", "train"),
     *("evaluation.page", "evaluation", "diagnostics"),

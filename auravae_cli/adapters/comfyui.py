@@ -16,8 +16,9 @@ from torch import Tensor
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.errors import LatentMismatchError, WeightsError
 from auravae_cli.images.prepare import representative
+from auravae_cli.model.checkpoints.read import read_checkpoint
 from auravae_cli.model.codec import Codec, load_codec
-from auravae_cli.model.loaded_network import Network
+from auravae_cli.model.latent_space import locate
 from auravae_cli.model.spec.config import conventional_irreps
 from auravae_cli.model.spec.registry import known_models, local_weights, model_files
 from auravae_cli.symmetry.action import act
@@ -41,8 +42,8 @@ class ComfyVae:
     latent_dim = 2
     output_channels = 3
 
-    def __init__(self, codec: Codec) -> None:
-        self.codec = codec
+    def __init__(self, codec: Codec, model: str) -> None:
+        self.codec, self.model = codec, model
         self.latent_channels = codec.space.irreps.dim
         self.downscale_ratio = self.upscale_ratio = codec.space.downsampling_factor
 
@@ -85,14 +86,11 @@ class ComfyVae:
 
     def get_sd(self) -> dict[str, Tensor]:
         """Return the weights, under the names of the reference's checkpoint. Raises WeightsError."""
-        network = self.codec.autoencoder
-        if not isinstance(network, Network):
-            raise WeightsError(f"model {self.codec.space.model!r} has no network to save")
-        return {
-            f"{part}.{name}": tensor
-            for part, module in network.parts.items()
-            for name, tensor in module.state_dict().items()
-        }
+        located = locate(self.model)
+        if located.is_linear:
+            raise WeightsError(f"model {located.name!r} has no network to save")
+        state = read_checkpoint(located.path).state
+        return {name: torch.from_numpy(array) for name, array in state.items()}
 
     def throw_exception_if_invalid(self) -> None:
         """Do nothing: what is loaded is valid."""
@@ -122,7 +120,7 @@ class LoadModel:
     def load(self, model: str, device: str = "auto", dtype: str = "auto") -> tuple[ComfyVae]:
         """Load the model. Raises WeightsError if it is not such a model, DeviceError."""
         path = model if model in model_files() else _vae_path(model)
-        return (ComfyVae(load_codec(path, device=device, dtype=dtype)),)
+        return (ComfyVae(load_codec(path, device=device, dtype=dtype), path),)
 
 
 class Encode:

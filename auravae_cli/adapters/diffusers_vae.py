@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.errors import ComputeError, WeightsError
 from auravae_cli.latents.latent_file import LatentSpace
-from auravae_cli.model.codec import load_codec
-from auravae_cli.model.loaded_network import Network
+from auravae_cli.model.engine import find_device
+from auravae_cli.model.latent_space import locate, require_architecture
 from auravae_cli.model.network.autoencoder import Decoder, Encoder
+from auravae_cli.model.network.weights import PARTS, load_networks
 from auravae_cli.model.spec.config import Architecture
+from auravae_cli.model.torch_network import TorchNetwork
 from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.group import GroupElement, Irreps
 
@@ -101,7 +103,7 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         self.register_to_config(block_out_channels=list(self.architecture.widths))
         self.use_tiling = self.use_slicing = False
         self._tiling_memory: int | None = None
-        self._network: Network | None = None
+        self._network: TorchNetwork | None = None
         self.requires_grad_(False)
 
     @classmethod
@@ -112,11 +114,12 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
 
         Raises WeightsError (the model ``linear`` is not a network) or DeviceError.
         """
-        codec = load_codec(model, device=device, dtype=str(dtype).removeprefix("torch."))
-        network, space = codec.autoencoder, codec.space
-        if not isinstance(network, Network):
+        located = locate(model)
+        if located.is_linear:
             raise WeightsError(f"model {model!r} is no network; for diffusers name another one")
-        sizes = network.architecture
+        parts, sizes = load_networks(located.path, tuple(PARTS), find_device(device), dtype)
+        require_architecture(located.path, located.config, sizes)
+        space = located.space(sizes)
         with torch.device("meta"):  # spends neither memory nor time on initial values
             vae = cls(
                 ch=sizes.ch,
@@ -128,9 +131,9 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
                 name=space.model,
                 weights_sha256=space.weights_sha256,
             )
-        for part, module in network.parts.items():
+        for part, module in parts.items():
             vae.get_submodule(part).load_state_dict(module.state_dict(), assign=True)
-        return vae.to(dtype).eval()  # a CPU's own kernels in bfloat16 have weights in float32
+        return vae.eval()
 
     @property
     def space(self) -> LatentSpace:
@@ -150,7 +153,7 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
             raise ValueError(
                 f"expected [B, 3, H, W] in multiples of {factor}, found {tuple(x.shape)}"
             )
-        raw = self._run(self.encoder, Network.encode, x, x.shape[2:])
+        raw = self._run(self.encoder, TorchNetwork.encode, x, x.shape[2:])
         if not raw.isfinite().all():  # the clamp would make infinity look like a latent
             raise ComputeError("the encoder gave NaN or infinite values; try float32")
         posterior = Point(raw.clamp(-self.config.clamp, self.config.clamp))
@@ -168,7 +171,7 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
             raise ValueError(f"expected [B, {self.irreps.dim}, h, w], found {tuple(z.shape)}")
         factor = self.architecture.downsampling_factor
         sides = [factor * side for side in z.shape[2:]]
-        image = self._run(self.decoder, Network.decode, z, sides)
+        image = self._run(self.decoder, TorchNetwork.decode, z, sides)
         return DecoderOutput(sample=image) if return_dict else (image,)
 
     def forward(
@@ -242,7 +245,7 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
     def _run(
         self,
         part: nn.Module,
-        method: Callable[[Network, Tensor], Tensor],
+        method: Callable[[TorchNetwork, Tensor], Tensor],
         x: Tensor,
         sides: Sequence[int],
     ) -> Tensor:
@@ -257,20 +260,20 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         # A copy, since autograd refuses tensors made in inference mode.
         return result.to(dtype) if result.dtype != dtype else result.clone()
 
-    def _plan(self, sides: Sequence[int]) -> Network:
+    def _plan(self, sides: Sequence[int]) -> TorchNetwork:
         """Return what runs the modules if no gradient is needed."""
         memory, known = self._tiling_memory, self._network
         place = (self.device, self.dtype)
         if known is None or (known.device, known.dtype) != place:
             parts = {"encoder": self.encoder, "decoder": self.decoder}
-            known = Network(parts, self.architecture, *place)
+            known = TorchNetwork(parts, self.architecture, *place)
             self._network = known
         if self.use_tiling and memory is None:
             memory = max(self._memory_of_a_tile(known), known.least_memory(*sides))
         known.memory = memory
         return known
 
-    def _memory_of_a_tile(self, network: Network) -> int:
+    def _memory_of_a_tile(self, network: TorchNetwork) -> int:
         """Return what a tile of the size that was set takes; without one, the default."""
         factor, wide = self.architecture.downsampling_factor, self.tile_sample_min_width
         high = self.tile_sample_min_height or wide

@@ -25,7 +25,7 @@ from auravae_cli.errors import ComputeError, WeightsError, reason_of
 from auravae_cli.latents.latent_file import LatentSpace
 from auravae_cli.model.codec import MODE, SAMPLE, Codec
 from auravae_cli.model.engine import DTYPES
-from auravae_cli.model.loaded_network import run_halving
+from auravae_cli.model.halving import run_halving
 from auravae_cli.model.placement import place
 from auravae_cli.model.planning.run_plan import Plan
 from auravae_cli.model.spec.foreign import ForeignName

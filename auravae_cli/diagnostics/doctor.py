@@ -133,12 +133,11 @@ def _torch() -> Check:
 def _device(codec: Codec) -> Check:
     if isinstance(codec.autoencoder, LinearAutoencoder):
         return Check("device", OK, "cpu, numpy alone", facts={"device": "cpu"})
-    import torch
-
     from auravae_cli.model.cpu.native import NATIVE, PLAIN, trouble
+    from auravae_cli.model.cpu.strip_threads import threads as number_of_threads
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = torch.get_num_threads()
+    threads = number_of_threads()
     facts: dict[str, Any] = {
         "device": codec.device,
         "compute_dtype": codec.compute_dtype,
@@ -150,6 +149,8 @@ def _device(codec: Codec) -> Check:
         f"{cores} cores"
     )
     if codec.device.startswith("cuda"):
+        import torch
+
         name, driver = torch.cuda.get_device_name(codec.device), _driver()
         facts |= {"name": name, "driver": driver, "cuda": torch.version.cuda}
         found += f"; {name}, CUDA {torch.version.cuda}, driver for {driver // 1000}.{driver % 1000 // 10}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auravae_cli.errors import WeightsError
 from auravae_cli.latents import safetensors_file
+from auravae_cli.model.checkpoints.read import read_checkpoint
 from auravae_cli.model.spec.card import read_card
 
 
@@ -28,17 +32,8 @@ def count_weights(path: Path) -> WeightsSummary:
     card = read_card(path)
     if card is not None and card.kind == "linear":
         return _count_linear(path)
-    from auravae_cli.model.network.weights import read_checkpoint
-
-    state = read_checkpoint(path)
-    bad = (name for name, tensor in state.items() if not bool(tensor.isfinite().all()))
-    return WeightsSummary(
-        len(state),
-        sum(tensor.numel() for tensor in state.values()),
-        tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()})),
-        bool(card and card.is_tied),
-        next(bad, None),
-    )
+    found = read_checkpoint(path)
+    return _summary(found.state, found.dtypes, bool(card and card.is_tied))
 
 
 def _count_linear(path: Path) -> WeightsSummary:
@@ -47,12 +42,13 @@ def _count_linear(path: Path) -> WeightsSummary:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     values = {name: tensor.values for name, tensor in tensors.items()}
-    bad = (name for name, array in values.items() if not np.isfinite(array).all())
     dtypes = {tensor.dtype.name for tensor in tensors.values()}
-    return WeightsSummary(
-        len(values),
-        sum(array.size for array in values.values()),
-        tuple(sorted(dtypes)),
-        False,
-        next(bad, None),
-    )
+    return _summary(values, tuple(sorted(dtypes)), False)
+
+
+def _summary(
+    values: Mapping[str, NDArray[Any]], dtypes: tuple[str, ...], is_tied: bool
+) -> WeightsSummary:
+    bad = (name for name, array in values.items() if not np.isfinite(array).all())
+    parameters = sum(array.size for array in values.values())
+    return WeightsSummary(len(values), parameters, dtypes, is_tied, next(bad, None))

@@ -77,7 +77,7 @@ def find_setting(
         maps = "float32" if where.has_products else where.dtype
         arithmetic = Arithmetic(
             ITEM_SIZES[maps],
-            winograd=maps == "float32" and may_have_nnpack(),
+            winograd=where.kernels == native.PLAIN and maps == "float32" and may_have_nnpack(),
             threads=threads(),
             native=where.kernels == native.NATIVE,
             products=where.has_products,
@@ -87,11 +87,11 @@ def find_setting(
         import torch
 
         from auravae_cli.model.engine import DTYPES
-        from auravae_cli.model.loaded_network import Network, arithmetic_of
+        from auravae_cli.model.torch_network import TorchNetwork, arithmetic_of
 
         gpu, kind = torch.device(where.device), DTYPES[where.dtype]
         arithmetic = arithmetic_of(gpu, kind, where.kernels)
-        budget = Network({}, architecture, gpu, kind, memory).budget()
+        budget = TorchNetwork({}, architecture, gpu, kind, memory).budget()
     return RunSetting(name, digest, architecture, where, arithmetic, budget)
 
 
@@ -112,9 +112,9 @@ def _architecture(located: LocatedModel, parts: tuple[str, ...]) -> Architecture
                 return found
         except (OSError, SafetensorError):
             pass
-    from auravae_cli.model.loaded_network import load_network
+    from auravae_cli.model.checkpoints.halves import load_halves
 
-    return load_network(located.path, parts, Placement())[1]
+    return load_halves(located.path, parts)[1]
 
 
 def may_have_nnpack() -> bool:

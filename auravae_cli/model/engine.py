@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from auravae_cli.errors import DeviceError
-from auravae_cli.model.cpu import attention, native, native_convolutions
+from auravae_cli.model.cpu import native
 from auravae_cli.model.cpu.native import PLAIN
 from auravae_cli.model.gpu import fused
 from auravae_cli.model.gpu.channels_last import Runner, on_device_of, prepare
@@ -48,13 +48,6 @@ def find_device(name: str) -> torch.device:
             f"device {name!r} is not available ({reason}); try --device cpu"
         ) from error
     return device
-
-
-def use_bfloat16(network: nn.Module) -> None:
-    """Have a CPU's own kernels compute an encoder or a decoder, which is in float32 and whose weights the
-    flips fix, with products of bfloat16 from now on (see `cpu.bfloat16`)."""
-    native_convolutions.use_bfloat16(network)
-    attention.use_bfloat16(network)
 
 
 @cache

@@ -86,17 +86,15 @@ def locate(model: str) -> LocatedModel:
 def read_space(model: str) -> LatentSpace:
     """Return the space of a model's latents, by its name or its checkpoint's path.
 
-    Only a network's path needs torch.
-
     Raises:
         WeightsError: like `locate`, or the weights are damaged.
     """
     located = locate(model)
     if located.config is not None or located.is_linear:
         return located.space()
-    from auravae_cli.model.network.weights import read_checkpoint
+    from auravae_cli.model.checkpoints.read import read_checkpoint
 
-    shapes = {name: tuple(tensor.shape) for name, tensor in read_checkpoint(located.path).items()}
+    shapes = {name: tensor.shape for name, tensor in read_checkpoint(located.path).state.items()}
     architecture = Architecture.from_shapes(shapes)
     if architecture is None:
         raise WeightsError(

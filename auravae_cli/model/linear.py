@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auravae_cli.model.arrays import as_numpy, like
 from auravae_cli.model.planning.run_plan import Plan, plan_linear
 from auravae_cli.symmetry.group import PARITIES, Irreps
 
@@ -46,7 +47,7 @@ class LinearAutoencoder:
 
     def encode(self, images: Any) -> Any:
         """Encode [B, 3, H, W] in [-1, 1], sides multiples of 8 => [B, C, H/8, W/8], not clamped."""
-        x = _as_numpy(images)
+        x = as_numpy(images)
         batch, _, height, width = x.shape
         weights = self.basis * self.scale[:, None, None, None]
         latents = np.zeros((batch, self.irreps.dim, height // BLOCK, width // BLOCK), np.float32)
@@ -59,11 +60,11 @@ class LinearAutoencoder:
                 for place in np.ndindex(weights.shape[1:]):
                     column = weights[(channels, *place)][:, None, None]
                     sums += np.multiply(column, parts[parity][:, None, *place], out=product)
-        return _like(latents, images)
+        return like(latents, images)
 
     def decode(self, latents: Any) -> Any:
         """Decode [B, C, h, w] => [B, 3, 8h, 8w], about [-1, 1], not clipped."""
-        z = _as_numpy(latents)
+        z = as_numpy(latents)
         batch, _, height, width = z.shape
         weights = self.basis / self.scale[:, None, None, None]
         images = np.empty((batch, 3, height * BLOCK, width * BLOCK), np.float32)
@@ -77,7 +78,7 @@ class LinearAutoencoder:
                 parts[parity] += np.multiply(column, values, out=product)
             parts["ee"] += self.mean[:, :, :, None, None]
             images[:, :, rows.start * BLOCK : rows.stop * BLOCK] = unfold(parts)
-        return _like(images, latents)
+        return like(images, latents)
 
     def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
         """Return the cost of a run."""
@@ -125,19 +126,3 @@ def unfold(parts: dict[str, Float]) -> Float:
             blocks[:, :, rows, columns] = even_v + sign_v * odd_v
     blocks = blocks.transpose(0, 1, 4, 2, 5, 3)
     return blocks.reshape(batch, channels, height * BLOCK, width * BLOCK)
-
-
-def _as_numpy(array: Any) -> Float:
-    """Return an array or a torch tensor as float32 on the CPU."""
-    if not isinstance(array, np.ndarray):
-        array = array.detach().cpu().float().numpy()
-    return np.asarray(array, np.float32)
-
-
-def _like(result: Float, given: Any) -> Any:
-    """Return a numpy result in the form of the input: an array, or a tensor on the same device."""
-    if isinstance(given, np.ndarray):
-        return result
-    import torch  # loaded already, since the caller has a tensor
-
-    return torch.from_numpy(result).to(given.device)

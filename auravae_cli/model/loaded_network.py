@@ -1,32 +1,28 @@
-"""A loaded network on its device, which maps arrays or tensors to latents and back."""
+"""A loaded network, which maps arrays or tensors to latents and back: by a CPU's own kernels, without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from auravae_cli.errors import ComputeError
 from auravae_cli.machine.memory import return_what_is_freed
+from auravae_cli.model.arrays import as_numpy, like
+from auravae_cli.model.checkpoints.halves import load_halves
 from auravae_cli.model.cpu.buffers import Buffers, Supply
-from auravae_cli.model.cpu.native import NATIVE, PLAIN
-from auravae_cli.model.cpu.nnpack import has_nnpack
+from auravae_cli.model.cpu.lazy_maps import Half
+from auravae_cli.model.cpu.native import NATIVE
+from auravae_cli.model.cpu.native_half import NativeHalf
 from auravae_cli.model.cpu.strip_runner import Streamer
-from auravae_cli.model.cpu.strip_threads import torch_threads
-from auravae_cli.model.engine import CHANNELS_LAST, DTYPES, engine_for, runners, use_bfloat16
-from auravae_cli.model.gpu import channels_last
-from auravae_cli.model.network.autoencoder import Decoder, Encoder
-from auravae_cli.model.network.weights import load_networks
+from auravae_cli.model.cpu.strip_threads import threads
+from auravae_cli.model.halving import attempt, run_halving
 from auravae_cli.model.placement import Placement
-from auravae_cli.model.planning.layer_costs import Arithmetic
+from auravae_cli.model.planning.layer_costs import Arithmetic, layers
 from auravae_cli.model.planning.run_plan import (
-    ADVICE,
-    SHARE_OF_FREE,
     Plan,
     Unaffordable,
     affordable_bytes,
@@ -36,42 +32,33 @@ from auravae_cli.model.planning.run_plan import (
     refusal,
     sufficient,
 )
+from auravae_cli.model.planning.strip_plan import StripPlan
 from auravae_cli.model.spec.config import Architecture
 
 TIGHTER = 0.7  # share of the memory of a plan that did not fit, for the next one
 
 
 class Network:
-    """Encoder and decoder, or one of them, in a number format on a device.
+    """Encoder and decoder, or one of them, on a CPU in strips of rows (see `strip_runner`), within ``memory``
+    bytes; None means most of what is free.
 
-    On a CPU, and elsewhere if a picture's features do not fit into ``memory`` bytes, it runs in strips of
-    rows (see `streamed`), with the same result up to rounding. Otherwise it runs through ``runners``, if a
-    GPU has them (see `engine`), or through the modules.
-
-    ``products``: on a CPU, the modules are in float32, and their convolutions have been prepared for
-    products of bfloat16, which is ``dtype`` (see `engine.use_bfloat16`).
+    ``has_products``: hidden features are convolved with products of bfloat16.
 
     Takes numpy arrays and tensors of any device, and returns the same kind, in float32.
     """
 
+    engine = NATIVE
+
     def __init__(
         self,
-        parts: dict[str, nn.Module],
+        parts: Mapping[str, Any],
         architecture: Architecture,
-        device: torch.device,
-        dtype: torch.dtype,
         memory: int | None = None,
-        runners: Mapping[str, channels_last.Runner] | None = None,
-        products: bool = False,
+        has_products: bool = False,
     ) -> None:
-        self.parts, self.architecture, self.device, self.dtype = parts, architecture, device, dtype
-        self.memory = memory
+        self.parts, self.architecture, self.memory = parts, architecture, memory
+        self.has_products = has_products
         self._buffers = Supply()
-        self.runners = runners or {}
-        self.has_products = products
-        self.engine = CHANNELS_LAST if self.runners else NATIVE if products else PLAIN
-        if device.type == "cpu" and self.engine == PLAIN:
-            self.engine = engine_for(device, dtype)
         if memory is not None:
             return_what_is_freed()
 
@@ -84,32 +71,32 @@ class Network:
         return self._run("decoder", latents)
 
     def _run(self, part: str, batch: Any) -> Any:
-        is_array = isinstance(batch, np.ndarray)
-        # A copy, since torch supports neither flipped views nor read-only maps of an array.
-        given = torch.from_numpy(batch.copy()) if is_array else batch
-        with torch.inference_mode():
-            result = run_halving(partial(self._forward, part), given, partial(self._tighter, part))
-        return result.cpu().numpy() if is_array else result.to(given.device)
+        given = np.ascontiguousarray(as_numpy(batch))
+        return like(self._halving(part, given), batch)
 
-    def _forward(self, part: str, items: Tensor, budget: int | None = None) -> Tensor:
+    def _halving(self, part: str, given: Any) -> Any:
+        return run_halving(partial(self._forward, part), given, partial(self._tighter, part))
+
+    def _forward(self, part: str, items: Any, budget: int | None = None) -> Any:
         """Run a part within ``budget`` bytes; None means what is free.
 
-        Raises ComputeError or OutOfMemoryError, see `_streamer`.
+        Raises ComputeError or MemoryError, see `_strips`.
         """
-        dtype = torch.float32 if self.has_products else self.dtype
-        network, given = self.parts[part], items.to(self.device, dtype)
         with self._buffers.lent() as buffers:
-            size = (len(items), *self._pixels(part, items))
-            streamer = self._streamer(part, size, budget, buffers)
-            if streamer is None:
-                result: Tensor = self.runners.get(part, network)(given)
-            elif part == "encoder":
-                result = streamer.encode(cast(Encoder, network), given)
-            else:
-                result = streamer.decode(cast(Decoder, network), given)
-        return result.float()
+            strips = self._strips(part, items, budget, buffers)
+            assert strips is not None
+            return self._in_strips(part, strips, items, buffers)
 
-    def _tighter(self, part: str, item: Tensor) -> Tensor | None:
+    def _in_strips(self, part: str, strips: StripPlan, items: Any, buffers: Buffers) -> Any:
+        streamer = Streamer(strips, self._half(part), buffers)
+        return streamer.run(layers(self.architecture, part), items)
+
+    def _half(self, part: str) -> Half:
+        """Return what runs a part in strips."""
+        half: Half = self.parts[part]
+        return half
+
+    def _tighter(self, part: str, item: Any) -> Any:
         """Run an item that unexpectedly did not fit, in strips, with less and less memory.
 
         Other programs may have taken free memory, or there is a limit that no number tells. Returns None if
@@ -135,7 +122,7 @@ class Network:
                     return
             yield budget
 
-    def _pixels(self, part: str, items: Tensor) -> tuple[int, int]:
+    def _pixels(self, part: str, items: Any) -> tuple[int, int]:
         """Return the height and the width of the pictures in pixels."""
         factor = 1 if part == "encoder" else self.architecture.downsampling_factor
         return factor * items.shape[-2], factor * items.shape[-1]
@@ -162,19 +149,18 @@ class Network:
         least = max(plan.least if isinstance(plan, Unaffordable) else plan.memory for plan in found)
         return sufficient(least)
 
-    def _streamer(
-        self, part: str, size: tuple[int, int, int], budget: int | None, buffers: Buffers
-    ) -> Streamer | None:
-        """Return what runs pictures of ``size`` (batch, height, width) in strips of maps in ``buffers``;
-        None if they run without strips.
+    def _strips(
+        self, part: str, items: Any, budget: int | None, buffers: Buffers
+    ) -> StripPlan | None:
+        """Return how pictures run in strips of maps in ``buffers``; None if they run without strips.
 
-        Raises ComputeError if not even that fits, OutOfMemoryError for several that do not fit together.
+        Raises ComputeError if not even that fits, MemoryError for several that do not fit together.
         """
-        batch, height, width = size
+        height, width = self._pixels(part, items)
         given = self.budget(buffers.nbytes) if budget is None else budget
-        plan = self._plan(batch, height, width, part, given)
-        if isinstance(plan, Unaffordable) and batch > 1:
-            raise torch.OutOfMemoryError("more than fits at once")
+        plan = self._plan(len(items), height, width, part, given)
+        if isinstance(plan, Unaffordable) and len(items) > 1:
+            raise MemoryError("more than fits at once")
         if isinstance(plan, Unaffordable):
             raise ComputeError(refusal(plan, height, width, given))
         if plan.strips is None:
@@ -183,7 +169,7 @@ class Network:
             return_what_is_freed()
         if buffers.nbytes > plan.strips.room:  # left by another size
             buffers.clear()
-        return Streamer(plan.strips, buffers)
+        return plan.strips
 
     def _plan(
         self, batch: int, height: int, width: int, part: str, budget: int | None = None
@@ -193,8 +179,10 @@ class Network:
         return plan_run(self.architecture, part, size, self.arithmetic(), given)
 
     def arithmetic(self) -> Arithmetic:
-        """Return how this device computes in this format."""
-        return arithmetic_of(self.device, self.dtype, self.engine)
+        """Return how this machine computes."""
+        return Arithmetic(
+            threads=threads(), native=True, winograd=False, products=self.has_products
+        )
 
     def needs(self, height: int, width: int) -> int:
         """Return the bytes of a picture with ample memory."""
@@ -211,66 +199,7 @@ class Network:
 
         ``held`` bytes are already reserved for it; None means those reserved here.
         """
-        if self.memory is None and self.device.type == "cuda":
-            # Memory that torch holds but does not use is free for it, too.
-            held = torch.cuda.memory_reserved(self.device)
-            held -= torch.cuda.memory_allocated(self.device)
-            return int((torch.cuda.mem_get_info(self.device)[0] + held) * SHARE_OF_FREE)
-        if self.memory is None and self.device.type != "cpu":
-            return None
         return affordable_bytes(self.memory, self._buffers.nbytes if held is None else held)
-
-
-def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arithmetic:
-    """Return how a device computes in a format, for networks that run through ``engine``."""
-    if engine == CHANNELS_LAST:
-        live = channels_last.LIVE_FEATURES
-        return Arithmetic(dtype.itemsize, winograd=False, is_plain=True, live_features=live)
-    if device.type != "cpu":
-        return Arithmetic(dtype.itemsize, winograd=False, is_plain=True)
-    maps = torch.float32 if engine == NATIVE else dtype
-    return Arithmetic(
-        maps.itemsize,
-        winograd=maps == torch.float32 and has_nnpack(),
-        threads=torch_threads(),
-        native=engine == NATIVE,
-        products=engine == NATIVE and dtype == torch.bfloat16,
-    )
-
-
-def run_halving(
-    function: Callable[[Tensor], Tensor],
-    batch: Tensor,
-    last_resort: Callable[[Tensor], Tensor | None] = lambda item: None,
-) -> Tensor:
-    """Return ``function(batch)``; if memory runs out, split the batch in halves, down to single items.
-
-    ``last_resort`` runs a single item that does not fit. Raises ComputeError if that returns None.
-    """
-    result = attempt(function, batch)
-    if result is None and len(batch) == 1:
-        result = last_resort(batch)
-    if result is not None:
-        return result
-    if len(batch) == 1:
-        size = " x ".join(map(str, batch.shape[-2:]))
-        raise ComputeError(f"not enough memory on the device for one item of {size}; {ADVICE}")
-    half = len(batch) // 2
-    parts = (run_halving(function, part, last_resort) for part in (batch[:half], batch[half:]))
-    return torch.cat(list(parts))
-
-
-def attempt(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | None:
-    """Return ``function(batch)``; None if memory ran out, after releasing what the failed run took."""
-    try:
-        return function(batch)
-    except (RuntimeError, MemoryError) as error:
-        told = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not told and "can't allocate memory" not in str(error):
-            raise
-    if torch.cuda.is_available():  # outside the handler: the error keeps the run's tensors
-        torch.cuda.empty_cache()
-    return None
 
 
 def load_network(
@@ -280,14 +209,10 @@ def load_network(
 
     Raises WeightsError.
     """
-    device, dtype = torch.device(where.device), DTYPES[where.dtype]
-    prepares, products = where.kernels == CHANNELS_LAST, where.has_products
-    stored = torch.float32 if prepares or products else dtype
-    networks, architecture = load_networks(path, parts, device, stored)
-    if products:
-        for network in networks.values():
-            use_bfloat16(network)
-    factor = architecture.downsampling_factor
-    prepared = runners(networks, dtype, factor) if prepares else None
-    network_of = partial(Network, networks, architecture, device, dtype, memory)
-    return network_of(prepared, products), architecture
+    if where.kernels != NATIVE:
+        from auravae_cli.model.torch_network import load_torch_network
+
+        return load_torch_network(path, parts, where, memory)
+    states, architecture = load_halves(path, parts)
+    halves = {part: NativeHalf(state, where.has_products) for part, state in states.items()}
+    return Network(halves, architecture, memory, where.has_products), architecture

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auravae_cli.model.network.autoencoder import Decoder, Encoder, Middle
-from auravae_cli.model.network.layers import HEAD_CHANNELS, AttentionBlock, Downsample, ResnetBlock
+from auravae_cli.model.network.layers import AttentionBlock, Downsample, ResnetBlock
+from auravae_cli.model.spec.config import HEAD_CHANNELS
 from auravae_cli.train.kernels import LANES, Kernels, convolve, normalise
 from auravae_cli.train.trainable import TrainedAutoencoder, Window
 

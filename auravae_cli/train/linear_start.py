@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.network.autoencoder import Decoder, Encoder
-from auravae_cli.model.network.layers import NORM_GROUPS
 from auravae_cli.model.network.tied import assign
+from auravae_cli.model.spec.config import NORM_GROUPS
 from auravae_cli.symmetry.group import GROUP, PARITIES, H, V, character
 from auravae_cli.train.trainable import TrainedAutoencoder
 

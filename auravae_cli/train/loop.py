@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from auravae_cli.errors import ComputeError
+from auravae_cli.model.checkpoints.ties import PIXELS
 from auravae_cli.model.network.lpips import load_lpips
-from auravae_cli.model.network.tied import PIXELS
 from auravae_cli.train import kernels, losses
 from auravae_cli.train.fast_network import FastAutoencoder
 from auravae_cli.train.optimizers import build_optimizers, learning_rate, update

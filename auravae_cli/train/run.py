@@ -26,8 +26,9 @@ from auravae_cli.images.read import Pixels, from_unit, to_unit
 from auravae_cli.images.write import picture_bytes
 from auravae_cli.machine.background import in_background
 from auravae_cli.machine.progress import Phase
+from auravae_cli.model.checkpoints.halves import check_names
+from auravae_cli.model.checkpoints.read import read_checkpoint as read_weights
 from auravae_cli.model.network.tied import load_whole_state, whole_state
-from auravae_cli.model.network.weights import check_names, read_checkpoint as read_weights
 from auravae_cli.train import checkpoint
 from auravae_cli.train.linear_start import warm_start
 from auravae_cli.train.loop import State, StepRecord, initial_state, to_unit_batch, train
@@ -165,7 +166,8 @@ def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
         checkpoint.continue_from(Path(recipe.start), state)
         return
     elif recipe.start != "random":
-        path, weights = Path(recipe.start), read_weights(Path(recipe.start))
+        path = Path(recipe.start)
+        weights = {n: torch.from_numpy(array) for n, array in read_weights(path).state.items()}
         expected, found = (
             {name: tuple(tensor.shape) for name, tensor in state.items()}
             for state in (whole_state(autoencoder), weights)

@@ -13,7 +13,8 @@ from torch import Tensor
 from auravae_cli.errors import ComputeError
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.canonical_json import write_json
-from auravae_cli.model.network.tied import assign, representatives
+from auravae_cli.model.checkpoints.ties import representatives
+from auravae_cli.model.network.tied import assign
 from auravae_cli.model.spec.card import KEY
 from auravae_cli.train.recipe import Recipe
 from auravae_cli.train.trainable import TrainedAutoencoder

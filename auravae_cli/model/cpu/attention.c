@@ -9,8 +9,7 @@
 
 #if !defined(__AVX512BF16__) || !defined(__AVX512VL__) || !defined(__AVX512BW__)
 
-int32_t queries_at_once(void) { return 0; }
-int64_t memory_size(int64_t number) { return number & 0; }
+int64_t attention_memory(int64_t number) { return number & 0; }
 void attend(void) {}
 
 #else
@@ -25,11 +24,10 @@ void attend(void) {}
 #define KEYS 256  /* of a block */
 #define GROUP (2 * LANES)
 
-int32_t queries_at_once(void) { return QUERIES; }
-
 /* Of all queries: the largest score, the sum of what it gave, the weighted sum of the values. */
 typedef struct {
     float *largest, *sums, *found;
+    int32_t *queries;  /* [number][PAIRS] pairs of channels */
     int32_t *keys;     /* of a block: [KEYS / GROUP][PAIRS][GROUP] pairs of channels */
     int32_t *values;   /* [KEYS / 2][HEAD] pairs of keys */
     float *scores;     /* [QUERIES][KEYS] */
@@ -41,7 +39,8 @@ static Memory parts_of(float *memory, int64_t number) {
     Memory m;
     number = (number + QUERIES - 1) / QUERIES * QUERIES;
     m.found = (float *)(((uintptr_t)memory + 63) / 64 * 64);
-    m.scores = m.found + number * HEAD;
+    m.queries = (int32_t *)(m.found + number * HEAD);
+    m.scores = (float *)(m.queries + number * PAIRS);
     m.keys = (int32_t *)(m.scores + QUERIES * KEYS);
     m.values = m.keys + KEYS * PAIRS;
     m.weights = m.values + KEYS * PAIRS;
@@ -51,8 +50,8 @@ static Memory parts_of(float *memory, int64_t number) {
     return m;
 }
 
-/* In numbers. */
-int64_t memory_size(int64_t number) { return parts_of(0, number).end - (float *)0 + LANES; }
+/* The numbers of memory that `attend` takes; 0 if this processor is not supported. */
+int64_t attention_memory(int64_t number) { return parts_of(0, number).end - (float *)0 + LANES; }
 
 /* 2^x for x <= 0, to about 1e-6 of its size. */
 static inline __m512 power(__m512 x) {
@@ -93,18 +92,55 @@ multiply(float *to, int64_t to_stride, const float *scales, const int32_t *rows,
         for (int j = 0; j < 2; j++) _mm512_storeu_ps(to + i * to_stride + j * LANES, sums[i][j]);
 }
 
+/* 16 numbers from ``first`` on, zeros beyond ``count``. */
+static inline __m512 read(const float *from, int64_t first, int64_t count) {
+    int64_t left = count - first;
+    __mmask16 mask = left >= LANES ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1);
+    return _mm512_maskz_loadu_ps(mask, from + first);
+}
+
+/* Two vectors => pairs of bfloat16, one of each. */
+static inline __m512i interleave(__m512 low, __m512 high) {
+    const __m512i zip = _mm512_setr_epi32(
+        0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005, 0x160006, 0x170007, 0x180008,
+        0x190009, 0x1a000a, 0x1b000b, 0x1c000c, 0x1d000d, 0x1e000e, 0x1f000f);
+    return _mm512_permutexvar_epi16(zip, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+}
+
+/* 16 words to places ``stride`` apart, of which there are ``count``. */
+static inline void scatter(int32_t *to, int64_t stride, __m512i words, int64_t count) {
+    int32_t all[LANES];
+    _mm512_storeu_si512(all, words);
+    for (int64_t i = 0; i < LANES && i < count; i++) to[i * stride] = all[i];
+}
+
+/* Queries, with the scale of softmax and the binary logarithm of e in them. */
+static void pack_queries(const Memory *m, const float *queries, int64_t channel, int64_t number) {
+    const __m512 scale = _mm512_set1_ps(0.125f * 1.44269504f);
+    for (int64_t i = 0; i < number; i += LANES)
+        for (int64_t pair = 0; pair < PAIRS; pair++) {
+            const float *from = queries + 2 * pair * channel;
+            __m512 low = _mm512_mul_ps(scale, read(from, i, number));
+            __m512 high = _mm512_mul_ps(scale, read(from + channel, i, number));
+            int64_t whole = (number + QUERIES - 1) / QUERIES * QUERIES;
+            scatter(m->queries + i * PAIRS + pair, PAIRS, interleave(low, high), whole - i);
+        }
+}
+
 /* A block of keys and values in the orders that `multiply` reads; zeros beyond the last. */
-static void pack(const Memory *m, const uint16_t *keys, const uint16_t *values, int64_t count) {
-    const int32_t *pairs = (const int32_t *)keys;
-    for (int64_t key = 0; key < KEYS; key++)
-        for (int64_t pair = 0; pair < PAIRS; pair++)
-            m->keys[(key / GROUP * PAIRS + pair) * GROUP + key % GROUP] =
-                key < count ? pairs[key * PAIRS + pair] : 0;
-    for (int64_t key = 0; key < KEYS; key += 2)
+static void pack(const Memory *m, const float *keys, const float *values, int64_t channel,
+                 int64_t count) {
+    for (int64_t key = 0; key < KEYS; key += LANES)
+        for (int64_t pair = 0; pair < PAIRS; pair++) {
+            const float *from = keys + 2 * pair * channel;
+            __m512i both = interleave(read(from, key, count), read(from + channel, key, count));
+            _mm512_storeu_si512(m->keys + (key / GROUP * PAIRS + pair) * GROUP + key % GROUP, both);
+        }
+    for (int64_t key = 0; key < KEYS; key += GROUP)
         for (int64_t c = 0; c < HEAD; c++) {
-            uint32_t low = key < count ? values[key * HEAD + c] : 0;
-            uint32_t high = key + 1 < count ? values[(key + 1) * HEAD + c] : 0;
-            m->values[key / 2 * HEAD + c] = (int32_t)(high << 16 | low);
+            const float *from = values + c * channel;
+            __m512bh both = _mm512_cvtne2ps_pbh(read(from, key + LANES, count), read(from, key, count));
+            scatter(m->values + key / 2 * HEAD + c, HEAD, (__m512i)both, LANES);
         }
 }
 
@@ -129,20 +165,20 @@ static float weigh(const Memory *m, int64_t query, int i, int64_t count) {
     return scale;
 }
 
-/* out[query] = softmax of the queries' products with the keys, over all keys, times the values.
-   queries are [number rounded up to 8, HEAD], with the scale of softmax and the binary logarithm of
-   e in them; keys and values [cells, HEAD]; out like queries. */
-void attend(const uint16_t *queries, const uint16_t *keys, const uint16_t *values, float *out,
-            int64_t number, int64_t cells, float *memory) {
+/* What `attend` of native.c computes. */
+void attend(const float *queries, int64_t query_channel, const float *keys, const float *values,
+            int64_t key_channel, float *out, int64_t out_channel, int64_t number, int64_t cells,
+            float *memory) {
     Memory m = parts_of(memory, number);
-    number = (number + QUERIES - 1) / QUERIES * QUERIES;
-    for (int64_t i = 0; i < number; i++) m.largest[i] = -INFINITY, m.sums[i] = 0;
-    for (int64_t i = 0; i < number * HEAD; i++) m.found[i] = 0;
+    int64_t whole = (number + QUERIES - 1) / QUERIES * QUERIES;
+    pack_queries(&m, queries, query_channel, number);
+    for (int64_t i = 0; i < whole; i++) m.largest[i] = -INFINITY, m.sums[i] = 0;
+    for (int64_t i = 0; i < whole * HEAD; i++) m.found[i] = 0;
     for (int64_t first = 0; first < cells; first += KEYS) {
         int64_t count = cells - first < KEYS ? cells - first : KEYS;
-        pack(&m, keys + first * HEAD, values + first * HEAD, count);
-        for (int64_t query = 0; query < number; query += QUERIES) {
-            const int32_t *rows = (const int32_t *)(queries + query * HEAD);
+        pack(&m, keys + first, values + first, key_channel, count);
+        for (int64_t query = 0; query < whole; query += QUERIES) {
+            const int32_t *rows = m.queries + query * PAIRS;
             for (int64_t key = 0; key < KEYS; key += GROUP)
                 multiply(m.scores + key, KEYS, 0, rows, PAIRS, m.keys + key * PAIRS, GROUP, PAIRS);
             float scales[QUERIES];
@@ -152,8 +188,9 @@ void attend(const uint16_t *queries, const uint16_t *keys, const uint16_t *value
                          HEAD, KEYS / 2);
         }
     }
-    for (int64_t i = 0; i < number; i++)
-        for (int64_t c = 0; c < HEAD; c++) out[i * HEAD + c] = m.found[i * HEAD + c] / m.sums[i];
+    for (int64_t c = 0; c < HEAD; c++)
+        for (int64_t i = 0; i < number; i++)
+            out[c * out_channel + i] = m.found[i * HEAD + c] / m.sums[i];
 }
 
 #endif

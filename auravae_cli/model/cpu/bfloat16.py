@@ -14,6 +14,8 @@ A tied weight connects only inputs and outputs of the same parity: a quarter of 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -48,24 +50,33 @@ def taps(weights: np.ndarray, stride: int) -> int:
 
 
 def transform(weights: np.ndarray, stride: int, channels_out: int) -> np.ndarray:
-    """Transform tied kernels [O, I, k, k] => [4, O / 4 / channels_out, pairs, channels_out, 2], bfloat16 words."""
+    """Transform tied kernels [O, I, k, k] => [4, O / 4 / channels_out, pairs, channels_out, 2], bfloat16 words.
+
+    The first block of outputs is enough, since the flips give the others from it.
+    """
     outputs, inputs = (size // ORDER for size in weights.shape[:2])
     size = taps(weights, stride)
     ways, places = _WAYS[size], _places(size)
-    blocks = weights[:, :, :size, :size].reshape(ORDER, outputs, ORDER, inputs, size, size)
-    signs = _SIGNS / ORDER  # so that blocks come back unscaled, from both sides
-    combined = np.einsum(
-        "qm,pn,ai,bj,moncij->qpaboc", signs, signs, ways, ways, blocks, optimize=True
-    )
-    made = np.stack(
-        [np.stack([combined[q, p, a, b] for p, a, b in places[q]]) for q in range(ORDER)]
-    )
+    first = weights[:outputs, :, :size, :size].reshape(outputs, ORDER, inputs, size, size)
+    # A quarter, so that blocks come back unscaled.
+    parities = [_sum(signs / ORDER, first.swapaxes(0, 1)) for signs in _SIGNS]
+    rows = [[_sum(way, np.moveaxis(p, 3, 0)) for way in ways] for p in parities]
+    combined = [
+        [[_sum(way, np.moveaxis(row, 2, 0)) for row in each] for way in ways] for each in rows
+    ]
+    made = np.stack([np.stack([combined[p][a][b] for p, a, b in places[q]]) for q in range(ORDER)])
     # [parity, place, o, c] => [parity, group, place and pair, channel, 2]
     made = made.reshape(ORDER, -1, outputs // channels_out, channels_out, inputs // 2, 2)
     packed = made.transpose(0, 2, 1, 4, 3, 5).reshape(
         ORDER, outputs // channels_out, -1, channels_out, 2
     )
-    return BFLOAT16.from_float32(packed.astype(np.float32))
+    return BFLOAT16.from_float32(packed)
+
+
+def _sum(factors: np.ndarray, terms: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the sum of ``terms``, each times its factor, in float32."""
+    products = [np.float32(f) * x for f, x in zip(factors, terms, strict=True) if f]
+    return functools.reduce(np.add, products)
 
 
 def _places(size: int) -> list[list[tuple[int, int, int]]]:

@@ -2,98 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
 
-from auravae_cli.model.cpu import native
 from auravae_cli.model.planning.strip_plan import BLOCK_ROWS
+from auravae_cli.model.spec.config import NORM_EPSILON
+
+Float = NDArray[np.float32]
+Measure = Callable[[Any, Float, Float], None]
 
 
 @dataclass(frozen=True)
 class Statistics:
     """The mean and the variance of every group of channels over the whole map, [B, G] float64."""
 
-    mean: Tensor
-    variance: Tensor
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
 
 
 class BlockStatistics:
-    """The statistics of a map's blocks of rows, which strips fill in, in any order."""
+    """The statistics of a map's blocks of rows, which strips fill in, in any order.
 
-    def __init__(self, shape: tuple[int, int, int, int], groups: int) -> None:
+    ``measure`` writes those of the blocks of rows [B, C, n, W], [B, C, blocks]: the mean, and the root of the
+    sum of squares about it.
+    """
+
+    def __init__(self, shape: tuple[int, ...], groups: int, measure: Measure) -> None:
         batch, channels, height, width = shape
-        self._groups = groups
-        starts = torch.arange(0, height, BLOCK_ROWS)
-        self._counts = (height - starts).clamp(max=BLOCK_ROWS).double() * width
-        # For every block and channel: the mean, and the root of the sum of squares about it.
-        self._means = torch.empty(batch, channels, len(starts))
-        self._spreads = torch.empty_like(self._means)
+        self._groups, self._measure = groups, measure
+        starts = np.arange(0, height, BLOCK_ROWS)
+        self._counts = np.minimum(height - starts, BLOCK_ROWS) * float(width)
+        self._means = np.empty((batch, channels, len(starts)), np.float32)
+        self._spreads = np.empty_like(self._means)
 
-    def add(self, x: Tensor, start: int) -> None:
+    def add(self, x: Any, start: int) -> None:
         """Add rows [B, C, n, W] from ``start`` on: whole blocks, except the last of the map."""
-        first = start // BLOCK_ROWS
-        is_float = (x.dtype, x.device.type) == (torch.float32, "cpu")
-        kernels = native.kernels() if is_float and lies_in_rows(x) else None
-        if kernels is not None:
-            width, places = x.shape[3], (self._means[:, :, first:], self._spreads[:, :, first:])
-            for each, *found in zip(x, *places, strict=True):
-                sizes = len(each), x.shape[2] * width, BLOCK_ROWS * width
-                ends = (place.data_ptr() for place in found)
-                kernels.measure(each.data_ptr(), each.stride(0), *sizes, *ends, found[0].stride(0))
-            return
-        whole = x.shape[2] // BLOCK_ROWS * BLOCK_ROWS
-        if whole:
-            self._take(x[:, :, :whole].unflatten(2, (-1, BLOCK_ROWS)), first)
-        if whole < x.shape[2]:
-            self._take(x[:, :, None, whole:], first + whole // BLOCK_ROWS)
-
-    def _take(self, blocks: Tensor, first: int) -> None:
-        """Add [B, C, blocks, rows, W]. Two passes in float32 over cached values lose no digits."""
-        values = blocks.flatten(3).float()
-        means = values.mean(3, keepdim=True)
-        places = slice(first, first + blocks.shape[2])
-        self._spreads[:, :, places] = torch.linalg.vector_norm(values - means, dim=3).cpu()
-        self._means[:, :, places] = means.squeeze(3).cpu()
+        first, number = start // BLOCK_ROWS, -(-x.shape[2] // BLOCK_ROWS)
+        places = slice(first, first + number)
+        self._measure(x, self._means[:, :, places], self._spreads[:, :, places])
 
     def merged(self) -> Statistics:
         """Return the statistics of the groups over the whole map (Chan, Golub and LeVeque, 1983)."""
+        batch, channels, blocks = self._means.shape
+        by_group = (batch, self._groups, channels // self._groups, blocks)
         means, spreads = (
-            x.double().unflatten(1, (self._groups, -1)) for x in (self._means, self._spreads)
+            x.astype(np.float64).reshape(by_group) for x in (self._means, self._spreads)
         )
-        shares = self._counts / (self._counts.sum() * means.shape[2])
+        shares = self._counts / (self._counts.sum() * by_group[2])
         mean = (means * shares).sum((2, 3))
-        between = ((means - mean[:, :, None, None]).square() * shares).sum((2, 3))
-        within = (spreads.square() / self._counts * shares).sum((2, 3))
+        between = (np.square(means - mean[:, :, None, None]) * shares).sum((2, 3))
+        within = (np.square(spreads) / self._counts * shares).sum((2, 3))
         return Statistics(mean, within + between)
 
 
-def lies_in_rows(x: Tensor) -> bool:
-    """Return whether the rows of every channel are contiguous, as our own kernels need them."""
-    return x.stride(3) == 1 and x.stride(2) == x.shape[3]
-
-
+@dataclass(frozen=True)
 class Affine:
-    """A group norm with known statistics: its factors and addends, for any rows."""
+    """A group norm with known statistics: factors and addends of each channel, [B, C] float32."""
 
-    def __init__(self, norm: nn.GroupNorm, statistics: Statistics) -> None:
-        each = norm.num_channels // norm.num_groups
-        inverse = (statistics.variance + norm.eps).rsqrt().repeat_interleave(each, 1)
-        mean = statistics.mean.repeat_interleave(each, 1)
-        scale = norm.weight.double().cpu() * inverse
-        shift = norm.bias.double().cpu() - mean * scale
-        device = norm.weight.device
-        self.scale, self.shift = (
-            x[:, :, None, None].to(device, torch.float32) for x in (scale, shift)
-        )
+    scale: Float
+    shift: Float
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalise ``x``, and round to its own precision, like torch's norm."""
-        return self.into(torch.empty_like(x), x)
+    @classmethod
+    def of(cls, weight: Float, bias: Float, known: Statistics) -> Affine:
+        """Return that of a norm with these parameters, [C]."""
+        each = len(weight) // known.mean.shape[1]
+        inverse = (1 / np.sqrt(known.variance + NORM_EPSILON)).repeat(each, 1)
+        scale = weight.astype(np.float64) * inverse
+        shift = bias - known.mean.repeat(each, 1) * scale
+        return cls(scale.astype(np.float32), shift.astype(np.float32))
 
-    def into(self, out: Tensor, x: Tensor) -> Tensor:
-        """Normalise ``x`` and write the result to ``out``."""
-        if x.dtype == torch.float32:
-            return torch.mul(x, self.scale, out=out).add_(self.shift)
-        return out.copy_(torch.addcmul(self.shift, x.float(), self.scale))
+    def __call__(self, x: Float) -> Float:
+        """Normalise rows [B, C, n, W]."""
+        normed = x * self.scale[:, :, None, None]
+        normed += self.shift[:, :, None, None]
+        return normed

@@ -9,12 +9,9 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from auravae_cli.machine.memory import in_large_pages
-from auravae_cli.model.cpu.lazy_maps import LazyMap
+from auravae_cli.model.cpu.lazy_maps import LazyMap, StoredMap
 
 MOST_KEPT = 1 << 31  # bytes kept ready for the next run
 
@@ -23,45 +20,36 @@ class Buffers:
     """Memory that no map of a run uses at the moment."""
 
     def __init__(self) -> None:
-        self._spare: list[Tensor] = []
+        self._spare: list[Any] = []
 
     @property
     def nbytes(self) -> int:
         """The bytes held ready."""
         return sum(spare.nbytes for spare in self._spare)
 
-    def take(self, like: LazyMap, limit: int) -> Tensor:
-        """Return uncleared memory for such a map: a spare piece of up to twice its size, or new memory.
+    def take(self, like: LazyMap, limit: int) -> Any:
+        """Return uncleared flat memory for such a map: a spare piece of up to twice its size, or new memory.
 
         ``limit`` is what this and the spare memory may take together, in bytes.
         """
         count = math.prod(like.shape)
-        fitting = [
-            spare
-            for spare in self._spare
-            if (spare.dtype, spare.device) == (like.dtype, like.device)
-            and count <= len(spare) <= 2 * count
-        ]
-        if self.nbytes + (0 if fitting else count * like.dtype.itemsize) > limit:
+        fitting = [spare for spare in self._spare if count <= len(spare) <= 2 * count]
+        if self.nbytes + (0 if fitting else count * like.half.itemsize) > limit:
             self.clear()
             fitting = []
         if not fitting:
-            made = like.empty(like.shape)
-            if made.device.type == "cpu":
-                in_large_pages(made.data_ptr(), made.nbytes)
-            return made
+            return like.half.empty(count)
         best = min(fitting, key=len)
         self._spare = [spare for spare in self._spare if spare is not best]
-        return best[:count].view(like.shape)
+        return best
 
     def clear(self) -> None:
         """Release all spare memory."""
         self._spare.clear()
 
-    def give(self, values: Tensor) -> None:
-        """Take back memory whose features are no longer needed."""
-        flat = torch.empty(0, dtype=values.dtype, device=values.device)
-        self._spare.append(flat.set_(values.untyped_storage()))
+    def give(self, spent: StoredMap) -> None:
+        """Take back the memory of a map that is no longer needed."""
+        self._spare.append(spent.memory)
 
 
 class Supply:

@@ -26,6 +26,7 @@
 #define TALL (DOWN + 2)
 #define WIDE (ACROSS + 2)
 #define POINTS (TALL * WIDE)
+#define TAPS 9             /* of a 3x3 kernel */
 #define VANISHING 2        /* the point, down and across, that is zero where all is doubled */
 #define FEATURES_BYTES 786432 /* of transformed tiles at once: most of a usual second-level cache */
 
@@ -109,7 +110,7 @@ static inline void put_together(float *p, vector a, vector b, vector c, vector d
 
 typedef struct {
     const float *x;             /* [channels, height, width]: rows and columns lie together */
-    const float *weights;       /* [groups, points, depth, CHANNELS_OUT], see native.py */
+    const float *weights;       /* [groups, points or taps, depth, CHANNELS_OUT], see native.py */
     const float *bias;          /* [channels_out] */
     const float *scale, *shift; /* [channels] of a norm, which SiLU follows; or null */
     const float *residual;      /* like out, to be added; or null. May be out itself */
@@ -120,6 +121,7 @@ typedef struct {
     int32_t channels, height, width, channels_out;
     int32_t start, rows; /* the first row of the result, counted from where x begins, and how many */
     int32_t doubled;     /* whether every pixel of x stands for four */
+    int32_t are_taps;    /* whether 3x3 kernels are made into points where they are used */
 } Job;
 
 int32_t channels_out_at_once(void) { return CHANNELS_OUT; }
@@ -127,10 +129,8 @@ int32_t lanes(void) { return LANES; }
 
 /* ---- reading ---- */
 
-/* SiLU(x * scale + shift), the exponential as in Cephes. */
-static inline vector activate(vector x, vector scale, vector shift) {
-    x = x * scale + shift;
-    vector z = -x;
+/* e^z, as in Cephes; beyond +-88 that of the end. */
+static inline vector exponential(vector z) {
     z = choose(z > 88.0f, all(88.0f), z);
     z = choose(z < -87.0f, all(-87.0f), z);
     vector n = z * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to a whole number */
@@ -144,7 +144,13 @@ static inline vector activate(vector x, vector scale, vector shift) {
     y = y * z + 1.6666665459e-1f;
     y = y * z + 5.0000001201e-1f;
     y = y * z * z + z + 1.0f;
-    return x / (1.0f + (vector)((integers)y + exponent));
+    return (vector)((integers)y + exponent);
+}
+
+/* SiLU(x * scale + shift). */
+static inline vector activate(vector x, vector scale, vector shift) {
+    x = x * scale + shift;
+    return x / (1.0f + exponential(-x));
 }
 
 static void activate_row(float *to, const float *from, int count, float scale, float shift) {
@@ -228,6 +234,45 @@ static inline void results_of_6(vector to[4], const vector m[6]) {
     to[1] = b + 2.0f * d;
     to[2] = a + 4.0f * c;
     to[3] = m[5] + b + 8.0f * d;
+}
+
+/* Three taps down or across => what they are at the points. */
+static inline void kernel_of_8(vector to[TALL], vector a, vector b, vector c) {
+    vector sides = a + c, wide = a + 4.0f * c, narrow = a + 0.25f * c;
+    to[0] = a;
+    to[1] = (-2.0f / 9) * (sides + b);
+    to[2] = (-2.0f / 9) * (sides - b);
+    to[3] = (1.0f / 90) * (wide + 2.0f * b);
+    to[4] = (1.0f / 90) * (wide - 2.0f * b);
+    to[5] = (32.0f / 45) * (narrow + 0.5f * b);
+    to[6] = (32.0f / 45) * (narrow - 0.5f * b);
+    to[7] = c;
+}
+
+static inline void kernel_of_6(vector to[WIDE], vector a, vector b, vector c) {
+    vector sides = a + c, wide = a + 4.0f * c;
+    to[0] = 0.25f * a;
+    to[1] = (-1.0f / 6) * (sides + b);
+    to[2] = (-1.0f / 6) * (sides - b);
+    to[3] = (1.0f / 24) * (wide + 2.0f * b);
+    to[4] = (1.0f / 24) * (wide - 2.0f * b);
+    to[5] = c;
+}
+
+/* ``groups`` of kernels [TAPS, size] => [POINTS, size]. */
+void at_points(float *to, const float *from, int64_t groups, int64_t size) {
+    for (; groups--; to += POINTS * size, from += TAPS * size)
+        for (int64_t i = 0; i < size; i += LANES) {
+            size_t bytes = sizeof(float) * (size_t)(size - i < LANES ? size - i : LANES);
+            vector taps[TAPS] = {{0}}, down[3][TALL], across[WIDE];
+            for (int x = 0; x < TAPS; x++) memcpy(taps + x, from + x * size + i, bytes);
+            for (int x = 0; x < 3; x++) kernel_of_8(down[x], taps[x], taps[3 + x], taps[6 + x]);
+            for (int y = 0; y < TALL; y++) {
+                kernel_of_6(across, down[0][y], down[1][y], down[2][y]);
+                for (int x = 0; x < WIDE; x++)
+                    memcpy(to + (WIDE * y + x) * size + i, across + x, bytes);
+            }
+        }
 }
 
 /* Eight rows side by side => ``tiles`` tiles of every point, ``stride`` numbers apart. */
@@ -386,19 +431,26 @@ static void write_tiles(const Job *job, const Block *block, int group, int top, 
 int64_t convolve(const Job *job) {
     int columns = job->width << job->doubled;
     Block block = block_of(job, job->channels, POINTS, columns, job->rows, ACROSS, DOWN, 2 * TALL);
+    size_t depth = (size_t)job->channels * CHANNELS_OUT, stride = block.stride;
+    float *kernels = job->memory + block.size;
+    if (job->are_taps) block.size += POINTS * depth;
     if ((int64_t)block.size > job->memory_size) return (int64_t)block.size;
     int skips = job->doubled && job->start % 2 == 0;
-    size_t depth = (size_t)job->channels * CHANNELS_OUT, stride = block.stride;
     for (int top = 0; top < job->rows; top += DOWN * block.down)
         for (int left = 0; left < columns; left += ACROSS * block.across) {
             int down = least(block.down, (job->rows - top + DOWN - 1) / DOWN);
             int across = least(block.across, (columns - left + ACROSS - 1) / ACROSS);
             read_tiles(job, &block, top, down, left, across);
             for (int group = 0; group * CHANNELS_OUT < job->channels_out; group++) {
+                const float *weights = job->weights + group * (job->are_taps ? TAPS : POINTS) * depth;
+                if (job->are_taps) {
+                    at_points(kernels, weights, 1, (int64_t)depth);
+                    weights = kernels;
+                }
                 for (int p = 0; p < POINTS; p++) {
                     float *to = block.products + p * stride;
                     if (!skips || (p / WIDE != VANISHING && p % WIDE != VANISHING))
-                        multiply(to, POINTS * stride, job->weights + (group * POINTS + p) * depth,
+                        multiply(to, POINTS * stride, weights + p * depth,
                                  block.features + p * job->channels * stride, stride,
                                  job->channels, down * across);
                     else
@@ -501,4 +553,107 @@ void measure(const float *x, int64_t channel, int32_t channels, int64_t numbers,
             means[c * out_channel + i] = mean;
             spreads[c * out_channel + i] = sqrtf(total(from, size, mean, 1));
         }
+}
+
+/* ---- attention ---- */
+
+#define HEAD 64     /* channels of a head */
+#define KEYS 256    /* of a block */
+#define QUERIES 64  /* at once */
+#define SCALE 0.125f /* of scores: 1 / sqrt(HEAD) */
+
+/* Of all queries: the largest score, the sum of what it gave, the weighted sum of the values; of a
+   block: its keys and its values as ``multiply`` reads weights, and the queries' scores. */
+typedef struct {
+    float *queries, *largest, *sums, *found, *keys, *values, *scores, *products, *end;
+} Memory;
+
+static Memory parts_of(float *memory, size_t number) {
+    Memory m;
+    m.queries = memory;
+    m.found = m.queries + HEAD * number;
+    m.largest = m.found + HEAD * number;
+    m.sums = m.largest + number;
+    m.keys = m.sums + number;
+    m.values = m.keys + HEAD * KEYS;
+    m.scores = m.values + HEAD * KEYS;
+    m.products = m.scores + KEYS * QUERIES;
+    m.end = m.products + CHANNELS_OUT * QUERIES;
+    return m;
+}
+
+static size_t in_whole(int64_t number) { return ((size_t)number + QUERIES - 1) / QUERIES * QUERIES; }
+
+/* The numbers of memory that ``attend`` takes. */
+int64_t attention_memory(int64_t number) { return parts_of(0, in_whole(number)).end - (float *)0; }
+
+/* ``count`` keys and values; beyond them zeros. */
+static void pack(const Memory *m, const float *keys, const float *values, int64_t channel,
+                 int64_t count) {
+    for (int64_t c = 0; c < HEAD; c++)
+        for (int64_t k = 0; k < KEYS; k++) {
+            float key = k < count ? SCALE * keys[c * channel + k] : 0;
+            m->keys[(k / CHANNELS_OUT * HEAD + c) * CHANNELS_OUT + k % CHANNELS_OUT] = key;
+            float value = k < count ? values[c * channel + k] : 0;
+            m->values[(c / CHANNELS_OUT * KEYS + k) * CHANNELS_OUT + c % CHANNELS_OUT] = value;
+        }
+}
+
+/* Scores of ``count`` keys => weights. Scales what has been found before where a larger score is. */
+static void weigh(const Memory *m, size_t query, size_t number, int64_t count) {
+    for (size_t i = 0; i < QUERIES; i += LANES) {
+        vector before = load(m->largest + query + i), largest = before, sum = {0};
+        for (int64_t k = 0; k < count; k++) {
+            vector score = load(m->scores + k * QUERIES + i);
+            largest = choose(score > largest, score, largest);
+        }
+        vector scale = exponential(before - largest);
+        for (int64_t k = 0; k < count; k++) {
+            vector weight = exponential(load(m->scores + k * QUERIES + i) - largest);
+            store(m->scores + k * QUERIES + i, weight);
+            sum += weight;
+        }
+        store(m->sums + query + i, load(m->sums + query + i) * scale + sum);
+        store(m->largest + query + i, largest);
+        for (size_t c = 0; c < HEAD; c++) {
+            float *place = m->found + c * number + query + i;
+            store(place, load(place) * scale);
+        }
+    }
+}
+
+/* out = softmax of the queries' products with the keys, over all keys, times the values, of one
+   head: each [HEAD, cells], with its own step from one channel to the next. Keys are gone through in
+   blocks, so that memory does not depend on how many there are; no query depends on others. */
+void attend(const float *queries, int64_t query_channel, const float *keys, const float *values,
+            int64_t key_channel, float *out, int64_t out_channel, int64_t number, int64_t cells,
+            float *memory) {
+    size_t whole = in_whole(number);
+    Memory m = parts_of(memory, whole);
+    memset(m.queries, 0, 2 * HEAD * whole * sizeof(float)); /* and what is found */
+    for (size_t c = 0; c < HEAD; c++)
+        memcpy(m.queries + c * whole, queries + c * query_channel, (size_t)number * sizeof(float));
+    for (size_t i = 0; i < whole; i++) m.largest[i] = -3e38f, m.sums[i] = 0;
+    for (int64_t first = 0; first < cells; first += KEYS) {
+        int64_t count = cells - first < KEYS ? cells - first : KEYS;
+        pack(&m, keys + first, values + first, key_channel, count);
+        for (size_t query = 0; query < whole; query += QUERIES) {
+            for (int64_t k = 0; k < count; k += CHANNELS_OUT)
+                multiply(m.scores + k * QUERIES, QUERIES, m.keys + k * HEAD, m.queries + query, whole,
+                         HEAD, QUERIES);
+            weigh(&m, query, whole, count);
+            for (size_t c = 0; c < HEAD; c += CHANNELS_OUT) {
+                multiply(m.products, QUERIES, m.values + c * KEYS, m.scores, QUERIES, (int)count,
+                         QUERIES);
+                for (size_t i = 0; i < CHANNELS_OUT; i++)
+                    for (size_t q = 0; q < QUERIES; q += LANES) {
+                        float *place = m.found + (c + i) * whole + query + q;
+                        store(place, load(place) + load(m.products + i * QUERIES + q));
+                    }
+            }
+        }
+    }
+    for (size_t c = 0; c < HEAD; c++)
+        for (int64_t i = 0; i < number; i++)
+            out[c * out_channel + i] = m.found[c * whole + i] / m.sums[i];
 }

@@ -1,7 +1,6 @@
 """The CPU's kernels in C, native.c; `compiled` finds or builds their library.
 
-This module does not need torch, so a plan can tell whether there will be kernels. If there is no
-compiler, or what it builds is wrong, there are none, and torch does the work.
+If there is no compiler, or what it builds is wrong, there are none, and torch does the work.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -19,13 +18,11 @@ import numpy as np
 from auravae_cli.errors import OutputError
 from auravae_cli.model.cpu.compiled import library
 from auravae_cli.model.planning.layer_costs import POINTS
+from auravae_cli.model.spec.config import HEAD_CHANNELS
 
 SOURCE = Path(__file__).with_suffix(".c")
 PLAIN, NATIVE = "plain", "native"
 VARIABLE = "AURAVAE_KERNELS"
-# The points of F(6, 3) down and F(4, 3) across, with factors that make native.c's numbers simple.
-_DOWN = {1.0: -2 / 9, -1.0: -2 / 9, 2.0: 1 / 90, -2.0: 1 / 90, 0.5: 32 / 45, -0.5: 32 / 45}
-_ACROSS = {1.0: -1 / 6, -1.0: -1 / 6, 2.0: 1 / 24, -2.0: 1 / 24}
 TOLERANCE = 1e-4
 Found = TypeVar("Found")
 
@@ -38,7 +35,7 @@ class KernelCall(ctypes.Structure):
         for kind, names in (
             (ctypes.c_void_p, "x weights bias scale shift residual out memory"),
             (ctypes.c_int64, "memory_size x_channel residual_channel out_channel"),
-            (ctypes.c_int32, "channels height width channels_out start rows doubled"),
+            (ctypes.c_int32, "channels height width channels_out start rows doubled are_taps"),
         )
         for name in names.split()
     )
@@ -57,15 +54,56 @@ class Convolutions:
             function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(KernelCall)]
 
 
+class Attention:
+    """The attention of a library: of one head, in the calling thread."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._memory, self._attend = library.attention_memory, library.attend
+        address, number = ctypes.c_void_p, ctypes.c_int64
+        self._memory.restype, self._memory.argtypes = number, [number]
+        self._attend.restype = None
+        self._attend.argtypes = [address, number, address, address, number]
+        self._attend.argtypes += [address, number, number, number, address]
+
+    def memory_size(self, queries: int) -> int:
+        """The numbers of memory that it takes; 0 if this processor is not supported."""
+        return int(self._memory(queries))
+
+    def attend(
+        self, out: np.ndarray, queries: np.ndarray, keys: np.ndarray, values: np.ndarray
+    ) -> None:
+        """Write attention to ``out``: of ``queries``, both [64, n, W], on ``keys`` and ``values`` [64, m, W].
+
+        Each of these float32, with rows that follow one another; keys and values lie alike.
+        """
+        number, cells = queries[0].size, keys[0].size
+        memory = np.empty(self.memory_size(number), np.float32)
+        self._attend(
+            *(queries.ctypes.data, queries.strides[0] // 4, keys.ctypes.data, values.ctypes.data),
+            *(keys.strides[0] // 4, out.ctypes.data, out.strides[0] // 4, number, cells),
+            memory.ctypes.data,
+        )
+
+
 class Kernels(Convolutions):
     """The functions of native.c."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         super().__init__(library)
+        self.attention = Attention(library)
         self.measure, self.lanes = library.measure, int(library.lanes())
+        self._at_points = library.at_points
         address, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         self.measure.restype = None
         self.measure.argtypes = [address, size, number, size, size, address, address, size]
+        self._at_points.restype, self._at_points.argtypes = None, [address, address, size, size]
+
+    def at_points(self, taps: np.ndarray) -> np.ndarray:
+        """Transform 3x3 kernels [groups, 9, depth, channels_out] => [groups, POINTS, depth, channels_out]."""
+        groups, _, depth, channels_out = taps.shape
+        made = np.empty((groups, POINTS, depth, channels_out), np.float32)
+        self._at_points(made.ctypes.data, taps.ctypes.data, groups, depth * channels_out)
+        return made
 
 
 def are_turned_off() -> bool:
@@ -111,20 +149,6 @@ def find(
     return found if is_right(found) else "those that were built give wrong numbers"
 
 
-def transform(weights: np.ndarray, channels_out: int) -> np.ndarray:
-    """Transform 3x3 kernels [O, I, 3, 3] => [ceil(O / channels_out), POINTS, I, channels_out] float32."""
-    outputs, inputs = weights.shape[:2]
-    both = np.kron(_at_points(1, _DOWN), _at_points(1 / 4, _ACROSS))
-    each = weights.reshape(outputs * inputs, 9).astype(np.float64) @ both.T
-    return in_groups(each.reshape(outputs, inputs, POINTS), channels_out)
-
-
-def _at_points(at_zero: float, factors: Mapping[float, float]) -> np.ndarray:
-    """Return [points, 3], which gives a polynomial's values at 0, at the others, and at infinity."""
-    others = ([f, f * x, f * x * x] for x, f in factors.items())
-    return np.array([[at_zero, 0, 0], *others, [0, 0, 1]])
-
-
 def in_groups(weights: np.ndarray, channels_out: int) -> np.ndarray:
     """Group [O, depth, points] => [ceil(O / channels_out), points, depth, channels_out] float32."""
     outputs, depth, points = weights.shape
@@ -136,7 +160,7 @@ def in_groups(weights: np.ndarray, channels_out: int) -> np.ndarray:
 
 
 def are_right(found: Kernels) -> bool:
-    """Return whether convolutions of a small map agree with the definition."""
+    """Return whether convolutions of a small map, and attention over it, agree with the definition."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((3, 14, 22)).astype(np.float32)
     weights = generator.standard_normal((5, 3, 3, 3)).astype(np.float32)
@@ -145,18 +169,35 @@ def are_right(found: Kernels) -> bool:
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
     same = np.einsum("ihwyx,oiyx->ohw", windows, weights) + bias[:, None, None]
     halved = np.einsum("ihwyx,oiyx->ohw", windows[:, 1::2, 1::2], weights) + bias[:, None, None]
+    taps = in_groups(weights.reshape(5, 3, 9), found.channels_out)
     flat = in_groups(weights.reshape(5, 27, 1), found.channels_out)
     mixed = np.einsum("ihw,oi->ohw", x, weights[:, :, 0, 0]) + bias[:, None, None]
     narrow = in_groups(weights[:, :, 0, :1], found.channels_out)
     for function, ready, expected in (
-        (found.convolve, transform(weights, found.channels_out), same),
+        (found.convolve, found.at_points(taps), same),
         (found.halve, flat, halved),
         (found.mix, narrow, mixed),
     ):
         out = run(function, x, ready, bias, expected)
         if not np.abs(out - expected).max() < TOLERANCE:
             return False
-    return True
+    return attends(found.attention, TOLERANCE)
+
+
+def attends(found: Attention, tolerance: float) -> bool:
+    """Return whether attention over a few cells agrees with the definition."""
+    if not found.memory_size(1):
+        return False
+    generator = np.random.default_rng(0)
+    q, k, v = (
+        generator.standard_normal((HEAD_CHANNELS, 1, cells), np.float32) for cells in (5, 300, 300)
+    )
+    out = np.empty_like(q)
+    found.attend(out, q, k, v)
+    scores = q[:, 0].T @ k[:, 0] / np.sqrt(np.float32(HEAD_CHANNELS))
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    expected = v[:, 0] @ (weights / weights.sum(1, keepdims=True)).T
+    return bool(np.abs(out[:, 0] - expected).max() < tolerance * np.abs(expected).max())
 
 
 def run(

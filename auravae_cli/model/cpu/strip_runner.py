@@ -8,152 +8,106 @@ and kept maps are freed as soon as nothing needs them.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from functools import partial
-from typing import cast
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from auravae_cli.model.cpu.attention import kernel_for
-from auravae_cli.model.cpu.block_norms import Affine
 from auravae_cli.model.cpu.buffers import Buffers
-from auravae_cli.model.cpu.lazy_layers import (
-    Convolved,
-    Doubled,
-    Halved,
-    Residual,
-    first_half,
+from auravae_cli.model.cpu.lazy_layers import Convolved, Doubled, Halved, Residual, first_half
+from auravae_cli.model.cpu.lazy_maps import (
+    Activated,
+    Half,
+    LazyMap,
+    StoredMap,
+    keep,
+    statistics,
+    strips,
 )
-from auravae_cli.model.cpu.lazy_maps import Activated, LazyMap, StoredMap, keep, statistics, strips
-from auravae_cli.model.cpu.strip_threads import crew, run_all
-from auravae_cli.model.network.autoencoder import Decoder, Encoder, Level, Middle
-from auravae_cli.model.network.layers import HEAD_CHANNELS, NORM_GROUPS, AttentionBlock, ResnetBlock
+from auravae_cli.model.planning.layer_costs import ATTENTION, BLOCK, CONV, DOWN, UP, Layer
 from auravae_cli.model.planning.strip_plan import Pass, StripPlan, attended_rows
 
 
 class Streamer:
-    """Runs layers over `LazyMap`, following a plan."""
+    """Runs a half's layers over `LazyMap`, following a plan."""
 
-    def __init__(self, plan: StripPlan, buffers: Buffers | None = None) -> None:
-        self._passes, self._room = iter(plan.passes), plan.room
+    def __init__(self, plan: StripPlan, half: Half, buffers: Buffers | None = None) -> None:
+        self._passes, self._room, self._half = iter(plan.passes), plan.room, half
         self._buffers = buffers or Buffers()
         self._kept: weakref.WeakSet[StoredMap] = weakref.WeakSet()
         # The only reference to the current map: a name in a caller's frame would keep older ones alive.
         self._x: LazyMap
 
-    def encode(self, encoder: Encoder, images: Tensor) -> Tensor:
-        """Encode [B, 3, H, W] => [B, C, H/f, W/f]."""
-        with crew():
-            self._x = Convolved(StoredMap(images), encoder.conv_in)
-            for level in encoder.down:
-                self._level(cast(Level, level))
-            self._middle(encoder.mid)
-            return self._last(encoder.norm_out, encoder.conv_out)
+    def run(self, chain: Iterable[Layer], given: Any) -> Any:
+        """Run all layers: an encoder's [B, 3, H, W] => [B, C, H/f, W/f], a decoder's the other way."""
+        self._x = StoredMap(given, self._half)
+        for layer in chain:
+            self._layer(layer)
+        assert next(self._passes, 0) == 0  # the plan walked the same layers
+        assert isinstance(self._x, StoredMap)
+        return self._x.values
 
-    def decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
-        """Decode [B, C, h, w] => [B, 3, f*h, f*w]."""
-        with crew():
-            self._x = Convolved(StoredMap(latents), decoder.conv_in)
-            self._middle(decoder.mid)
-            for level in reversed(decoder.up):
-                self._level(cast(Level, level))
-            return self._last(decoder.norm_out, decoder.conv_out)
-
-    def _level(self, level: Level) -> None:
-        """Run the blocks of one resolution, and the step to the next."""
-        for block in level.block:
-            self._block(cast(ResnetBlock, block))
-        if hasattr(level, "downsample"):
-            self._step(Halved(self._x, level.downsample.conv))
-        elif hasattr(level, "upsample"):
-            self._step(Doubled(self._x, level.upsample.conv))
+    def _layer(self, layer: Layer) -> None:
+        if layer.kind == BLOCK:
+            self._block(layer.name)
+        elif layer.kind == ATTENTION:
+            self._attention(layer.name)
+        elif layer.kind == CONV:
+            self._x = Convolved(self._x, self._half.convolution(layer.name))
+        elif layer.kind in (DOWN, UP):
+            step = Halved if layer.kind == DOWN else Doubled
+            self._step(step(self._x, self._half.convolution(layer.name)))
+        else:
+            self._last()
 
     def _step(self, result: LazyMap) -> None:
         spent = self._x
         self._x = self._affordable(result)
         self._give_back(spent)
 
-    def _middle(self, middle: Middle) -> None:
-        """Run block, attention, block."""
-        self._block(middle.block_1)
-        self._x = self._attention(middle.attn_1)
-        self._block(middle.block_2)
-
-    def _block(self, block: ResnetBlock) -> None:
+    def _block(self, name: str) -> None:
         """Run a residual block, which keeps what there is room for."""
         self._x = self._affordable(self._x)
-        first = self._norm(self._x, block.norm1)
-        hidden = self._affordable(first_half(block, self._x, first))
-        result = Residual(self._x, hidden, block, (first, self._norm(hidden, block.norm2)))
+        first = self._norm(self._x, f"{name}.norm1")
+        hidden = self._affordable(first_half(name, self._x, first))
+        result = Residual(self._x, hidden, name, (first, self._norm(hidden, f"{name}.norm2")))
         if not (isinstance(self._x, StoredMap) and isinstance(hidden, StoredMap)):
             self._x = self._affordable(result)
             return
         if result.shape == self._x.shape:  # written over its input
-            how = self._next()
-            self._x = self._remember(keep(result, how, NORM_GROUPS, values=self._x.values))
+            self._x = self._remember(keep(result, self._next(), self._x.memory))
         else:
             self._step(result)
         if isinstance(self._x, StoredMap):
-            self._buffers.give(hidden.values)
+            self._buffers.give(hidden)
 
-    def _attention(self, block: AttentionBlock) -> StoredMap:
+    def _attention(self, name: str) -> None:
         """Keep keys and values of the whole picture in memory; compute queries and results in strips."""
         if not isinstance(self._x, StoredMap):
-            self._x = self._remember(keep(self._x, self._next(), NORM_GROUPS))
+            self._x = self._remember(keep(self._x, self._next()))
         source = self._x
-        norm, how = self._norm(source, block.norm), self._next()
+        norm, how = self._norm(source, f"{name}.norm"), self._next()
         if self._live() + self._buffers.nbytes + 3 * source.values.nbytes > self._room:
             self._buffers.clear()
-        batch, channels, height, width = source.shape
-        heads = channels // HEAD_CHANNELS
-        weights = [w.flatten(1).expand(batch, -1, -1) for w in block.qkv.weight.chunk(3)]
-        out = block.proj_out.weight.flatten(1).expand(batch, -1, -1)
-        shape = (batch, height * width, heads, HEAD_CHANNELS)
-        kernel = kernel_for(block, source.values)
-        if kernel:
-            shape = (batch, heads, height * width, HEAD_CHANNELS)
-            keys, values = torch.empty((2, *shape), dtype=torch.bfloat16)
-        else:
-            keys, values = (source.values.new_empty(shape).transpose(1, 2) for _ in range(2))
-        attended_to = kernel.attend if kernel else F.scaled_dot_product_attention
-        result = torch.empty_like(source.values)
+        attention = self._half.attention(name, source, norm)
+        height, width = source.shape[2:]
+        places = list(strips(height, attended_rows(height, width)))
+        for step in (attention.look_up, attention.attend):
+            self._half.run_all([partial(step, *rows) for rows in places], how.threads)
+        self._x = self._remember(StoredMap(attention.result, self._half, attention.memory))
 
-        def project(weight: Tensor, rows: tuple[int, int]) -> Tensor:
-            """Return [B, heads, cells, 64], with each head's channels contiguous, as the fast kernel needs."""
-            cells = norm(source.rows(*rows)).flatten(2).transpose(1, 2)
-            return (cells @ weight.transpose(1, 2)).unflatten(2, (heads, -1)).transpose(1, 2)
-
-        def look_up(start: int, stop: int) -> None:
-            cells = slice(start * width, stop * width)
-            keys[:, :, cells] = project(weights[1], (start, stop))
-            values[:, :, cells] = project(weights[2], (start, stop))
-
-        def attend(start: int, stop: int) -> None:
-            queries = project(weights[0], (start, stop))
-            attended = attended_to(queries, keys, values)
-            changed = out @ attended.transpose(1, 2).flatten(2).transpose(1, 2)
-            rows = source.rows(start, stop)
-            torch.add(changed.view_as(rows), rows, out=result[:, :, start:stop])
-
-        at_once = attended_rows(height, width)
-        for step in (look_up, attend):
-            run_all([partial(step, *rows) for rows in strips(height, at_once)], how.threads)
-        return self._remember(StoredMap(result))
-
-    def _last(self, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
+    def _last(self) -> None:
         """Run norm, SiLU, and the convolution that gives the result."""
-        activated = Activated(self._x, self._norm(self._x, norm))
-        result = keep(Convolved(activated, conv), self._next()).values
-        assert next(self._passes, 0) == 0  # the plan walked the same layers
+        activated = Activated(self._x, self._norm(self._x, "norm_out"))
+        conv = self._half.convolution("conv_out")
+        result = keep(Convolved(activated, conv), self._next(), is_measured=False)
         if isinstance(self._x, StoredMap):
-            self._buffers.give(self._x.values)
-        return result
+            self._buffers.give(self._x)
+        self._x = result
 
-    def _norm(self, source: LazyMap, norm: nn.GroupNorm) -> Affine:
+    def _norm(self, source: LazyMap, name: str) -> Any:
         """Return a norm over the whole map, ready to be applied to its rows."""
         known = source.statistics if isinstance(source, StoredMap) else None
-        return Affine(norm, known or statistics(source, norm.num_groups, self._next()))
+        return self._half.norm(name, known or statistics(source, self._next()))
 
     def _affordable(self, x: LazyMap) -> LazyMap:
         """Return the same map, in memory if the plan says so."""
@@ -162,13 +116,13 @@ class Streamer:
         how = next(self._passes)
         if how is None:
             return x
-        values = self._buffers.take(x, self._room - self._live())
-        return self._remember(keep(x, how, NORM_GROUPS, values))
+        memory = self._buffers.take(x, self._room - self._live())
+        return self._remember(keep(x, how, memory))
 
     def _give_back(self, spent: LazyMap) -> None:
         """Release the memory of the map that became the current one, if that is in memory itself."""
         if isinstance(self._x, StoredMap) and isinstance(spent, StoredMap) and spent is not self._x:
-            self._buffers.give(spent.values)
+            self._buffers.give(spent)
 
     def _next(self) -> Pass:
         """Return the next mandatory pass."""
@@ -178,8 +132,7 @@ class Streamer:
 
     def _live(self) -> int:
         """Return the bytes of the kept maps."""
-        storages = (kept.values.untyped_storage() for kept in self._kept)
-        return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
+        return sum({id(kept.memory): kept.memory.nbytes for kept in self._kept}.values())
 
     def _remember(self, kept: StoredMap) -> StoredMap:
         self._kept.add(kept)

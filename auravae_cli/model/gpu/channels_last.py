@@ -27,6 +27,7 @@ from auravae_cli.model.gpu import fused
 from auravae_cli.model.gpu.folded_upsample import fold_merged, fold_transposed
 from auravae_cli.model.gpu.fused import Statistics
 from auravae_cli.model.network import autoencoder as plain, layers
+from auravae_cli.model.spec.config import HEAD_CHANNELS
 
 LIVE_FEATURES = 6  # full-resolution feature maps in memory at once, where the width halves
 ALIGNED = 8  # channels: what a GPU's matrix units take directly
@@ -116,7 +117,7 @@ class Attention:
         batch, channels, height, width = x.values.shape
         length = height * width
         joint = pointwise(self._norm(x, silu=False), self._qkv).permute(0, 2, 3, 1)
-        heads = joint.view(batch, length, 3, -1, layers.HEAD_CHANNELS).permute(2, 0, 3, 1, 4)
+        heads = joint.view(batch, length, 3, -1, HEAD_CHANNELS).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)  # views [B, heads, L, 64]
         with attention_backends(query):
             attended = F.scaled_dot_product_attention(query, key, value)

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NORM_GROUPS = 32
-HEAD_CHANNELS = 64
+from auravae_cli.model.spec.config import HEAD_CHANNELS, NORM_EPSILON, NORM_GROUPS
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """Return a normalisation over 32 groups. torch keeps its statistics in float32 at any precision."""
-    return nn.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
+    return nn.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPSILON)
 
 
 def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:

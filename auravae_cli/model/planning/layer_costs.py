@@ -23,7 +23,7 @@ TILE_NUMBERS = (
 KERNEL_CHANNELS = 140  # input channels whose transformed kernels NNPACK holds at once
 
 # Our own kernels, native.c: the columns of a tile, the numbers that it is made into, the bytes of a
-# layer's weights, made ready, above which others compute it, and two sizes that stand there, too.
+# layer's weights, made ready, above which they are made each time, and two sizes that stand there, too.
 TILE_COLUMNS, POINTS = 4, 8 * 6
 NATIVE_WEIGHTS = 12 << 20
 NATIVE_FEATURES, NATIVE_CHANNELS_OUT = 786432, 8
@@ -37,20 +37,22 @@ class Layer:
     """One step of the network, at 1 / ``scale`` of the picture's height and width.
 
     ``kind`` is a 3x3 convolution, a residual block, attention, a step down or up (``scale`` is that
-    of its input), or the norm, SiLU and convolution in the end.
+    of its input), or the norm, SiLU and convolution in the end. ``name`` is that of its tensors in
+    checkpoints; the end has two of its own.
     """
 
     kind: str
     channels_in: int
     channels_out: int
     scale: int
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
     """How a device computes: the bytes of a number, by which methods, in how many threads.
 
-    ``native``: by our own kernels where those suit; ``winograd``: elsewhere by NNPACK where it does.
+    ``native``: by our own kernels; ``winograd``: by NNPACK where it suits.
     ``products``: those of hidden features with products of bfloat16. ``is_plain`` says that layers run on the whole picture where that fits, as on GPUs;
     ``live_features`` how many maps of the first width are in memory at once then, where that is known.
     """
@@ -62,11 +64,6 @@ class Arithmetic:
     live_features: int | None = None
     native: bool = False
     products: bool = False
-
-    def is_native(self, channels_in: int, channels_out: int, points: int = POINTS) -> bool:
-        """Return whether one of our kernels computes a convolution; ``points`` as in `native_suits`."""
-        multiplies = self.multiplies(channels_in, channels_out)
-        return self.native and (multiplies or native_suits(channels_in, channels_out, points))
 
     def multiplies(self, channels_in: int, channels_out: int) -> bool:
         """Whether a convolution is one of hidden features, with products of bfloat16."""
@@ -92,41 +89,48 @@ def layers(architecture: Architecture, part: str) -> Iterator[Layer]:
     """Yield the layers of the ``encoder`` or the ``decoder`` in order."""
     widths = architecture.widths
     last, lowest = widths[-1], architecture.downsampling_factor
-    middle = [Layer(kind, last, last, lowest) for kind in (BLOCK, ATTENTION, BLOCK)]
+    kinds = {"block_1": BLOCK, "attn_1": ATTENTION, "block_2": BLOCK}
+    middle = [Layer(kind, last, last, lowest, f"mid.{name}") for name, kind in kinds.items()]
     if part == "encoder":
-        yield Layer(CONV, IMAGE_CHANNELS, architecture.ch, 1)
+        yield Layer(CONV, IMAGE_CHANNELS, architecture.ch, 1, "conv_in")
         for level, (before, width) in enumerate(pairwise((architecture.ch, *widths))):
-            yield from _blocks(before, width, architecture.num_res_blocks, 2**level)
+            name = f"down.{level}"
+            yield from _blocks(before, width, architecture.num_res_blocks, 2**level, name)
             if level < len(widths) - 1:
-                yield Layer(DOWN, width, width, 2**level)
+                yield Layer(DOWN, width, width, 2**level, f"{name}.downsample.conv")
         yield from middle
         yield Layer(OUT, last, architecture.latent_channels, lowest)
     else:
-        yield Layer(CONV, architecture.latent_channels, last, lowest)
+        yield Layer(CONV, architecture.latent_channels, last, lowest, "conv_in")
         yield from middle
         for level in reversed(range(len(widths))):
-            before = widths[min(level + 1, len(widths) - 1)]
-            yield from _blocks(before, widths[level], architecture.num_res_blocks + 1, 2**level)
+            before, width = widths[min(level + 1, len(widths) - 1)], widths[level]
+            name = f"up.{level}"
+            yield from _blocks(before, width, architecture.num_res_blocks + 1, 2**level, name)
             if level:
-                yield Layer(UP, widths[level], widths[level], 2**level)
+                yield Layer(UP, width, width, 2**level, f"{name}.upsample.conv")
         yield Layer(OUT, widths[0], IMAGE_CHANNELS, 1)
 
 
-def _blocks(before: int, width: int, number: int, scale: int) -> Iterator[Layer]:
-    for channels in (before, *[width] * (number - 1)):
-        yield Layer(BLOCK, channels, width, scale)
+def _blocks(before: int, width: int, number: int, scale: int, name: str) -> Iterator[Layer]:
+    for index, channels in enumerate((before, *[width] * (number - 1))):
+        yield Layer(BLOCK, channels, width, scale, f"{name}.block.{index}")
 
 
-def native_suits(channels_in: int, channels_out: int, points: int = POINTS) -> bool:
-    """Return whether a second copy of a convolution's weights in our layout is worth its memory.
+def keeps_points(channels_in: int, channels_out: int) -> bool:
+    """Return whether a 3x3 convolution's weights are kept as our kernels multiply them, in five times their
+    memory; those of wide ones are made so each time, which then costs little beside the products.
+    """
+    return 4 * POINTS * channels_in * channels_out <= NATIVE_WEIGHTS
+
+
+def native_workspace(
+    channels_in: int, channels_out: int, rows: int, columns: int, points: int = POINTS
+) -> int:
+    """Return the bytes that a thread keeps to compute ``rows`` and ``columns``, as in ``block_of``.
 
     ``points`` is how many numbers represent a kernel: 9 for downsampling, 1 for a shortcut.
     """
-    return 4 * points * channels_in * channels_out <= NATIVE_WEIGHTS
-
-
-def native_workspace(channels_in: int, rows: int, columns: int, points: int = POINTS) -> int:
-    """Return the bytes that a thread keeps to compute ``rows`` and ``columns``, as in ``block_of``."""
     is_winograd = points == POINTS
     high, wide = (TILE_ROWS, TILE_COLUMNS) if is_winograd else (1, 1)
     depth = channels_in if is_winograd else points * channels_in
@@ -141,7 +145,11 @@ def native_workspace(channels_in: int, rows: int, columns: int, points: int = PO
         tiles = across * (min(-(-rows // high), most // across) - 1) + length
         tiles = -(-tiles // group) * group
         scratch = scratch_rows * (4 * length + group) + group
-        sizes.append(4 * (times * (depth + NATIVE_CHANNELS_OUT) * tiles + scratch))
+        made = (
+            0 if keeps_points(channels_in, channels_out) else POINTS * depth * NATIVE_CHANNELS_OUT
+        )
+        kernels = made if is_winograd else 0
+        sizes.append(4 * (times * (depth + NATIVE_CHANNELS_OUT) * tiles + scratch + kernels))
     return max(sizes)
 
 

@@ -1,6 +1,6 @@
 """The cost of computing some rows of a feature map: bytes and operations.
 
-Each class mirrors the one of the same name in `rows` and `rowlayers`: change both together. Rows are
+Each class mirrors the one of its name in `lazy_maps` and `lazy_layers`: change both together. Rows are
 counted, not placed: strips are whole blocks, and the rows needed around them are taken to extend
 equally up and down.
 """
@@ -112,7 +112,7 @@ class Node:
         if self.arithmetic.multiplies(source.channels, self.channels):
             workspace = products_workspace(source.channels, self.channels, self.width, points)
         else:
-            workspace = native_workspace(source.channels, rows, self.width, points)
+            workspace = native_workspace(source.channels, self.channels, rows, self.width, points)
         return _after(made, Cost(0, workspace, flops), taken)
 
     def convolve(self, channels_in: int, rows: int, is_shared: bool) -> Cost:
@@ -161,7 +161,7 @@ class ConvolvedNode(Node):
         batch, _, height, width = source.shape
         shape = (batch, channels, height, width)
         super().__init__(source.arithmetic, shape, (source,), source.beyond(1), source.row_nbytes)
-        self.is_native = self.arithmetic.is_native(source.channels, channels)
+        self.is_native = self.arithmetic.native
         self.unit = TILE_ROWS if self.is_native else 1
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
@@ -202,10 +202,7 @@ class ResidualNode(Node):
         halo = max(hidden.beyond(1), source.halo)
         row_nbytes = max(hidden.row_nbytes, source.row_nbytes)
         super().__init__(hidden.arithmetic, hidden.shape, (source, hidden), halo, row_nbytes)
-        self.is_native = self.arithmetic.is_native(self.channels, self.channels) and (
-            source.channels == self.channels
-            or self.arithmetic.is_native(source.channels, self.channels, points=1)
-        )
+        self.is_native = self.arithmetic.native
         self.unit = TILE_ROWS if self.is_native else 1
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
@@ -261,7 +258,7 @@ class HalvedNode(Node):
         shape = (batch, channels, height // 2, width // 2)
         halo, row_nbytes = source.beyond(2) / 2, 2 * source.row_nbytes
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
-        self.is_native = self.arithmetic.is_native(channels, channels, points=9)
+        self.is_native = self.arithmetic.native
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources
@@ -284,7 +281,7 @@ class DoubledNode(Node):
         shape = (batch, channels, 2 * height, 2 * width)
         halo, row_nbytes = 2 * source.beyond(1), source.row_nbytes // 2
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
-        self.is_native = self.arithmetic.is_native(channels, channels)
+        self.is_native = self.arithmetic.native
         self.unit = TILE_ROWS if self.is_native else 1
 
     def compute(self, rows: int, is_shared: bool) -> Cost:

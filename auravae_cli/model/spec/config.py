@@ -16,6 +16,8 @@ from auravae_cli.files.toml_config import read_config
 from auravae_cli.symmetry.group import Irreps
 
 IMAGE_CHANNELS = 3
+NORM_GROUPS, NORM_EPSILON = 32, 1e-6
+HEAD_CHANNELS = 64  # of attention
 MAX_LEVELS = 16  # of resolution; more would leave no cell of any picture
 # Words that wrappers put into the names of tensors: of several GPUs, compiled, sharded, recomputed.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")

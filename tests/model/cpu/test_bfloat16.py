@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 import torch
+from auravae_cli.model.cpu.native_convolutions import Convolution
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -16,7 +17,6 @@ from auravae_cli.model.codec import load_codec
 from auravae_cli.model.cpu import bfloat16, compiled, native, native_convolutions
 from auravae_cli.model.cpu.lazy_maps import Activated, StoredMap
 from auravae_cli.model.cpu.native import NATIVE, PLAIN
-from auravae_cli.model.cpu.native_convolutions import Convolution
 from auravae_cli.model.cpu.strip_runner import Streamer
 from auravae_cli.model.network.layers import conv3x3
 from auravae_cli.model.network.tied import Tie

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from auravae_cli.model.cpu.nnpack import convolve_inner
 from torch.nn import functional as F
 
 from auravae_cli.model.cpu import nnpack, strip_threads
-from auravae_cli.model.cpu.nnpack import convolve_inner
 from auravae_cli.model.network.layers import conv3x3
 
 FAST = "_nnpack_spatial_convolution"

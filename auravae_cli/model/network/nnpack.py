@@ -13,16 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auravae_cli.model.cpu.strip_threads import num_threads, run_all
+from auravae_cli.model.network.torch_threads import num_threads, run_all
 from auravae_cli.model.planning.layer_costs import LEAST_CHANNELS, LEAST_SIDE
 
 
-def convolve_inner(conv: nn.Conv2d, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Run a 3x3 convolution with zeros only on the left and the right: [B, C, n + 2, W] => n rows.
-
-    ``bias`` replaces the convolution's own.
-    """
-    bias = conv.bias if bias is None else bias
+def convolve_inner(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Run a 3x3 convolution with zeros only on the left and the right: [B, C, n + 2, W] => n rows."""
+    bias = conv.bias
     if not suits(conv, x):
         return F.conv2d(x, conv.weight, bias, padding=(0, 1))
     assert bias is not None

@@ -1,0 +1,1 @@
+"""Checkpoints: read, checked and expanded, as arrays of numpy."""
