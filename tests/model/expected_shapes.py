@@ -1,4 +1,4 @@
-"""The shapes of a checkpoint, from the network that takes it."""
+"""The shapes of a checkpoint, from the modules that take it."""
 
 from __future__ import annotations
 

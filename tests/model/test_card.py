@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from auravae_cli.errors import WeightsError
+from auravae_cli.model.checkpoints import ties
+from auravae_cli.model.checkpoints.read import read_checkpoint
 from auravae_cli.model.codec import load_codec
-from auravae_cli.model.network import tied
-from auravae_cli.model.network.weights import read_checkpoint
 from auravae_cli.model.spec.config import Architecture, SpaceSpec
 from auravae_cli.symmetry.group import Irreps
 from auravae_cli.train.recipe import Recipe, Stage
@@ -36,8 +36,8 @@ def weights():
         name: (torch.randn(shape, generator=generator) / 16).half().float()
         for name, shape in expected_shapes(RECIPE.architecture).items()
     }
-    half = {n: t.half() for n, t in tied.representatives(state, IRREPS).items()}
-    return tied.expand({n: t.float() for n, t in half.items()}, IRREPS)
+    half = {n: t.half() for n, t in ties.representatives(state, IRREPS).items()}
+    return ties.expand({n: t.float() for n, t in half.items()}, IRREPS)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_tied_file_holds_a_quarter_and_a_card(tied_path, weights):
 def test_weights_that_are_learned_are_stored_whole(tmp_path, weights, load):
     path = tmp_path / "whole.safetensors"
     write_weights(path, weights, replace(RECIPE, equivariance="learned"), {})
-    assert read_checkpoint(path).keys() == weights.keys()
+    assert read_checkpoint(path).state.keys() == weights.keys()
     found = load(path)
     assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
 

@@ -189,7 +189,7 @@ def test_no_cuda(tiny_path):
 @pytest.mark.parametrize("dtype,bound", [("bfloat16", 0.05), ("float16", 0.01)])
 def test_low_precision_is_near_float32(codec, tiny_path, dtype, bound):
     low = load_codec(str(tiny_path), device="cpu", dtype=dtype)
-    assert low.autoencoder.dtype == getattr(torch, dtype)
+    assert low.compute_dtype == dtype
     pixels = noise(1, 3, 32, 32)
     expected, found = codec.encode(pixels), low.encode(pixels)
     assert found.dtype == np.float32
@@ -204,7 +204,7 @@ def test_automatic_choices_on_this_machine(tiny_path):
     chosen = load_codec(str(tiny_path))
     on_gpu = torch.cuda.is_available()
     assert chosen.device == ("cuda" if on_gpu else "cpu")
-    assert chosen.autoencoder.dtype == (torch.bfloat16 if on_gpu else torch.float32)
+    assert chosen.compute_dtype == ("bfloat16" if on_gpu else "float32")
 
 
 # Halves

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from auravae_cli.model.checkpoints.ties import Tie
 from auravae_cli.model.cpu import compiled, native
-from auravae_cli.model.network.tied import Tie
 from auravae_cli.train import kernels
 
 ROUNDING = 4e-3  # of bfloat16, relative to all that is compared

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from auravae_cli.errors import ComputeError, ConfigError, WeightsError
-from auravae_cli.model.network.tied import PIXELS, load_whole_state, whole_state
+from auravae_cli.model.checkpoints.ties import PIXELS
+from auravae_cli.model.network.tied import load_whole_state, whole_state
 from auravae_cli.model.spec.config import Architecture
 from auravae_cli.symmetry.group import GROUP, HV, GroupElement, H, Irreps, V
 from auravae_cli.train import checkpoint, loop, losses

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.nn import functional as F
 
-from auravae_cli.model.network.tied import Tie
+from auravae_cli.model.checkpoints.ties import Tie
 from auravae_cli.train import parity
 
 

@@ -73,8 +73,12 @@ class Tie:
     def expand(self, representatives: ArrayOrTensor) -> ArrayOrTensor:
         """Return the whole tensor: the orbit of its representatives."""
         library, shape = _library(representatives), representatives.shape
+        if not shape:
+            raise ValueError("a number by itself")
         if self.output is not None and representatives.ndim == 1:
             even = {channel: n for n, channel in enumerate(self.output.even_channels)}
+            if len(even) != len(representatives):
+                raise ValueError(f"{len(representatives)} numbers for {len(even)} even channels")
             none = library.zeros_like(representatives[:1])
             places = (even.get(channel) for channel in range(self.output.dim))
             each = [none if n is None else representatives[n : n + 1] for n in places]

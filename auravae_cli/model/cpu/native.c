@@ -28,6 +28,7 @@
 #define POINTS (TALL * WIDE)
 #define TAPS 9             /* of a 3x3 kernel */
 #define VANISHING 2        /* the point, down and across, that is zero where all is doubled */
+#define TILES_OF_TAPS 64   /* at once at least, where weights are made for them */
 #define FEATURES_BYTES 786432 /* of transformed tiles at once: most of a usual second-level cache */
 
 typedef float vector __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -381,7 +382,8 @@ static Block block_of(const Job *job, int depth, int points, int columns, int ro
                       int tile_columns, int tile_rows, int scratch_rows) {
     Block block;
     int most = FEATURES_BYTES / (4 * points * depth) / GROUP * GROUP;
-    most = most < GROUP ? GROUP : most > 8 * GROUP ? 8 * GROUP : most;
+    int few = job->are_taps ? TILES_OF_TAPS : GROUP;
+    most = most < few ? few : most > 8 * GROUP ? 8 * GROUP : most;
     block.across = least(most, (columns + tile_columns - 1) / tile_columns);
     block.down = least(most / block.across, (rows + tile_rows - 1) / tile_rows);
     block.length = 4 * up_to(block.across, LANES) + 2 * LANES;

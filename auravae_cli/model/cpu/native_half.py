@@ -101,7 +101,29 @@ class Convolution:
                 job.scale, job.shift = norm.scale[index].ctypes.data, norm.shift[index].ctypes.data
             if residual is not None:
                 job.residual = residual[index].ctypes.data
-            _call(function, job)
+            if self.are_taps and out.shape[2] >= source.shape[2]:
+                self._share(function, job)
+            else:
+                _call(function, job)
+
+    def _share(self, function: Callable[[native.KernelCall], int], job: native.KernelCall) -> None:
+        """Divide the channels of a whole map among all threads: making the weights is most of the work."""
+        each, size = self.kernels.channels_out, self.weights[0].nbytes
+        number = strip_threads.threads()
+        step = each * -(-len(self.weights) // number)
+
+        def compute(first: int) -> None:
+            part = native.KernelCall.from_buffer_copy(job)
+            part.weights = job.weights + first // each * size
+            part.bias = job.bias + 4 * first
+            part.out = job.out + 4 * first * job.out_channel
+            if job.residual:
+                part.residual = job.residual + 4 * first * job.residual_channel
+            part.channels_out = min(step, job.channels_out - first)
+            _call(function, part)
+
+        tasks = [partial(compute, first) for first in range(0, job.channels_out, step)]
+        strip_threads.run_all(tasks, number)
 
 
 def _call(function: Callable[[native.KernelCall], int], job: native.KernelCall) -> None:

@@ -23,10 +23,10 @@ TILE_NUMBERS = (
 KERNEL_CHANNELS = 140  # input channels whose transformed kernels NNPACK holds at once
 
 # Our own kernels, native.c: the columns of a tile, the numbers that it is made into, the bytes of a
-# layer's weights, made ready, above which they are made each time, and two sizes that stand there, too.
+# layer's weights, made ready, above which they are made each time, and three sizes that stand there, too.
 TILE_COLUMNS, POINTS = 4, 8 * 6
 NATIVE_WEIGHTS = 12 << 20
-NATIVE_FEATURES, NATIVE_CHANNELS_OUT = 786432, 8
+NATIVE_FEATURES, NATIVE_CHANNELS_OUT, TILES_OF_TAPS = 786432, 8, 64
 PRODUCTS_BYTES, PRODUCTS_GROUP = 512 << 10, 32  # as COLUMNS_BYTES and GROUP in bfloat16.c
 
 CONV, BLOCK, ATTENTION, DOWN, UP, OUT = "conv", "block", "attention", "down", "up", "out"
@@ -68,6 +68,13 @@ class Arithmetic:
     def multiplies(self, channels_in: int, channels_out: int) -> bool:
         """Whether a convolution is one of hidden features, with products of bfloat16."""
         return self.products and not (channels_in % 32 or channels_out % 32)
+
+    def makes_weights(self, channels_in: int, channels_out: int) -> bool:
+        """Whether each strip of a 3x3 convolution makes ready weights of its own: worth it for many rows alone."""
+        ready = self.multiplies(channels_in, channels_out) or keeps_points(
+            channels_in, channels_out
+        )
+        return not (self.native and ready)
 
     def is_winograd(self, channels_in: int, height: int, width: int) -> bool:
         """Whether NNPACK computes a 3x3 convolution of so many rows and columns, as `winograd` has it."""
@@ -136,19 +143,17 @@ def native_workspace(
     depth = channels_in if is_winograd else points * channels_in
     times, scratch_rows = (POINTS, 2 * (TILE_ROWS + 2)) if is_winograd else (1, 1)
     sizes = []
+    are_points = not is_winograd or keeps_points(channels_in, channels_out)
     for lanes in (4, 8, 16):  # lanes of a processor's vectors
         group = 2 * lanes
         most = NATIVE_FEATURES // (4 * times * depth) // group * group
-        most = max(group, min(8 * group, most))
+        most = max(group if are_points else TILES_OF_TAPS, min(8 * group, most))
         across = min(most, -(-columns // wide))
         length = -(-across // lanes) * lanes
         tiles = across * (min(-(-rows // high), most // across) - 1) + length
         tiles = -(-tiles // group) * group
         scratch = scratch_rows * (4 * length + group) + group
-        made = (
-            0 if keeps_points(channels_in, channels_out) else POINTS * depth * NATIVE_CHANNELS_OUT
-        )
-        kernels = made if is_winograd else 0
+        kernels = 0 if are_points else POINTS * depth * NATIVE_CHANNELS_OUT
         sizes.append(4 * (times * (depth + NATIVE_CHANNELS_OUT) * tiles + scratch + kernels))
     return max(sizes)
 

@@ -34,10 +34,12 @@ class Node:
 
     ``halo`` is how many rows more on each side it is computed from, of what is in memory;
     ``row_nbytes`` what a row takes, or of what it is computed from, where that takes more; ``is_native``
-    whether one of our own kernels makes it from its source's rows, and writes it where it goes.
+    whether one of our own kernels makes it from its source's rows, and writes it where it goes;
+    ``makes_weights`` as `Arithmetic` says.
     """
 
     is_native = False
+    makes_weights = True
     unit = 1  # rows that are always computed together
 
     def __init__(
@@ -162,6 +164,7 @@ class ConvolvedNode(Node):
         shape = (batch, channels, height, width)
         super().__init__(source.arithmetic, shape, (source,), source.beyond(1), source.row_nbytes)
         self.is_native = self.arithmetic.native
+        self.makes_weights = self.arithmetic.makes_weights(source.channels, channels)
         self.unit = TILE_ROWS if self.is_native else 1
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
@@ -203,6 +206,7 @@ class ResidualNode(Node):
         row_nbytes = max(hidden.row_nbytes, source.row_nbytes)
         super().__init__(hidden.arithmetic, hidden.shape, (source, hidden), halo, row_nbytes)
         self.is_native = self.arithmetic.native
+        self.makes_weights = self.arithmetic.makes_weights(self.channels, self.channels)
         self.unit = TILE_ROWS if self.is_native else 1
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
@@ -259,6 +263,7 @@ class HalvedNode(Node):
         halo, row_nbytes = source.beyond(2) / 2, 2 * source.row_nbytes
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
         self.is_native = self.arithmetic.native
+        self.makes_weights = not self.is_native
 
     def compute(self, rows: int, is_shared: bool) -> Cost:
         (source,) = self.sources
@@ -282,6 +287,7 @@ class DoubledNode(Node):
         halo, row_nbytes = 2 * source.beyond(1), source.row_nbytes // 2
         super().__init__(source.arithmetic, shape, (source,), halo, row_nbytes)
         self.is_native = self.arithmetic.native
+        self.makes_weights = self.arithmetic.makes_weights(channels, channels)
         self.unit = TILE_ROWS if self.is_native else 1
 
     def compute(self, rows: int, is_shared: bool) -> Cost:

@@ -233,7 +233,7 @@ class Planner:
 
         if not fits(BLOCK_ROWS, threads):
             threads = 1
-        pays = 0 if x.is_native else PAYING_ROWS * x.channels // x.width
+        pays = PAYING_ROWS * x.channels // x.width if x.makes_weights else 0
         useful = max(BLOCK_ROWS, STRIPS_ROOM // (threads * LIVE_STRIPS * x.row_nbytes))
         if x.height < threads * pays and x.height <= useful and fits(x.height, 1):
             return Pass(

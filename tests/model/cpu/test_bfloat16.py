@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
-from auravae_cli.model.cpu.native_convolutions import Convolution
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.nn import functional as F
 
 from auravae_cli.forecast.run_setting import find_setting
+from auravae_cli.model.checkpoints.ties import Tie
 from auravae_cli.model.codec import load_codec
-from auravae_cli.model.cpu import bfloat16, compiled, native, native_convolutions
-from auravae_cli.model.cpu.lazy_maps import Activated, StoredMap
+from auravae_cli.model.cpu import bfloat16, compiled, native, native_half
+from auravae_cli.model.cpu.lazy_maps import Activated
 from auravae_cli.model.cpu.native import NATIVE, PLAIN
 from auravae_cli.model.cpu.strip_runner import Streamer
 from auravae_cli.model.network.layers import conv3x3
-from auravae_cli.model.network.tied import Tie
 from auravae_cli.model.placement import Placement
 from auravae_cli.model.planning.layer_costs import POINTS, Arithmetic, layers, products_workspace
 from auravae_cli.model.planning.strip_plan import Search
-from tests.model.cpu.test_native import affine, error, strips_of
+from tests.model.cpu.test_native import (
+    affine,
+    error,
+    normed,
+    prepared as prepared_for,
+    stored,
+    strips_of,
+)
 from tests.model.cpu.test_strip_runner import pictures
 
 needed = pytest.mark.skipif(bfloat16.kernels() is None, reason="no AVX-512 BF16 here")
@@ -38,10 +46,7 @@ def tied(conv, corner=False):
     return conv
 
 
-def prepared(conv):
-    kernels = bfloat16.kernels()
-    weights = bfloat16.transform(conv.weight.detach().numpy(), conv.stride[0], kernels.channels_out)
-    return Convolution(kernels, torch.from_numpy(weights), conv.bias)
+prepared = partial(prepared_for, products=True)
 
 
 def assert_close(found, expected):
@@ -57,16 +62,16 @@ channels = st.sampled_from([32, 64, 96])
 @needed
 @settings(max_examples=40, deadline=None)
 @given(channels, channels, sizes, sizes, cuts, st.booleans(), st.booleans())
-def test_a_convolution_is_what_it_is_by_definition(a, b, height, width, cuts, normed, summed):
+def test_a_convolution_is_what_it_is_by_definition(a, b, height, width, cuts, activated, summed):
     """With a norm, SiLU and a residual or without, wherever it is cut, two pictures at a time."""
     torch.manual_seed(a * b + height)
     conv, x = tied(conv3x3(a, b)), torch.randn(2, a, height, width)
     norm, shape = affine(a, 2), (2, b, height, width)
     more = {"residual": torch.randn(shape)} if summed else {}
     with torch.inference_mode():
-        source = Activated(StoredMap(x), norm) if normed else StoredMap(x)
+        source = Activated(stored(x), norm) if activated else stored(x)
         found = strips_of(prepared(conv), "same", source, shape, cuts, **more)
-        exact = F.silu(x.double() * norm.scale + norm.shift) if normed else x.double()
+        exact = F.silu(normed(x, norm)) if activated else x.double()
         expected = F.conv2d(exact, conv.weight.double(), conv.bias.double(), padding=1)
         if summed:
             expected += more["residual"]
@@ -89,7 +94,7 @@ def test_steps_up_and_down_and_a_shortcut(a, b, height, width, cuts):
             weight, bias = conv.weight.double(), conv.bias.double()
             expected = F.conv2d(exact.double(), weight, bias, conv.stride, padding)
             shape = tuple(expected.shape)
-            assert_close(strips_of(prepared(conv), name, StoredMap(given_x), shape, cuts), expected)
+            assert_close(strips_of(prepared(conv), name, stored(given_x), shape, cuts), expected)
 
 
 @needed
@@ -99,7 +104,7 @@ def test_rows_longer_than_what_is_computed_at_once(width):
     conv, x, shape = tied(conv3x3(32, 32)), torch.randn(1, 32, 7, width), (1, 32, 7, width)
     with torch.inference_mode():
         expected = conv.double()(x.double())
-        assert_close(strips_of(prepared(conv.float()), "same", StoredMap(x), shape, [3]), expected)
+        assert_close(strips_of(prepared(conv.float()), "same", stored(x), shape, [3]), expected)
 
 
 @needed
@@ -108,7 +113,7 @@ def test_no_strips_change_a_bit():
     conv, x, norm = tied(conv3x3(64, 32)), torch.randn(1, 64, 23, 44), affine(64)
     with torch.inference_mode():
         whole, parts = (
-            strips_of(prepared(conv), "same", Activated(StoredMap(x), norm), (1, 32, 23, 44), cuts)
+            strips_of(prepared(conv), "same", Activated(stored(x), norm), (1, 32, 23, 44), cuts)
             for cuts in ([], [1, 2, 9])
         )
     assert torch.equal(whole, parts)
@@ -120,7 +125,7 @@ def test_the_residual_may_be_what_is_written_over():
     conv, x, y = tied(conv3x3(32, 32)), torch.randn(1, 32, 12, 20), torch.randn(1, 32, 12, 20)
     with torch.inference_mode():
         expected = y + conv(x)
-        prepared(conv).same(y, StoredMap(x), 0, residual=y)
+        prepared(conv).same(y.numpy(), stored(x), 0, residual=y.numpy())
     assert_close(y, expected)
 
 
@@ -128,10 +133,8 @@ def test_the_residual_may_be_what_is_written_over():
 def test_large_and_missing_numbers_stay_what_they_are():
     conv, norm = tied(nn.Conv2d(32, 32, 1)), affine(32)
     for number, is_finite in ((1e30, True), (-1e30, True), (float("nan"), False)):
-        out = torch.empty(1, 32, 1, 1)
-        with torch.inference_mode():
-            x = Activated(StoredMap(torch.full((1, 32, 1, 1), number)), norm)
-            prepared(conv).mixed(out, x, 0)
+        x = Activated(stored(torch.full((1, 32, 1, 1), number)), norm)
+        out = strips_of(prepared(conv), "mixed", x, (1, 32, 1, 1), [])
         assert bool(out.isfinite().all()) == is_finite
 
 
@@ -145,15 +148,15 @@ def test_no_more_memory_is_asked_for_than_is_planned(rows, width, a, monkeypatch
         job.memory_size = 0
         asked.append(function(job))
 
-    monkeypatch.setattr(native_convolutions, "_call", watched)
+    monkeypatch.setattr(native_half, "_call", watched)
     x, wide = torch.empty(1, a, rows, width), torch.empty(1, a, 2 * rows, 2 * width)
     for conv, name, source, points in (
         (conv3x3(a, 64), "same", x, POINTS),
         (nn.Conv2d(a, 64, 1), "mixed", x, 1),
         (nn.Conv2d(a, 64, 3, stride=2), "halved", wide, 9),
     ):
-        with torch.inference_mode():
-            getattr(prepared(conv), name)(torch.empty(1, 64, rows, width), StoredMap(source), 0)
+        out = np.empty((1, 64, rows, width), np.float32)
+        getattr(prepared(tied(conv)), name)(out, stored(source), 0)
         planned = products_workspace(a, 64, width, points)
         assert 0 < 4 * asked[-1] <= planned <= 4 * asked[-1] + (1 << 12)
 
@@ -170,7 +173,7 @@ def multiplied():
 @needed
 def test_a_network_errs_by_a_few_thousandths(multiplied):
     exact = load_codec("small", device="cpu", dtype="float32").autoencoder
-    assert (multiplied.engine, multiplied.dtype) == (NATIVE, torch.bfloat16)
+    assert (multiplied.engine, multiplied.has_products) == (NATIVE, True)
     x = pictures(72, 40)
     latent = exact.encode(x)
     for found, expected in (
@@ -186,17 +189,14 @@ def test_neither_memory_nor_strips_nor_threads_change_a_bit(multiplied, part):
     height, width, found = 72, 40, []
     x = pictures(height, width)
     chain = tuple(layers(multiplied.architecture, part))
-    with torch.inference_mode():
-        x = multiplied.encode(x) if part == "decoder" else x
-        for threads in (1, 3):
-            how = dataclasses.replace(Arithmetic(threads=threads), native=True, products=True)
-            search = Search(chain, 1, height, width, how)
-            tight = search._greedy(int(1.5 * search.least()), 0.35).plan
-            for plan in (search.everything_kept(), tight):
-                run = Streamer(plan)
-                one = run.encode if part == "encoder" else run.decode
-                found.append(one(multiplied.parts[part], x))
-    assert all(torch.equal(result, found[0]) for result in found)
+    x = (multiplied.encode(x) if part == "decoder" else x).numpy()
+    for threads in (1, 3):
+        how = Arithmetic(threads=threads, native=True, products=True)
+        search = Search(chain, 1, height, width, how)
+        tight = search._greedy(int(1.5 * search.least()), 0.35).plan
+        for plan in (search.everything_kept(), tight):
+            found.append(Streamer(plan, multiplied.parts[part]).run(chain, x))
+    assert all(np.array_equal(result, found[0]) for result in found)
 
 
 @needed
@@ -204,7 +204,8 @@ def test_a_plan_without_torch_is_that_of_the_run(multiplied):
     predicted = find_setting("small", ("encoder",), "cpu", "bfloat16", None)
     threads = predicted.arithmetic.threads
     assert predicted.where == Placement("cpu", "bfloat16", NATIVE)
-    assert predicted.arithmetic == dataclasses.replace(multiplied.arithmetic(), threads=threads)
+    expected = dataclasses.replace(multiplied.arithmetic(), threads=threads)
+    assert predicted.arithmetic == dataclasses.replace(expected, winograd=False)
 
 
 def test_weights_that_are_not_tied_are_left_to_torch(codec, tiny_path):

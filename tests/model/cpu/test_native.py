@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-import sys
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from auravae_cli.model.cpu import compiled, native, native_convolutions
+from auravae_cli.model.cpu import compiled, native, native_half
 from auravae_cli.model.cpu.block_norms import Affine, BlockStatistics, Statistics
 from auravae_cli.model.cpu.lazy_maps import Activated, StoredMap, keep
 from auravae_cli.model.cpu.native import NATIVE, PLAIN
 from auravae_cli.model.engine import engine_for
 from auravae_cli.model.network.layers import conv3x3
+from auravae_cli.model.network.weights import load_networks
+from auravae_cli.model.planning import layer_costs
 from auravae_cli.model.planning.layer_costs import POINTS, native_workspace
 from auravae_cli.model.planning.strip_plan import BLOCK_ROWS, Pass
+from auravae_cli.model.torch_network import TorchNetwork
 
 pytestmark = pytest.mark.skipif(native.kernels() is None, reason="no C compiler here")
 
@@ -31,28 +34,42 @@ def error(found, expected):
     return float((found - expected).norm() / expected.norm())
 
 
+HALF = native_half.NativeHalf({})
+
+
 def affine(channels, batch=1):
-    norm = nn.GroupNorm(1, channels)
-    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
-    ones = torch.ones(batch, 1, dtype=torch.float64)
-    return Affine(norm, Statistics(0.2 * ones, 0.7 * ones))
+    weight, bias, ones = (
+        torch.randn(channels).numpy(),
+        torch.randn(channels).numpy(),
+        np.ones((batch, 1)),
+    )
+    return Affine.of(weight, bias, Statistics(0.2 * ones, 0.7 * ones))
+
+
+def normed(x, norm):
+    """A tensor after a norm, in float64."""
+    scale, shift = (torch.from_numpy(each)[:, :, None, None] for each in (norm.scale, norm.shift))
+    return x.double() * scale + shift
+
+
+def stored(x):
+    """A tensor as a map."""
+    return StoredMap(np.ascontiguousarray(x.numpy()), HALF)
 
 
 def strips_of(convolution, name, source, shape, cuts, **more):
     """The whole result, computed in strips that end at ``cuts``."""
-    out = torch.full(shape, float("nan"))
+    out = np.full(shape, np.nan, np.float32)
     edges = [0, *sorted({cut for cut in cuts if 0 < cut < shape[2]}), shape[2]]
     for start, stop in pairwise(edges):
-        extra = {key: value[:, :, start:stop] for key, value in more.items()}
+        extra = {key: value[:, :, start:stop].numpy() for key, value in more.items()}
         getattr(convolution, name)(out[:, :, start:stop], source, start, **extra)
-    return out
+    return torch.from_numpy(out)
 
 
-def prepared(conv, out):
-    with torch.inference_mode():
-        found = native_convolutions.convolution(conv, StoredMap(out))
-    assert found is not None
-    return found
+def prepared(conv, products=False):
+    weights, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()
+    return native_half.prepare(weights, bias, conv.stride[0], products)
 
 
 sizes = st.integers(1, 40)
@@ -62,7 +79,7 @@ channels = st.integers(1, 20)
 
 @settings(max_examples=60, deadline=None)
 @given(channels, channels, sizes, sizes, cuts, st.booleans(), st.booleans())
-def test_a_convolution_is_what_it_is_by_definition(a, b, height, width, cuts, normed, summed):
+def test_a_convolution_is_what_it_is_by_definition(a, b, height, width, cuts, activated, summed):
     """With a norm, SiLU and a residual or without, wherever it is cut, two pictures at a time."""
     torch.manual_seed(a * b + height)
     conv, x = conv3x3(a, b), torch.randn(2, a, height, width)
@@ -70,11 +87,9 @@ def test_a_convolution_is_what_it_is_by_definition(a, b, height, width, cuts, no
     shape = (2, b, height, width)
     more = {"residual": torch.randn(shape)} if summed else {}
     with torch.inference_mode():
-        source = Activated(StoredMap(x), norm) if normed else StoredMap(x)
-        found = strips_of(prepared(conv, torch.empty(shape)), "same", source, shape, cuts, **more)
-        exact = x.double()
-        if normed:
-            exact = F.silu(exact * norm.scale + norm.shift)
+        source = Activated(stored(x), norm) if activated else stored(x)
+        found = strips_of(prepared(conv), "same", source, shape, cuts, **more)
+        exact = F.silu(normed(x, norm)) if activated else x.double()
         expected = F.conv2d(exact, conv.weight.double(), conv.bias.double(), padding=1)
         if summed:
             expected += more["residual"]
@@ -100,8 +115,8 @@ def test_steps_up_and_down_and_a_shortcut(a, b, height, width, cuts):
                 exact, conv.weight.double(), conv.bias.double(), conv.stride, padding
             )
             shape = tuple(expected.shape)
-            kernel = prepared(conv, torch.empty(shape))
-            assert error(strips_of(kernel, name, StoredMap(given_x), shape, cuts), expected) < ERROR
+            found = strips_of(prepared(conv), name, stored(given_x), shape, cuts)
+            assert error(found, expected) < ERROR
 
 
 @pytest.mark.parametrize("width", [1020, 1025, 1100])
@@ -110,7 +125,7 @@ def test_rows_longer_than_what_is_computed_at_once(width):
     conv, x = conv3x3(3, 9), torch.randn(1, 3, 13, width)
     with torch.inference_mode():
         shape = (1, 9, 13, width)
-        found = strips_of(prepared(conv, torch.empty(shape)), "same", StoredMap(x), shape, [6])
+        found = strips_of(prepared(conv), "same", stored(x), shape, [6])
         assert error(found, conv.double()(x.double())) < ERROR
 
 
@@ -119,7 +134,7 @@ def test_the_residual_may_be_what_is_written_over():
     conv, x, y = conv3x3(8, 8), torch.randn(1, 8, 12, 20), torch.randn(1, 8, 12, 20)
     with torch.inference_mode():
         expected = y + conv(x)
-        prepared(conv, y).same(y, StoredMap(x), 0, residual=y)
+        prepared(conv).same(y.numpy(), stored(x), 0, residual=y.numpy())
         assert error(y, expected) < ERROR
 
 
@@ -127,9 +142,8 @@ def test_strips_of_whole_tiles_give_the_same_bits():
     torch.manual_seed(0)
     conv, x, norm = conv3x3(32, 24), torch.randn(1, 32, 50, 44), affine(32)
     with torch.inference_mode():
-        kernel = prepared(conv, torch.empty(1, 24, 50, 44))
         whole, parts = (
-            strips_of(kernel, "same", Activated(StoredMap(x), norm), (1, 24, 50, 44), cuts)
+            strips_of(prepared(conv), "same", Activated(stored(x), norm), (1, 24, 50, 44), cuts)
             for cuts in ([], [BLOCK_ROWS, 5 * BLOCK_ROWS])
         )
     assert torch.equal(whole, parts)
@@ -140,28 +154,30 @@ def test_large_and_missing_numbers_stay_what_they_are():
     conv = nn.Conv2d(1, 1, 3, padding=1)
     nn.init.zeros_(conv.weight), nn.init.zeros_(conv.bias)
     conv.weight.data[0, 0, 1, 1] = 1
-    norm = nn.GroupNorm(1, 1, eps=0)
-    known = Statistics(torch.zeros(1, 1).double(), torch.ones(1, 1).double())
+    norm, kernel = Affine(*np.array([[[[1]]], [[[0]]]], np.float32)[:, 0]), prepared(conv)
     x = torch.tensor([-1e30, -100.0, -88, -20, -1, 0, 1, 20, 88, 100, 1e30]).repeat(1, 1, 1, 1)
-    with torch.inference_mode():
-        out = torch.empty_like(x)
-        kernel = prepared(conv, out)
-        for number in x.flatten():
-            alone = torch.full((1, 1, 1, 1), float(number))
-            kernel.same(out[..., :1], Activated(StoredMap(alone), Affine(norm, known)), 0)
-            torch.testing.assert_close(out[..., :1], F.silu(alone), atol=1e-6, rtol=1e-5)
-        kernel.same(out, Activated(StoredMap(x * float("nan")), Affine(norm, known)), 0)
-    assert out.isnan().all()
+    for number in x.flatten():
+        alone = torch.full((1, 1, 1, 1), float(number))
+        found = strips_of(kernel, "same", Activated(stored(alone), norm), (1, 1, 1, 1), [])
+        torch.testing.assert_close(found, F.silu(alone), atol=1e-6, rtol=1e-5)
+    source = Activated(stored(x * float("nan")), norm)
+    assert strips_of(kernel, "same", source, tuple(x.shape), []).isnan().all()
 
 
-@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_any_order_of_memory(memory):
+@pytest.mark.parametrize("name", ["same", "doubled"])
+def test_wide_convolutions_make_their_weights_where_they_are_used(name, monkeypatch):
+    """Not the five times larger ones that others keep; the last bits may differ."""
     torch.manual_seed(0)
-    conv, x = conv3x3(6, 7), torch.randn(2, 6, 9, 10).to(memory_format=memory)
-    with torch.inference_mode():
-        out = torch.empty(2, 7, 9, 10).to(memory_format=memory)
-        prepared(conv, out).same(out, StoredMap(x), 0)
-        assert error(out, conv(x)) < ERROR
+    conv, x, norm = conv3x3(40, 20), torch.randn(1, 40, 19, 50), affine(40)
+    times = 2 if name == "doubled" else 1
+    shape = (1, 20, 19 * times, 50 * times)
+    source = stored(x) if name == "doubled" else Activated(stored(x), norm)
+    ready = prepared(conv)
+    kept = strips_of(ready, name, source, shape, [])
+    monkeypatch.setattr(native_half, "keeps_points", lambda *_: False)
+    wide = prepared(conv)
+    assert POINTS * wide.weights.size == 9 * ready.weights.size
+    assert wide.are_taps and error(strips_of(wide, name, source, shape, [6]), kept) < 1e-6
 
 
 @pytest.mark.parametrize(("rows", "width"), [(1, 1), (6, 5), (13, 44), (100, 3), (30, 1100)])
@@ -173,16 +189,17 @@ def test_no_more_memory_is_asked_for_than_is_planned(rows, width, a, monkeypatch
         job.memory_size = 0
         asked.append(function(job))
 
-    monkeypatch.setattr(native_convolutions, "_call", watched)
+    monkeypatch.setattr(native_half, "_call", watched)
+    monkeypatch.setattr(layer_costs, "NATIVE_WEIGHTS", 4 * POINTS * 8 * 100)
     x, wide = torch.empty(1, a, rows, width), torch.empty(1, a, 2 * rows, 2 * width)
     for conv, name, source, points in (
         (conv3x3(a, 8), "same", x, POINTS),
         (nn.Conv2d(a, 8, 1), "mixed", x, 1),
         (nn.Conv2d(a, 8, 3, stride=2), "halved", wide, 9),
     ):
-        with torch.inference_mode():
-            getattr(prepared(conv, x), name)(torch.empty(1, 8, rows, width), StoredMap(source), 0)
-        planned = native_workspace(a, rows, width, points)
+        out = np.empty((1, 8, rows, width), np.float32)
+        getattr(prepared(conv), name)(out, stored(source), 0)
+        planned = native_workspace(a, 8, rows, width, points)
         assert 0 < 4 * asked[-1] <= planned
         if kernels.channels_out == 8:
             assert planned < 2 * 4 * asked[-1] + (1 << 17)
@@ -202,64 +219,68 @@ def test_other_processors(tuned, tmp_path, monkeypatch):
     monkeypatch.setattr(native, "kernels", lambda: found)
     conv, x, norm = conv3x3(32, 20), torch.randn(1, 32, 33, 70), affine(32)
     with torch.inference_mode():
-        out, up = torch.empty(1, 20, 33, 70), torch.empty(1, 20, 66, 140)
-        kernel = prepared(conv, out)
-        kernel.same(out, Activated(StoredMap(x), norm), 0)
-        assert error(out, conv(F.silu(norm(x)))) < ERROR
-        kernel.doubled(up, StoredMap(x), 0)
+        kernel, shape = prepared(conv), (1, 20, 33, 70)
+        same = strips_of(kernel, "same", Activated(stored(x), norm), shape, [])
+        assert error(same, conv(F.silu(normed(x, norm)).float())) < ERROR
+        up = strips_of(kernel, "doubled", stored(x), (1, 20, 66, 140), [])
         assert error(up, conv(F.interpolate(x, scale_factor=2.0))) < ERROR
-        means = measured(x)
-        assert error(means, measured(x.double())) < ERROR
-
-
-def measured(x):
-    blocks = BlockStatistics(tuple(x.shape), 4)
-    blocks.add(x, 0)
-    known = blocks.merged()
-    return torch.cat([known.mean, known.variance])
+        blocks = BlockStatistics(tuple(x.shape), 4, native_half.NativeHalf({}).measure)
+        blocks.add(x.numpy(), 0)
+        known, exact = blocks.merged(), x.double().reshape(4, -1)
+        assert np.allclose(known.mean[0], exact.mean(1), atol=1e-6)
+        assert np.allclose(known.variance[0], exact.var(1, correction=0), rtol=1e-6)
 
 
 def test_statistics_are_those_of_torch():
     torch.manual_seed(0)
-    x = torch.randn(2, 12, 2 * BLOCK_ROWS + 1, 37) + 5
-    kept = keep(StoredMap(x), Pass(3, 2), 4)
-    variance, mean = torch.var_mean(x.double().unflatten(1, (4, 3)), (2, 3, 4), correction=0)
-    torch.testing.assert_close(kept.statistics.mean, mean, atol=1e-6, rtol=0)
-    torch.testing.assert_close(kept.statistics.variance, variance, atol=1e-6, rtol=0)
+    x = torch.randn(2, 32, 2 * BLOCK_ROWS + 1, 37) + 5
+    kept = keep(stored(x), Pass(3, 2))
+    variance, mean = torch.var_mean(x.double().flatten(2), 2, correction=0)
+    assert np.allclose(kept.statistics.mean, mean, atol=1e-6, rtol=0)
+    assert np.allclose(kept.statistics.variance, variance, atol=1e-6, rtol=0)
 
 
-def test_weights_that_have_changed_are_made_ready_again():
-    torch.manual_seed(0)
-    conv, x, out = conv3x3(4, 4), torch.randn(1, 4, 8, 8), torch.empty(1, 4, 8, 8)
+def test_weights_of_modules_that_have_changed_are_made_ready_again(tiny_path):
+    """Modules stay the program's own, as in the adapter for diffusers."""
+    cpu = torch.device("cpu")
+    modules, architecture = load_networks(tiny_path, ("encoder",), cpu, torch.float32)
+    network, module = TorchNetwork(modules, architecture, cpu, torch.float32), modules["encoder"]
+    assert network.engine == NATIVE
+    x, conv = torch.rand(1, 3, 8, 8), module.conv_in
     for change in (
         lambda: None,
-        lambda: conv.weight.data.mul_(2),
-        lambda: setattr(conv, "weight", nn.Parameter(torch.randn(4, 4, 3, 3))),
+        lambda: conv.weight.mul_(2),
+        lambda: setattr(conv, "weight", nn.Parameter(torch.randn_like(conv.weight))),
     ):
-        change()
         with torch.no_grad():
-            conv.weight += 0.01
-        prepared(conv, out).same(out, StoredMap(x), 0)
-        with torch.inference_mode():
-            assert error(out, conv(x)) < ERROR
+            change()
+            assert error(network.encode(x), module(x)) < 1e-4
+    prepared = network._half("encoder")
+    network.encode(x)
+    assert network._half("encoder") is prepared
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: (conv3x3(8, 8), torch.zeros(1, 8, 8, 8, dtype=torch.bfloat16)),
-        lambda: (nn.Conv2d(8, 8, 3, padding=1, bias=False), torch.zeros(1, 8, 8, 8)),
-        lambda: (conv3x3(512, 512), torch.zeros(1, 512, 8, 8)),
-    ],
-    ids=["bfloat16", "no bias", "wide"],
-)
-def test_others_are_left_to_others(make):
-    conv, x = make()
-    with torch.inference_mode():
-        assert native_convolutions.convolution(conv.to(x.dtype), StoredMap(x)) is None
-    assert (
-        native_convolutions.convolution(conv3x3(8, 8), StoredMap(torch.zeros(1, 8, 8, 8))) is None
-    )  # gradients
+def test_attention_is_what_it_is_by_definition():
+    """Over blocks of keys and what is left of one, whichever queries are asked for together."""
+    torch.manual_seed(0)
+    q, k, v = (2 * torch.randn(64, 1, cells) for cells in (70, 531, 531))
+    weights = torch.softmax(q[:, 0].double().T @ k[:, 0].double() / 8, 1)
+    found = attended(q, k, v)
+    assert error(found[:, 0], v[:, 0].double() @ weights.T) < ERROR
+    parts = [attended(q[..., a:b], k, v) for a, b in ((0, 3), (3, 70))]
+    assert torch.equal(torch.cat(parts, 2), found)
+    large = attended(1e6 * q, k, v)
+    assert large.isfinite().all() and large.abs().max() <= v.abs().max() * 1.01
+    k[5, 0, 77] = float("nan")
+    assert attended(q, k, v).isnan().all()
+
+
+def attended(q, k, v, kernel=None):
+    """Attention of one head."""
+    q, k, v = (x.contiguous().numpy() for x in (q, k, v))
+    out = np.full_like(q, np.nan)
+    (kernel or native.kernels().attention).attend(out, q, k, v)
+    return torch.from_numpy(out)
 
 
 def test_they_can_be_turned_off(monkeypatch):
@@ -272,9 +293,3 @@ def test_they_can_be_turned_off(monkeypatch):
         assert native.trouble() is None
     finally:
         native._found.cache_clear()
-
-
-def test_no_torch_is_needed_to_know():
-    code = "import sys; from auravae_cli.model.cpu import native; native.kernels(); print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"

@@ -16,7 +16,7 @@ import torch
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.cpu import native
 from auravae_cli.model.cpu.strip_runner import Streamer
-from auravae_cli.model.cpu.strip_threads import crew, torch_threads
+from auravae_cli.model.network.torch_threads import crew, torch_threads
 
 SIZES = ((16, 24), (32, 16), (8, 8), (24, 40))
 
@@ -54,14 +54,14 @@ def test_pictures_of_several_sizes_at_once(small):
 def test_runs_side_by_side_share_no_memory(small, monkeypatch):
     """Not even the memory that lies ready: whoever takes of it first must not give it to another."""
     together, used = threading.Barrier(2, timeout=30), []
-    genuine = Streamer.encode
+    genuine = Streamer.run
 
     def watched(streamer, *arguments):
         used.append(streamer._buffers)
         together.wait()
         return genuine(streamer, *arguments)
 
-    monkeypatch.setattr(Streamer, "encode", watched)
+    monkeypatch.setattr(Streamer, "run", watched)
     images = pictures()[0]
     with ThreadPoolExecutor(2) as pool:
         for _ in range(2):

@@ -15,14 +15,17 @@ from auravae_cli.model.cpu.strip_runner import Streamer
 from auravae_cli.model.engine import runners
 from auravae_cli.model.gpu import channels_last, fused
 from auravae_cli.model.gpu.channels_last import Doubling, Features, prepare
-from auravae_cli.model.loaded_network import Network
 from auravae_cli.model.network.autoencoder import Decoder, Encoder, Level
 from auravae_cli.model.network.layers import Upsample
+from auravae_cli.model.network.torch_half import TorchHalf
+from auravae_cli.model.network.torch_threads import crew
 from auravae_cli.model.planning.layer_costs import Arithmetic, layers
 from auravae_cli.model.planning.strip_plan import Search
 from auravae_cli.model.spec.config import Architecture
+from auravae_cli.model.torch_network import TorchNetwork
 from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.group import GroupElement
+from tests.model.modules import modules_of
 
 ARCHITECTURES = {
     "widths that grow": Architecture(32, (1, 2, 4), 1, 4),
@@ -118,11 +121,10 @@ def test_the_modules_share_their_weights_and_still_run(kind, architecture):
     x = given(kind, architecture, (1, 8, 8)).bfloat16()
     side = 8 * architecture.downsampling_factor
     chain = tuple(layers(architecture, kind.__name__.lower()))
-    streamer = Streamer(Search(chain, 1, side, side, Arithmetic(2, winograd=False)).thinnest())
-    with torch.inference_mode():
-        run = streamer.encode if kind is Encoder else streamer.decode
+    plan = Search(chain, 1, side, side, Arithmetic(2, winograd=False)).thinnest()
+    with torch.inference_mode(), crew():
         expected = prepared(x).double()
-        assert error(run(module, x), expected) < 0.05
+        assert error(Streamer(plan, TorchHalf(module)).run(chain, x), expected) < 0.05
         assert error(module(x), expected) < 0.05
 
 
@@ -178,17 +180,11 @@ def test_with_the_kernels(monkeypatch):
 def prepared_codec(path) -> Codec:
     """The codec of a checkpoint, with its network prepared as for a GPU."""
     codec = load_codec(str(path), device="cpu", dtype="float32")
-    plain = codec.autoencoder
-    factor = plain.architecture.downsampling_factor
-    network = Network(
-        plain.parts,
-        plain.architecture,
-        plain.device,
-        plain.dtype,
-        1 << 40,
-        runners(plain.parts, plain.dtype, factor),
-    )
-    assert network.engine == "channels-last" != plain.engine == codec.engine
+    architecture, modules = codec.autoencoder.architecture, modules_of(str(path))
+    prepared = runners(modules, torch.float32, architecture.downsampling_factor)
+    where = torch.device("cpu"), torch.float32
+    network = TorchNetwork(modules, architecture, *where, 1 << 40, prepared)
+    assert network.engine == "channels-last" != codec.engine
     return Codec(codec.space, network)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from auravae_cli.errors import ComputeError
-from auravae_cli.model.loaded_network import run_halving
+from auravae_cli.model.halving import run_halving
 
 BATCH = torch.arange(7.0)[:, None, None] * torch.ones(7, 2, 3)
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from auravae_cli.model.checkpoints import ties
+from auravae_cli.model.checkpoints.ties import PIXELS, tie_of
 from auravae_cli.model.network import tied
 from auravae_cli.model.network.autoencoder import Decoder, Encoder
-from auravae_cli.model.network.tied import PIXELS, tie_of
 from auravae_cli.model.spec.config import Architecture
 from auravae_cli.symmetry.group import GROUP, HV, E, H, Irreps, V
 from tests.model.expected_shapes import expected_shapes
@@ -97,12 +98,12 @@ SPACED += [(SMALL, SPACES[0]), (SMALL, SPACES[2])]
 def projected(request):
     """Projected random weights, with the irreps of their latent."""
     architecture, irreps = request.param
-    return tied.project(random_state(architecture), Irreps.parse(irreps)), Irreps.parse(irreps)
+    return ties.project(random_state(architecture), Irreps.parse(irreps)), Irreps.parse(irreps)
 
 
 def test_projected_weights_are_fixed_bit_for_bit(projected):
     weights, irreps = projected
-    assert_equal(tied.project(weights, irreps), weights)
+    assert_equal(ties.project(weights, irreps), weights)
     for g in GROUP:
         acted = {name: tie_of(name, irreps).act(g, t) for name, t in weights.items()}
         assert_equal(acted, weights)
@@ -110,21 +111,21 @@ def test_projected_weights_are_fixed_bit_for_bit(projected):
 
 def test_projection_is_the_mean_over_the_group():
     state = random_state(SMALL)
-    for name, projected in tied.project(state, IRREPS).items():
+    for name, projected in ties.project(state, IRREPS).items():
         mean = sum(tie_of(name, IRREPS).act(g, state[name]) for g in GROUP) / 4
         torch.testing.assert_close(projected, mean, rtol=1e-5, atol=1e-6)
 
 
 def test_a_quarter_is_stored_and_gives_the_rest_back(projected):
     weights, irreps = projected
-    stored = tied.representatives(weights, irreps)
-    assert_equal(tied.expand(stored, irreps), weights)
+    stored = ties.representatives(weights, irreps)
+    assert_equal(ties.expand(stored, irreps), weights)
     sizes = [sum(t.numel() for t in tensors.values()) for tensors in (stored, weights)]
     assert sizes[0] < 0.3 * sizes[1]
 
 
 def test_odd_latent_channels_have_no_bias(irreps):
-    bias = tied.project(random_state(SMALL), irreps)["encoder.conv_out.bias"]
+    bias = ties.project(random_state(SMALL), irreps)["encoder.conv_out.bias"]
     assert [bool(value) for value in bias] == [parity == "ee" for parity in irreps.parities]
 
 
@@ -152,12 +153,12 @@ def deviations(architecture, state, irreps):
 
 
 def test_tied_networks_are_exactly_equivariant(architecture):
-    projected = tied.project(random_state(architecture), IRREPS)
+    projected = ties.project(random_state(architecture), IRREPS)
     assert max(deviations(architecture, projected, IRREPS)) <= 1e-5
 
 
 def test_so_they_are_with_any_latent(irreps):
-    projected = tied.project(random_state(SMALL), irreps)
+    projected = ties.project(random_state(SMALL), irreps)
     assert max(deviations(SMALL, projected, irreps)) <= 1e-5
 
 
@@ -177,7 +178,7 @@ def network():
 
 
 def test_tying_projects_and_keeps_the_names(network):
-    assert_equal(tied.whole_state(network), tied.project(random_state(SMALL), IRREPS))
+    assert_equal(tied.whole_state(network), ties.project(random_state(SMALL), IRREPS))
 
 
 def test_the_whole_state_is_what_the_layers_use(network):
@@ -210,7 +211,7 @@ def test_weights_stay_tied_through_a_step(network, kind):
 def test_loading_a_tied_module_projects(network):
     state = random_state(SMALL, seed=2)
     tied.load_whole_state(network, state)
-    assert_equal(tied.whole_state(network), tied.project(state, IRREPS))
+    assert_equal(tied.whole_state(network), ties.project(state, IRREPS))
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 

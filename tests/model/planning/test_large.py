@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from auravae_cli.model.cpu.block_norms import Affine
-from auravae_cli.model.cpu.lazy_layers import Activated, Convolved, Doubled
-from auravae_cli.model.cpu.lazy_maps import StoredMap, keep
-from auravae_cli.model.cpu.strip_threads import crew
+from auravae_cli.model.cpu.lazy_layers import Convolved, Doubled
+from auravae_cli.model.cpu.lazy_maps import Activated, StoredMap, keep
+from auravae_cli.model.network.torch_half import TorchHalf
+from auravae_cli.model.network.torch_threads import crew
 from auravae_cli.model.planning.layer_costs import Arithmetic, layers
 from auravae_cli.model.planning.strip_plan import Pass, Planner, cuts
 from auravae_cli.model.spec.config import Architecture
@@ -73,8 +73,9 @@ def test_strips_over_a_map_of_as_many(picture):
     )
     height = 2 * picture.shape[2]
     how = Pass(200, 2)
+    half = TorchHalf(nn.ModuleDict({"up": up, "norm": norm, "conv": conv}))
     with torch.inference_mode(), crew():
-        doubled = keep(Doubled(StoredMap(picture), up), how, 32)
+        doubled = keep(Doubled(StoredMap(picture, half), half.convolution("up")), how)
         assert doubled.values.numel() > LIMIT and doubled.statistics is not None
         expected = up(F.interpolate(picture[:, :, -20:], scale_factor=2.0))[:, :, -32:]
         torch.testing.assert_close(doubled.values[:, :, -32:], expected, atol=1e-4, rtol=0)
@@ -87,9 +88,10 @@ def test_strips_over_a_map_of_as_many(picture):
             )
             assert abs(doubled.statistics.mean[0, channel] - mean) < 1e-5
             assert abs(doubled.statistics.variance[0, channel] - squares / plane.numel()) < 1e-4
-        affine = Affine(norm, doubled.statistics)
+        affine = half.norm("norm", doubled.statistics)
         end = doubled.values[:, :, -40:]
-        result = keep(Convolved(Activated(doubled, affine), conv), how)
+        activated = Activated(doubled, affine)
+        result = keep(Convolved(activated, half.convolution("conv")), how, is_measured=False)
         expected = conv(F.silu(affine(end)))[:, :, -32:]
         torch.testing.assert_close(result.values[:, :, -32:], expected, atol=1e-3, rtol=0)
 
