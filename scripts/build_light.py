@@ -3,7 +3,7 @@
     python scripts/build_light.py [--output dist]
 
 It has the same modules under another name of the distribution, and does not depend on torch: install it
-instead of auravae, not beside it. Without torch there is the model `linear`, and all that needs no model.
+instead of auravae, not beside it. Without torch, models run on a CPU by the kernels alone.
 """
 
 from __future__ import annotations

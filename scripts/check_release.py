@@ -46,7 +46,9 @@ verify store
 flip store -H -o mirrored
 export store --to kohya -o cache
 import cache --from kohya --assume-model linear -o back
-!encode coffee.jpg -m small -o other
+encode coffee.jpg -o other
+decode other/coffee.safetensors
+!encode coffee.jpg --dtype float16 -o other
 """
 
 

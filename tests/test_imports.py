@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from auravae_cli.model.cpu import native
 
 REPOSITORY = Path(__file__).parents[1]
 PHOTO = REPOSITORY / "samples" / "coffee_alpha.png"
@@ -165,11 +167,19 @@ def test_stores_are_read_without_torch(make_store, command, options):
     assert out
 
 
+@pytest.mark.skipif(native.kernels() is None, reason="no C compiler here")
+def test_networks_run_on_a_cpu_without_torch(tmp_path):
+    arguments = ["roundtrip", PHOTO, "-m", "small", "--device", "cpu", "--resize", "64"]
+    code, heavy, out = modules_after(RUN_PROGRAM, *arguments, "-o", "out.png", cwd=tmp_path)
+    assert (code, "torch" in heavy) == (0, False)
+    assert "PSNR" in out
+
+
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
 
 
 def test_what_needs_no_torch_works_without_it(tmp_path):
-    """In one process: an installation without PyTorch (auravae-light) encodes with `linear`, and the rest."""
+    """In one process: an installation without PyTorch (auravae-light) runs networks on a CPU, and the rest."""
     program = WITHOUT_TORCH + (
         "import contextlib, io, sys\n"
         "from auravae_cli.cli.app import main\n"
@@ -180,8 +190,8 @@ def test_what_needs_no_torch_works_without_it(tmp_path):
         "        except SystemExit as end: code = end.code or 0\n"
         "    print(code, line)\n"
     )
-    shutil.copy(PHOTO, tmp_path / "a.jpg")
-    script = "\n".join(LIGHT)
+    Image.new("RGB", (40, 32), "teal").save(tmp_path / "a.jpg")
+    script = "\n".join(LIGHT + HEAVY)
     found = subprocess.run(
         [sys.executable, "-c", program, script],
         cwd=tmp_path,
@@ -190,8 +200,11 @@ def test_what_needs_no_torch_works_without_it(tmp_path):
         text=True,
         check=False,
     )
-    assert found.stdout.splitlines() == [f"{3 if 'small' in line else 0} {line}" for line in LIGHT]
-    assert found.stderr.count("error: this needs PyTorch, which is not installed") == 1
+    has_kernels = native.kernels() is not None
+    assert found.stdout.splitlines() == [
+        f"{0 if has_kernels or 'small' not in line else 3} {line}" for line in LIGHT
+    ] + [f"3 {line}" for line in HEAVY]
+    assert found.stderr.count("error: this needs PyTorch, which is not installed") >= len(HEAVY)
 
 
 LIGHT = (
@@ -206,5 +219,9 @@ LIGHT = (
     "export store --to kohya -o cache",
     "import cache --from kohya --assume-model linear -o back",
     "roundtrip a.jpg -m linear -o trip.png",
-    "encode a.jpg -m small -o other",
+    "encode a.jpg -m small --device cpu -o other",
+    "decode other/a.safetensors --device cpu -o other",
+    "roundtrip a.jpg -m small --device cpu -o trip2.png",
+    "eval a.jpg -m small --device cpu --quick -o eval",
 )
+HEAVY = ("encode a.jpg -m small --dtype float16 -o third",)

@@ -99,8 +99,8 @@ def _root(
 
 
 _NEEDS_TORCH = (
-    "this needs PyTorch, which is not installed: pip install torch; without it, --model linear encodes and "
-    "decodes, and latents can be flipped, shown, verified and exported"
+    "this needs PyTorch, which is not installed: pip install torch; without it, models in safetensors run in "
+    "float32 on CPUs that the kernels know (auravae doctor), and --model linear everywhere"
 )
 _STAYS = "what was finished stays; the same command goes on from there"
 

@@ -1,1 +1,1 @@
-"""The neural autoencoder. Apart from training, the only part of the package that needs torch."""
+"""The neural autoencoder. On a CPU it needs numpy alone, elsewhere torch."""

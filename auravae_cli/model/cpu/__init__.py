@@ -1,1 +1,1 @@
-"""How the network runs on a CPU."""
+"""The network in strips of rows, by our own kernels and numpy."""

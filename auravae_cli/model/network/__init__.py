@@ -1,1 +1,1 @@
-"""The torch network: layers, halves, tied weights, checkpoints."""
+"""The network of torch: modules, strips of rows, weights that stay tied, LPIPS."""
