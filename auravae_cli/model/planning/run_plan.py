@@ -1,7 +1,7 @@
 """The cost of a run before it runs: memory, strips and operations. Does not need torch.
 
-On a CPU, a network runs in strips of rows, with the maps in memory that its plan names (see `stripplan`
-and `streamed`). On a GPU, a run that fits is plain: every layer on the whole picture.
+On a CPU, a network runs in strips of rows, with the maps in memory that its plan names (see `strip_plan`
+and `strip_runner`). On a GPU, a run that fits is plain: every layer on the whole picture.
 """
 
 from __future__ import annotations

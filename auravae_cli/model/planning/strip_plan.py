@@ -1,4 +1,4 @@
-"""How a network runs in strips of rows within a budget: the plan that `streamed` follows.
+"""How a network runs in strips of rows within a budget: the plan that `strip_runner` follows.
 
 Maps are kept while there is room; others are recomputed, strip by strip, on demand. A search decides
 which maps to keep: it takes the plan with the fewest operations.
@@ -89,7 +89,7 @@ def cuts(height: int, strips: int) -> list[int]:
 
 @dataclass
 class Planner:
-    """Walks the layers like `streamed.Streamer`, and records what it is to do.
+    """Walks the layers like `strip_runner.Streamer`, and records what it is to do.
 
     ``choices`` decides for every map that may be kept whether it is; without them, a map is kept if all
     kept maps then take at most ``room`` bytes. Strips take what remains of ``budget``, and kernels at
