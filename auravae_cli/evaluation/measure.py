@@ -33,6 +33,7 @@ from auravae_cli.images.read import LoadedImage, Pixels, to_8_bit
 from auravae_cli.latents.dtypes import FLOAT16, StoredDtype
 from auravae_cli.latents.sums import LatentSums
 from auravae_cli.model.codec import Codec
+from auravae_cli.operations.timed_batches import Parts
 
 NOISE = (0.05, 0.1, 0.2, 0.3)
 Floats = NDArray[np.float32]
@@ -83,6 +84,20 @@ def how_computed(codec: Codec, options: MeasureOptions) -> dict[str, Any]:
         "preparation": options.preparation.to_json(),
         **({} if options.ssim == "gaussian" else {"ssim": options.ssim}),
     }
+
+
+# How often `measure` runs each half on a picture: for its quality, for its flips, for its sweeps (and the
+# decoder once more for each level of noise).
+_QUALITY, _FLIPS, _SWEEPS = (1, 1), (3, 3), (13.75, 17.9)
+
+
+def runs_each(flips: float, sweeps: float, levels: int) -> Parts:
+    """Return how often each half runs on a picture, if these shares of all are measured with flips and sweeps."""
+    encoder, decoder = (
+        quality + flips * flipped + sweeps * swept
+        for quality, flipped, swept in zip(_QUALITY, _FLIPS, _SWEEPS, strict=True)
+    )
+    return ("encoder", encoder), ("decoder", decoder + sweeps * levels)
 
 
 def measure(codec: Codec, subjects: Sequence[Subject], options: MeasureOptions) -> list[Measured]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -20,11 +21,18 @@ from typing import Any, Protocol, TypeAlias
 from auravae_cli.defaults import MAX_PIXELS
 from auravae_cli.errors import AuraVaeError, reason_of
 from auravae_cli.evaluation.legibility import TextReader, text_errors
-from auravae_cli.evaluation.measure import Measured, MeasureOptions, Subject, how_computed, measure
+from auravae_cli.evaluation.measure import (
+    Measured,
+    MeasureOptions,
+    Subject,
+    how_computed,
+    measure,
+    runs_each,
+)
 from auravae_cli.evaluation.reconstructions import Reconstructions
 from auravae_cli.evaluation.results import FORMAT_VERSION, Results, identity
 from auravae_cli.evaluation.rfid import Extract
-from auravae_cli.images.read import Pixels, count_pixels, read_image
+from auravae_cli.images.read import Pixels, count_pixels, read_image, read_size
 from auravae_cli.latents.latent_file import space_to_json
 from auravae_cli.machine.memory import BYTES_PER_PIXEL
 from auravae_cli.machine.prefetch import DECODED_BYTES, prefetch
@@ -33,7 +41,9 @@ from auravae_cli.operations.batches import group_equal, try_batch
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.sample import Sample
 from auravae_cli.operations.samples import ShardReader
+from auravae_cli.operations.timed_batches import LOOKED_AT, Ahead
 from auravae_cli.store.ledger import Failure
+from auravae_cli.symmetry.geometry import padding_for
 
 SWEPT = ("noise", "storage", "space")  # what is measured on the sample for sweeps
 
@@ -79,6 +89,7 @@ class Survey:
     pictures: dict[str, str]
     failures: tuple[PictureFailure, ...]
     shards: tuple[tuple[str, ...], ...] = ()
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # of the first pictures
 
     def chosen(self, number: int | None) -> frozenset[str]:
         """Return the sha256 of the pictures in a sample of ``number`` (None: all)."""
@@ -104,17 +115,22 @@ class Evaluation:
     def survey(self) -> Survey:
         """Read all sources once, to find all pictures. Raises StoreError."""
         pictures: dict[str, str] = {}
-        failures, shards = [], []
+        failures, shards, sizes = [], [], dict[str, tuple[int, int]]()
         for shard in self.shards:
             before = len(pictures)
             for item in ShardReader(shard):
                 if isinstance(item, Sample):
                     name = self._name(shard, item)
                     pictures[name] = hashlib.sha256(item.content).hexdigest()
+                    if len(pictures) <= LOOKED_AT:
+                        with suppress(AuraVaeError):  # measuring it reports the fault
+                            sizes[name] = read_size(
+                                item.content, max_pixels=self.options.max_pixels
+                            )
                 elif isinstance(item, Failure):
                     failures.append(PictureFailure(item.key or shard.name, None, item.reason))
             shards.append(tuple(islice(pictures, before, None)))
-        return Survey(pictures, tuple(failures), tuple(shards))
+        return Survey(pictures, tuple(failures), tuple(shards), sizes)
 
     def run(self, survey: Survey) -> Iterator[Step]:
         """Measure what has no numbers yet; yield each row with its model's label, or a failure.
@@ -135,6 +151,29 @@ class Evaluation:
             for name, digest in survey.pictures.items()
             if (labels := [x for x in self.codecs if not self._find(x, digest, flips, sweeps)])
         }
+
+    def ahead(self, survey: Survey) -> list[Ahead]:
+        """Return the work of each model on the pictures that have no numbers yet."""
+        flips, sweeps = survey.chosen(self.options.flips), survey.chosen(self.options.sweeps)
+        lacking, found = self.lacking(survey), list[Ahead]()
+        for label, codec in self.codecs.items():
+            names = [name for name, labels in lacking.items() if label in labels]
+            digests = [survey.pictures[name] for name in names]
+            if isinstance(codec, Codec) and names:
+                parts = runs_each(
+                    sum(digest in flips for digest in digests) / len(names),
+                    sum(digest in sweeps for digest in digests) / len(names),
+                    len(self.options.measure.noise),
+                )
+                prepared = [
+                    self.options.measure.preparation.size(*survey.sizes[name])
+                    for name in names
+                    if name in survey.sizes
+                ]
+                factor = codec.space.downsampling_factor
+                padded = tuple(padding_for(*size, factor).padded(*size) for size in prepared)
+                found.append(Ahead("roundtrip", parts, codec, padded, len(names)))
+        return found
 
     def unreadable(self, survey: Survey) -> Iterator[PictureFailure]:
         """Yield, and keep, what the sources have that cannot be read."""

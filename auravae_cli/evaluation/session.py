@@ -43,14 +43,16 @@ from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.files.places import below
 from auravae_cli.files.scratch import publish_bytes, scratch_folder
 from auravae_cli.files.storage import Storage, open_storage
-from auravae_cli.machine.progress import Progress, follow
+from auravae_cli.machine.progress import Progress, begin, follow
 from auravae_cli.model.codec import MODE, Codec
 from auravae_cli.operations.encode_store import SHARD_SIZE, absolute
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
 from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.loading import Loading
+from auravae_cli.operations.names import none_found
 from auravae_cli.operations.outputs import is_taken, refuse_to_replace, write_result
-from auravae_cli.operations.sources import find_files
+from auravae_cli.operations.sources import TARS, find_files
+from auravae_cli.operations.suffixes import PICTURES
 from auravae_cli.store.certificate import CERTIFICATE_FILE, Certificate, mismatch, read_certificate
 from auravae_cli.store.settings import require_format, require_settings
 from auravae_cli.version import __version__
@@ -200,6 +202,8 @@ def evaluate(
             steps = measure_by_ray(evaluation, survey, setup, address)
         else:
             steps = measure_by_processes(evaluation, survey, setup, processes)
+    else:
+        begin(progress, evaluation.ahead(survey))
     follow(steps, evaluation.pending(survey), progress)
     named = pinned.to_json(protocol or "") if pinned is not None else None
     result = _conclude(evaluation, survey, named, has_rfid=rfid is not None)
@@ -320,8 +324,9 @@ def _everywhere(name: str) -> str:
 
 def _find_shards(pictures: Names, processes: int) -> list[InputShard]:
     """The inputs; for several processes, loose pictures are in so many shards that all end together."""
+    names = listed(pictures)
     try:
-        files = find_files(listed(pictures))
+        files = find_files(names)
         number = count_file_shards(files, SHARD_SIZE)
         if processes > 1:
             number = max(number, min(len(files), SHARDS_EACH * processes), 1)
@@ -329,7 +334,7 @@ def _find_shards(pictures: Names, processes: int) -> list[InputShard]:
     except InputImageError as error:
         raise UsageError(str(error)) from error
     if not files:
-        raise UsageError("no input: expected pictures, folders, patterns, tars or a list")
+        raise none_found(names, (*PICTURES, *TARS), "pictures, folders, patterns, tars or a list")
     return shards
 
 

@@ -44,7 +44,14 @@ from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import collect
 from auravae_cli.operations.jobs import Names, listed
-from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
+from auravae_cli.operations.names import none_found
+from auravae_cli.operations.outputs import (
+    holds,
+    is_taken,
+    refuse_itself,
+    refuse_to_replace,
+    why_not_there,
+)
 from auravae_cli.operations.suffixes import LATENTS
 from auravae_cli.operations.taken_names import TakenNames
 from auravae_cli.store.names import is_store
@@ -315,6 +322,8 @@ def export_latents(
     """
     if is_remote(str(output)):
         raise UsageError(f"{output}: expected a folder here; copy it there afterwards", "output")
+    if reason := why_not_there(Path(output) / "result"):
+        raise UsageError(reason, "output")
     form, choices = _choose(to, flipped, arch, for_shift)
     if pictures is not None and not form.paired:
         raise UsageError(f"{to} does not number its files", "pictures")
@@ -323,8 +332,7 @@ def export_latents(
     stores = [open_storage(name) for name in names if is_store(name)]
     files = collect([name for name in names if not is_store(name)], LATENTS)
     if not stores and not files:
-        found = "the folders named hold none" if names else "none was named"
-        raise UsageError(f"no latents: {found}; expected stores, files, folders, patterns")
+        raise none_found(names, LATENTS, "latents: stores, files, folders, patterns")
     total = sum(map(count_rows, stores)) + len(files)
     parts, unkept = chain(*map(store_parts, stores), file_parts(files)), Unkept(form, choices)
     exporter = Exporter(form, Path(output), choices, overwrite, any_model, order)

@@ -13,6 +13,7 @@ from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Foreign, Format, Found
 from auravae_cli.exchange.registry import format_of
 from auravae_cli.files.atomic import atomic_file
+from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.mapping import read_or_map
 from auravae_cli.files.places import below, is_remote, safe_name
 from auravae_cli.latents.dtypes import StoredDtype
@@ -23,7 +24,14 @@ from auravae_cli.model.latent_space import read_space
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source, collect
 from auravae_cli.operations.jobs import Names, listed
-from auravae_cli.operations.outputs import holds, is_taken, refuse_itself, refuse_to_replace
+from auravae_cli.operations.names import none_found
+from auravae_cli.operations.outputs import (
+    holds,
+    is_taken,
+    refuse_itself,
+    refuse_to_replace,
+    why_not_there,
+)
 from auravae_cli.operations.taken_names import TakenNames
 
 _WRITERS = 4  # threads, which mostly wait for the disk
@@ -76,7 +84,7 @@ class Importer:
                 if not count:
                     yield failed(source.name, "no latent in it")
             except (AuraVaeError, MemoryError) as error:
-                yield failed(source.name, reason_of(error))
+                yield failed(source.name, why_not_read(source, self.form, error))
 
     def _write(self, item: _Taken | Outcome) -> Outcome:
         if isinstance(item, Outcome):
@@ -116,6 +124,12 @@ class _Taken:
 def name_by_file(file: Foreign, form: Format, number: int) -> str:
     """Return a name for a latent whose own name is taken: that of its file, which no other latent has."""
     return f"{file.stem}/{number:06d}" if form.holds_many(file.name) else file.stem
+
+
+def why_not_read(source: Source, form: Format, error: Exception) -> str:
+    """Return why a file could not be imported: what it is, if it is known to be of another kind."""
+    kind = None if source.path is None else kind_of_file(source.path)
+    return reason_of(error) if kind is None or kind.form == form.name else str(kind)
 
 
 def open_foreign(root: str, name: str) -> Foreign:
@@ -170,6 +184,8 @@ def import_files(
     form, sources, adopt = plan_import(files, of, assume_model, latent_dtype)
     if is_remote(str(output)):
         raise UsageError(f"{output}: only stores are written there: --layout shards", "output")
+    if reason := why_not_there(Path(output) / "result"):
+        raise UsageError(f"{reason}, or add --layout shards", "output")
     importer = Importer(form, adopt, Path(output), overwrite)
     return ImportedFiles(follow(importer.run(sources), len(sources), progress), importer.ignored)
 
@@ -187,9 +203,8 @@ def plan_import(
     if any(source.path is None for source in sources):
         raise UsageError("expected files: standard input has no name")
     if not sources:
-        found = "the folders named hold none" if names else "none was named"
         kinds = " ".join(sorted(form.suffixes))
-        raise UsageError(f"no files: {found}; expected {kinds}, or folders of them")
+        raise none_found(names, form.suffixes, f"{kinds}, or folders of them")
     assumed = read_space(assume_model) if assume_model else None
     stored = StoredDtype.parse(latent_dtype) if latent_dtype else None
     return form, sources, LatentImporter(form.name, assumed, stored)

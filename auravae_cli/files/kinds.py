@@ -1,4 +1,4 @@
-r"""What a file is, by its first bytes, and which command takes it: for errors about files of a wrong kind.
+r"""What a file or a folder is, by its first bytes, and which command takes it: for errors about a wrong kind.
 
 >>> str(kind_of(b"\xff\xd8\xff\xe0\0\x10JFIF"))
 'a JPEG picture: `auravae encode` makes a latent of it'
@@ -13,8 +13,9 @@ from pathlib import Path
 from auravae_cli.files.mapping import open_regular
 
 START_BYTES = 1 << 16  # that are inspected: names of tensors come after the metadata
+SETTINGS_FILE = "store.json"  # makes a folder a store
 
-_ENCODE = "`auravae encode` makes a latent of it"
+_ENCODE, _MODEL = "`auravae encode` makes a latent of it", "name the file with --model"
 _IMPORT, _MAKES = "auravae import --from", "makes latents of it"
 
 
@@ -30,6 +31,16 @@ class Kind:
         """Whether `auravae encode` takes such files."""
         return self.hint == _ENCODE
 
+    @property
+    def form(self) -> str:
+        """The format that `auravae import` reads such files as; empty if it does not."""
+        return self.hint.partition(f"`{_IMPORT} ")[2].partition("`")[0]
+
+    @property
+    def is_weights(self) -> bool:
+        """Whether such a file may hold the weights of a model."""
+        return self.form in ("safetensors", "pt") or self.hint == _MODEL
+
     def __str__(self) -> str:
         return f"{self.name}: {self.hint}"
 
@@ -37,6 +48,11 @@ class Kind:
 LATENT = Kind(
     "a latent of auravae", "`auravae decode` makes a picture of it, `auravae info` describes it"
 )
+STORE = Kind(
+    "a store of latents",
+    "`auravae decode STORE -o FOLDER` makes pictures of it, `auravae info` describes it",
+)
+_OF_STORE = Kind("a file of a store", "name the store's folder instead")
 
 # What a file begins with => what it is. The first pattern that fits decides. Patterns are
 # compiled at their first use, which most runs never need.
@@ -58,6 +74,11 @@ _STARTS = (
         rb'.{8}\{.*"latents_(\d+x)?\d+x\d+_\w+":',
         "a latent of musubi-tuner",
         f"`{_IMPORT} musubi` {_MAKES}",
+    ),
+    (
+        rb'.{8}\{.*"auravae":"\{.{0,9999}?\\"kind\\": ?\\"(linear|network)\\"',
+        "the weights of a model",
+        _MODEL,
     ),
     # As metadata, which copies for others have as well.
     (rb'.{8}\{.*"auravae":', LATENT.name, LATENT.hint),
@@ -82,8 +103,8 @@ _STARTS = (
     (rb".{257}ustar", "a tar", "`auravae encode TAR -o STORE` makes latents of its pictures"),
     (
         rb'\{.*"format":\s*"auravae-(store|shard)"',
-        "a file of a store",
-        "name the store's folder instead",
+        _OF_STORE.name,
+        _OF_STORE.hint,
     ),
     (
         rb"version https://git-lfs",
@@ -107,7 +128,25 @@ def kind_of(start: bytes) -> Kind | None:
 
 
 def kind_of_file(path: Path) -> Kind | None:
-    """Return the kind of a file; None if it is unknown, no file, or unreadable."""
+    """Return the kind of a file, or of a folder that is a store; None if it is unknown or unreadable."""
+    if is_store_folder(path):
+        return STORE
+    kind = _kind_at(path)
+    return _OF_STORE if kind == LATENT and is_store_folder(path.parent) else kind
+
+
+def store_around(path: Path) -> Path | None:
+    """Return the store whose folder a path lies in, however deep; None if there is none."""
+    above = () if path.is_absolute() else Path.cwd().parents
+    return next(filter(is_store_folder, (*path.parents, *above)), None)
+
+
+def is_store_folder(folder: Path) -> bool:
+    """Return whether a folder is a store, by what its settings file says of itself."""
+    return _kind_at(folder / SETTINGS_FILE) == _OF_STORE
+
+
+def _kind_at(path: Path) -> Kind | None:
     try:
         with open_regular(path) as file:
             return kind_of(file.read(START_BYTES))

@@ -248,6 +248,11 @@ class RemoteStorage:
         """Return a file's size in bytes."""
         return int(self._repeated(lambda path: self._files.info(path)["size"], name))
 
+    def entry(self, name: str) -> Entry:
+        """Return a file that no listing needs to name. Raises FileNotFoundError, StoreError."""
+        info = self._repeated(self._files.info, name)
+        return Entry(name, int(info.get("size") or 0), _remote_version(info))
+
     def _put(self, request: Callable[[str], Result], name: str) -> Result:
         try:
             return self._repeated(request, name)

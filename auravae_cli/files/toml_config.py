@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from auravae_cli.errors import ConfigError
+from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.text import decode_text
 from auravae_cli.files.typed import Faults, read_as
 
@@ -20,6 +21,9 @@ def read_config(path: Path, kind: type[Config]) -> Config:
         ConfigError: lists every unknown, missing or mistyped key, and the ``faults`` of any of the
             dataclasses.
     """
+    other = kind_of_file(path)
+    if other is not None or path.is_dir():
+        raise ConfigError(f"{path}: {other.name if other else 'a folder'}: expected a file in TOML")
     try:
         table = tomllib.loads(decode_text(path.read_bytes()))
     except RecursionError:

@@ -122,6 +122,13 @@ def _check_size(picture: Picture, max_pixels: int) -> None:
         raise InputImageError(reason)
 
 
+def refuse_other_kinds(data: bytes) -> None:
+    """Raise InputImageError if these are the bytes of a file of another kind than pictures."""
+    kind = kind_of(data[:START_BYTES])
+    if kind is not None and not kind.is_picture:
+        raise InputImageError(str(kind))
+
+
 def _what_else(source: Source) -> str:
     """Return why a file is no picture: what it is, if that is known."""
     if isinstance(source, Path):
@@ -132,9 +139,7 @@ def _what_else(source: Source) -> str:
     else:
         source.seek(0)
         start = source.read(START_BYTES)
-    kind = kind_of(start)
-    if kind is not None and not kind.is_picture:
-        return str(kind)
+    refuse_other_kinds(start)
     return f"not a picture, or a damaged one: expected one of {', '.join(FORMATS + WITH_EXTRA)}"
 
 

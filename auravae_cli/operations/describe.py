@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from auravae_cli.errors import AuraVaeError, LatentFileError, UsageError
+from auravae_cli.errors import AuraVaeError, LatentFileError
 from auravae_cli.latents.latent_file import LatentFile, parse_latents, read_latents
 from auravae_cli.latents.record import record_to_json
 from auravae_cli.latents.statistics import ChannelStatistics
 from auravae_cli.operations.inputs import collect
+from auravae_cli.operations.names import none_found
 from auravae_cli.operations.suffixes import LATENTS
 from auravae_cli.store.survey import add_values
 
@@ -26,7 +27,7 @@ def describe_files(
     """
     sources = collect(latents, LATENTS)
     if latents and not sources:
-        raise UsageError("no latent files in the folders named")
+        raise none_found(latents, LATENTS, "latent files, or folders of them")
     for source in sources:
         try:
             if source.path is None:

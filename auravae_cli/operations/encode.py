@@ -18,6 +18,7 @@ from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 from auravae_cli.errors import InputImageError, LatentFileError
 from auravae_cli.files.atomic import create_atomically
 from auravae_cli.files.run_lock import claim_folder
+from auravae_cli.images.opening import refuse_other_kinds
 from auravae_cli.images.prepare import Preparation, PreparedImage
 from auravae_cli.images.read import count_pixels, read_image, read_size
 from auravae_cli.latents.dtypes import StoredDtype
@@ -71,6 +72,7 @@ class FileEncoder:
         if job.output is not None and is_taken(job.output):
             if not options.overwrite and is_finished(job.output, data, codec, options):
                 return skipped(job)
+            refuse_other_kinds(data)
             refuse_to_replace(job.output, options.overwrite)
             refuse_to_replace_input(job.output, data)
         preparation = options.preparation

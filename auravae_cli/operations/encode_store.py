@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -27,9 +27,11 @@ from auravae_cli.operations.encode_shard import RowDone, ShardOptions, encode_ro
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
 from auravae_cli.operations.jobs import Names, listed, place_of
 from auravae_cli.operations.loading import Loading, codec_of
+from auravae_cli.operations.names import none_found
 from auravae_cli.operations.sample import Kept
 from auravae_cli.operations.samples import ShardReader, not_named
-from auravae_cli.operations.sources import SourceFile, find_files
+from auravae_cli.operations.sources import TARS, SourceFile, find_files
+from auravae_cli.operations.store_ahead import tell_ahead
 from auravae_cli.operations.store_work import (
     Wanted,
     Work,
@@ -38,6 +40,7 @@ from auravae_cli.operations.store_work import (
     has_loose,
     require_shard_size,
 )
+from auravae_cli.operations.suffixes import PICTURES
 from auravae_cli.store.commit import (
     CHANGED_MEANWHILE,
     PreviousShard,
@@ -54,13 +57,14 @@ if TYPE_CHECKING:
     from auravae_cli.operations.ray_engine import RayEngine
 
 SHARD_SIZE = 1000  # loose pictures a shard, about
+NAME_THE_STORE = "tars, URLs and --layout shards make a store: name its folder or URL"
 
 
 class LocalEngine:
     """Encodes shards one after the other in this process."""
 
     def __init__(self, codec: Codec) -> None:
-        self._codec = codec
+        self.codec = codec
         self.space, self.compute_dtype = codec.space, codec.compute_dtype
         self.kernels, self.symmetry = codec.kernels, codec.symmetry
 
@@ -92,7 +96,7 @@ class LocalEngine:
                 if isinstance(item, ShardOutcome):
                     yield item
                     continue
-                for step in encode_shard(*item, storage, settings, self._codec, options, scratch()):
+                for step in encode_shard(*item, storage, settings, self.codec, options, scratch()):
                     if isinstance(step, RowDone):
                         tried, failed = tried + 1, failed + (step.failure is not None)
                         yield step
@@ -269,6 +273,8 @@ def encode_store(
         settings = prepare_store(storage, settings)
         work = find_work(shards, storage, settings, wanted)
         options = ShardOptions(preparation, max_pixels, batch_size, workers, prune)
+        if isinstance(engine, LocalEngine):
+            tell_ahead(shards, storage, engine.codec, options, progress)
         steps = conclude(engine.encode(work, storage, settings, options, limit), storage, wanted)
         bad = (ShardOutcome(why.partition(": ")[0], "failed", reason=why) for why in unreadable)
         steps = chain(bad, steps)
@@ -279,14 +285,14 @@ def store_place(inputs: Names, output: str | Path | None) -> str:
     """Return the place of a store. Raises UsageError if it cannot be one, or the inputs are a stream."""
     output = place_of(output)
     if output is None or output == STREAM:
-        raise UsageError("a store is a folder or a URL: name it", "output")
+        raise UsageError(NAME_THE_STORE, "output")
     if STREAM in listed(inputs):
         raise UsageError("a store is made from files: standard input cannot be read twice")
     return output
 
 
 def files_of_store(
-    names: Iterable[str],
+    names: Sequence[str],
     passed_over: Counter[str] | None = None,
     unreadable: list[str] | None = None,
 ) -> list[SourceFile]:
@@ -296,7 +302,9 @@ def files_of_store(
     except InputImageError as error:
         raise UsageError(str(error)) from error
     if not files:
-        raise UsageError("no input: expected tars, folders, patterns, URLs, or a list")
+        raise none_found(
+            names, (*PICTURES, *TARS), "pictures, tars, folders, patterns, URLs, or a list"
+        )
     return files
 
 

@@ -11,6 +11,7 @@ from auravae_cli.errors import AuraVaeError, UsageError
 from auravae_cli.files.places import local_name
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source, collect
+from auravae_cli.operations.names import none_found
 from auravae_cli.operations.outputs import Job, plan
 
 Names: TypeAlias = str | Path | Iterable[str | Path]  # of files, folders, patterns
@@ -58,8 +59,7 @@ def plan_jobs(
     except AuraVaeError as error:
         raise UsageError(str(error)) from error
     if not sources:
-        found = "the folders named hold none" if texts else "none was named"
-        raise UsageError(f"no input: {found}; expected files, folders, patterns or -")
+        raise none_found(texts, frozenset(input_suffixes), "files, folders, patterns or -")
     place = place_of(output)
     try:
         jobs, refused = plan(sources, place, suffix, tag, frozenset(output_suffixes))

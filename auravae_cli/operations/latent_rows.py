@@ -10,7 +10,7 @@ from pathlib import Path
 
 from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError, UsageError
 from auravae_cli.files.mapping import map_file
-from auravae_cli.files.places import below, is_remote, safe_name
+from auravae_cli.files.places import below, safe_name
 from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
 from auravae_cli.operations.inputs import Source
@@ -25,7 +25,7 @@ from auravae_cli.store.settings import require_settings
 class StoreRow(Source):
     """A row of a store's file; if it is unavailable, ``fault`` says why.
 
-    ``path`` is the place of results beside it; it cannot be opened if the store is remote.
+    ``path`` is where it lies; it cannot be opened if the store is remote.
     """
 
     storage: Storage
@@ -37,11 +37,6 @@ class StoreRow(Source):
         """Its place, with the number of the row."""
         place = f"{self.storage.root}/{self.file}" if self.file else self.storage.root
         return place if self.row is None else f"{place}[{self.row}]"
-
-    @property
-    def folder(self) -> Path:
-        """The store."""
-        return Path(self.storage.root)
 
     def read(self) -> LatentFile:
         """Return the latent. Raises LatentFileError or StoreError."""
@@ -59,9 +54,11 @@ def with_stores(
     Raises StoreError where there is no way to reach one, UsageError where results would lie in it.
     """
     names = listed(latents)
-    if output is None and any(map(is_remote, names)):
-        raise UsageError("pictures cannot go beside a remote store: name a folder", "output")
-    files = {name: str(Path(name, SETTINGS_FILE)) for name in names if is_store(name)}
+    stores_named = [name for name in names if is_store(name)]
+    if output is None and stores_named:
+        reason = f"pictures of the store {stores_named[0]} do not go into it: name a folder"
+        raise UsageError(reason, "output")
+    files = {name: str(Path(name, SETTINGS_FILE)) for name in stores_named}
     stores = {Path(file): open_storage(name) for name, file in files.items()}
 
     def expand(source: Source) -> Sequence[Source]:

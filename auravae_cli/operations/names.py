@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from auravae_cli.errors import UsageError
+from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.patterns import expand_braces, leads_to, matches, split_pattern, stands
 from auravae_cli.files.places import is_remote
 from auravae_cli.files.storage import Entry
@@ -20,6 +24,8 @@ from auravae_cli.operations.results import results
 
 Listed = TypeVar("Listed", Entry, "LocalFile")
 _EVERYTHING = ("**",)
+_LOOKED_AT = 20  # files of a folder without inputs, to say what it holds
+_NONE_HELD = "what is named holds none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,32 @@ class Named:
             lambda name, _: LocalFile(name, is_readable=False),
             lambda name: leads_to(name.split("/"), pattern),
         )
+
+
+def none_found(names: Sequence[str], wanted: Collection[str], expected: str) -> UsageError:
+    """Return the error for names that stand for no file with one of the suffixes ``wanted``.
+
+    It tells what is there instead, if that is known.
+    """
+    held = next(filter(None, (instead(name, wanted) for name in names)), None)
+    return UsageError(
+        f"no input: {held or (_NONE_HELD if names else 'none was named')}; expected {expected}"
+    )
+
+
+def instead(name: str, wanted: Collection[str] = ()) -> str | None:
+    """Return what a folder is or holds that none of the suffixes ``wanted`` means; None if that is not known."""
+    if is_remote(name):
+        return None
+    path = Path(name)
+    found = [path]
+    with suppress(OSError):
+        found += islice(sorted(path.iterdir()), _LOOKED_AT)
+    for place in found:
+        kind = None if place.suffix.lower() in wanted else kind_of_file(place)
+        if kind is not None:
+            return f"{place} is {kind}"
+    return None
 
 
 def resolve(arguments: Iterable[str]) -> list[Named]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from auravae_cli.defaults import STREAM
 from auravae_cli.errors import OutputError
 from auravae_cli.files.atomic import write_atomically
+from auravae_cli.files.kinds import store_around
 from auravae_cli.files.patterns import stands
 from auravae_cli.files.places import below, is_remote
 from auravae_cli.files.spelling import lookalikes, tells_apart
@@ -68,20 +69,39 @@ def plan(
                 raise ValueError(
                     f"{len(sources)} inputs cannot all be written to the file {output}"
                 )
+            if reason := why_not_there(path):
+                raise ValueError(reason)
             return [Job(source, path) for source in sources], []
         folder = path
     elif output == STREAM and len(sources) > 1:
         raise ValueError(f"{len(sources)} inputs cannot all be written to standard output")
 
     jobs, refused = list[Job](), list[tuple[Source, OutputError]]()
+    store_of = cache(lambda folder: store_around(folder / "result"))
     for source in sources:
         try:
-            jobs.append(Job(source, _place(source, output, folder, suffix, tag)))
+            job = Job(source, _place(source, output, folder, suffix, tag))
+            if job.output is not None and (store := store_of(job.output.parent)):
+                beside = (
+                    f"it lies in the store {store}: name that, and a place for the result with -o"
+                )
+                raise OutputError(beside if folder is None else _own_files_only(store))
+            jobs.append(job)
         except OutputError as error:
             refused.append((source, error))
     collisions = _collisions(job.output for job in jobs if job.output is not None)
     refused += [(job.source, collisions[job.output]) for job in jobs if job.output in collisions]
     return [job for job in jobs if job.output not in collisions], refused
+
+
+def why_not_there(path: Path) -> str | None:
+    """Return why a result cannot have this place: a store's folder is its own. None if it can."""
+    store = store_around(path)
+    return None if store is None else _own_files_only(store)
+
+
+def _own_files_only(store: Path) -> str:
+    return f"{store} is a store, which holds its own files only: name another folder with -o"
 
 
 def _place(

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from auravae_cli.errors import AuraVaeError, InputImageError, MissingInputError
+from auravae_cli.errors import AuraVaeError, InputImageError, MissingInputError, StoreError
 from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.patterns import stands
 from auravae_cli.files.places import below, is_remote
-from auravae_cli.files.storage import Entry, open_storage
-from auravae_cli.operations.names import Named, folder, resolve
+from auravae_cli.files.storage import Entry, RemoteStorage, open_storage
+from auravae_cli.operations.names import Named, folder, instead, resolve
 from auravae_cli.operations.suffixes import (
     PICTURE_TAGS,
     PICTURES,
@@ -105,14 +105,21 @@ def _normal(name: str) -> str:
 def _nothing(named: Named) -> AuraVaeError:
     """Return why a name stands for no file: it is missing, of another kind, or an empty folder."""
     if named.pattern:
-        return InputImageError(f"{named.text}: no pictures and no tars there")
+        held = instead(named.text, (*PICTURES, *TARS))
+        return InputImageError(
+            f"{named.text}: no pictures and no tars there" + (f": {held}" if held else "")
+        )
     if is_remote(named.text) or not stands(named.text):
-        return MissingInputError(f"{named.text}: cannot be read: {os.strerror(errno.ENOENT)}")
+        return _missing(named.text)
     kind = kind_of_file(Path(named.text))
     if kind is None or kind.is_picture:
         kinds = "pictures and tars are known by their suffixes, such as .jpg or .tar"
         return MissingInputError(f"{named.text}: {kinds}")
     return MissingInputError(f"{named.text}: {kind}")
+
+
+def _missing(name: str) -> MissingInputError:
+    return MissingInputError(f"{name}: cannot be read: {os.strerror(errno.ENOENT)}")
 
 
 def is_tar(name: str) -> bool:
@@ -159,6 +166,8 @@ def _find(
                 yield from _with_companions(entry.name, listing, companions)
     elif is_remote(named.text):
         listing = _listing(named.root, listings)
+        if name not in listing and is_wanted(name):
+            listing[name] = _unlisted(named.root, name)
         if named.root not in beside:
             beside[named.root] = _by_picture(listing)
         yield from _with_companions(name, listing, beside[named.root])
@@ -170,6 +179,20 @@ def _find(
         names = beside[root].get(_normal(stem(name)), []) if is_picture(name) else []
         listing = {n: file for n in (name, *names) if (file := _local(root, n))}
         yield from _with_companions(name, listing, beside[root])
+
+
+def _unlisted(root: str, name: str) -> SourceFile:
+    """Return a remote file whose folder does not list it, as most web servers list none."""
+    storage = RemoteStorage(root)
+    try:
+        return SourceFile(root, storage.entry(name), name)
+    except FileNotFoundError as error:
+        place, cause = f"{storage.root}/{name}", error.__cause__
+        if cause is None or getattr(cause, "status", 404) == 404:
+            raise _missing(place) from None
+        raise MissingInputError(f"{place}: cannot be reached: {cause}") from error
+    except StoreError as error:
+        raise MissingInputError(str(error)) from error
 
 
 def _with_companions(

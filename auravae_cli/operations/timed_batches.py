@@ -18,7 +18,7 @@ from auravae_cli.operations.outputs import Job, is_pipe
 if TYPE_CHECKING:
     from auravae_cli.model.codec import Codec
 
-Parts = tuple[tuple[str, int], ...]  # parts of a network, and how often each runs on a picture
+Parts = tuple[tuple[str, float], ...]  # parts of a network, and how often each runs on a picture
 
 ENCODE_PARTS: Parts = (("encoder", 1),)
 DECODE_PARTS: Parts = (("decoder", 1),)
@@ -113,7 +113,7 @@ class Stopwatch:
 def operations_of(plans: Sequence[Plan], parts: Parts, number: int) -> int:
     """Return the operations on ``number`` pictures; plans may be for fewer, if not all fit together."""
     return sum(
-        plan.flops // plan.batch * number * times
+        round(plan.flops // plan.batch * number * times)
         for plan, (_, times) in zip(plans, parts, strict=False)
     )
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auravae_cli.defaults import MAX_PIXELS
-from auravae_cli.errors import AuraVaeError, LatentFileError, UsageError
+from auravae_cli.errors import AuraVaeError, LatentFileError
 from auravae_cli.images.contact_sheet import reduced
 from auravae_cli.images.read import LoadedImage, Pixels
 from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.model.preview import channel_map, enlarged, latent_colours, map_range
 from auravae_cli.operations.inputs import Source, collect
 from auravae_cli.operations.jobs import Names, listed
+from auravae_cli.operations.names import none_found
 from auravae_cli.operations.open_any import open_one
 from auravae_cli.operations.suffixes import LATENTS, PICTURES
 from auravae_cli.store.names import is_store
@@ -66,7 +67,9 @@ def view_files(
     """
     sources = [source for name in listed(names) for source in _sources(name)]
     if not sources:
-        raise UsageError("no input: no pictures and no latents in the folders named")
+        raise none_found(
+            listed(names), PICTURES | LATENTS, "pictures or latents, or folders of them"
+        )
     is_alone = len(sources) == 1
 
     def look(source: Source) -> View:

@@ -22,12 +22,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from auravae_cli.errors import StoreError
+from auravae_cli.files.kinds import SETTINGS_FILE as SETTINGS_FILE
 from auravae_cli.files.places import is_remote, local_name
 
 if TYPE_CHECKING:
     from auravae_cli.files.storage import Entry
 
-SETTINGS_FILE = "store.json"
 MANIFEST, LEDGER, PENDING = ".manifest.json", ".failures.jsonl", ".pending.json"
 _FILE_SHARD = re.compile(r"files-(\d{5,18})")
 _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in bytes

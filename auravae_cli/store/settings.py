@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass, replace
@@ -137,7 +138,14 @@ def why_no_store(storage: Storage) -> str:
     if is_file(storage):
         kind = kind_of_file(Path(storage.root))
         return str(kind or "a file: expected a store, which is a folder")
+    if is_missing(storage):
+        return f"cannot be read: {os.strerror(errno.ENOENT)}"
     return f"not a store: no {SETTINGS_FILE} is there; a store is what `auravae encode` makes of a dataset"
+
+
+def is_missing(storage: Storage) -> bool:
+    """Return whether nothing is at a local place."""
+    return not is_remote(storage.root) and not os.path.exists(storage.root)  # noqa: PTH110 - never raises
 
 
 def is_file(storage: Storage) -> bool:

@@ -35,7 +35,13 @@ from auravae_cli.store.names import (
     part_of,
     shards_of,
 )
-from auravae_cli.store.settings import StoreSettings, is_file, read_settings, why_no_store
+from auravae_cli.store.settings import (
+    StoreSettings,
+    is_file,
+    is_missing,
+    read_settings,
+    why_no_store,
+)
 
 SHOWN_REPEATS = 10  # of keys; the others are counted
 _SHARD_SUFFIXES = (".safetensors", LEDGER, PENDING)
@@ -77,7 +83,7 @@ def find_faults(storage: Storage, seen: VerifyState, *, quick: bool = False) -> 
         yield _fault(storage, SETTINGS_FILE, error)
         return
     if settings is None:
-        if is_file(storage):
+        if is_file(storage) or is_missing(storage):
             yield Finding("fault", "", why_no_store(storage))
         else:
             text = "missing: this is not a store, or it lost its settings"

@@ -103,8 +103,9 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"{folder}: expected a run of `auravae train`; {path}: {error}"
+            f"{folder}: no run of `auravae train`: {LOG_NAME} cannot be read: {reason}"
         ) from error
     rows = []
     for line in lines:

@@ -285,11 +285,6 @@ def test_a_store_gives_the_rows_of_its_finished_shards(auravae, store):
     assert auravae("decode", root, "-o", "out", "--dry-run", "--overwrite").code == 0
 
 
-def test_rows_of_a_store_lie_in_a_folder_beside_their_file(auravae, store):
-    assert auravae("decode", store()).code == 0
-    assert Path("store/ta.2x3.decoded/0.png").is_file()
-
-
 def test_shards_with_equal_names_get_folders(auravae, store):
     """All of them, so that no name depends on which others there are in its shard."""
     root = store(("0.png", "1.png"), ("0.png", "2.png"))

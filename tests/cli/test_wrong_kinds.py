@@ -9,6 +9,7 @@ import pytest
 
 IMAGE = "a PNG picture: `auravae encode` makes a latent of it"
 LATENT = "a latent of auravae: `auravae decode` makes a picture of it"
+IN_STORE = "a file of a store: name the store's folder instead"
 COMFYUI = "a latent of ComfyUI: `auravae import --from comfyui` makes latents of it"
 
 
@@ -28,13 +29,78 @@ def test_each_command_names_the_one_to_use(auravae, files):
         *((command, "a.png", IMAGE) for command in ("info", "decode", "flip -H", "verify")),
         *((command, "a.latent", COMFYUI) for command in ("info", "decode", "encode -o x", "eval")),
         *((command, "a.safetensors", LATENT) for command in ("encode -o x", "verify", "eval")),
-        ("verify", str(inside), LATENT),
-        ("roundtrip", str(inside), LATENT),
+        ("verify", str(inside), IN_STORE),
+        ("encode -o new --layout shards", str(inside), IN_STORE),
+        ("import --from npy -o x", "a.png", IMAGE),
+        ("train -o x", "a.png", "a.png: a PNG picture: expected a file in TOML"),
+        ("train --status", "a.png", "a.png: no run of `auravae train`: log.jsonl cannot be read: "),
+        ("verify", "missing", "missing: cannot be read: No such file"),
+        ("encode", "a.safetensors", LATENT),
+        ("encode --overwrite", "a.safetensors", LATENT),
+        (
+            "roundtrip",
+            str(inside),
+            "it lies in the store st: name that, and a place for the result",
+        ),
+        ("roundtrip -o x", str(inside), LATENT),
         ("info", "st/store.json", "a file of a store: name the store's folder instead"),
     )
     for command, name, said in rows:
         result = auravae(*command.split(), name)
         assert result.code == 1 and said in result.message, (command, name, result.message)
+
+
+def test_folders_without_inputs_tell_what_they_hold(auravae, files):
+    Path("folder").mkdir()
+    Path("a.png").rename("folder/a.png")
+    store = "st is a store of latents: `auravae decode STORE -o FOLDER` makes pictures of it"
+    for command in (
+        "encode",
+        "encode -o x --layout shards",
+        "roundtrip",
+        "eval",
+        "import --from npy -o x",
+    ):
+        result = auravae(*command.split(), "st")
+        assert result.code == 2 and store in result.message, (command, result.message)
+    for command in ("decode", "flip -H", "info", "export --to npy -o x"):
+        result = auravae(*command.split(), "folder")
+        assert result.code == 2 and f"folder/a.png is {IMAGE}" in result.message, command
+
+
+def test_nothing_but_its_own_files_goes_into_a_store(auravae, files):
+    """Neither beside a shard, nor where -o names the store or a folder in it."""
+    (inside,) = Path("st").glob("*.safetensors")
+    before = sorted(Path("st").rglob("*"))
+    commands = (
+        *(f"decode {inside}", f"flip -H {inside}", "decode st", "encode a.png -o st/b.safetensors"),
+        *(
+            "flip -H a.safetensors -o st/new",
+            "roundtrip a.png -o st/",
+            "decode a.safetensors -o st/b.png",
+        ),
+        *("export a.safetensors --to npy -o st/npy", "import --from comfyui a.latent -o st/x"),
+    )
+    for command in commands:
+        result = auravae(*command.split())
+        assert result.code in (1, 2), command
+        assert "st is a store" in result.message or "the store st" in result.message, command
+    assert sorted(Path("st").rglob("*")) == before
+    assert auravae("decode", inside, "-o", "out").code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.png", "a PNG picture: expected the weights of a model"),
+        ("a.safetensors", "a latent of auravae: expected the weights of a model"),
+        ("a.latent", "a latent of ComfyUI: expected the weights of a model"),
+        ("st", "st: a folder: expected one of aura, linear, small, or the path of a checkpoint"),
+    ],
+)
+def test_what_is_no_model(auravae, files, name, said):
+    result = auravae("encode", "a.png", "-o", "x", "-m", name)
+    assert result.code == 3 and said in result.message
 
 
 def test_a_missing_input_has_one_exit_code(auravae, work):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from auravae_cli.files.kinds import kind_of, kind_of_file
+from auravae_cli.model.spec.registry import WEIGHTS_PATH, model_files
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,12 @@ def test_pictures(form, name):
 )
 def test_what_is_neither_picture_nor_latent(start, said):
     assert said in str(kind_of(start))
+
+
+def test_weights_of_our_models_are_no_latents():
+    for file in WEIGHTS_PATH.glob("*.safetensors"):
+        if file.stem in model_files():
+            assert str(kind_of_file(file)) == "the weights of a model: name the file with --model"
 
 
 def test_the_unknown_is_not_named(tmp_path):

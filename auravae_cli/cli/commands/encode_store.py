@@ -80,8 +80,10 @@ def predict_store(names: list[str], output: str | None, asked: Request, reporter
 
 
 def _place(output: str | None, asked: Request) -> str:
+    from auravae_cli.operations.encode_store import NAME_THE_STORE
+
     if output is None:
-        raise typer.BadParameter("a store is a folder or a URL: name it", param_hint="--output")
+        raise typer.BadParameter(NAME_THE_STORE, param_hint="--output")
     if asked.overwrite:
         raise typer.BadParameter(
             "a store is resumed or refused, never overwritten: remove it, or name another",

@@ -47,7 +47,7 @@ def verify(
     not faults.
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
-    from auravae_cli.cli.reports.store_progress import counted
+    from auravae_cli.cli.reports.values import counted
     from auravae_cli.store.verify import verify_store
 
     sound = True
@@ -60,7 +60,9 @@ def verify(
         if as_json:
             tell_json({"store": store, **counts, "faults": report.faults})
         elif not quiet:
-            text = ", ".join(f"{number} {name}" for name, number in counts.items())
+            text = ", ".join(
+                counted(number, name.removesuffix("s")) for name, number in counts.items()
+            )
             verdict = counted(report.faults, "fault") if report.faults else "sound"
             tell(f"{store}: {verdict}: {text}", flush=True)
     sys.stdout.flush()

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auravae_cli.cli.reports.latent_space import WIDTH, print_parities, print_space
-from auravae_cli.cli.reports.outcomes import print_table
-from auravae_cli.cli.reports.values import number_or_dash
+from auravae_cli.cli.reports.outcomes import foretell, print_table
+from auravae_cli.cli.reports.values import counted, number_or_dash
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
 from auravae_cli.cli.terminal.live import Live, Pace
 from auravae_cli.evaluation.run import PictureFailure
 from auravae_cli.evaluation.session import Notice, Stage, Step
+from auravae_cli.operations.timed_batches import Ahead
 
 _LONGEST_LABEL = 20
 _NOT_SHOWN = frozenset(("moments", "inception"))  # of a row: thousands of numbers, packed
@@ -53,6 +54,11 @@ class EvalReporter:
         else:
             self._count(step, done)
 
+    def begin(self, aheads: Sequence[Ahead]) -> None:
+        """Hear of the work ahead of each model; of a long evaluation, say how long before it starts."""
+        if not self.quiet:
+            foretell(aheads, self.live, "--quick or --resize 1024")
+
     def _count(self, step: PictureFailure | tuple[str, dict[str, Any]], done: int) -> None:
         if isinstance(step, PictureFailure):
             of = f" ({step.model})" if step.model else ""
@@ -70,7 +76,8 @@ class EvalReporter:
         elif not self.quiet:
             print_summary(summary)
             pictures, failed = summary["data"]["pictures"], len(summary["failures"])
-            say(f"{pictures} pictures measured" + (f", {failed} failures" if failed else ""))
+            bad = f", {counted(failed, 'failure')}" if failed else ""
+            say(f"{counted(pictures, 'picture')} measured{bad}")
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     labels = [_short(model["label"]) for model in models]
     number = summary["data"]["pictures"]
     columns = ["model", *(name for name, *_ in QUALITY)]
-    print_table(f"{number} pictures", columns, [_quality(model) for model in models])
+    print_table(counted(number, "picture"), columns, [_quality(model) for model in models])
     _print_appearance(labels, models)
     _print_noise(labels, models)
     _print_storage(labels, models)

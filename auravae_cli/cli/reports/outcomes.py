@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from auravae_cli.cli.reports.values import counted
 from auravae_cli.cli.terminal.lines import console, inert, say, tell, tell_json
 from auravae_cli.cli.terminal.live import Live, duration
 from auravae_cli.machine.progress import Phase
@@ -97,16 +98,11 @@ class Reporter:
 
     def _look_ahead(self, ahead: Ahead) -> None:
         """Find out how long it takes; of a long run, say so before it starts."""
-        if not ahead.sizes:
-            return
-        from auravae_cli.forecast.outlook import outlook
-
-        self.live.begin("estimating the time")
-        found = outlook(ahead)
-        if found.seconds is not None:
-            self.live.in_seconds, self.live.pace.total = True, found.seconds
-            if found.seconds >= LONG_SECONDS:
-                say(sentence(ahead, found))
+        ways = [] if ahead.command == "decode" else ["--resize 1024"]
+        ways += ["-m linear"] * bool(ways and ahead.codec.space.model != "linear")
+        seconds = foretell([ahead], self.live, " or ".join(ways))
+        if seconds is not None:
+            self.live.in_seconds, self.live.pace.total = True, seconds
 
     def _pace(self, outcome: Outcome | None, done: int, total: int) -> None:
         """Move the line that shows how far it is."""
@@ -163,20 +159,37 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.source} -> {outcome.output}{note}"
 
 
-def sentence(ahead: Ahead, found: Outlook) -> str:
+def foretell(aheads: Sequence[Ahead], live: Live, less: str) -> float | None:
+    """Return how long runs with some models take together; of long ones, say so before they start.
+
+    ``less`` names what takes less.
+    """
+    if not aheads or not all(ahead.sizes for ahead in aheads):
+        return None
+    from auravae_cli.forecast.outlook import outlook
+
+    live.begin("estimating the time")
+    found = [outlook(ahead) for ahead in aheads]
+    if any(one.seconds is None for one in found):
+        return None
+    seconds = sum(one.seconds or 0.0 for one in found)
+    if seconds >= LONG_SECONDS:
+        say(sentence(aheads, found, seconds, less))
+    return seconds
+
+
+def sentence(aheads: Sequence[Ahead], found: Sequence[Outlook], seconds: float, less: str) -> str:
     """Return what a long run takes, and what would take less."""
-    codec = ahead.codec
-    assert found.seconds is not None
-    noun = "picture" if ahead.number == 1 else "pictures"
-    work = f"{ahead.number} {noun}, {found.pixels / 1e6:.0f} megapixels, with {codec.space.model}"
-    hints = []
-    if ahead.command != "decode":
-        hints.append("--resize 1024 or -m linear takes less")
-    if found.strips > 1:
+    models = ", ".join(ahead.codec.space.model for ahead in aheads)
+    pictures = counted(max(ahead.number for ahead in aheads), "picture")
+    work = f"{pictures}, {max(one.pixels for one in found) / 1e6:.0f} megapixels, with {models}"
+    hints = [f"{less} takes less"] if less else []
+    strips = max(one.strips for one in found)
+    if strips > 1:
         hints.append(
-            f"memory suffices for {found.strips} strips a picture; with a larger --memory it may be faster"
+            f"memory suffices for {strips} strips a picture; with a larger --memory it may be faster"
         )
-    start = f"note: about {duration(found.seconds)}: {work} on {codec.device}"
+    start = f"note: about {duration(seconds)}: {work} on {aheads[0].codec.device}"
     return "; ".join([start, *hints])
 
 

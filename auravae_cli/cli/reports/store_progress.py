@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED, Reporter
+from auravae_cli.cli.reports.values import counted
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
 from auravae_cli.files.storage import open_storage
 from auravae_cli.store.commit import ShardOutcome
@@ -65,7 +66,8 @@ class StoreReporter:
     def _pace(self, is_start: bool, done: int, total: int) -> None:
         """Move the line that shows how far it is, in bytes of the sources."""
         live = self.reporter.live
-        live.pace.total, live.pace.done = float(total), float(done)
+        whole = live.pace.total if live.in_seconds else float(total)  # as predicted, if it was
+        live.pace.total, live.pace.done = whole, whole * done / max(1, total)
         live.items = self._pictures
         bad = f", {self._failed} failed" if self._failed else ""
         live.more = f"{counted(self._pictures, 'latent')}{bad}" if self._pictures else ""
@@ -127,8 +129,3 @@ def _details(outcome: ShardOutcome) -> str:
     notes += [f"{number} {what}" for what, number in counts.items() if number]
     failed = f", {outcome.failures} failed" if outcome.failures else ""
     return failed + (f"  ({', '.join(notes)})" if notes else "")
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number with its noun: ``1 shard``, ``2 shards``."""
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -29,3 +29,8 @@ def number_or_dash(value: float | None, form: str) -> str:
         return "-"
     text = form.format(value)
     return text.removeprefix("-") if not float(text) else text
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun: ``1 shard``, ``2 shards``."""
+    return f"{number} {what}{'s' * (number != 1)}"

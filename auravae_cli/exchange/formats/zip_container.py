@@ -84,6 +84,8 @@ def read_npy(content: Buffer) -> Array:
 @lru_cache(256)
 def _parse_npy(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """Return dtype, shape and offset of the values. Raises ValueError if they cannot be read."""
+    if not header.startswith(np.lib.format.MAGIC_PREFIX):
+        raise ValueError("it does not begin as one")
     file = io.BytesIO(header)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):

@@ -52,7 +52,7 @@ def read_checkpoint(path: Path, parts: tuple[str, ...] = PARTS) -> Checkpoint:
         found = _read_pickle(path, parts)
     else:
         raise WeightsError(
-            f"{path}: neither safetensors nor a torch checkpoint: it starts with {start!r}. If it was "
+            f"{path}: neither safetensors nor a torch checkpoint. If it was "
             "downloaded, it may be an error page or a Git LFS pointer; fetch it again"
         )
     card = read_card(path)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from auravae_cli.errors import MissingWeightsError, WeightsError
+from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.toml_config import read_config
 from auravae_cli.model.spec.config import ModelConfig, configs_path
 from auravae_cli.model.spec.foreign import parse_foreign
@@ -55,10 +56,14 @@ def find_weights(model: str) -> tuple[Path, ModelConfig | None]:
         if parse_foreign(model) is not None:
             raise WeightsError(f"{model}: only auravae eval runs other projects' models")
         if not Path(model).is_file():
+            is_folder = Path(model).is_dir()
             raise WeightsError(
-                f"no model {model!r}: expected one of {', '.join(model_files())}, or the path of "
-                "a checkpoint"
+                f"{f'{model}: a folder' if is_folder else f'no model {model!r}'}: expected one of "
+                f"{', '.join(model_files())}, or the path of a checkpoint"
             )
+        kind = kind_of_file(Path(model))
+        if kind is not None and not kind.is_weights:
+            raise WeightsError(f"{model}: {kind.name}: expected the weights of a model")
         return Path(model), None
     path = local_weights(config)
     if path is None:
