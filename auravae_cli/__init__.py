@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         IterableLatentDataset as IterableLatentDataset,
         LatentDataset as LatentDataset,
     )
+    from auravae_cli.diagnostics.doctor import Check as Check, diagnose as diagnose
     from auravae_cli.errors import AuraVaeError as AuraVaeError, UsageError as UsageError
     from auravae_cli.evaluation.measure import MeasureOptions as MeasureOptions
     from auravae_cli.evaluation.run import EvalOptions as EvalOptions
@@ -68,10 +69,12 @@ if TYPE_CHECKING:
         Irreps as Irreps,
         V as V,
     )
+    from auravae_cli.train.session import train_model as train_model
 
 _HOME = {
     "AuraVaeError": "errors",
     "BucketBatchSampler": "datasets.bucket_sampler",
+    "Check": "diagnostics.doctor",
     "Codec": "model.codec",
     "E": "symmetry.group",
     "EvalOptions": "evaluation.run",
@@ -95,6 +98,7 @@ _HOME = {
     "act": "symmetry.action",
     "benchmark": "forecast.benchmark",
     "decode_files": "operations.decode",
+    "diagnose": "diagnostics.doctor",
     "encode_files": "operations.encode",
     "encode_store": "operations.encode_store",
     "evaluate": "evaluation.session",
@@ -115,12 +119,14 @@ _HOME = {
     "roundtrip_files": "operations.roundtrip",
     "ssim": "images.metrics",
     "stack": "latents.latent_file",
+    "train_model": "train.session",
     "verify_store": "store.verify",
     "watch_folders": "operations.watch",
 }
 __all__ = [  # a test holds it to the names of _HOME, sorted
     "AuraVaeError",
     "BucketBatchSampler",
+    "Check",
     "Codec",
     "E",
     "EvalOptions",
@@ -145,6 +151,7 @@ __all__ = [  # a test holds it to the names of _HOME, sorted
     "act",
     "benchmark",
     "decode_files",
+    "diagnose",
     "encode_files",
     "encode_store",
     "evaluate",
@@ -165,6 +172,7 @@ __all__ = [  # a test holds it to the names of _HOME, sorted
     "roundtrip_files",
     "ssim",
     "stack",
+    "train_model",
     "verify_store",
     "watch_folders",
 ]

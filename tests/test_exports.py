@@ -16,7 +16,10 @@ REPOSITORY = Path(__file__).parents[1]
 PROGRAMS = sorted([*REPOSITORY.glob("benchmarks/*.py"), *REPOSITORY.glob("scripts/*.py")])
 # What is fed with garbage, or compared with others, is an inner part; or stores are written and looked at by hand.
 INNER = {"fuzz.py", "kills.py", "measures.py", "reading.py"}
-NOT_OFFERED = ("auravae_cli.train.", "auravae_cli.evaluation.page.")  # rooms without public calls
+NOT_OFFERED = (
+    "auravae_cli.train.",
+    "auravae_cli.evaluation.page.",
+)  # rooms whose inner parts programs need
 SOURCE = Path(auravae_cli.__file__).read_text(encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ PAGE = REPOSITORY / "docs" / "python.md"
 PHOTOS = ("astronaut.jpg", "coffee.jpg", "coffee_alpha.png", "rocket.webp")
 CALLS = {n for n in auravae_cli.__all__ if n.endswith(("_files", "_store", "_latents"))} | {
     *("watch_folders", "evaluate", "benchmark", "predict_encode", "predict_decode"),
-    *("predict_roundtrip", "verify_store"),
+    *("predict_roundtrip", "verify_store", "diagnose", "train_model"),
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.diagnostics.golden import TOLERANCES, Golden, read_golden
 from auravae_cli.diagnostics.weights_census import WeightsSummary, count_weights
 from auravae_cli.errors import AuraVaeError, reason_of
@@ -25,6 +26,7 @@ from auravae_cli.evaluation.equivariance import ELEMENTS
 from auravae_cli.evaluation.measure import MeasureOptions, Subject, measure
 from auravae_cli.images.metrics import psnr
 from auravae_cli.images.read import from_unit, to_unit
+from auravae_cli.machine.progress import Phase, Progress, begin, follow
 from auravae_cli.machine.socket_audit import watch_sockets
 from auravae_cli.model.codec import Codec, load_codec, load_image
 from auravae_cli.model.linear import LinearAutoencoder
@@ -33,6 +35,9 @@ from auravae_cli.model.spec.config import ModelConfig
 from auravae_cli.model.spec.registry import find_weights
 
 OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
+NAMES = ("python", "torch", "model", "device", "weights", "tensors", "golden", "flips", "nan") + (
+    *("offline", "memory"),
+)
 OLDEST_PYTHON = (3, 11)
 REINSTALL = "install the package again: pip install --force-reinstall auravae"
 
@@ -48,62 +53,91 @@ class Check:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Doctor:
-    """The checks of one model on one device; ``side`` is that of the picture which must fit into memory.
+@dataclass(frozen=True)
+class Diagnosis:
+    """All checks of an installation, in order."""
 
-    Afterwards, ``is_model_usable`` tells whether the model could be loaded at all.
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.status == FAILED)
+
+    @property
+    def is_model_usable(self) -> bool:
+        """Whether the model could be loaded at all."""
+        return any(check.name == "model" and check.status == OK for check in self.checks)
+
+
+def diagnose(
+    model: str = DEFAULT_MODEL,
+    *,
+    side: int = 1024,
+    device: str = "auto",
+    dtype: str = "auto",
+    memory: int | None = None,
+    progress: Progress[Check] | None = None,
+) -> Diagnosis:
+    """Check this installation with one model on one device, as ``auravae doctor`` does.
+
+    An error of the installation is not raised, but becomes a failed check.
+
+    Args:
+        side: a picture of ``side`` x ``side`` pixels has to fit into memory.
+        model, device, dtype, memory: as for `load_codec`.
+        progress: hears each check.
     """
+    loading = Request(model, side, device, dtype, memory)
+    return Diagnosis(tuple(follow(_examine(loading, progress), len(NAMES), progress)))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to check; see `diagnose`."""
 
     model: str
-    device: str = "auto"
-    dtype: str = "auto"
-    memory: int | None = None
-    side: int = 1024
-    is_model_usable: bool = False
+    side: int
+    device: str
+    dtype: str
+    memory: int | None
 
-    def examine(self) -> Iterator[Check]:
-        """Yield every check, in order. An error of the installation is not raised, but becomes a failed check."""
-        yield from (_python(), _torch())
-        opened: list[str] = []
-        try:
-            path, config = find_weights(self.model)
-            with watch_sockets(opened):
-                codec = load_codec(
-                    self.model, device=self.device, dtype=self.dtype, memory=self.memory
-                )
-                golden = read_golden(config.name if config else "")
-            yield Check("model", OK, f"{self.model}: {path}", facts={"path": str(path)})
-        except AuraVaeError as error:
-            advice = "name another with --model (auravae models list), or another --device"
-            yield Check("model", FAILED, str(error), advice)
-            for name in (
-                "device",
-                "weights",
-                "tensors",
-                "golden",
-                "flips",
-                "nan",
-                "offline",
-                "memory",
-            ):
-                yield Check(name, SKIPPED, "needs the model")
-            return
-        self.is_model_usable = True
-        checks: tuple[tuple[str, Callable[[], Check]], ...] = (
-            ("device", lambda: _device(codec)),
-            ("weights", lambda: _weights(codec, golden)),
-            ("tensors", lambda: _tensors(count_weights(path), config, codec)),
-            ("golden", lambda: _golden(codec, golden)),
-            ("flips", lambda: _flips(codec, golden, path)),
-            ("nan", lambda: _nan(codec)),
-        )
-        for name, check in checks:
-            with watch_sockets(opened):
-                found = _run(name, check)
-            yield found
-        yield _offline(opened)
-        yield _run("memory", lambda: _memory(codec, self.side))
+
+def _examine(asked: Request, progress: Any) -> Iterator[Check]:
+    """Yield every check, in the order of `NAMES`."""
+    yield from (_python(), _torch())
+    opened: list[str] = []
+    begin(progress, Phase(f"loading model {asked.model}"))
+    try:
+        path, config = find_weights(asked.model)
+        with watch_sockets(opened):
+            codec = load_codec(
+                asked.model, device=asked.device, dtype=asked.dtype, memory=asked.memory
+            )
+            golden = read_golden(config.name if config else "")
+        yield Check("model", OK, f"{asked.model}: {path}", facts={"path": str(path)})
+    except AuraVaeError as error:
+        advice = "name another with --model (auravae models list), or another --device"
+        yield Check("model", FAILED, str(error), advice)
+        for name in NAMES[3:]:
+            yield Check(name, SKIPPED, "needs the model")
+        return
+    checks: tuple[tuple[str, Callable[[], Check]], ...] = (
+        ("device", lambda: _device(codec)),
+        ("weights", lambda: _weights(codec, golden)),
+        ("tensors", lambda: _tensors(count_weights(path), config, codec)),
+        ("golden", lambda: _golden(codec, golden)),
+        ("flips", lambda: _flips(codec, golden, path)),
+        ("nan", lambda: _nan(codec)),
+    )
+    for name, check in checks:
+        begin(progress, Phase(f"checking {name}"))
+        with watch_sockets(opened):
+            found = _run(name, check)
+        yield found
+    yield _offline(opened)
+    begin(progress, Phase("checking memory"))
+    yield _run("memory", lambda: _memory(codec, asked.side))
 
 
 def _run(name: str, check: Callable[[], Check]) -> Check:

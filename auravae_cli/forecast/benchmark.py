@@ -22,6 +22,7 @@ import numpy as np
 from auravae_cli.defaults import DEFAULT_MODEL
 from auravae_cli.forecast.run_setting import RunSetting, find_setting
 from auravae_cli.machine.meter import Meter
+from auravae_cli.machine.progress import Phase, Progress, begin, follow
 from auravae_cli.machine.speeds import processor, torch_version
 from auravae_cli.model.codec import Codec, load_codec
 from auravae_cli.model.planning.layer_costs import nominal_flops
@@ -125,20 +126,20 @@ class Peaks:
     host_gbytes: float
 
 
-def _measure(request: Request, tell: Callable[[str], None]) -> Iterator[Measurement | Peaks]:
-    """The machine's peaks first, then every measurement. ``tell`` hears what comes next."""
+def _measure(request: Request, progress: Any) -> Iterator[Measurement | Peaks]:
+    """Yield the machine's peaks first, then every measurement."""
     parts = tuple(PARTS[op] for op in request.operations if op in PARTS)
     setting = find_setting(
         request.model, parts or ("encoder",), request.device, request.dtype, request.memory
     )
-    tell("the machine's own peaks")
+    begin(progress, Phase("measuring the machine's own peaks"))
     yield measure_peaks(setting.where.device, setting.where.dtype)
     for operation in request.operations:
         if operation == "startup":
-            yield from _startup(request.repeats, tell)
+            yield from _startup(request.repeats, progress)
             continue
         for size in request.sizes:
-            tell(f"{operation} {size[1]} x {size[0]}")
+            begin(progress, Phase(f"measuring {operation} of {size[1]} x {size[0]}"))
             if operation == "flip":
                 yield _flip(size, request, setting)
             else:
@@ -164,7 +165,7 @@ def benchmark(
     device: str = "auto",
     dtype: str = "auto",
     memory: int | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress[Measurement | Peaks] | None = None,
 ) -> Benchmark:
     """Measure how fast a model is here, beside what this machine does at best.
 
@@ -172,7 +173,7 @@ def benchmark(
         sizes: (height, width) of pictures, multiples of 8.
         operations: some of `OPERATIONS`.
         repeats: of each, after one to warm up.
-        progress: hears what is measured next.
+        progress: hears the peaks and each measurement.
         model, batch_size, device, dtype, memory: as for `load_codec` and `encode_files`.
 
     Raises:
@@ -180,13 +181,19 @@ def benchmark(
     """
     chosen = tuple(sizes), tuple(operations)
     request = Request(model, *chosen, batch_size, repeats, device, dtype, memory)
-    found = list(_measure(request, progress or (lambda text: None)))
+    found = follow(_measure(request, progress), _count(request), progress)
     (peaks,) = (item for item in found if isinstance(item, Peaks))
     setting = find_setting(
         request.model, ("encoder",), request.device, request.dtype, request.memory
     )
     results = tuple(item for item in found if isinstance(item, Measurement))
     return Benchmark(machine_facts(setting), peaks, results)
+
+
+def _count(request: Request) -> int:
+    """Return how many steps a benchmark has: the peaks, and each measurement."""
+    sized = sum(operation != "startup" for operation in request.operations)
+    return 1 + sized * len(request.sizes) + len(COMMANDS) * ("startup" in request.operations)
 
 
 def machine_facts(setting: RunSetting) -> dict[str, Any]:
@@ -353,10 +360,10 @@ def _flip(size: tuple[int, int], request: Request, setting: RunSetting) -> Measu
     return Measurement("flip", seconds, size, request.batch_size, moved=2 * source.nbytes)
 
 
-def _startup(repeats: int, tell: Callable[[str], None]) -> Iterator[Measurement]:
+def _startup(repeats: int, progress: Any) -> Iterator[Measurement]:
     """Measure new processes, without counting the first of each."""
     for name, arguments in COMMANDS.items():
-        tell(name)
+        begin(progress, Phase(f"measuring {name}"))
         command = [sys.executable, *arguments]
 
         def run(command: list[str] = command) -> None:

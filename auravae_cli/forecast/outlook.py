@@ -11,15 +11,12 @@ from auravae_cli.forecast.calibrate import measure_speed
 from auravae_cli.machine.speeds import Speeds
 from auravae_cli.operations.timed_batches import Ahead, operations_of, speed_of
 
-WORTH_MEASURING = 2e6  # pixels: fewer take a few seconds at most
-
 
 @dataclass(frozen=True)
 class Outlook:
-    """The seconds of a run, None if they cannot be told; its pixels, and its strips if it needs them."""
+    """The seconds of a run, None if they cannot be told, and its strips if it needs them."""
 
     seconds: float | None
-    pixels: float
     strips: int
 
 
@@ -28,7 +25,6 @@ def outlook(ahead: Ahead, speeds: Speeds | None = None) -> Outlook:
     codec, known = ahead.codec, Speeds() if speeds is None else speeds
     key = speed_of(ahead.command, codec)
     each = ahead.number / max(1, len(ahead.sizes))
-    pixels = each * sum(height * width for height, width in ahead.sizes)
     seconds: float | None = 0.0
     strips = 1
     for (height, width), number in Counter(ahead.sizes).items():
@@ -37,8 +33,8 @@ def outlook(ahead: Ahead, speeds: Speeds | None = None) -> Outlook:
             strips = max(strips, *(plan.tiles for plan in plans))
             work = operations_of(plans, ahead.parts, 1)
             found = known.seconds(key, work)
-            if found is None and pixels >= WORTH_MEASURING:
+            if found is None:
                 measure_speed(ahead.command, ahead.parts, codec, known)
                 found = known.seconds(key, work)
             seconds = None if None in (found, seconds) else seconds + each * number * found  # type: ignore[operator]
-    return Outlook(seconds or None, pixels, strips)
+    return Outlook(seconds or None, strips)

@@ -54,6 +54,12 @@ class Ahead:
     sizes: tuple[tuple[int, int], ...]
     number: int
 
+    @property
+    def pixels(self) -> float:
+        """How many pixels all pictures have, by the sizes that are known."""
+        known = sum(height * width for height, width in self.sizes)
+        return known * self.number / max(1, len(self.sizes))
+
 
 @dataclass
 class Stopwatch:

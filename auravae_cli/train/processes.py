@@ -46,6 +46,11 @@ class Processes:
                 parameter.grad /= self.world_size
 
 
+def is_first_process() -> bool:
+    """Return whether this is the first process that ``torchrun`` started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started; without it, just this one."""

@@ -45,6 +45,7 @@ from auravae_cli.train.write_model import (
     write_weights,
 )
 
+MODEL_NAME = "model.safetensors"
 LOG_EVERY = 10
 PREVIEW_SIDE = 256
 PREVIEW_COUNT = 8
@@ -181,7 +182,7 @@ def finish(folder: Path, state: State, recipe: Recipe, pictures: Pictures) -> Va
     """Write a model to a folder, with a preview and its quality; colours are centred first."""
     centre_colours(state.ema, _crops(recipe, pictures, state))
     result = _validate(folder, state, pictures)
-    export(folder / "model.safetensors", state, recipe, pictures, result)
+    export(folder / MODEL_NAME, state, recipe, pictures, result)
     return result
 
 

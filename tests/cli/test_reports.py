@@ -10,7 +10,6 @@ import pytest
 
 from auravae_cli.cli.reports import outcomes
 from auravae_cli.cli.terminal import live
-from auravae_cli.forecast import outlook
 from auravae_cli.operations.encode import FileEncoder
 
 COMMANDS = [
@@ -144,7 +143,7 @@ def test_nothing_moves_in_a_quiet_run(auravae, inputs, at_once):
 
 def test_of_a_long_run_the_time_is_said_first(auravae, inputs, monkeypatch):
     monkeypatch.setattr(outcomes, "LONG_SECONDS", 0.0)
-    monkeypatch.setattr(outlook, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(outcomes, "FEW_PIXELS", 1)
     told = (
         "note: about .* s: 2 pictures, 0 megapixels, with linear on cpu; --resize 1024 takes less\n"
     )

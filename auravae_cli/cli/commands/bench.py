@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from auravae_cli.cli.shared import options as opt
-from auravae_cli.cli.terminal.lines import say, tell, tell_json
+from auravae_cli.cli.terminal.lines import tell, tell_json
+from auravae_cli.cli.terminal.live import Followed
 from auravae_cli.defaults import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -86,21 +87,18 @@ def bench(
     from auravae_cli.cli.shared.sizes import read_size
     from auravae_cli.forecast.benchmark import OPERATIONS, SIZES, benchmark
 
-    def note(text: str) -> None:
-        if not quiet:
-            say(f"measuring {text} ...")
-
-    found = benchmark(
-        model,
-        sizes=tuple(read_side(text) for text in sizes or ()) or SIZES,
-        operations=tuple(op for op in OPERATIONS if not only or Operation(op) in only),
-        batch_size=batch_size,
-        repeats=repeats,
-        device=device,
-        dtype=dtype.value,
-        memory=read_size(memory, "--memory"),
-        progress=note,
-    )
+    with Followed(hidden=quiet) as progress:
+        found = benchmark(
+            model,
+            sizes=tuple(read_side(text) for text in sizes or ()) or SIZES,
+            operations=tuple(op for op in OPERATIONS if not only or Operation(op) in only),
+            batch_size=batch_size,
+            repeats=repeats,
+            device=device,
+            dtype=dtype.value,
+            memory=read_size(memory, "--memory"),
+            progress=progress,
+        )
     if as_json:
         rows = [result.to_json(found.peaks) for result in found.results]
         tell_json({"machine": found.machine, "peaks": asdict(found.peaks), "results": rows})

@@ -10,6 +10,7 @@ import typer
 
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.terminal.lines import console, inert, tell, tell_json
+from auravae_cli.cli.terminal.live import Followed
 from auravae_cli.defaults import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -53,21 +54,30 @@ def doctor(
     be loaded.
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
+    from auravae_cli.cli.reports.values import counted
     from auravae_cli.cli.shared.sizes import read_size
-    from auravae_cli.diagnostics.doctor import FAILED, Doctor
+    from auravae_cli.diagnostics.doctor import FAILED, diagnose
 
-    examined = Doctor(model, device, dtype.value, read_size(memory, "--memory"), side)
-    failed = 0
-    for check in examined.examine():
-        failed += check.status == FAILED
+    def hear(check: Check) -> None:
         if as_json:
             tell_json(asdict(check))
         elif check.status == FAILED or not quiet:
             _print(check)
+
+    with Followed(hear, hidden=quiet) as progress:
+        found = diagnose(
+            model,
+            side=side,
+            device=device,
+            dtype=dtype.value,
+            memory=read_size(memory, "--memory"),
+            progress=progress,
+        )
+    failed = len(found.failed)
     if not (as_json or quiet):
-        tell(f"{failed} of the checks failed" if failed else "all is well")
+        tell(f"{counted(failed, 'check')} failed" if failed else "all is well")
     sys.stdout.flush()
-    raise typer.Exit(0 if not failed else EXIT_SOME_FAILED if examined.is_model_usable else 3)
+    raise typer.Exit(0 if not failed else EXIT_SOME_FAILED if found.is_model_usable else 3)
 
 
 def _print(check: Check) -> None:

@@ -12,6 +12,7 @@ import typer
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.shared.completion import complete_hub_model
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
+from auravae_cli.cli.terminal.live import Live, Pace
 
 _HELP = """List the known models, and download official weights.
 
@@ -97,6 +98,7 @@ def pull(
         typer.Argument(help="The model to download: aura.", autocompletion=complete_hub_model),
     ],
     as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Download a model's official weights to the hub's cache, check them, and print their sha256.
 
@@ -113,9 +115,17 @@ def pull(
     config = find_model(name)
     if config is None:
         raise typer.BadParameter(f"no model {name!r}: expected one of {', '.join(model_files())}")
-    fetch(config)
-    path, _ = find_weights(name)  # the file that has this name from now on
-    codec = load_codec(name, device="cpu", dtype="auto")
+    with Live(f"fetching {config.hub_file} of {config.hub_repo}", hidden=quiet) as live:
+
+        def hear(_: None, done: int, total: int) -> None:
+            live.pace.done, live.pace.total = done, total
+            live.more = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
+
+        fetch(config, hear)
+        live.more, live.pace = "", Pace()
+        live.begin("checking the weights")
+        path, _ = find_weights(name)  # the file that has this name from now on
+        codec = load_codec(name, device="cpu", dtype="auto")
     facts = {
         "model": name,
         "path": str(path),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -72,26 +71,24 @@ def train(
     it, bit for bit; an interrupted run writes one first. Under torchrun, each
     process takes its share of every batch.
     """
-    from auravae_cli.cli.reports.training import follow, show_status
-    from auravae_cli.files.toml_config import read_config
-    from auravae_cli.train.recipe import Recipe
+    from auravae_cli.cli.reports.training import TrainingReporter, show_status
 
     if status:
         show_status(config, as_json=as_json)
         return
     if output is None:
         raise typer.BadParameter("where should the run be kept?", param_hint="--output")
-    recipe = read_config(config, Recipe)
-    if data:
-        recipe = replace(recipe, data=replace(recipe.data, sources=tuple(data)))
-    if lpips:
-        recipe = replace(recipe, lpips_weights=lpips)
-    follow(
-        recipe,
-        output,
-        device,
-        workers,
-        is_new_recipe=new_recipe,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    from auravae_cli.train.session import train_model
+
+    with TrainingReporter(as_json, quiet) as report:
+        result = train_model(
+            config,
+            output,
+            data=tuple(data or ()),
+            lpips=lpips,
+            device=device,
+            workers=workers,
+            new_recipe=new_recipe,
+            progress=report,
+        )
+    report.finish(result)

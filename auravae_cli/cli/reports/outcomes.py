@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXIT_SOME_FAILED = 1
 LONG_SECONDS = 60.0  # from here on a run says first how long it takes
+FEW_PIXELS = 2e6  # through half a network: they take a few seconds at most
 
 
 @dataclass
@@ -164,7 +165,7 @@ def foretell(aheads: Sequence[Ahead], live: Live, less: str) -> float | None:
 
     ``less`` names what takes less.
     """
-    if not aheads or not all(ahead.sizes for ahead in aheads):
+    if sum(ahead.pixels * sum(times for _, times in ahead.parts) for ahead in aheads) < FEW_PIXELS:
         return None
     from auravae_cli.forecast.outlook import outlook
 
@@ -182,7 +183,9 @@ def sentence(aheads: Sequence[Ahead], found: Sequence[Outlook], seconds: float, 
     """Return what a long run takes, and what would take less."""
     models = ", ".join(ahead.codec.space.model for ahead in aheads)
     pictures = counted(max(ahead.number for ahead in aheads), "picture")
-    work = f"{pictures}, {max(one.pixels for one in found) / 1e6:.0f} megapixels, with {models}"
+    work = (
+        f"{pictures}, {max(ahead.pixels for ahead in aheads) / 1e6:.0f} megapixels, with {models}"
+    )
     hints = [f"{less} takes less"] if less else []
     strips = max(one.strips for one in found)
     if strips > 1:

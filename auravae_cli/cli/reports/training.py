@@ -2,92 +2,82 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Generator
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 from auravae_cli.cli.shared.signals import stopping
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
 from auravae_cli.cli.terminal.live import Live, Pace, duration
 from auravae_cli.machine.progress import Phase
-from auravae_cli.train.loop import StepRecord
-from auravae_cli.train.processes import joined
-from auravae_cli.train.recipe import Recipe
-from auravae_cli.train.run import Opening, run_training
+from auravae_cli.train.processes import is_first_process
+from auravae_cli.train.recipe import Stage
+from auravae_cli.train.run import Opening
+from auravae_cli.train.session import Event, TrainingResult
 from auravae_cli.train.status import RECENT, Status, Validation, read_status, status_of
 
 VALIDATIONS_SHOWN = 10
-Event: TypeAlias = Opening | StepRecord | Validation | Phase
 
 
-def follow(
-    recipe: Recipe,
-    folder: Path,
-    device: str,
-    workers: int,
-    *,
-    is_new_recipe: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Run the training and report it. Raises KeyboardInterrupt, with the checkpoint written."""
-    with joined(device) as processes:
-        steps = run_training(
-            recipe, folder, processes.device(device), processes, workers, is_new_recipe
-        )
-        hidden = quiet or not processes.is_first
-        with Live("starting", hidden=hidden) as live:
-            # Until the opening there is nothing to save, so signals act at once.
-            for event in steps:
-                if isinstance(event, Phase):
-                    live.begin(event.text)
-                elif isinstance(event, Opening):
-                    break
-            assert isinstance(event, Opening)
-            if not hidden:
-                _announce(event)
-            _follow_steps(steps, event, recipe, live, as_json=as_json, quiet=quiet)
-        if not hidden:
-            say(f"{folder / 'model.safetensors'}: {recipe.name}, {recipe.num_steps} steps")
+@dataclass
+class TrainingReporter:
+    """Follows a training: ``with TrainingReporter(...) as report: train_model(..., progress=report)``.
 
+    While there are steps to save, a signal ends the run after the present one, which has the checkpoint
+    written; before and after, it acts at once. Of several processes, the first one reports.
+    """
 
-def _follow_steps(
-    steps: Generator[Event, None, None],
-    opening: Opening,
-    recipe: Recipe,
-    live: Live,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Report the steps. A signal has the checkpoint written after the present one."""
-    records: deque[tuple[int, float]] = deque(maxlen=RECENT)
-    live.before = live.items = opening.step
-    live.of, live.pace = recipe.num_steps, Pace(recipe.num_steps - opening.step)
+    as_json: bool
+    quiet: bool
+    live: Live = field(default_factory=lambda: Live("starting"))
+    _stages: tuple[Stage, ...] = ()
+    _records: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _signals: ExitStack = field(default_factory=ExitStack)
+    _stop: threading.Event | None = None
 
-    def hear(event: Event) -> None:
-        if isinstance(event, Validation):
-            status = status_of(event.step, recipe.stages, tuple(records))
-            _report(event, status, as_json, quiet)
-        elif isinstance(event, StepRecord):
-            records.append((event.step, event.seconds))
-            live.begin(f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}")
-            live.items = event.step + 1
-            live.pace.done = live.items - opening.step
+    def __enter__(self) -> TrainingReporter:
+        self.live.hidden = self.quiet or not is_first_process()
+        self.live.__enter__()
+        return self
 
-    with stopping() as stop:
-        for event in steps:
-            hear(event)
-            if stop.is_set():
-                steps.close()
-                raise KeyboardInterrupt
-            if isinstance(event, Phase):
-                live.begin(event.text)
-                break  # all steps are saved, so signals act at once again
-    for event in steps:
-        hear(event)
+    def __exit__(self, *_: object) -> None:
+        self._signals.close()
+        self.live.__exit__()
+
+    def begin(self, phase: Phase) -> None:
+        """Hear what begins, between the steps."""
+        self.live.begin(phase.text, phase.seconds)
+        self._signals.close()
+        self._stop = None
+
+    def __call__(self, event: Event | None, done: int, total: int) -> None:
+        """Hear of the opening, a step or a validation. Raises KeyboardInterrupt after a signal."""
+        if isinstance(event, Opening):
+            self._open(event, total)
+        elif isinstance(event, Validation):
+            status = status_of(event.step, self._stages, tuple(self._records))
+            _report(event, status, self.as_json, self.quiet)
+        elif event is not None:
+            self._records.append((event.step, event.seconds))
+            self.live.begin(f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}")
+            self.live.items, self.live.pace.done = done, done - self.live.before
+        if self._stop is not None and self._stop.is_set():
+            raise KeyboardInterrupt
+
+    def finish(self, result: TrainingResult) -> None:
+        """Tell where the model is."""
+        if not self.live.hidden:
+            say(f"{result.model}: {result.name}, {result.steps} steps")
+
+    def _open(self, opening: Opening, total: int) -> None:
+        if not self.live.hidden:
+            _announce(opening)
+        self._stages = tuple(Stage(*stage) for stage in opening.stages)
+        self.live.before = self.live.items = opening.step
+        self.live.of, self.live.pace = total, Pace(total - opening.step)
+        self._stop = self._signals.enter_context(stopping())
 
 
 def show_status(folder: Path, *, as_json: bool) -> None:

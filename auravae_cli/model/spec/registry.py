@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from auravae_cli.errors import MissingWeightsError, WeightsError
 from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.toml_config import read_config
+from auravae_cli.machine.progress import Progress
 from auravae_cli.model.spec.config import ModelConfig, configs_path
 from auravae_cli.model.spec.foreign import parse_foreign
 
@@ -87,9 +90,10 @@ def local_weights(config: ModelConfig) -> Path | None:
     return None
 
 
-def pull(config: ModelConfig) -> Path:
+def pull(config: ModelConfig, progress: Progress[None] | None = None) -> Path:
     """Download a model's official file into the hub's cache, and return its path.
 
+    ``progress`` hears how many bytes are there, and of how many.
     ``HF_TOKEN``, ``HF_HOME``, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` are honoured.
     Raises WeightsError.
     """
@@ -102,13 +106,32 @@ def pull(config: ModelConfig) -> Path:
             "fetching from the hub needs huggingface_hub: pip install huggingface_hub"
         ) from None
     try:
-        return Path(hf_hub_download(config.hub_repo, config.hub_file))
+        bar = _bar(progress or (lambda step, done, total: None))
+        return Path(hf_hub_download(config.hub_repo, config.hub_file, tqdm_class=bar))
     except Exception as error:  # the hub's client raises errors of many libraries
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise WeightsError(
             f"cannot fetch {config.hub_file} of {config.hub_repo}: {reason}; check the connection, "
             "HF_TOKEN and HF_HUB_OFFLINE, or pass a file you have with --model PATH"
         ) from error
+
+
+def _bar(progress: Progress[None]) -> type[Any]:
+    """Return a class of bars for the hub's client that draw nothing, and tell how far they are."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)  # of the client's own class
+            super().__init__(*args, **(options | {"file": io.StringIO(), "disable": False}))
+            progress(None, int(self.n), int(self.total or 0))
+
+        def update(self, n: float | None = 1) -> bool | None:
+            drawn = super().update(n)
+            progress(None, int(self.n), int(self.total or 0))
+            return drawn
+
+    return Bar
 
 
 def _in_hub_cache(repo: str, file: str) -> Path | None:
