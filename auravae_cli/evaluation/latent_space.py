@@ -32,7 +32,11 @@ Floats = NDArray[np.float32]
 
 def measure_space(codec: Codec, items: Sequence[Encoded]) -> list[dict[str, Any]]:
     """Return the numbers of each picture, all of one size, as JSON types. Raises ComputeError."""
-    transforms = measure_transforms(codec, np.stack([item.image.padded for item in items]))
+    transforms = measure_transforms(
+        codec,
+        np.stack([item.image.padded for item in items]),
+        np.stack([item.latent for item in items]),
+    )
     drifts = _drift(codec, items)
     losses = _crop_losses(codec, items)
     return [

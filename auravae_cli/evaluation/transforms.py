@@ -43,10 +43,12 @@ class Moved:
     margin: int = 0
 
 
-def measure_transforms(codec: Codec, padded: Floats) -> list[dict[str, dict[str, float | None]]]:
+def measure_transforms(
+    codec: Codec, padded: Floats, latents: Floats
+) -> list[dict[str, dict[str, float | None]]]:
     """Return the numbers of each of padded pictures [B, 3, H, W], by `NAMES`; none for small pictures.
 
-    Costs about five encodes and six decodes. Raises ComputeError.
+    ``latents`` are those of the pictures. Costs about five encodes and six decodes. Raises ComputeError.
     """
     factor = codec.space.downsampling_factor
     cells = [side // factor // _STEPS * _STEPS for side in padded.shape[2:]]
@@ -54,7 +56,7 @@ def measure_transforms(codec: Codec, padded: Floats) -> list[dict[str, dict[str,
     if min(cells) < LEAST_CELLS:
         return rows
     x = np.ascontiguousarray(padded[:, :, : cells[0] * factor, : cells[1] * factor])
-    z = codec.encode_unit(x)
+    z = latents if x.shape == padded.shape else codec.encode_unit(x)
     moves: list[tuple[str, Callable[[], Moved]]] = [
         (f"scale {scale:g}", lambda s=scale: Moved(bilinear(x, s), bilinear(z, s)))  # type: ignore[misc]
         for scale in SCALES

@@ -118,16 +118,20 @@ class FileDecoder:
 
 def read_latent(source: Source) -> tuple[LatentFile, bytes | memoryview]:
     """A latent, and the bytes of a file that holds it alone. Raises LatentFileError, StoreError."""
+    latent, content = _opened(source)
+    return latent, latent.to_bytes() if content is None else content
+
+
+def _opened(source: Source) -> tuple[LatentFile, bytes | memoryview | None]:
+    """A latent, of which little more than the header is read yet, and its file's bytes unless it is a row."""
     if isinstance(source, StoreRow):
-        latent = source.read()
-        return latent, latent.to_bytes()
+        return source.read(), None
     opened = None if source.path is None else open_latents(source.path)
     if opened is None:
         content: bytes | memoryview = source.read_bytes(LatentFileError)
         latent = parse_latents(content)
     elif source.row is not None:
-        latent = opened.latents.row(source.row)
-        return latent, latent.to_bytes()
+        return opened.latents.row(source.row), None
     else:
         content, latent = opened.content, opened.latents
     if latent.is_shard:
@@ -278,12 +282,12 @@ def _look_ahead(
     if first.path is None or is_pipe(first.path) or is_far:  # reading ahead would read twice
         return
     try:
-        codec = codec_for(read_latent(first)[0])
+        codec = codec_for(_opened(first)[0])
     except AuraVaeError:  # the run itself reports it
         return
 
     def size_of(job: Job) -> tuple[int, int]:
-        height, width = read_latent(job.source)[0].values.shape[-2:]
+        height, width = _opened(job.source)[0].values.shape[-2:]
         factor = codec.space.downsampling_factor
         return factor * height, factor * width
 
