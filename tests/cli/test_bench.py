@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from auravae_cli.cli.terminal import live
 from auravae_cli.forecast import benchmark
 
 
@@ -17,14 +18,15 @@ def quick(monkeypatch):
     monkeypatch.setattr(benchmark, "FLIP_SECONDS", 1e-4)
 
 
-def bench(auravae, *options):
-    result = auravae("bench", "--json", "--device", "cpu", *options)
+def bench(auravae, *options, terminals=""):
+    result = auravae("bench", "--json", "--device", "cpu", *options, terminals=terminals)
     assert result.code == 0
     return json.loads(result.text), result.err
 
 
 def test_a_network(auravae, monkeypatch):
     monkeypatch.setattr(benchmark, "_in_own_process", benchmark._memory)
+    monkeypatch.setattr(live, "FIRST_SECONDS", 0.0)
     content, said = bench(
         auravae,
         "-m",
@@ -37,12 +39,13 @@ def test_a_network(auravae, monkeypatch):
         "3",
         "--only",
         "decode",
+        terminals="stderr",
     )
     machine, peaks, results = content["machine"], content["peaks"], content["results"]
     assert machine["model"] == "small" and machine["dtype"] == "float32"
     assert {"python", "torch", "cpu", "threads", "device", "auravae"} <= set(machine)
     assert [row["size"] for row in results] == [[16, 16], [8, 24]]
-    assert "decode 24 x 8" in said
+    assert "measuring decode of" in said and "1 of 3" in said
     for row in results:
         assert row["operation"] == "decode" and len(row["seconds"]) == 3
         low, high = row["quartiles_seconds"]

@@ -19,8 +19,12 @@ import sys, time
 time.sleep = lambda seconds: None  # the client waits between its retries
 from auravae_cli.errors import WeightsError
 from auravae_cli.model.spec.registry import find_weights, known_models, local_weights, pull
+told = []
 try:
-    print(eval(sys.argv[1], globals(), {"config": known_models()["aura"]}))
+    hear = lambda step, done, total: told.append((done, total))
+    print(eval(sys.argv[1], globals(), {"config": known_models()["aura"], "hear": hear}))
+    assert not told or told[-1][0] == told[-1][1] > 0, told
+    assert bool(told) == ("hear" in sys.argv[1])
 except WeightsError as error:
     print(error)
     sys.exit(3)
@@ -43,7 +47,7 @@ def ask(hub, tmp_path):
             timeout=60,
             check=False,
         )
-        assert "Traceback" not in result.stderr, result.stderr
+        assert "Traceback" not in result.stderr and "\r" not in result.stderr, result.stderr
         return result.returncode, result.stdout.strip()
 
     return run
@@ -61,7 +65,7 @@ def downloads(hub):
 
 
 def test_a_fetched_file_is_whole_and_found_without_a_network(hub, ask, tiny_path):
-    code, printed = ask("pull(config)")
+    code, printed = ask("pull(config, hear)")
     assert code == 0
     path = Path(printed)
     assert path.name == FILE
