@@ -61,8 +61,10 @@ def read_checkpoint(path: Path, parts: tuple[str, ...] = PARTS) -> Checkpoint:
     return Checkpoint(_expanded(path, found.state, card.irreps), found.dtypes)
 
 
-def _wanted(name: str, parts: tuple[str, ...]) -> bool:
-    return canonical_name(name).partition(".")[0] in parts
+def _wanted(tensors: Mapping[str, Any], parts: tuple[str, ...]) -> dict[str, Any]:
+    """Return the tensors of the requested halves, under the reference's names."""
+    named = ((canonical_name(name), tensor) for name, tensor in tensors.items())
+    return {name: tensor for name, tensor in named if name.partition(".")[0] in parts}
 
 
 def _read_safetensors(path: Path, parts: tuple[str, ...]) -> Checkpoint:
@@ -72,7 +74,7 @@ def _read_safetensors(path: Path, parts: tuple[str, ...]) -> Checkpoint:
         raise WeightsError(
             f"{path}: damaged or half-downloaded safetensors ({error}); fetch it again"
         ) from error
-    found = {canonical_name(n): t for n, t in content.items() if _wanted(n, parts)}
+    found = _wanted(content, parts)
     if any(tensor.dtype.code.startswith("F8") for tensor in found.values()):
         return _read_with_torch(path, parts)
     for name, tensor in found.items():
@@ -99,8 +101,8 @@ def _read_with_torch(path: Path, parts: tuple[str, ...]) -> Checkpoint:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        names = [name for name in file.keys() if _wanted(name, parts)]  # noqa: SIM118 - no dict
-        return _of_tensors(path, {canonical_name(n): file.get_tensor(n) for n in names})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    return _of_tensors(path, _wanted(tensors, parts))
 
 
 def _read_pickle(path: Path, parts: tuple[str, ...]) -> Checkpoint:
@@ -125,9 +127,7 @@ def _read_pickle(path: Path, parts: tuple[str, ...]) -> Checkpoint:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path}: expected a table of tensors, found {type(content).__name__}")
     tensors = {str(k): t for k, t in content.items() if isinstance(t, torch.Tensor)}
-    return _of_tensors(
-        path, {canonical_name(k): t for k, t in tensors.items() if _wanted(k, parts)}
-    )
+    return _of_tensors(path, _wanted(tensors, parts))
 
 
 def _of_tensors(path: Path, tensors: Mapping[str, Any]) -> Checkpoint:
