@@ -24,6 +24,7 @@ from auravae_cli.operations.suffixes import (
     count_passed_over,
 )
 
+_WEB = ("http://", "https://")
 COMPANIONS = (".txt", ".caption", ".json", ".cls")
 
 
@@ -165,7 +166,8 @@ def _find(
             elif not _is_companion(entry.name):
                 yield from _with_companions(entry.name, listing, companions)
     elif is_remote(named.text):
-        listing = _listing(named.root, listings)
+        is_web = named.text.lower().startswith(_WEB)  # whose folders are pages, if anything
+        listing = {} if is_web else _listing(named.root, listings)
         if name not in listing and is_wanted(name):
             listing[name] = _unlisted(named.root, name)
         if named.root not in beside:
@@ -188,7 +190,7 @@ def _unlisted(root: str, name: str) -> SourceFile:
         return SourceFile(root, storage.entry(name), name)
     except FileNotFoundError as error:
         place, cause = f"{storage.root}/{name}", error.__cause__
-        if cause is None or getattr(cause, "status", 404) == 404:
+        if cause is None or getattr(cause, "status", None) == 404:
             raise _missing(place) from None
         raise MissingInputError(f"{place}: cannot be reached: {cause}") from error
     except StoreError as error:

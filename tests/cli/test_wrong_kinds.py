@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+
+from tests.model.hub_server import LocalServer
 
 IMAGE = "a PNG picture: `auravae encode` makes a latent of it"
 LATENT = "a latent of auravae: `auravae decode` makes a picture of it"
@@ -114,6 +117,33 @@ def test_a_missing_input_has_one_exit_code(auravae, work):
         assert "missing.png" in result.message
     result = auravae("encode", "--files-from", "nolist.txt")
     assert (result.code, "nolist.txt cannot be read: No such file" in result.message) == (1, True)
+
+
+def test_a_file_of_a_web_server_that_lists_nothing(auravae, files):
+    pytest.importorskip("aiohttp")
+    content = Path("a.png").read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200 if self.path == "/a.png" else 404)
+            self.send_header("Content-Length", str(len(content) if self.path == "/a.png" else 0))
+            self.end_headers()
+
+        def do_GET(self):
+            self.do_HEAD()
+            if self.path == "/a.png":
+                self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with LocalServer(Handler) as server:
+        result = auravae("encode", f"{server.endpoint}/a.png", "-o", "far")
+        assert (result.code, result.text) == (0, "files-00000: 1 latent\n")
+        missing = auravae("encode", f"{server.endpoint}/b.png", "-o", "none")
+        assert missing.code == 1 and "b.png: cannot be read: No such file" in missing.message
+    away = auravae("encode", f"{server.endpoint}/a.png", "-o", "away")
+    assert away.code == 1 and "a.png: cannot be reached: " in away.message
 
 
 @pytest.mark.parametrize("command", ["roundtrip", "show", "info", "flip -H -o x"])
