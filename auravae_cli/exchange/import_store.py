@@ -11,10 +11,11 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -71,21 +72,30 @@ class StoreImporter:
 
         Raises OutputError or StoreError if the store cannot be written.
         """
-        with scratch_if_needed(self.storage) as scratch, ThreadPoolExecutor(1) as hasher:
+        with scratch_if_needed(self.storage) as scratch, ExitStack() as threads:
+            hasher, writer = (threads.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+            before = None  # the shard that is written while the next one is read
             for item in work:
                 if isinstance(item, ShardOutcome):
                     yield item
-                else:
-                    yield from self._shard(*item, scratch(), hasher)
+                    continue
+                filled = yield from self._filled(item, scratch(), hasher)
+                try:
+                    if before is not None:
+                        yield before.result()
+                except BaseException:
+                    filled.rows.discard()
+                    raise
+                before = writer.submit(self._committed, filled)
+            if before is not None:
+                yield before.result()
 
-    def _shard(
-        self, shard: InputShard, old: PreviousShard, scratch: Path, hasher: ThreadPoolExecutor
-    ) -> Iterator[RowDone | ShardOutcome]:
-        start, rows, states = (
-            time.perf_counter(),
-            ShardWriter(shard.name, scratch),
-            list[SourceState](),
-        )
+    def _filled(
+        self, work: tuple[InputShard, PreviousShard], scratch: Path, hasher: ThreadPoolExecutor
+    ) -> Generator[RowDone, None, _Filled]:
+        """Read a shard; yield a step per latent."""
+        (shard, old), start = work, time.perf_counter()
+        rows, states = ShardWriter(shard.name, scratch), list[SourceState]()
         index, ended, keys = 0, False, set[str]()
         try:
             for item in chain.from_iterable(self._read(file, hasher) for file in shard.files):
@@ -104,14 +114,18 @@ class StoreImporter:
         finally:
             if not ended:
                 rows.discard()
-        made = rows.commit(self.storage, self.settings, states, old)
+        return _Filled(shard, old, rows, states, start)
+
+    def _committed(self, filled: _Filled) -> ShardOutcome:
+        """Write a shard that was read."""
+        shard, rows = filled.shard, filled.rows
+        made = rows.commit(self.storage, self.settings, filled.states, filled.old)
         if made is None:
-            yield ShardOutcome(
+            return ShardOutcome(
                 shard.name, "failed", source_size=shard.size, reason=CHANGED_MEANWHILE
             )
-            return
-        seconds = round(time.perf_counter() - start, 3)
-        yield ShardOutcome(
+        seconds = round(time.perf_counter() - filled.start, 3)
+        return ShardOutcome(
             *(shard.name, "done", made.rows, made.failures, 0, made.size, shard.size, seconds),
             failed=tuple(rows.failures),
         )
@@ -146,7 +160,7 @@ class StoreImporter:
             is_map = isinstance(foreign.content, memoryview) and not self.form.holds_many(file.key)
             if is_map and latent is not None:  # otherwise each row would hold a map
                 latent = replace(latent, values=latent.values.copy())
-            other = name_by_file(foreign, self.form, count)
+            other = partial(name_by_file, file.entry.name, self.form, count)
             yield _Adopted(file, found, latent, other)
         if not count:
             yield Failure(file.key, "read", f"{file.key}: no latent in it")
@@ -161,11 +175,11 @@ class StoreImporter:
             return item
         assert item.latent is not None
         try:
-            return self._keyed(item.latent, (item.found.name, item.other), keys)
+            return self._keyed(item.latent, item, keys)
         except LatentFileError as error:
             return self._failure(item.file, item.found, error)
 
-    def _keyed(self, latent: LatentFile, names: tuple[str, ...], keys: set[str]) -> LatentFile:
+    def _keyed(self, latent: LatentFile, item: _Adopted, keys: set[str]) -> LatentFile:
         """Return the latent with a key that is unique in the shard. Raises LatentFileError."""
         _same(latent.space, self.settings.space)
         if latent.dtype != self.settings.stored_dtype:
@@ -174,13 +188,26 @@ class StoreImporter:
                 "say --latent-dtype to have all in one dtype"
             )
         (record,) = latent.records
-        wanted = (record.key or names[0], *names)
-        key = next((name for name in wanted if name not in keys), None)
-        if key is None:
-            raise LatentFileError(f"another latent has the key {wanted[0]!r}")
+        wanted = record.key or item.found.name
+        key = next((name for name in (wanted, item.found.name) if name not in keys), None)
+        if (key := item.other() if key is None else key) in keys:
+            raise LatentFileError(f"another latent has the key {wanted!r}")
         keys.add(key)
+        if record.key == key and latent.space == self.settings.space:
+            return latent
         records = (replace(record, key=key),)
         return replace(latent, space=self.settings.space, records=records)
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """A shard that was read: its rows, the states of its files, and when that began."""
+
+    shard: InputShard
+    old: PreviousShard
+    rows: ShardWriter
+    states: list[SourceState]
+    start: float
 
 
 @dataclass(frozen=True)
@@ -190,7 +217,7 @@ class _Adopted:
     file: SourceFile
     found: Found
     latent: LatentFile | None
-    other: str  # its name if the first one is taken
+    other: Callable[[], str]  # its name if the first one is taken
 
 
 @contextmanager

@@ -35,6 +35,8 @@ def write_json(content: Any, **style: Any) -> str:
 def read_json(text: str | bytes) -> Any:
     """Parse JSON text. Raises ValueError if it is invalid or nested too deeply."""
     try:
+        if isinstance(text, str) and text[:1] != "\ufeff":
+            return _DECODER.decode(text)  # `loads` makes a new one each time
         return json.loads(text, parse_float=_number, parse_constant=_nothing)
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -61,6 +63,9 @@ def _number(text: str) -> float | None:
 
 def _nothing(text: str) -> None:
     """Return the replacement of NaN, Infinity and -Infinity."""
+
+
+_DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_nothing)
 
 
 def _finite(content: Any) -> Any:

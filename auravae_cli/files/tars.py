@@ -27,7 +27,7 @@ DAMAGES = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError,
 _GZIP = b"\x1f\x8b"
 _STEP = 1 << 20  # bytes skipped at once
 _LONG_NUMBER = re.compile(rb"\d{300}")  # `tarfile` would search it once for every digit
-
+_END, _NO_PREFIX = bytes(BLOCKSIZE), bytes(155)
 
 # The template of `member_header`: a plain file without a name, of no bytes.
 _EMPTY = tarfile.TarInfo()
@@ -82,6 +82,16 @@ def read_members(
         is_packed = plain.first == _GZIP
     if is_packed:
         plain, content = gzip.GzipFile(fileobj=plain), None
+    if content is not None:
+        most = dict[Limit, int]()  # looked up once: a tar of latents has four small members for each
+        for name, size, start in (walk := _Plain(content)):
+            if not name.rpartition("/")[2].startswith(".") and (limit := limit_of(name)):
+                is_more = size > (most.get(limit) or most.setdefault(limit, limit.value))
+                yield name, is_more and limit.excess(size) or content[start : start + size]
+        if walk.ended:
+            return
+        content = content[walk.position :]
+        plain = BytesFile(content)
     file = _Archive(plain if content is not None else _Forward(plain))
     archive: Any = tarfile.open(fileobj=cast(Any, file), mode="r:", tarinfo=_Header)  # noqa: SIM115 - closed below
     with archive:
@@ -106,6 +116,47 @@ def _content(archive: Any, member: TarInfo, content: memoryview | None) -> bytes
     if len(part) != member.size:
         raise ReadError("unexpected end of data")
     return cast(bytes, part)
+
+
+class _Plain:
+    """The plain files at the start of a tar in memory: name, size, and where the content starts.
+
+    `tarfile` takes ten times as long for a header. It reads on at ``position``, unless the tar ``ended``: all
+    that is not plain, or damaged, is left to it.
+    """
+
+    def __init__(self, content: memoryview) -> None:
+        self._content, self.position, self.ended = content, 0, False
+
+    def __iter__(self) -> Iterator[tuple[str, int, int]]:
+        content, most = self._content, len(self._content)
+        while True:
+            block = bytes(content[self.position : self.position + BLOCKSIZE])
+            found = _plain_header(block)
+            if found is None:
+                self.ended = self.position > 0 and block == _END
+                return
+            name, size = found
+            start = self.position + BLOCKSIZE
+            if start + size > most:
+                return
+            self.position = start + -(-size // BLOCKSIZE) * BLOCKSIZE
+            yield name, size, start
+
+
+def _plain_header(block: bytes) -> tuple[str, int] | None:
+    """Return the name and the size of a plain file with a short name; None for any other header."""
+    if len(block) < BLOCKSIZE or block[156:157] != REGTYPE or block[345:500] != _NO_PREFIX:
+        return None
+    try:
+        checksum, size = int(block[148:156].strip(b" \0"), 8), int(block[124:136].strip(b" \0"), 8)
+        name = block[:100].partition(b"\0")[0].decode()
+    except ValueError:
+        return None
+    # The lower half of an Adler-32 is 1 + the sum of the bytes, as long as that is below 65,521.
+    total = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+    is_sound = total - sum(block[148:156]) + 8 * ord(" ") == checksum
+    return (name, size) if is_sound and size >= 0 else None
 
 
 class _Archive:
@@ -180,16 +231,12 @@ class _Header(TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Parse like `tarfile`, in a third of the time for plain files with short names."""
-        if len(buf) == BLOCKSIZE and buf[156:157] == REGTYPE and not any(buf[345:500]):
-            with suppress(ValueError):
-                checksum = int(buf[148:156].strip(b" \0"), 8)
-                size = int(buf[124:136].strip(b" \0"), 8)
-                if sum(buf) - sum(buf[148:156]) + 8 * ord(" ") == checksum:
-                    header = cls(buf[:100].partition(b"\0")[0].decode(encoding, errors))
-                    header.size = size
-                    return header
-        return super().frombuf(buf, encoding, errors)
+        """Parse like `tarfile`, in a tenth of the time for plain files with short names."""
+        if (plain := _plain_header(bytes(buf))) is None:
+            return super().frombuf(buf, encoding, errors)
+        header = cls(plain[0])
+        header.size = plain[1]
+        return header
 
 
 class _Started:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -56,7 +57,7 @@ class LatentSpace:
 
     def is_same(self, other: LatentSpace) -> bool:
         """Return whether it is the same space, whatever its model is called."""
-        return replace(self, model=other.model) == other
+        return self == other or replace(self, model=other.model) == other
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,19 @@ def space_to_json(space: LatentSpace) -> dict[str, Any]:
 
 def space_from_json(content: Any) -> LatentSpace:
     """Parse a space from JSON; other fields are ignored. Raises Faults."""
+    try:  # the rows of a file of many have one
+        named = [name for name in _SPACE_FIELDS if name in content]
+        return _space_of(tuple(named), *[content[name] for name in named])
+    except TypeError:  # no table, or one with tables in it
+        return _parse_space(content)
+
+
+@lru_cache(64, typed=True)  # since 8, 8.0 and true are no equals here
+def _space_of(names: tuple[str, ...], *values: Any) -> LatentSpace:
+    return _parse_space(dict(zip(names, values, strict=True)))
+
+
+def _parse_space(content: Any) -> LatentSpace:
     found = _read_space(content)
     return LatentSpace(
         model=found["model"],
@@ -272,6 +286,9 @@ def _read_irreps(value: Any) -> Irreps:
     return irreps
 
 
+_SPACE_FIELDS = (
+    *("model", "weights_sha256", "downsampling_factor", "representation", "clamp", "symmetrized"),
+)
 _read_versions = table({"format_version": int, "tool_version": str}, others=True)
 _read_space = table(
     {

@@ -7,7 +7,8 @@ each shape has a folder. Arrow has no bfloat16, which becomes float32, exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,10 @@ def _table(pa: Any, rows: list[LatentFile], names: Sequence[str]) -> Any:
     records = [row.records[0] for row in rows]
     length = values[0].size
     flat = pa.array(values.reshape(-1))
+    number = pa.field("item", flat.type, nullable=False)  # readers take half the time then
     shape = pa.array(np.tile(np.array(values.shape[1:], np.int32), len(rows)))
     columns = {
-        VALUES: pa.FixedSizeListArray.from_arrays(flat, length),
+        VALUES: pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(number, length)),
         SHAPE: pa.FixedSizeListArray.from_arrays(shape, 3),
         DTYPE: pa.array([rows[0].dtype.name] * len(rows)),
         KEY: pa.array(list(names)),
@@ -145,26 +147,55 @@ def _rows(file: Foreign) -> Iterator[Found]:
     wanted = [column for column in columns.names if column in others]
     number = 0
     for batch in table.iter_batches(batch_size=64, columns=wanted):
+        cells = {other: _cells(batch.column(other)) for other in wanted if other != name}
+        rows = _arrays(batch.column(name))
         for row in range(batch.num_rows):
-            yield _found(file, batch, name, row, number, ignored)
+            yield _found(file, cells, rows, row, number, ignored)
             number += 1
 
 
+def _cells(column: Any) -> list[Any]:
+    """Return the values of a column; if one cannot be read, as scalars, each of which fails by itself."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except ValueError:  # bytes that are no text
+        return list(column)
+    return values
+
+
 def _found(
-    file: Foreign, batch: Any, name: str, row: int, number: int, ignored: tuple[str, ...]
+    file: Foreign,
+    cells: dict[str, list[Any]],
+    rows: Callable[[int, Sequence[int] | None], Array],
+    row: int,
+    number: int,
+    ignored: tuple[str, ...],
 ) -> Found:
     def cell(column: str) -> Any:
-        return batch.column(column)[row].as_py() if column in batch.schema.names else None
+        value = cells[column][row] if column in cells else None
+        return value.as_py() if hasattr(value, "as_py") else value
 
-    key = cell(KEY) or f"{file.stem}/{number:06d}"
+    key = f"{file.stem}/{number:06d}"
     try:
-        values = _values(batch.column(name), row, cell(SHAPE))
+        key = cell(KEY) or key
+        values = rows(row, cell(SHAPE))
         require_values(values)
         latent = known(values, dtype_of(values), cell(NOTE))
+        annotations = {k: v for k in (CAPTION, LABEL) if (v := cell(k)) is not None}
     except (LatentFileError, ValueError) as error:
         return Found.unusable(key, error)
-    annotations = {k: v for k in (CAPTION, LABEL) if (v := cell(k)) is not None}
     return Found(key, values, dtype_of(values), latent, {"annotations": annotations}, ignored)
+
+
+def _arrays(column: Any) -> Callable[[int, Sequence[int] | None], Array]:
+    """Return a function from a row, and its shape if one is known, to the row's array."""
+    kind = column.type
+    if not hasattr(kind, "list_size") or hasattr(kind.value_type, "value_type"):
+        return partial(_values, column)
+    if column.null_count:
+        return partial(_values, column)
+    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), kind.list_size)
+    return lambda row, shape: flat[row].reshape(shape or (kind.list_size,))
 
 
 def _values(column: Any, row: int, shape: Sequence[int] | None) -> Array:

@@ -93,7 +93,7 @@ def _member(name: str, content: list[Piece]) -> Iterator[Piece]:
 
 def read(file: Foreign) -> Iterator[Found]:
     """Yield every sample that has a latent; everything except pictures, captions and labels is ignored."""
-    key, members, size = "", dict[str, Piece | str](), 0
+    key, members, size, most = "", dict[str, Piece | str](), 0, FILE_BYTES.value
     try:
         for member, content in read_members(file.content, limit_of):
             folder, slash, last = member.removeprefix("./").rpartition("/")
@@ -102,7 +102,7 @@ def read(file: Foreign) -> Iterator[Found]:
                 yield from _found_or_fault(key, members)
                 key, members, size = folder + slash + stem, {}, 0
             size += len(content)  # of all members of one key, which are held together
-            members[dot + suffix] = FILE_BYTES.excess(size) or content
+            members[dot + suffix] = FILE_BYTES.excess(size) if size > most else content
         yield from _found_or_fault(key, members)
     except DAMAGES as error:
         reason = str(error) or type(error).__name__
