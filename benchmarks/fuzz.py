@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def read_foreign(inputs: Path, output: Path, file: Path) -> None:
     root = next(path for path in file.parents if path.parent == inputs)
     form = FORMATS[root.name]
     adopt = LatentImporter(form.name, read_space("linear"))
-    paths = [file] if form.name != "edm2" else sorted(root.rglob("*.npy"))
+    indexed = {"edm2": "*.npy", "litdata": "*.bin"}  # an index beside them is damaged, too
+    paths = sorted(root.rglob(indexed[form.name])) if form.name in indexed else [file]
     sources = [Source(path, path.relative_to(root)) for path in paths]
     ours(lambda: list(Importer(form, adopt, output).run(sources)))
 
@@ -164,6 +166,8 @@ def ours(work: Callable[[], object]) -> None:
 
 
 FOREIGN = ("ai-toolkit", "comfyui", "kohya", "lightningdit", "mar", "musubi", "webdataset")
+OF_MANY = {"mds": "*.mds", "litdata": "*", "sana": "*.tar"}  # beside what only exports read
+OF_MANY |= {"repa-e": "*.h5"} if find_spec("h5py") else {}
 STORE = (
     ("info", "store"),
     ("verify", "store"),
@@ -193,6 +197,7 @@ TARGETS = [
     Target("edm2 labels", "edm2/dataset.json", read_foreign),
     Target("pt", "pt/**/*.pt", read_foreign),
     *(Target(name, f"{name}/**/*", read_foreign) for name in (*FOREIGN, "safetensors")),
+    *(Target(name, f"{name}/{files}", read_foreign) for name, files in OF_MANY.items()),
 ]
 
 
@@ -237,7 +242,7 @@ def make_inputs(folder: Path) -> None:
     shutil.copy(
         next((folder / "store").glob("*.safetensors")), folder / "latents" / "shard.safetensors"
     )
-    for form in ("npy", "npz", "edm2", "pt", "safetensors", *FOREIGN):
+    for form in ("npy", "npz", "edm2", "pt", "safetensors", *FOREIGN, *OF_MANY):
         command("export", "store", "--to", form, "-o", form)
     configs = Path(__file__).parents[1] / "configs"
     shutil.copytree(configs, folder / "configs")

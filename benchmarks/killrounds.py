@@ -103,7 +103,11 @@ def local_jobs(source: Path, work: Path) -> list[Job]:
         "flip a store": ["flip", str(store), "-H"],
         "import to files": take,
         "import to a store": [*take, *shards],
-    } | {f"export {name}": ["export", str(store), "--to", name] for name in FORMATS}
+    } | {
+        f"export {name}": ["export", str(store), "--to", name]
+        for name, form in FORMATS.items()
+        if form.write
+    }
     return [
         Job(name, command, str(work / name.replace(" ", "-")), tree, int(command[0] == "encode"))
         for name, command in commands.items()

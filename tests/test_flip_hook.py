@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import webdataset
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from auravae_cli import GROUP, H, Irreps, act
 from auravae_cli.flip_hook import CONVENTION, RandomFlip, flip
@@ -126,6 +126,15 @@ def test_a_dataloader_of_torch_draws_anew_in_each_worker():
         assert flips[:6] != flips[6:12]  # of two workers
         assert found.setdefault(seed, flips) == flips
     assert found[0] != found[1]
+
+
+def test_a_plain_collate():
+    hook = RandomFlip("latent", horizontal=1.0)
+    samples = [{"latent": torch.from_numpy(z), "row": row} for row, z in enumerate(Z)]
+    loader = DataLoader(samples, 3, collate_fn=lambda rows: default_collate(list(map(hook, rows))))
+    (batch,) = loader
+    assert flips_of(batch["latent"], Z) == [True] * 3
+    assert batch["row"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

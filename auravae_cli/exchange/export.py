@@ -99,7 +99,7 @@ class Exporter:
                         index.add(file, item.part.latents)
                         any_files = True
             if index is not None and any_files:
-                yield self._finish(index, unwritten)
+                yield from self._finish(index, unwritten)
         finally:
             if index is not None:
                 index.close()
@@ -136,10 +136,15 @@ class Exporter:
         if isinstance(item, Outcome):
             return item, [item], []
         part, outcomes, files = item.part, list[Outcome](), list[Exported]()
+        assert self.form.write is not None  # as `_choose` has seen to
         is_unwritten = False
         try:
             for file in self.form.write(part.latents, part.names, item.number, self.choices):
-                outcomes.append(self._write(part.source, file, len(part.names)))
+                rows = len(part.names)
+                if self.form.collects:
+                    outcomes.append(Outcome(part.source, "done", details={"latents": rows}))
+                else:
+                    outcomes.append(self._write(part.source, file, rows))
                 files.append(file)
         except (AuraVaeError, MemoryError) as error:
             is_unwritten = isinstance(error, OutputError | MemoryError)
@@ -187,14 +192,17 @@ class Exporter:
             raise OutputError(f"{path}: {error.strerror or error}") from error
         return Exported(file.name, lambda: [merged])
 
-    def _finish(self, index: Index, unwritten: int) -> Outcome:
+    def _finish(self, index: Index, unwritten: int) -> Iterator[Outcome]:
         if unwritten:  # otherwise the next run would find an incomplete index, and keep it
             reason = f"not written, as it tells of all files and {unwritten} failed: run this again"
-            return failed(index.name, reason)
-        try:
-            return self._write(index.name, Exported(index.name, index.pieces), 0)
-        except AuraVaeError as error:
-            return failed(index.name, str(error))
+            yield failed(index.name, reason)
+            return
+        for file in index.files():
+            try:
+                yield self._write(index.name, file, 0)
+            except AuraVaeError as error:
+                yield failed(file.name, str(error))
+                return
 
 
 @dataclass(frozen=True)
@@ -341,6 +349,8 @@ def export_latents(
 
 def _choose(name: str, flipped: bool, arch: str | None, for_shift: bool) -> tuple[Format, Choices]:
     form = format_of(name)
+    if form.write is None:
+        raise UsageError(f"{name} is only imported: {form.advice}")
     if arch is not None and not form.archs:
         raise UsageError(f"{name} names no network", "arch")
     if arch is not None and arch not in form.archs and not form.any_arch:

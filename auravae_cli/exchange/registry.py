@@ -8,13 +8,18 @@ from auravae_cli.errors import UsageError
 from auravae_cli.exchange.formats import (
     aitoolkit,
     arrays,
+    caches,
     comfyui,
     edm2,
     kohya,
     lightningdit,
+    litdata,
     mar,
+    mds,
     musubi,
     parquet,
+    repa_e,
+    sana,
     simpletuner,
     tensors,
     webdataset,
@@ -26,8 +31,10 @@ FORMATS: dict[str, Format] = {
     for form in (
         *(comfyui.FORMAT, kohya.FORMAT, musubi.FORMAT, aitoolkit.FORMAT),
         *(simpletuner.FORMAT, lightningdit.FORMAT),
-        *(edm2.FORMAT, mar.FORMAT, webdataset.FORMAT, parquet.FORMAT, arrays.NPY, arrays.NPZ),
+        *(edm2.FORMAT, mar.FORMAT, webdataset.FORMAT, parquet.FORMAT),
+        *(mds.FORMAT, litdata.FORMAT, sana.FORMAT, repa_e.FORMAT, arrays.NPY, arrays.NPZ),
         *(tensors.SAFETENSORS, tensors.PICKLE),
+        *(caches.ONETRAINER, caches.DIFFUSION_PIPE, caches.NEMO),
     )
 }
 

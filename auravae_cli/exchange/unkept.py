@@ -100,7 +100,7 @@ class Unkept:
                 f"its readers number the classes by their folders, in order: the {len(self.labels)} labels "
                 f"up to {max(self.labels)} become 0 to {len(self.labels) - 1} there"
             )
-        if "label" in self.form.keeps and self.form.needs_flipped and self.unlabelled:
+        if self.form.fills_labels and self.unlabelled:
             notices.append(f"{self.unlabelled} of {self.rows} have no label: 0 stands in its place")
         elif self.form.index and self.unlabelled:
             needed = "; REPA needs them: --pictures FOLDER takes them from its dataset.json"

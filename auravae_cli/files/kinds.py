@@ -96,6 +96,12 @@ _STARTS = (
     ),
     (rb"PK\x03\x04.{26}moments(_flip)?\.npy", "a latent of MAR", f"`{_IMPORT} mar` {_MAKES}"),
     (rb"PK\x03\x04.{26}[^/]*\.npy", "an archive of numpy arrays", f"`{_IMPORT} npz` {_MAKES}"),
+    (
+        rb'.{8,32768}?\{"column_encodings": ',
+        "a shard of MosaicML streaming",
+        f"`{_IMPORT} mds` {_MAKES}",
+    ),
+    (rb"\x89HDF\r\n\x1a\n", "an HDF5 file", f"`{_IMPORT} repa-e` {_MAKES}"),
     (rb"PAR1", "a Parquet table", f"`{_IMPORT} parquet` {_MAKES}"),
     (rb"PK\x03\x04.*data\.pkl", "a file of PyTorch", f"`{_IMPORT} pt` {_MAKES}"),
     (rb"\x80[\x02-\x05]", "a pickle, as PyTorch writes", f"`{_IMPORT} pt` {_MAKES}"),

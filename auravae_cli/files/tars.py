@@ -7,7 +7,6 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from tarfile import (  # type: ignore[attr-defined]
     BLOCKSIZE,
     REGTYPE,
@@ -83,11 +82,13 @@ def read_members(
     if is_packed:
         plain, content = gzip.GzipFile(fileobj=plain), None
     if content is not None:
-        most = dict[Limit, int]()  # looked up once: a tar of latents has four small members for each
+        most = dict[
+            Limit, int
+        ]()  # looked up once: a tar of latents has four small members for each
         for name, size, start in (walk := _Plain(content)):
             if not name.rpartition("/")[2].startswith(".") and (limit := limit_of(name)):
                 is_more = size > (most.get(limit) or most.setdefault(limit, limit.value))
-                yield name, is_more and limit.excess(size) or content[start : start + size]
+                yield name, (is_more and limit.excess(size)) or content[start : start + size]
         if walk.ended:
             return
         content = content[walk.position :]

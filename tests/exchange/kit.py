@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from auravae_cli.exchange.formats.base import Choices, Foreign, Found
+from auravae_cli.exchange.formats.base import Choices, Foreign, Format, Found
 from auravae_cli.exchange.registry import FORMATS
 from auravae_cli.latents.dtypes import STORED_DTYPES
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record, stack
@@ -15,6 +16,7 @@ from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.geometry import Box, padding_for
 from auravae_cli.symmetry.group import E, GroupElement, H, Irreps
 
+WRITTEN = {name: form for name, form in FORMATS.items() if form.write}
 SPACE = LatentSpace("toy", "f" * 64, 8, Irreps.parse("2xee+1xoe+1xeo"), 4.0)
 
 
@@ -52,31 +54,47 @@ def make_latent(
     return latent.act(g)
 
 
+def streamed() -> list[LatentFile]:
+    """The latents of tests/golden/streams: one with a caption and a label, one without."""
+    return [make_latent(0, 8, 16), make_latent(1, 8, 16, label=None, caption=None)]
+
+
 def write(
     folder: Path, name: str, latent: LatentFile, choices: Choices | None = None
 ) -> list[Path]:
     """The files that a format makes of a latent, as the pipeline writes them, its index too."""
-    form = FORMATS[name]
+    form = needed(name)
     choices = choices or Choices(True, next(iter(form.archs), ""))
     content = stack([latent]) if form.stacked else latent
     index, paths = form.index() if form.index else None, []
     for file in form.write(content, [latent.records[0].key or "photo"], 0, choices):
         path = folder / file.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"".join(bytes(piece) for piece in file.pieces()))
+        if not form.collects:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"".join(bytes(piece) for piece in file.pieces()))
         paths.append(path)
         if index:
             index.add(file, content)
     if index:
-        (folder / index.name).write_bytes(b"".join(index.pieces()))
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in index.files():
+            (folder / file.name).write_bytes(b"".join(file.pieces()))
         index.close()
-    return paths
+    return [folder / index.name] if index and form.collects else paths
+
+
+def needed(name: str) -> Format:
+    """A format whose library is there; otherwise the test is skipped."""
+    form = FORMATS[name]
+    if form.needs:
+        pytest.importorskip(form.needs)
+    return form
 
 
 def read(folder: Path, name: str, path: Path) -> list[Found]:
     """The latents that a format finds in a file."""
     file = Foreign(path.read_bytes(), str(folder), path.relative_to(folder).as_posix())
-    return list(FORMATS[name].read(file))
+    return list(needed(name).read(file))
 
 
 def facts_of(latent: LatentFile) -> dict[str, object]:

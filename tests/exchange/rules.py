@@ -230,6 +230,108 @@ def parquet(path: Path, z, mirrored, facts) -> None:
     same(values.reshape(row["shape"]), z)
 
 
+def mds(path: Path, z, mirrored, facts) -> None:
+    """mosaicml/streaming 0.13, streaming/base/format/mds: writer.py (the layout of a shard, index.json) and
+    encodings.py (str, int, ndarray of a fixed type and shape). Sizes of fields of any length come first.
+    """
+    content = path.read_bytes()
+    dtype = "float16" if facts["dtype"] == "float16" else "float32"
+    expected = {
+        "auravae": ("str", None),
+        "caption": ("str", None),
+        "key": ("str", None),
+        "label": ("int", 8),
+        "latent": (
+            f"ndarray:{dtype}:{','.join(map(str, z.shape))}",
+            z.size * np.dtype(dtype).itemsize,
+        ),
+    }
+    (shard,) = json.loads((path.parent / "index.json").read_bytes())["shards"]
+    raw = {"basename": path.name, "bytes": len(content), "hashes": {}}
+    assert (shard["raw_data"], shard["samples"], shard["format"]) == (raw, 1, "mds")
+    count, start, end = np.frombuffer(content, "<u4", 3).tolist()
+    assert (count, end) == (1, len(content))
+    columns = json.loads(content[12:start])
+    assert columns.items() <= shard.items()
+    names = ("column_names", "column_encodings", "column_sizes")
+    found = zip(*(columns[name] for name in names), strict=True)
+    assert {name: (kind, size) for name, kind, size in found} == expected
+    sizes = iter(np.frombuffer(content, "<u4", 3, start).tolist())
+    at, fields = start + 12, {}
+    for name, (_, size) in expected.items():
+        fields[name] = content[at : (at := at + (next(sizes) if size is None else size))]
+    assert fields["caption"].decode() == (facts["caption"] or "")
+    assert fields["key"].decode() == "sub/a photo"
+    assert np.frombuffer(fields["label"], "<i8") == (
+        -1 if facts["label"] is None else facts["label"]
+    )
+    same(np.frombuffer(fields["latent"], dtype).reshape(z.shape), z)
+
+
+def litdata(path: Path, z, mirrored, facts) -> None:
+    """Lightning-AI/litData 0.2.76, litdata/streaming: writer.py (the layout of a chunk), item_loader.py
+    PyTreeLoader (fields by data_format), serializers.py (str, int, tensor: type, sides, shape, big-endian).
+    """
+    content = path.read_bytes()
+    index = json.loads((path.parent / "index.json").read_bytes())
+    (chunk,), config = index["chunks"], index["config"]
+    assert (chunk["filename"], chunk["chunk_bytes"], chunk["chunk_size"]) == (
+        path.name,
+        len(content),
+        1,
+    )
+    assert config["data_format"] == ["str", "str", "str", "int", "tensor"]
+    assert config["item_loader"] == "PyTreeLoader" and config["compression"] is None
+    (_, spec) = json.loads(config["data_spec"])
+    names = json.loads(spec["context"])
+    assert names == ["auravae", "caption", "key", "label", "latent"]
+    count, start, end = np.frombuffer(content, "<u4", 3).tolist()
+    assert (count, start, end) == (1, 12, len(content))
+    at, fields = start + 20, {}
+    for name, size in zip(names, np.frombuffer(content, "<u4", 5, start).tolist(), strict=True):
+        fields[name] = content[at : (at := at + size)]
+    assert fields["caption"].decode() == (facts["caption"] or "")
+    assert np.frombuffer(fields["label"], "<i8") == (
+        -1 if facts["label"] is None else facts["label"]
+    )
+    kind, sides, *shape = np.frombuffer(fields["latent"], ">u4", 5).tolist()
+    dtype = {1: torch.float32, 9: torch.float16, 10: torch.bfloat16}[kind]
+    assert (str(dtype), sides, tuple(shape)) == (f"torch.{facts['dtype']}", 3, z.shape)
+    same(torch.frombuffer(bytearray(fields["latent"][20:]), dtype=dtype).reshape(shape), z)
+
+
+def sana(path: Path, z, mirrored, facts) -> None:
+    """NVlabs/Sana at aa1b69a9, diffusion/data/datasets/sana_data.py SanaWebDataset (``.npy``, and a caption in
+    ``.json``), and wids 0.1.11: wids_specs.py (the index).
+    """
+    index = json.loads((path.parent / "wids-meta.json").read_bytes())
+    assert index["wids_version"] == 1
+    assert index["shardlist"] == [{"url": path.name, "nsamples": 1}]
+    with tarfile.open(path) as archive:
+        sample = {m.name[m.name.index(".") :]: archive.extractfile(m).read() for m in archive}
+    assert json.loads(sample[".json"])["prompt"] == (facts["caption"] or "")
+    values = np.load(io.BytesIO(sample[".npy"]), allow_pickle=False)
+    assert values.dtype == (np.float16 if facts["dtype"] == "float16" else np.float32)
+    same(values, z)
+
+
+def repa_e(path: Path, z, mirrored, facts) -> None:
+    """End2End-Diffusion/REPA-E at 3ad80468, dataset.py: CustomH5Dataset (sorted names that end in .npy of the
+    JSON beside it; ``dataset.json`` in the file, with a label of each), cache_latents.py (mean, deviation).
+    """
+    import h5py
+
+    assert path.name == "latents.h5"
+    names = json.loads(path.with_name("latents_h5.json").read_bytes())
+    (name,) = sorted(name for name in names if name.endswith(".npy"))
+    with h5py.File(path) as content:
+        labels = dict(json.loads(np.array(content["dataset.json"]).tobytes().decode())["labels"])
+        assert labels == {name: facts["label"] or 0}
+        both = np.array(content[name])
+    assert both.dtype == np.float32
+    same(both, np.concatenate([z, np.zeros_like(z)]))
+
+
 def npy(path: Path, z, mirrored, facts) -> None:
     """numpy.load, no pickle: [C, h, w] in float16 or float32."""
     values = np.load(path, allow_pickle=False)
@@ -272,6 +374,10 @@ RULES = {
     "mar": mar,
     "webdataset": webdataset,
     "parquet": parquet,
+    "mds": mds,
+    "litdata": litdata,
+    "sana": sana,
+    "repa-e": repa_e,
     "npy": npy,
     "npz": npz,
     "safetensors": safetensors,

@@ -72,7 +72,18 @@ def change_parquet(path, change):
     pyarrow.parquet.write_table(table.set_column(0, "latent", changed), path)
 
 
+def change_tail(path, change):
+    """Of files that end with the latent: float32 [4, 3, 4]."""
+    content = path.read_bytes()
+    tail = {"latent": np.frombuffer(content[-192:], "<f4").reshape(4, 3, 4).copy()}
+    change(tail)
+    path.write_bytes(content[:-192] + tail["latent"].tobytes())
+
+
 REWRITE = {
+    "mds": change_tail,
+    "litdata": change_tail,
+    "sana": change_tar,
     "parquet": change_parquet,
     "kohya": change_npz,
     "mar": change_npz,

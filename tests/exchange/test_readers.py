@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import datasets
 import numpy as np
 import pytest
 import webdataset
 
 from auravae_cli.exchange.export import export_latents
+from auravae_cli.exchange.formats import samples
 from auravae_cli.exchange.import_store import import_store
+from auravae_cli.flip_hook import RandomFlip
+from auravae_cli.symmetry.group import H
 from tests.exchange import kit
+
+GOLDEN = Path(__file__).parents[1] / "golden/streams"
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +78,70 @@ def test_tables_of_others_are_read(tmp_path):
     found = kit.read(tmp_path, "parquet", tmp_path / "z.parquet")
     assert [one.fault for one in found] == ["", ""]
     assert np.array_equal(np.stack([one.values for one in found]), z)
+
+
+@pytest.mark.parametrize("form", ["mds", "litdata"])
+def test_streams_have_the_bytes_of_the_packages_own_writers(tmp_path, form):
+    """scripts/make_stream_golden.py made the files that they are compared with."""
+    for number, latent in enumerate(kit.streamed()):
+        (tmp_path / f"{number}.safetensors").write_bytes(latent.to_bytes())
+    export_latents(sorted(tmp_path.glob("*.safetensors")), tmp_path / "out", form)
+    made = sorted((tmp_path / "out").iterdir())
+    assert [file.name for file in made] == sorted(p.name for p in (GOLDEN / form).iterdir())
+    for file in made:
+        found, expected = file.read_bytes(), (GOLDEN / form / file.name).read_bytes()
+        if file.suffix == ".json":
+            found, expected = json.loads(found), json.loads(expected)
+            expected.pop("updated_at", None)  # a time
+        assert found == expected
+
+
+@pytest.mark.parametrize("form", ["mds", "litdata"])
+def test_streams_are_written_in_parts_that_four_bytes_can_count(
+    tmp_path, latents, form, monkeypatch
+):
+    folder, made = latents
+    monkeypatch.setattr(samples, "_FILE_BYTES", 1500)
+    export_latents(folder, tmp_path / "out", form)
+    files = [file for file in (tmp_path / "out").iterdir() if file.suffix != ".json"]
+    assert len(files) > 2
+    outcomes = import_store(files, tmp_path / "store", form).outcomes
+    assert sum(outcome.rows for outcome in outcomes) == len(made)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the package
+def test_mds_with_mosaicml_streaming(tmp_path, latents):
+    streaming = pytest.importorskip("streaming", exc_type=ImportError)
+    folder, made = latents
+    export_latents(folder, tmp_path / "out", "mds")
+    rows = streaming.LocalDataset(str(tmp_path / "out"))
+    for row, latent in zip((rows[n] for n in range(len(rows))), made, strict=True):
+        assert row["latent"].tobytes() == latent.values.tobytes()
+        assert row["label"] == latent.records[0].annotations["label"]
+        hook = RandomFlip("latent", horizontal=1.0, representation=str(kit.SPACE.irreps))
+        assert hook(row)["latent"].tobytes() == latent.act(H).values.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the package
+def test_litdata(tmp_path, latents):
+    litdata = pytest.importorskip("litdata")
+    folder, made = latents
+    export_latents(folder, tmp_path / "out", "litdata")
+    rows = litdata.StreamingDataset(str(tmp_path / "out"), shuffle=False)
+    hook = RandomFlip("latent", horizontal=1.0, representation=str(kit.SPACE.irreps))
+    for row, latent in zip((rows[n] for n in range(len(rows))), made, strict=True):
+        assert row["latent"].numpy().tobytes() == latent.values.tobytes()
+        assert row["label"] == latent.records[0].annotations["label"]
+        assert hook(row)["latent"].numpy().tobytes() == latent.act(H).values.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore")  # the package leaves its maps open
+def test_wids(tmp_path, latents):
+    wids = pytest.importorskip("wids")
+    folder, made = latents
+    export_latents(folder, tmp_path / "out", "sana")
+    index = str(tmp_path / "out" / "wids-meta.json")
+    rows = wids.ShardListDataset(index, base=str(tmp_path / "out"), cache_dir=str(tmp_path / "c"))
+    for row, latent in zip((rows[n] for n in range(len(rows))), made, strict=True):
+        assert row[".npy"].tobytes() == latent.values.tobytes()
+        assert row[".json"]["prompt"] == latent.records[0].annotations["caption"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 
 import numpy as np
@@ -16,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from auravae_cli.cli.shared.options import ExchangeFormat
 from auravae_cli.exchange.formats.base import Choices
 from auravae_cli.exchange.registry import FORMATS
-from auravae_cli.symmetry.group import GROUP, H
+from auravae_cli.latents.dtypes import STORED_DTYPES
+from auravae_cli.symmetry.action import act
+from auravae_cli.symmetry.group import GROUP, H, V
 from tests.exchange import kit
 from tests.exchange.rules import RULES, tensors_of
 
@@ -26,22 +29,35 @@ def check(path, name, latent):
 
 
 def test_every_format_has_its_rules_and_its_place_on_the_command_line():
-    assert [form.value for form in ExchangeFormat] == list(FORMATS) == list(RULES)
+    assert [form.value for form in ExchangeFormat] == list(FORMATS)
+    assert list(kit.WRITTEN) == list(RULES)
     assert all(form.name == name and form.rules for name, form in FORMATS.items())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", kit.WRITTEN)
 def test_files_follow_the_rules(written, name, dtype):
     path, latent = written(name, dtype=dtype)
     check(path, name, latent)
 
 
 @pytest.mark.parametrize("g", GROUP, ids=str)
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", kit.WRITTEN)
 def test_flipped_latents_and_those_without_captions(written, name, g):
     path, latent = written(name, g=g, label=None, caption=None, cropped=True)
     check(path, name, latent)
+
+
+@pytest.mark.parametrize("name", kit.WRITTEN)
+def test_what_a_trainer_gets_for_a_mirrored_sample_is_the_group_action(tmp_path, name):
+    """Bit for bit, in every dtype: of the latent that was flipped, and of the copy where there is one."""
+    for dtype in STORED_DTYPES:
+        for g in (H, V):
+            latent = kit.make_latent(0, dtype=dtype)
+            path, *_ = kit.write(tmp_path / f"{dtype}-{g}", name, latent.act(g))
+            z = act(g, kit.plain_and_mirrored(latent)[0], kit.SPACE.irreps)
+            mirrored = act(H, z, kit.SPACE.irreps)
+            RULES[name](path, z, mirrored, kit.facts_of(latent.act(g)))
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name].flipped])
@@ -163,6 +179,27 @@ def with_table(change):
     return mutate
 
 
+def with_bytes(old, new):
+    def mutate(path):
+        content = path.read_bytes()
+        assert old in content and len(old) == len(new)
+        path.write_bytes(content.replace(old, new))
+
+    return mutate
+
+
+def with_index(name, value):
+    """Another value of a field in the JSON beside a file."""
+
+    def mutate(path):
+        (index,) = path.parent.glob("*.json")
+        content = re.sub(rf'"{name}": (\d+|\[[^]]*\])', f'"{name}": {value}', index.read_text())
+        assert content != index.read_text()
+        index.write_text(content)
+
+    return mutate
+
+
 MUTANTS = {
     "comfyui": [
         tensors(renamed("latent_tensor", "samples")),
@@ -234,6 +271,29 @@ MUTANTS = {
         with_table(lambda rows: rows | {"shape": pyarrow.array([[3, 4, 4]])}),
         with_table(lambda rows: rows | {"dtype": pyarrow.array(["float32"])}),
     ],
+    "mds": [
+        with_bytes(b"float16", b"float61"),
+        with_bytes(b'"label"', b'"class"'),
+        with_bytes("café".encode(), b"cafes"),
+        lambda path: path.rename(path.with_name("shard.mds")),
+        with_index("samples", 2),
+    ],
+    "litdata": [
+        with_bytes(bytes((0, 0, 0, 9, 0, 0, 0, 3)), bytes((0, 0, 0, 8, 0, 0, 0, 3))),
+        with_bytes("café".encode(), b"cafes"),
+        lambda path: path.rename(path.with_name("chunk.bin")),
+        with_index("chunk_bytes", 2),
+        with_index("data_format", []),
+    ],
+    "sana": [
+        with_tar(lambda name, content: (name.replace(".npy", ".latent.npy"), content)),
+        with_tar(half_npy),
+        with_index("nsamples", 2),
+    ],
+    "repa-e": [
+        lambda path: path.rename(path.with_name("z.h5")),
+        lambda path: path.with_name("latents_h5.json").write_text("[]"),
+    ],
     "npy": [with_npy(lambda a: a[None]), with_npy(lambda a: a.astype(np.float32))],
     "npz": [
         with_npz(renamed("latent", "z")),
@@ -268,7 +328,7 @@ def test_the_checks_notice_a_wrong_key_shape_or_dtype(written, name, number):
 
 
 def test_every_format_has_mutants():
-    assert MUTANTS.keys() == FORMATS.keys()
+    assert MUTANTS.keys() == kit.WRITTEN.keys()
 
 
 @pytest.mark.parametrize("arch", ["sd", "sdxl"])

@@ -57,10 +57,17 @@ class ExchangeFormat(str, Enum):
     mar = "mar"
     webdataset = "webdataset"
     parquet = "parquet"
+    mds = "mds"
+    litdata = "litdata"
+    sana = "sana"
+    repa_e = "repa-e"
     npy = "npy"
     npz = "npz"
     safetensors = "safetensors"
     pt = "pt"
+    onetrainer = "onetrainer"
+    diffusion_pipe = "diffusion-pipe"
+    nemo = "nemo"
 
 
 FORMATS = ", ".join(ExchangeFormat)

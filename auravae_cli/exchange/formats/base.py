@@ -54,13 +54,14 @@ class Choices:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file to write: its name below the output folder, and its bytes in pieces.
+    """A file to write: its name below the output folder, its bytes in pieces, and what an index tells of it.
 
     A piece is valid until the next one is requested.
     """
 
     name: str
     pieces: Callable[[], Iterable[bytes | memoryview]]
+    told: Any = None
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,13 @@ class Write(Protocol):
 
 
 class Index(Protocol):
-    """A file that lists all other files of an export, written last."""
+    """A file that lists all other files of an export, or collects them, written last; the first of several."""
 
     name: str
 
     def add(self, exported: Exported, latents: LatentFile) -> None: ...
 
-    def pieces(self) -> Iterator[bytes]: ...
+    def files(self) -> Iterator[Exported]: ...
 
     def close(self) -> None: ...
 
@@ -135,6 +136,7 @@ class Format:
     """A format: the rules it follows, what it can hold, and how to write and read it.
 
     Attributes:
+        write: makes its files; None if it is only imported.
         keeps: the fields of docs/format.md that the format's own readers find in it, in any form.
         note: where our metadata is kept; empty if there is no place for it.
         flipped: where the horizontally flipped copy is kept; empty if there is no place for it.
@@ -150,8 +152,10 @@ class Format:
         folder: the folder of a latent's file, before its name; usually empty.
         squares: whether all latents must be squares of one size.
         index: makes the file that lists all others, if there is one.
+        collects: whether that file holds the others, which are not written by themselves.
         ignores: whether a file in a folder, by its name, is another kind of this project's files.
         paired: whether latents can be numbered in the order of their pictures.
+        fills_labels: whether a latent without a label gets 0.
         counts_classes: whether its readers number the classes by their folders, in order.
         needs: a library that must be installed.
     """
@@ -159,7 +163,7 @@ class Format:
     name: str
     rules: str
     suffixes: frozenset[str]
-    write: Write
+    write: Write | None
     read: Callable[[Foreign], Iterator[Found]]
     keeps: frozenset[str] = frozenset()
     note: str = ""
@@ -176,9 +180,11 @@ class Format:
     folder: Callable[[LatentFile, str], str] = lambda latents, name: ""
     squares: bool = False
     index: Callable[[], Index] | None = None
+    collects: bool = False
     ignores: Callable[[str], bool] = lambda name: False
     paired: bool = False
     counts_classes: bool = False
+    fills_labels: bool = False
     needs: str = ""
     advice: str = ""
 

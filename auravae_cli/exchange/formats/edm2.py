@@ -72,8 +72,12 @@ class Labels:
             raise OutputError(f"cannot write to the temporary folder: {error.strerror}") from error
         self._count += 1
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the file, as dataset_tool.py writes it, and the pictures."""
+    def files(self) -> Iterator[Exported]:
+        """Yield the file."""
+        yield Exported(INDEX, self._pieces)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Yield the labels, as dataset_tool.py writes them, and the pictures."""
         if not self._complete or not self._count:
             yield b'{"labels": null'
         else:
@@ -108,7 +112,7 @@ def _zipped(file: Foreign) -> Iterator[Found]:
     members = ZipMembers(file.content)
     if not any(name.endswith(".npy") for name in members):
         raise LatentFileError("a zip without .npy files")
-    index = _parse(members[INDEX], f"{file.name}: {INDEX}") if INDEX in members else Contents()
+    index = parse_index(members[INDEX], f"{file.name}: {INDEX}") if INDEX in members else Contents()
     for name in members:
         if name.endswith(".npy"):
             stem = name.removesuffix(".npy")
@@ -164,12 +168,13 @@ def read_index(folder: Path) -> Contents | None:
 def _read_path(path: Path, version: int) -> Contents:
     try:
         with open_regular(path) as file:
-            return _parse(read_within(file, FILE_BYTES, LatentFileError), str(path))
+            return parse_index(read_within(file, FILE_BYTES, LatentFileError), str(path))
     except OSError as error:
         raise LatentFileError(f"{path}: {error.strerror or error}") from error
 
 
-def _parse(content: Buffer, told: str) -> Contents:
+def parse_index(content: Buffer, told: str) -> Contents:
+    """Parse a ``dataset.json``; ``told`` is its name in messages. Raises LatentFileError."""
     try:
         found = _read_tables(read_json(bytes(content)))
     except ValueError as error:

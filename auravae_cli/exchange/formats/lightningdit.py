@@ -101,8 +101,12 @@ class Statistics:
             self._squares += 2 * np.square(flat, dtype=np.float64).sum((0, 2))
         self._number += 2 * rows * height * width
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the file, as its reader saves it."""
+    def files(self) -> Iterator[Exported]:
+        """Yield the file."""
+        yield Exported(self.name, self._pieces)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Yield the statistics, as its reader saves them."""
         import torch
 
         mean = self._sums / max(1, self._number)
@@ -157,4 +161,5 @@ FORMAT = Format(
     stacked=True,
     containers=(".safetensors",),
     index=Statistics,
+    fills_labels=True,
 )

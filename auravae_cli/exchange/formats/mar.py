@@ -111,4 +111,5 @@ FORMAT = Format(
     needs_flipped=True,
     folder=folder_of,
     counts_classes=True,
+    fills_labels=True,
 )

@@ -172,7 +172,7 @@ def _found(
     ignored: tuple[str, ...],
 ) -> Found:
     def cell(column: str) -> Any:
-        value = cells[column][row] if column in cells else None
+        value: Any = cells[column][row] if column in cells else None
         return value.as_py() if hasattr(value, "as_py") else value
 
     key = f"{file.stem}/{number:06d}"

@@ -85,25 +85,28 @@ def read_pickle(file: Foreign) -> Iterator[Found]:
     """Yield a tensor, or the tensors of a table; every latent of a batch."""
     import torch
 
-    FILE_BYTES.check(max(len(file.content), _unpacked(file.content)), LatentFileError)
-    try:
-        content: Any = torch.load(
-            io.BytesIO(bytes(file.content)), map_location="cpu", weights_only=True
-        )
-    except Exception as error:  # torch raises errors of every type on damaged files
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise LatentFileError(
-            f"cannot be loaded as weights alone ({reason}); a file that holds code is not loaded"
-        ) from error
+    content = loaded(file.content)
     ignored: tuple[str, ...] = ()
     if isinstance(content, Mapping):
         tensors = {str(key): item for key, item in content.items()}
         name = _choose({k: t for k, t in tensors.items() if isinstance(t, torch.Tensor)})
         ignored, content = tuple(key for key in tensors if key != name), tensors[name]
-    if not isinstance(content, torch.Tensor) or content.layout != torch.strided:
-        raise LatentFileError(f"expected a tensor, found {type(content).__name__}")
-    values, dtype = _to_numpy(content.detach())
+    values, dtype = array_of(content)
     yield from each(Found(file.stem, values, dtype, ignored=ignored))
+
+
+def loaded(content: bytes | memoryview) -> Any:
+    """Return what `torch.save` wrote, without running any code in it. Raises LatentFileError."""
+    import torch
+
+    FILE_BYTES.check(max(len(content), _unpacked(content)), LatentFileError)
+    try:
+        return torch.load(io.BytesIO(bytes(content)), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises errors of every type on damaged files
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise LatentFileError(
+            f"cannot be loaded as weights alone ({reason}); a file that holds code is not loaded"
+        ) from error
 
 
 def _unpacked(content: bytes | memoryview) -> int:
@@ -115,9 +118,13 @@ def _unpacked(content: bytes | memoryview) -> int:
         return 0
 
 
-def _to_numpy(tensor: Any) -> tuple[Any, StoredDtype]:
+def array_of(tensor: Any) -> tuple[Array, StoredDtype]:
+    """Return the values of a tensor; bfloat16 as words. Raises LatentFileError if it is none, or too large."""
     import torch
 
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+        raise LatentFileError(f"expected a tensor, found {type(tensor).__name__}")
+    tensor = tensor.detach()
     # With strides of 0, one value can stand for many.
     FILE_BYTES.check(tensor.numel() * tensor.element_size(), LatentFileError)
     if tensor.dtype == torch.bfloat16:

@@ -7,7 +7,7 @@ of the last part of a name) and autodecode.py (npy, json, txt, cls). npy has no 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,18 +42,23 @@ Piece = bytes | memoryview
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """Yield one tar of a stack; its bytes depend only on the content."""
+    """Yield one tar of a stack."""
+    yield Exported(f"{number:06d}.tar", lambda: tar_of(latents, names, _sample))
 
-    def pieces() -> Iterator[Piece]:
-        size = 0
-        for row, key in enumerate(keys_of(names)):
-            for suffix, content in _sample(latents.row(row)):
-                for piece in _member(key + suffix, content):
-                    size += len(piece)
-                    yield piece
-        yield _END + bytes(-(size + len(_END)) % tarfile.RECORDSIZE)
 
-    yield Exported(f"{number:06d}.tar", pieces)
+def tar_of(
+    latents: LatentFile,
+    names: Sequence[str],
+    sample: Callable[[LatentFile], Iterator[tuple[str, list[Piece]]]],
+) -> Iterator[Piece]:
+    """Yield a tar of the members that ``sample`` makes of each latent; its bytes depend only on the content."""
+    size = 0
+    for row, key in enumerate(keys_of(names)):
+        for suffix, content in sample(latents.row(row)):
+            for piece in _member(key + suffix, content):
+                size += len(piece)
+                yield piece
+    yield _END + bytes(-(size + len(_END)) % tarfile.RECORDSIZE)
 
 
 def keys_of(names: Sequence[str]) -> list[str]:
@@ -75,13 +80,19 @@ def keys_of(names: Sequence[str]) -> list[str]:
 
 
 def _sample(latent: LatentFile) -> Iterator[tuple[str, list[Piece]]]:
-    values, annotations = as_numpy(latent), latent.records[0].annotations
-    yield VALUES, [npy_header(values), values.reshape(-1).view(np.uint8).data]
+    annotations = latent.records[0].annotations
+    yield VALUES, npy_of(latent)
     yield NOTES, [note_of(latent).encode()]
     if "caption" in annotations:
         yield CAPTION, [str(annotations["caption"]).encode(errors="surrogatepass")]
     if "label" in annotations:
         yield LABEL, [str(annotations["label"]).encode()]
+
+
+def npy_of(latent: LatentFile) -> list[Piece]:
+    """Return a latent as an .npy file."""
+    values = as_numpy(latent)
+    return [npy_header(values), values.reshape(-1).view(np.uint8).data]
 
 
 def _member(name: str, content: list[Piece]) -> Iterator[Piece]:

@@ -1,0 +1,95 @@
+"""What MDS and litData share: files of samples with named fields, which say first where each sample starts.
+
+::
+
+    number of samples, uint32 | where each starts, and the end, uint32 | sample | sample | ...
+
+Their own writers are not called: the packages bring torchvision, and pin older releases of numpy. The
+bytes are the same.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.formats.base import NOTE, Found, dtype_of, known, label_of, note_of
+from auravae_cli.files.mapping import Buffer
+from auravae_cli.latents.dtypes import Array, StoredDtype
+from auravae_cli.latents.latent_file import LatentFile
+
+CAPTION, KEY, LABEL, VALUES = "caption", "key", "label", "latent"
+FIELDS = (NOTE, CAPTION, KEY, LABEL, VALUES)  # sorted; the latent is the last
+NAMES = (VALUES, "latents", "z")  # names that others use for latents
+_NO_LABEL = -1
+_FILE_BYTES = 1 << 30  # of samples in a file, which counts them with four bytes
+
+
+def texts_of(latent: LatentFile, name: str) -> list[bytes]:
+    """Return the fields before the latent: text, and the label as eight bytes; -1 if there is none."""
+    record = latent.records[0]
+    label, caption = label_of(record), str(record.annotations.get(CAPTION, ""))
+    return [
+        note_of(latent).encode(),
+        caption.encode(errors="replace"),
+        name.encode(errors="replace"),
+        struct.pack("<q", _NO_LABEL if label is None else label),
+    ]
+
+
+def parts_of(sizes: Sequence[int]) -> Iterator[range]:
+    """Yield runs of samples that go into one file, by their sizes."""
+    start, total = 0, 0
+    for number, size in enumerate(sizes):
+        if number > start and total + size > _FILE_BYTES:
+            yield range(start, number)
+            start, total = number, 0
+        total += size
+    yield range(start, len(sizes))
+
+
+def header(sizes: Sequence[int], between: bytes = b"") -> bytes:
+    """Return the bytes before the samples; ``between`` stands after their places."""
+    first = 4 * (len(sizes) + 2) + len(between)
+    ends = first + np.concatenate([[0], np.cumsum(sizes)])
+    return struct.pack("<I", len(sizes)) + ends.astype("<u4").tobytes() + between
+
+
+def places(content: memoryview) -> list[int]:
+    """Return where each sample starts, and the end. Raises LatentFileError."""
+    try:
+        (count,) = struct.unpack_from("<I", content)
+        found = np.frombuffer(content, "<u4", count + 1, 4).astype(np.int64)
+    except (struct.error, ValueError) as error:
+        raise LatentFileError(f"damaged or cut off: {error}") from error
+    if found[0] < 4 * (count + 2) or (np.diff(found) < 0).any() or found[-1] != len(content):
+        raise LatentFileError("damaged or cut off: samples that are not where its start says")
+    places: list[int] = found.tolist()
+    return places
+
+
+def whole(content: Buffer) -> memoryview:
+    """Return the bytes of a file, of which slices are no copies."""
+    return memoryview(content) if isinstance(content, bytes | memoryview) else content.data
+
+
+def found_in(
+    fields: Mapping[str, Any], values: Array, dtype: StoredDtype | None, name: str
+) -> Found:
+    """Return the latent of a sample by its fields. Raises LatentHeaderError if our note is damaged."""
+    dtype = dtype or dtype_of(values)
+    note, caption, label = fields.get(NOTE), fields.get(CAPTION), fields.get(LABEL)
+    annotations: dict[str, Any] = {}
+    if isinstance(caption, str) and caption:
+        annotations[CAPTION] = caption
+    if isinstance(label, int) and label >= 0:
+        annotations[LABEL] = label
+    ignored = tuple(field for field in fields if field not in FIELDS and field not in NAMES)
+    latent = known(values, dtype, note if isinstance(note, str) and note else None)
+    key = fields.get(KEY)
+    name = key if isinstance(key, str) and key else name
+    return Found(name, values, dtype, latent, {"annotations": annotations}, ignored)

@@ -1,0 +1,79 @@
+"""SANA's tars with a wids index: ``KEY.npy``, ``KEY.json`` with ``prompt``, and ``wids-meta.json``.
+
+Rules: NVlabs/Sana, diffusion/data/datasets/sana_data.py at aa1b69a9 (``load_vae_feat``), and wids 0.1.11.
+The index names the tars and counts their samples, which are read at random. npy has no bfloat16.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from auravae_cli.exchange.formats import webdataset
+from auravae_cli.exchange.formats.base import Choices, Exported, Foreign, Found, note_of
+from auravae_cli.latents.latent_file import LatentFile
+
+VALUES, NOTES, PROMPT = ".npy", ".json", "prompt"
+
+
+def write(
+    latents: LatentFile, names: Sequence[str], number: int, choices: Choices
+) -> Iterator[Exported]:
+    """Yield one tar of a stack."""
+    name = f"{number:06d}.tar"
+    told = {"url": name, "nsamples": len(names)}
+    yield Exported(name, lambda: webdataset.tar_of(latents, names, _sample), told)
+
+
+def _sample(latent: LatentFile) -> Iterator[tuple[str, list[bytes | memoryview]]]:
+    caption = str(latent.records[0].annotations.get("caption", ""))
+    yield VALUES, webdataset.npy_of(latent)
+    yield NOTES, [note_of(latent, None, **{PROMPT: caption}).encode()]
+
+
+def read(file: Foreign) -> Iterator[Found]:
+    """Yield every sample that has a latent; of a foreign one, the prompt is the caption."""
+    for found in webdataset.read(file):
+        annotations = found.facts.get("annotations", {})
+        said = annotations.get("metadata")
+        prompt = said.get(PROMPT) if isinstance(said, dict) else None
+        if isinstance(prompt, str) and prompt and not found.known:
+            yield replace(found, facts={"annotations": annotations | {"caption": prompt}})
+        else:
+            yield found
+
+
+class Tars:
+    """``wids-meta.json``: the tars, and how many samples each has."""
+
+    name = "wids-meta.json"
+
+    def __init__(self) -> None:
+        self._tars: list[Any] = []
+
+    def add(self, exported: Exported, latents: LatentFile) -> None:
+        """Add a tar."""
+        self._tars.append(exported.told)
+
+    def files(self) -> Iterator[Exported]:
+        """Yield the file."""
+        kind = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": "latents"}
+        content = kind | {"shardlist": self._tars}
+        yield Exported(self.name, lambda: [json.dumps(content, indent=1).encode()])
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""
+
+
+FORMAT = replace(
+    webdataset.FORMAT,
+    name="sana",
+    rules="NVlabs/Sana, diffusion/data/datasets/sana_data.py at aa1b69a9, and wids",
+    write=write,
+    read=read,
+    keeps=webdataset.FORMAT.keeps - {"label"},
+    index=Tars,
+    advice="for `load_vae_feat`; a latent without a caption has an empty prompt",
+)
