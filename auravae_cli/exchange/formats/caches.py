@@ -58,7 +58,7 @@ def read_diffusion_pipe(file: Foreign) -> Iterator[Found]:
             spec: Any = table.get("image_spec")
             picture = spec[1] if isinstance(spec, list | tuple) and len(spec) == 2 else None
             found = _found(Foreign(b"", file.root, otherwise), table, "latents", picture, None)
-            captions = table.get("caption")
+            captions: Any = table.get("caption")
             one = isinstance(captions, list | tuple) and len(captions) == 1
             yield _with_caption(found, captions[0] if one else captions)
         except LatentFileError as error:
