@@ -129,9 +129,15 @@ def name_by_file(file: str, form: Format, number: int) -> str:
 
 
 def why_not_read(source: Source, form: Format, error: Exception) -> str:
-    """Return why a file could not be imported: what it is, if it is known to be of another kind."""
+    """Return why a file could not be imported: what it is, if it is known to be of another kind.
+
+    Formats share containers, such as .npy, so a file that one of them reads may have the right suffix.
+    """
     kind = None if source.path is None else kind_of_file(source.path)
-    return reason_of(error) if kind is None or kind.form == form.name else str(kind)
+    if kind is None or kind.form == form.name:
+        return reason_of(error)
+    fits = bool(kind.form) and source.path is not None and source.path.suffix in form.suffixes
+    return reason_of(error) if fits else str(kind)
 
 
 def open_foreign(root: str, name: str) -> Foreign:

@@ -221,7 +221,7 @@ def test_measured_members_of_tars_lead_nowhere_else(auravae, place, named):
     assert unchanged(place, before, "deep")
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", [name for name, form in FORMATS.items() if form.write])
 def test_exchanged_members_of_tars_lead_nowhere_else(auravae, place, named, to):
     before = everything(place)
     result = auravae("export", named, "--to", to, "-o", "deep/out")

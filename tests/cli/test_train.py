@@ -148,7 +148,7 @@ def test_the_status_of_a_run(auravae, recipe, work):
 def test_the_status_of_what_is_no_run(auravae, recipe):
     result = auravae("train", "photos", "--status")
     assert result.code == 1
-    assert "photos: expected a run of `auravae train`" in result.message
+    assert "photos: no run of `auravae train`" in result.message
 
 
 def test_another_recipe_in_the_same_folder(auravae, recipe):

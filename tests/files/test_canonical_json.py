@@ -52,6 +52,10 @@ ALLOWED = {
     "files/canonical_json.py",
     "exchange/formats/aitoolkit.py",
     "exchange/formats/edm2.py",
+    "exchange/formats/litdata.py",
+    "exchange/formats/mds.py",
+    "exchange/formats/repa_e.py",
+    "exchange/formats/sana.py",
     "latents/record.py",
 }
 

@@ -74,7 +74,7 @@ def test_an_opening_of_an_older_version_has_no_stages(curve):
 
 
 def test_no_run_and_no_log_of_one(curve, tmp_path):
-    with pytest.raises(ConfigError, match="expected a run"):
+    with pytest.raises(ConfigError, match="no run of `auravae train`"):
         read_curve(tmp_path / "absent")
     with pytest.raises(ConfigError, match="no log of a run of this version"):
         curve(opening(0, (100, 16)), validation(1, 1.0))
