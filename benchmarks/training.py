@@ -26,7 +26,7 @@ from auravae_cli.train.pictures import Pictures
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe
 
-RECIPE = Path(__file__).parents[1] / "configs/train/small.toml"
+RECIPE = Path(__file__).parents[1] / "configs/train/small-1.toml"
 WARM_UP = 2
 
 

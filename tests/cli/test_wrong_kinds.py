@@ -98,7 +98,10 @@ def test_nothing_but_its_own_files_goes_into_a_store(auravae, files):
         ("a.png", "a PNG picture: expected the weights of a model"),
         ("a.safetensors", "a latent of auravae: expected the weights of a model"),
         ("a.latent", "a latent of ComfyUI: expected the weights of a model"),
-        ("st", "st: a folder: expected one of aura, linear, small, or the path of a checkpoint"),
+        (
+            "st",
+            "st: a folder: expected one of aura, linear, small, small-1, or the path of a checkpoint",
+        ),
     ],
 )
 def test_what_is_no_model(auravae, files, name, said):

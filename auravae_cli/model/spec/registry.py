@@ -21,7 +21,10 @@ WEIGHTS_PATH = Path(__file__).parents[2] / "weights"
 @cache
 def model_files() -> dict[str, Path]:
     """Return the known models' names, which are those of their files, with the files."""
-    return {path.stem: path for path in sorted((configs_path() / "model").glob("*.toml"))}
+    return {
+        path.stem: path
+        for path in sorted((configs_path() / "model").glob("*.toml"), key=lambda path: path.stem)
+    }
 
 
 @cache

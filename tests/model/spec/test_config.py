@@ -37,7 +37,7 @@ def faults(text: str, folder: Path) -> list[str]:
 
 def test_the_shipped_configs() -> None:
     files = sorted(path.name for path in (configs_path() / "model").iterdir())
-    assert files == ["aura.toml", "linear.toml", "small.toml"]
+    assert files == ["aura.toml", "linear.toml", "small-1.toml", "small.toml"]
     models = known_models()
     assert [(m.name, m.kind) for m in models.values()] == [
         ("aura", "network"),
