@@ -17,7 +17,7 @@ from auravae_cli.store.certificate import Certificate
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE, FOLDER = REPOSITORY / "docs" / "certificates.md", REPOSITORY / "docs" / "certificates"
-MODELS = ("linear", "small")
+MODELS = ("linear", "small", "small-1")
 COLUMNS = (
     "model",
     "flip",

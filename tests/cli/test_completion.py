@@ -40,8 +40,8 @@ def ask(shell: str, *words: str) -> tuple[list[str], str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["encode", "--model", ""], ["aura", "linear", "small"]),
-        (["decode", "-m", "s"], ["small"]),
+        (["encode", "--model", ""], ["aura", "linear", "small", "small-1"]),
+        (["decode", "-m", "s"], ["small", "small-1"]),
         (["models", "pull", ""], ["aura"]),
         (["train", "--device", "c"], ["cpu", "cuda"]),
         (["encode", "--layout", ""], ["auto", "files", "shards"]),
@@ -62,7 +62,7 @@ def test_files_are_left_to_the_shell(words):
 
 
 def test_fish_gets_one_name_a_line():
-    assert ask("fish", "encode", "--model", "")[0] == ["aura", "linear", "small"]
+    assert ask("fish", "encode", "--model", "")[0] == ["aura", "linear", "small", "small-1"]
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
@@ -88,5 +88,5 @@ def test_the_script_for_bash_works_in_bash(tmp_path):
     )
     assert result.stdout.splitlines() == [
         "complete -o default -F _auravae_completion auravae",
-        "small",
+        "small small-1",
     ], result.stderr

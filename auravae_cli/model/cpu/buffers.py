@@ -33,15 +33,22 @@ class Buffers:
         ``limit`` is what this and the spare memory may take together, in bytes.
         """
         count = math.prod(like.shape)
-        fitting = [spare for spare in self._spare if count <= len(spare) <= 2 * count]
-        if self.nbytes + (0 if fitting else count * like.half.itemsize) > limit:
-            self.clear()
-            fitting = []
+        self.trim(limit if self._fitting(count) else limit - count * like.half.itemsize)
+        fitting = self._fitting(count)
         if not fitting:
             return like.half.empty(count)
         best = min(fitting, key=len)
         self._spare = [spare for spare in self._spare if spare is not best]
         return best
+
+    def _fitting(self, count: int) -> list[Any]:
+        return [spare for spare in self._spare if count <= len(spare) <= 2 * count]
+
+    def trim(self, limit: int) -> None:
+        """Release the smallest spare pieces, the cheapest to make again, until ``limit`` bytes are left."""
+        self._spare.sort(key=len, reverse=True)
+        while self._spare and self.nbytes > limit:
+            self._spare.pop()
 
     def clear(self) -> None:
         """Release all spare memory."""

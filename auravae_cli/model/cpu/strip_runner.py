@@ -86,8 +86,7 @@ class Streamer:
             self._x = self._remember(keep(self._x, self._next()))
         source = self._x
         norm, how = self._norm(source, f"{name}.norm"), self._next()
-        if self._live() + self._buffers.nbytes + 3 * source.values.nbytes > self._room:
-            self._buffers.clear()
+        self._buffers.trim(self._room - self._live() - 3 * source.values.nbytes)
         attention = self._half.attention(name, source, norm)
         height, width = source.shape[2:]
         places = list(strips(height, attended_rows(height, width)))

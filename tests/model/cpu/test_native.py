@@ -246,7 +246,8 @@ def test_weights_of_modules_that_have_changed_are_made_ready_again(tiny_path):
     modules, architecture = load_networks(tiny_path, ("encoder",), cpu, torch.float32)
     network, module = TorchNetwork(modules, architecture, cpu, torch.float32), modules["encoder"]
     assert network.engine == NATIVE
-    x, conv = torch.rand(1, 3, 8, 8), module.conv_in
+    torch.manual_seed(0)
+    x, conv = torch.rand(1, 3, 32, 32), module.conv_in
     for change in (
         lambda: None,
         lambda: conv.weight.mul_(2),

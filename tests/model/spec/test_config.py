@@ -43,6 +43,7 @@ def test_the_shipped_configs() -> None:
         ("aura", "network"),
         ("linear", "linear"),
         ("small", "network"),
+        ("small-1", "network"),
     ]
     assert models["aura"].architecture == AURA
     assert models["aura"].hub_repo == "fal/AuraEquiVAE"
