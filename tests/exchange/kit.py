@@ -64,6 +64,7 @@ def write(
 ) -> list[Path]:
     """The files that a format makes of a latent, as the pipeline writes them, its index too."""
     form = needed(name)
+    assert form.write is not None
     choices = choices or Choices(True, next(iter(form.archs), ""))
     content = stack([latent]) if form.stacked else latent
     index, paths = form.index() if form.index else None, []
