@@ -25,6 +25,11 @@ _PIECE = 1 << 20
 _NO_MAPS = (errno.ENODEV, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EACCES, errno.EPERM)
 
 
+def view_of(content: Buffer) -> memoryview:
+    """Return the bytes of a file as a view, of which slices are no copies."""
+    return memoryview(content) if isinstance(content, bytes | memoryview) else content.data
+
+
 def read_within(file: Any, limit: Limit, error: type[AuraVaeError]) -> bytes:
     """Read an open file, or a stream to its end. Raises ``error`` if it is too large."""
     with suppress(io.UnsupportedOperation):  # a stream in memory has no descriptor

@@ -131,6 +131,25 @@ class Index(Protocol):
     def close(self) -> None: ...
 
 
+class Listing:
+    """An index in one file, ``content`` of what the other files tell (`Exported.told`), in memory until then."""
+
+    def __init__(self, name: str, content: Callable[[list[Any]], bytes]) -> None:
+        self.name, self._content = name, content
+        self._told: list[Any] = []
+
+    def add(self, exported: Exported, latents: LatentFile) -> None:
+        """Add what a file tells."""
+        self._told.append(exported.told)
+
+    def files(self) -> Iterator[Exported]:
+        """Yield the file."""
+        yield Exported(self.name, lambda: [self._content(self._told)])
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A format: the rules it follows, what it can hold, and how to write and read it.

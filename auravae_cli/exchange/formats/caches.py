@@ -23,10 +23,9 @@ from typing import Any
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.exchange.formats.base import Foreign, Format, Found, without_frame
-from auravae_cli.exchange.formats.samples import whole
 from auravae_cli.exchange.formats.tensors import array_of, loaded
 from auravae_cli.files.limits import FILE_BYTES
-from auravae_cli.files.mapping import read_file
+from auravae_cli.files.mapping import read_file, view_of
 
 AGGREGATE, DATABASE = "aggregate.pt", "metadata.db"
 
@@ -50,7 +49,7 @@ def read_nemo(file: Foreign) -> Iterator[Found]:
 
 def read_diffusion_pipe(file: Foreign) -> Iterator[Found]:
     """Yield every latent of a shard; a damaged one fails by itself."""
-    content = whole(file.content)
+    content = view_of(file.content)
     for number, (start, end) in enumerate(_places(file, len(content))):
         otherwise = f"{file.stem}/{number:06d}"
         try:

@@ -27,6 +27,7 @@ from auravae_cli.exchange.formats.base import (
     Foreign,
     Format,
     Found,
+    Listing,
     require_values,
 )
 from auravae_cli.exchange.formats.samples import (
@@ -34,18 +35,16 @@ from auravae_cli.exchange.formats.samples import (
     FIELDS,
     KEY,
     LABEL,
-    NAMES,
     VALUES,
+    files_of,
     found_in,
-    header,
-    parts_of,
+    latents_among,
     places,
     texts_of,
-    whole,
 )
 from auravae_cli.files.canonical_json import read_json
 from auravae_cli.files.limits import FILE_BYTES
-from auravae_cli.files.mapping import open_regular, read_within
+from auravae_cli.files.mapping import open_regular, read_within, view_of
 from auravae_cli.files.typed import reader, shown, table
 from auravae_cli.latents.dtypes import BFLOAT16, FLOAT16, FLOAT32, Array, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile
@@ -69,61 +68,39 @@ def write(
         texts = texts_of(latents.row(row), name)
         sizes = [*map(len, texts), len(code) + size]
         heads.append(struct.pack(f"<{len(sizes)}I", *sizes) + b"".join([*texts, code]))
-    for part, of in enumerate(parts_of([len(head) + size for head in heads])):
-        sizes = [len(heads[row]) + size for row in of]
-
-        def pieces(of: range = of, sizes: list[int] = sizes) -> Iterator[bytes | memoryview]:
-            yield header(sizes)
-            for row in of:
-                yield heads[row]
-                yield np.ascontiguousarray(latents.values[row]).data
-
+    values = lambda row: np.ascontiguousarray(latents.values[row]).data  # noqa: E731
+    for file in files_of(heads, size, values):
+        name = f"chunk-{file.part}-{number}.bin"
         told = {
-            "chunk_bytes": 4 * (len(sizes) + 2) + sum(sizes),
-            "chunk_size": len(sizes),
+            "chunk_bytes": file.nbytes,
+            "chunk_size": file.samples,
             "dim": None,
-            "filename": f"chunk-{part}-{number}.bin",
+            "filename": name,
         }
-        yield Exported(f"chunk-{part}-{number}.bin", pieces, told)
+        yield Exported(name, file.pieces, told)
 
 
-class Chunks:
-    """``index.json``: the chunks, and what a sample is."""
-
-    name = INDEX
-
-    def __init__(self) -> None:
-        self._chunks: list[Any] = []
-
-    def add(self, exported: Exported, latents: LatentFile) -> None:
-        """Add a chunk."""
-        self._chunks.append(exported.told)
-
-    def files(self) -> Iterator[Exported]:
-        """Yield the file, as its writer writes it."""
-        leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
-        context = json.dumps(list(_KINDS))
-        spec = {"type": "builtins.dict", "context": context, "children_spec": [leaf] * len(_KINDS)}
-        config = {
-            "chunk_bytes": None,
-            "chunk_size": max(chunk["chunk_size"] for chunk in self._chunks),
-            **dict.fromkeys(("compression", "compression_batch_size", "compression_level")),
-            "data_format": list(_KINDS.values()),
-            "data_spec": json.dumps([1, spec]),
-            **dict.fromkeys(("encryption", "ipc_compression")),
-            "item_loader": "PyTreeLoader",
-            "types": _KINDS,
-        }
-        content = {"chunks": self._chunks, "config": config}
-        yield Exported(INDEX, lambda: [json.dumps(content, sort_keys=True).encode()])
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to release."""
+def _index(chunks: list[Any]) -> bytes:
+    """Return ``index.json``, as its writer writes it: the chunks, and what a sample is."""
+    leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
+    context = json.dumps(list(_KINDS))
+    spec = {"type": "builtins.dict", "context": context, "children_spec": [leaf] * len(_KINDS)}
+    config = {
+        "chunk_bytes": None,
+        "chunk_size": max(chunk["chunk_size"] for chunk in chunks),
+        **dict.fromkeys(("compression", "compression_batch_size", "compression_level")),
+        "data_format": list(_KINDS.values()),
+        "data_spec": json.dumps([1, spec]),
+        **dict.fromkeys(("encryption", "ipc_compression")),
+        "item_loader": "PyTreeLoader",
+        "types": _KINDS,
+    }
+    return json.dumps({"chunks": chunks, "config": config}, sort_keys=True).encode()
 
 
 def read(file: Foreign) -> Iterator[Found]:
     """Yield every sample that has an array; other fields than captions, labels and keys are ignored."""
-    content = whole(file.content)
+    content = view_of(file.content)
     kinds = read_index(Path(file.root, file.name).parent)
     name = _latents_among(kinds or _KINDS)
     ends = places(content)
@@ -167,8 +144,7 @@ def _read_index(path: Path, version: int) -> dict[str, str]:
 
 
 def _latents_among(kinds: dict[str, str]) -> str:
-    arrays = [name for name, kind in kinds.items() if kind in ("tensor", "numpy")]
-    name = next((name for name in NAMES if name in arrays), arrays[0] if len(arrays) == 1 else None)
+    name = latents_among([name for name, kind in kinds.items() if kind in ("tensor", "numpy")])
     if name is None:
         raise LatentFileError(f"no tensor {VALUES!r}: its samples have {shown(kinds)}")
     return name
@@ -235,6 +211,6 @@ FORMAT = Format(
     note="the field 'auravae'",
     dtypes=("float16", "bfloat16", "float32"),
     stacked=True,
-    index=Chunks,
+    index=lambda: Listing(INDEX, _index),
     advice="a latent without a caption has an empty one, without a label -1; `auravae_cli.flip_hook` flips",
 )

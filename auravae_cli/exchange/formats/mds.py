@@ -25,6 +25,7 @@ from auravae_cli.exchange.formats.base import (
     Foreign,
     Format,
     Found,
+    Listing,
     as_numpy,
     require_values,
 )
@@ -33,17 +34,16 @@ from auravae_cli.exchange.formats.samples import (
     FIELDS,
     KEY,
     LABEL,
-    NAMES,
     VALUES,
+    files_of,
     found_in,
-    header,
-    parts_of,
+    latents_among,
     places,
     texts_of,
-    whole,
 )
 from auravae_cli.files.canonical_json import read_json
 from auravae_cli.files.limits import TEXT_BYTES
+from auravae_cli.files.mapping import view_of
 from auravae_cli.files.typed import shown, table
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile
@@ -78,20 +78,11 @@ def write(
         "version": _VERSION,
     }
     start = json.dumps(shard, sort_keys=True).encode()
-    for part, of in enumerate(parts_of([len(head) + first.nbytes for head in heads])):
-        sizes = [len(heads[row]) + first.nbytes for row in of]
-
-        def pieces(of: range = of, sizes: list[int] = sizes) -> Iterator[bytes | memoryview]:
-            yield header(sizes, start)
-            for row in of:
-                yield heads[row]
-                yield as_numpy(rows[row]).data
-
-        name = f"shard.{number:05d}{f'-{part}' if part else ''}.mds"
-        size = 4 * (len(sizes) + 2) + len(start) + sum(sizes)
-        raw = {"basename": name, "bytes": size, "hashes": {}}
-        told = shard | {"raw_data": raw, "samples": len(sizes), "zip_data": None}
-        yield Exported(name, pieces, told)
+    for file in files_of(heads, first.nbytes, lambda row: as_numpy(rows[row]).data, start):
+        name = f"shard.{number:05d}{f'-{file.part}' if file.part else ''}.mds"
+        raw = {"basename": name, "bytes": file.nbytes, "hashes": {}}
+        told = shard | {"raw_data": raw, "samples": file.samples, "zip_data": None}
+        yield Exported(name, file.pieces, told)
 
 
 def _head(texts: list[bytes]) -> bytes:
@@ -100,30 +91,14 @@ def _head(texts: list[bytes]) -> bytes:
     return struct.pack(f"<{len(sizes)}I", *sizes) + b"".join(texts)
 
 
-class Shards:
-    """``index.json``: the shards, as its reader finds them."""
-
-    name = "index.json"
-
-    def __init__(self) -> None:
-        self._shards: list[Any] = []
-
-    def add(self, exported: Exported, latents: LatentFile) -> None:
-        """Add a shard."""
-        self._shards.append(exported.told)
-
-    def files(self) -> Iterator[Exported]:
-        """Yield the file, as its writer writes it."""
-        content = {"shards": self._shards, "version": _VERSION}
-        yield Exported(self.name, lambda: [json.dumps(content, sort_keys=True).encode()])
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to release."""
+def _index(shards: list[Any]) -> bytes:
+    """Return ``index.json``: the shards, as its writer writes it."""
+    return json.dumps({"shards": shards, "version": _VERSION}, sort_keys=True).encode()
 
 
 def read(file: Foreign) -> Iterator[Found]:
     """Yield every sample that has an array; other fields than captions, labels and keys are ignored."""
-    content = whole(file.content)
+    content = view_of(file.content)
     ends = places(content)
     start = 4 * (len(ends) + 1)
     TEXT_BYTES.check(ends[0] - start, LatentFileError)
@@ -144,7 +119,7 @@ def read(file: Foreign) -> Iterator[Found]:
 def _latents_among(encodings: dict[str, str]) -> str:
     """Return the name of the column of latents."""
     arrays = [name for name, encoding in encodings.items() if encoding.startswith("ndarray")]
-    name = next((name for name in NAMES if name in arrays), arrays[0] if len(arrays) == 1 else None)
+    name = latents_among(arrays)
     if name is None:
         raise LatentFileError(f"no column {VALUES!r} of arrays: it has {shown(encodings)}")
     return name
@@ -228,6 +203,6 @@ FORMAT = Format(
     note="the column 'auravae'",
     dtypes=("float16", "float32"),
     stacked=True,
-    index=Shards,
+    index=lambda: Listing("index.json", _index),
     advice="a latent without a caption has an empty one, without a label -1; `auravae_cli.flip_hook` flips",
 )

@@ -28,9 +28,8 @@ from auravae_cli.exchange.formats.base import (
     require_values,
     widened,
 )
-from auravae_cli.exchange.formats.samples import whole
 from auravae_cli.files.limits import FILE_BYTES
-from auravae_cli.files.mapping import BytesFile
+from auravae_cli.files.mapping import BytesFile, view_of
 from auravae_cli.latents.latent_file import LatentFile
 
 NAME, NAMES, LABELS = "latents.h5", "latents_h5.json", edm2.INDEX
@@ -91,7 +90,7 @@ def read(file: Foreign) -> Iterator[Found]:
 
     names: list[str] = []
     try:
-        with h5py.File(BytesFile(whole(file.content)), "r") as content:
+        with h5py.File(BytesFile(view_of(file.content)), "r") as content:
             # Links other than hard ones are not visited.
             content.visititems(lambda name, item: names.append(name) if _is_array(item) else None)
             if not names:

@@ -11,14 +11,14 @@ bytes are the same.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.exchange.formats.base import NOTE, Found, dtype_of, known, label_of, note_of
-from auravae_cli.files.mapping import Buffer
 from auravae_cli.latents.dtypes import Array, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile
 
@@ -41,7 +41,40 @@ def texts_of(latent: LatentFile, name: str) -> list[bytes]:
     ]
 
 
-def parts_of(sizes: Sequence[int]) -> Iterator[range]:
+@dataclass(frozen=True)
+class SampleFile:
+    """A file of samples: its place among those of a stack, how many it has, and its bytes."""
+
+    part: int
+    samples: int
+    nbytes: int
+    pieces: Callable[[], Iterator[bytes | memoryview]]
+
+
+def files_of(
+    heads: Sequence[bytes],
+    size: int,
+    values: Callable[[int], memoryview],
+    between: bytes = b"",
+) -> Iterator[SampleFile]:
+    """Yield the files of samples, usually one.
+
+    A sample is its head and its ``values``, of ``size`` bytes; ``between`` stands before the samples.
+    """
+    for part, of in enumerate(_parts_of([len(head) + size for head in heads])):
+        start = _header([len(heads[row]) + size for row in of], between)
+
+        def pieces(of: range = of, start: bytes = start) -> Iterator[bytes | memoryview]:
+            yield start
+            for row in of:
+                yield heads[row]
+                yield values(row)
+
+        nbytes = len(start) + sum(len(heads[row]) + size for row in of)
+        yield SampleFile(part, len(of), nbytes, pieces)
+
+
+def _parts_of(sizes: Sequence[int]) -> Iterator[range]:
     """Yield runs of samples that go into one file, by their sizes."""
     start, total = 0, 0
     for number, size in enumerate(sizes):
@@ -52,7 +85,7 @@ def parts_of(sizes: Sequence[int]) -> Iterator[range]:
     yield range(start, len(sizes))
 
 
-def header(sizes: Sequence[int], between: bytes = b"") -> bytes:
+def _header(sizes: Sequence[int], between: bytes) -> bytes:
     """Return the bytes before the samples; ``between`` stands after their places."""
     first = 4 * (len(sizes) + 2) + len(between)
     ends = first + np.concatenate([[0], np.cumsum(sizes)])
@@ -72,9 +105,10 @@ def places(content: memoryview) -> list[int]:
     return places
 
 
-def whole(content: Buffer) -> memoryview:
-    """Return the bytes of a file, of which slices are no copies."""
-    return memoryview(content) if isinstance(content, bytes | memoryview) else content.data
+def latents_among(arrays: Sequence[str]) -> str | None:
+    """Return which of a sample's arrays, by their names, is its latent; None if that cannot be told."""
+    alone = arrays[0] if len(arrays) == 1 else None
+    return next((name for name in NAMES if name in arrays), alone)
 
 
 def found_in(

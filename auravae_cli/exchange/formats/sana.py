@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from auravae_cli.exchange.formats import webdataset
-from auravae_cli.exchange.formats.base import Choices, Exported, Foreign, Found, note_of
+from auravae_cli.exchange.formats.base import Choices, Exported, Foreign, Found, Listing, note_of
 from auravae_cli.latents.latent_file import LatentFile
 
 VALUES, NOTES, PROMPT = ".npy", ".json", "prompt"
@@ -45,26 +45,10 @@ def read(file: Foreign) -> Iterator[Found]:
             yield found
 
 
-class Tars:
-    """``wids-meta.json``: the tars, and how many samples each has."""
-
-    name = "wids-meta.json"
-
-    def __init__(self) -> None:
-        self._tars: list[Any] = []
-
-    def add(self, exported: Exported, latents: LatentFile) -> None:
-        """Add a tar."""
-        self._tars.append(exported.told)
-
-    def files(self) -> Iterator[Exported]:
-        """Yield the file."""
-        kind = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": "latents"}
-        content = kind | {"shardlist": self._tars}
-        yield Exported(self.name, lambda: [json.dumps(content, indent=1).encode()])
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to release."""
+def _index(tars: list[Any]) -> bytes:
+    """Return ``wids-meta.json``: the tars, and how many samples each has."""
+    kind = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": "latents"}
+    return json.dumps(kind | {"shardlist": tars}, indent=1).encode()
 
 
 FORMAT = replace(
@@ -74,6 +58,6 @@ FORMAT = replace(
     write=write,
     read=read,
     keeps=webdataset.FORMAT.keeps - {"label"},
-    index=Tars,
+    index=lambda: Listing("wids-meta.json", _index),
     advice="for `load_vae_feat`; a latent without a caption has an empty prompt",
 )
