@@ -43,7 +43,6 @@ from auravae_cli.operations.sample import Sample
 from auravae_cli.operations.samples import ShardReader
 from auravae_cli.operations.timed_batches import LOOKED_AT, Ahead
 from auravae_cli.store.ledger import Failure
-from auravae_cli.symmetry.geometry import padding_for
 
 SWEPT = ("noise", "storage", "space")  # what is measured on the sample for sweeps
 
@@ -165,13 +164,12 @@ class Evaluation:
                     sum(digest in sweeps for digest in digests) / len(names),
                     len(self.options.measure.noise),
                 )
-                prepared = [
-                    self.options.measure.preparation.size(*survey.sizes[name])
+                prepared, factor = self.options.measure.preparation, codec.space.downsampling_factor
+                padded = tuple(
+                    prepared.padded_size(*survey.sizes[name], factor)
                     for name in names
                     if name in survey.sizes
-                ]
-                factor = codec.space.downsampling_factor
-                padded = tuple(padding_for(*size, factor).padded(*size) for size in prepared)
+                )
                 found.append(Ahead("roundtrip", parts, codec, padded, len(names)))
         return found
 

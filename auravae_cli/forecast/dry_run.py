@@ -24,7 +24,6 @@ from auravae_cli.operations.decode import read_latent
 from auravae_cli.operations.outputs import Job, is_pipe
 from auravae_cli.operations.sources import SourceFile, is_picture, is_tar
 from auravae_cli.operations.timed_batches import Parts, numbers, operations_of
-from auravae_cli.symmetry.geometry import padding_for
 
 PLANNED, UNKNOWN = "planned", "unknown"
 EXISTS = "exists: skipped if it is the result of this input with these settings, otherwise refused"
@@ -135,8 +134,8 @@ def padded_size(
     source: Path | BinaryIO, setting: RunSetting, preparation: Preparation, max_pixels: int
 ) -> tuple[int, int]:
     """Return the encoder's (height, width) of a picture, from its header. Raises InputImageError."""
-    size = preparation.size(*read_size(source, max_pixels=max_pixels))
-    return padding_for(*size, setting.downsampling_factor).padded(*size)
+    size = read_size(source, max_pixels=max_pixels)
+    return preparation.padded_size(*size, setting.downsampling_factor)
 
 
 def _forecast(

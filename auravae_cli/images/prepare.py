@@ -66,6 +66,11 @@ class Preparation:
             height, width = rows, columns
         return height, width
 
+    def padded_size(self, height: int, width: int, multiple: int) -> tuple[int, int]:
+        """Return the (height, width) that `apply` gives for an upright picture's. Raises InputImageError."""
+        size = self.size(height, width)
+        return padding_for(*size, multiple).padded(*size)
+
     def apply(self, loaded: LoadedImage, multiple: int) -> PreparedImage:
         """Frame a picture and pad its sides to multiples of ``multiple``. Raises InputImageError."""
         pixels, g, box = self._frame(loaded.pixels)

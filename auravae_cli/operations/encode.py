@@ -42,7 +42,6 @@ from auravae_cli.operations.outputs import (
 from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 from auravae_cli.operations.timed_batches import ENCODE_PARTS, Stopwatch
 from auravae_cli.store.settings import StoreSettings
-from auravae_cli.symmetry.geometry import padding_for
 
 _MOST_CLAIMS = 16  # folders beside whose pictures results go; each takes an open file
 
@@ -164,8 +163,8 @@ def encode_jobs(
 def padded_size(job: Job, codec: Codec, options: EncodeOptions) -> tuple[int, int]:
     """Return the (height, width) that a job's picture has in the model. Raises InputImageError."""
     assert job.source.path is not None
-    size = options.preparation.size(*read_size(job.source.path, max_pixels=options.max_pixels))
-    return padding_for(*size, codec.space.downsampling_factor).padded(*size)
+    size = read_size(job.source.path, max_pixels=options.max_pixels)
+    return options.preparation.padded_size(*size, codec.space.downsampling_factor)
 
 
 def _decoded_size(job: Job) -> int:

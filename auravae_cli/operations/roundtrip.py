@@ -38,7 +38,6 @@ from auravae_cli.operations.outputs import (
 from auravae_cli.operations.suffixes import PICTURE_TAGS, PICTURES, ROUNDTRIP, SHEET
 from auravae_cli.operations.timed_batches import Stopwatch, roundtrip_parts
 from auravae_cli.symmetry.action import act_on_pixels
-from auravae_cli.symmetry.geometry import padding_for
 from auravae_cli.symmetry.group import GroupElement
 
 
@@ -89,8 +88,9 @@ class RoundTripper:
             data, background=preparation.background, max_pixels=self.encode.max_pixels
         )
         content = ReadPicture(loaded, sheet, time.perf_counter() - started)
-        size = preparation.size(*loaded.pixels.shape[:2])
-        padded = padding_for(*size, self.codec.space.downsampling_factor).padded(*size)
+        height, width = loaded.pixels.shape[:2]
+        factor = self.codec.space.downsampling_factor
+        padded = preparation.padded_size(height, width, factor)
         return Ready(job, content, self.codec, padded)
 
     def finish(self, batch: Sequence[Ready[ReadPicture]]) -> list[Outcome]:

@@ -19,7 +19,6 @@ from auravae_cli.operations.samples import ShardReader
 from auravae_cli.operations.sources import is_picture
 from auravae_cli.operations.timed_batches import ENCODE_PARTS, Ahead
 from auravae_cli.store.names import manifest_name
-from auravae_cli.symmetry.geometry import padding_for
 
 _LOOKED_AT = 50  # pictures, all of the first shard
 _LOOKED_AT_BYTES = 32 << 20
@@ -44,8 +43,7 @@ def tell_ahead(
     for sample in looked_at:
         with suppress(AuraVaeError):  # the run itself reports it
             found = read_size(sample.content, max_pixels=options.max_pixels)
-            height, width = options.preparation.size(*found)
-            sizes.append(padding_for(height, width, factor).padded(height, width))
+            sizes.append(options.preparation.padded_size(*found, factor))
     number = _count(todo, looked_at)
     begin(progress, Ahead("encode", ENCODE_PARTS, codec, tuple(sizes), number))
 

@@ -10,7 +10,6 @@ import pytest
 
 from auravae_cli import LatentDataset
 from auravae_cli.errors import OutputError, StoreError
-from auravae_cli.exchange.registry import FORMATS
 from auravae_cli.files.canonical_json import canonical
 from auravae_cli.files.places import fault_of
 from auravae_cli.files.storage import open_storage
@@ -25,6 +24,7 @@ from auravae_cli.operations.store_work import Wanted, find_work
 from auravae_cli.store.commit import PreviousShard
 from auravae_cli.store.settings import StoreSettings
 from tests.cli.datasets import everything, picture, pictures, write_folder, write_tar
+from tests.exchange.kit import WRITTEN
 
 VICTIM = "a.2x3.safetensors"
 OUTSIDE = [
@@ -221,7 +221,7 @@ def test_measured_members_of_tars_lead_nowhere_else(auravae, place, named):
     assert unchanged(place, before, "deep")
 
 
-@pytest.mark.parametrize("to", [name for name, form in FORMATS.items() if form.write])
+@pytest.mark.parametrize("to", WRITTEN)
 def test_exchanged_members_of_tars_lead_nowhere_else(auravae, place, named, to):
     before = everything(place)
     result = auravae("export", named, "--to", to, "-o", "deep/out")

@@ -11,12 +11,10 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from auravae_cli.exchange import export, import_files
 from auravae_cli.files import leftovers
@@ -146,9 +144,6 @@ class Stage:
 def stage(request, auravae, make_store, work, monkeypatch):
     monkeypatch.setattr(export, "_WRITERS", 1)
     monkeypatch.setattr(import_files, "_WRITERS", 1)
-    monkeypatch.setattr(
-        typer.main, "get_command", cache(typer.main.get_command)
-    )  # half of the time
     with Disk(work).watched():  # which does not wait for the true one
         return Stage(SCENARIOS[request.param], auravae, make_store)
 
