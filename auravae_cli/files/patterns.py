@@ -6,7 +6,6 @@ import glob
 import os
 import re
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 
 def split_pattern(pattern: str, *, is_local: bool = False) -> tuple[str, list[str]]:
@@ -20,7 +19,7 @@ def split_pattern(pattern: str, *, is_local: bool = False) -> tuple[str, list[st
     parts = pattern.rstrip("/").split("/")
     magic = [number for number, part in enumerate(parts) if glob.has_magic(part)]
     first = magic.pop(0)
-    while is_local and magic and os.path.isdir("/".join(parts[: first + 1])):  # noqa: PTH112 - never raises
+    while is_local and magic and os.path.isdir("/".join(parts[: first + 1])):
         first = magic.pop(0)
     return "/".join(parts[:first]) or "/" * pattern.startswith("/") or ".", parts[first:]
 
@@ -99,10 +98,3 @@ def _range(text: str) -> list[str]:
     is_padded = any(re.match(r"-?0\d", end) for end in match.groups()[:2])
     width = max(map(len, match.groups()[:2])) if is_padded else 0
     return [f"{n:0{width}d}" for n in way]
-
-
-def stands(path: Path | str) -> bool:
-    """Return whether the path exists. If that cannot be told (the name is too long, or a folder cannot be
-    entered), return False: writing there will raise the error.
-    """
-    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some of these

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +12,6 @@ from typing import Any, BinaryIO
 from auravae_cli.errors import AuraVaeError, InputImageError, LatentFileError
 from auravae_cli.files.limits import FILE_BYTES, Limit
 from auravae_cli.files.mapping import BytesFile, read_or_map
-from auravae_cli.files.patterns import stands
 from auravae_cli.files.places import below, is_remote
 from auravae_cli.files.tars import DAMAGES, read_members
 from auravae_cli.forecast.run_setting import RunSetting
@@ -150,7 +150,7 @@ def _forecast(
         name = None if job.output is None else str(job.output)
         if job.source.path is None or is_pipe(job.source.path):
             found.append((job, Outcome(job.source.name, UNKNOWN, name, _STREAM)))
-        elif keeps and job.output is not None and stands(job.output):
+        elif keeps and job.output is not None and os.path.exists(job.output):
             found.append((job, Outcome(job.source.name, "skipped", name, EXISTS)))
         else:
             try:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from PIL import Image
 
 from auravae_cli.errors import OutputError
 from auravae_cli.files.atomic import write_atomically
-from auravae_cli.files.patterns import stands
 from auravae_cli.images.contact_sheet import contact_sheet
 from auravae_cli.images.read import Pixels
 from auravae_cli.latents.latent_file import LatentFile, read_latents as read_file
@@ -49,7 +49,7 @@ class Latent(LatentFile):
         Raises OutputError if there is a file already, unless ``overwrite``, or it cannot be written.
         """
         place = Path(path)
-        if stands(place) and not overwrite:
+        if os.path.exists(place) and not overwrite:
             raise OutputError(f"{place} exists already: name another file, or say overwrite=True")
         write_atomically(place, self.to_bytes())
         return place

@@ -92,4 +92,4 @@ def may_have_gpu() -> bool:
     """Whether torch has to be asked for one: False where the system has none that it could use."""
     if sys.platform == "darwin":
         return False  # `auto` takes CUDA or the CPU
-    return sys.platform != "linux" or any(os.path.exists(path) for path in _GPUS)  # noqa: PTH110
+    return sys.platform != "linux" or any(os.path.exists(path) for path in _GPUS)

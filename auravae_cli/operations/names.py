@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from auravae_cli.errors import UsageError
 from auravae_cli.files.kinds import kind_of_file
-from auravae_cli.files.patterns import expand_braces, leads_to, matches, split_pattern, stands
+from auravae_cli.files.patterns import expand_braces, leads_to, matches, split_pattern
 from auravae_cli.files.places import is_remote
 from auravae_cli.files.storage import Entry
 from auravae_cli.files.walk import files_below
@@ -113,14 +113,18 @@ def resolve(arguments: Iterable[str]) -> list[Named]:
 
 
 def _spelled(argument: str) -> list[str]:
-    return [argument] if not is_remote(argument) and stands(argument) else expand_braces(argument)
+    return (
+        [argument]
+        if not is_remote(argument) and os.path.exists(argument)
+        else expand_braces(argument)
+    )
 
 
 def _stand_for(name: str) -> Named:
     remote = is_remote(name)
-    if not remote and os.path.isdir(name):  # noqa: PTH112 - never raises
+    if not remote and os.path.isdir(name):
         return folder(name)
-    if glob.has_magic(name) and (remote or not stands(name)):
+    if glob.has_magic(name) and (remote or not os.path.exists(name)):
         root, pattern = split_pattern(name, is_local=not remote)
         return Named(name, root, tuple(pattern))
     return Named(name, name.rstrip("/").rpartition("/")[0] if remote else str(Path(name).parent))

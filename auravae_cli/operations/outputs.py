@@ -19,7 +19,6 @@ from auravae_cli.defaults import STREAM
 from auravae_cli.errors import OutputError
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.kinds import store_around
-from auravae_cli.files.patterns import stands
 from auravae_cli.files.places import below, is_remote
 from auravae_cli.files.spelling import lookalikes, tells_apart
 from auravae_cli.operations.inputs import Source
@@ -58,13 +57,13 @@ def plan(
     if output is not None and output != STREAM:
         path, is_folder = Path(output), output.endswith(("/", os.sep))
         if is_folder:
-            if os.path.isfile(path):  # noqa: PTH113 - never raises
+            if os.path.isfile(path):
                 raise ValueError(f"{output}: expected a folder, and a file is there")
-        elif path.suffix.lower() in (LATENTS | PICTURES) - suffixes and not stands(path):
+        elif path.suffix.lower() in (LATENTS | PICTURES) - suffixes and not os.path.exists(path):
             raise ValueError(
                 f"{output}: expected a folder, or a file that ends in {' '.join(sorted(suffixes))}"
             )
-        elif path.suffix.lower() in suffixes and not os.path.isdir(path):  # noqa: PTH112 - never raises
+        elif path.suffix.lower() in suffixes and not os.path.isdir(path):
             if len(sources) > 1:
                 raise ValueError(
                     f"{len(sources)} inputs cannot all be written to the file {output}"
@@ -139,17 +138,17 @@ def is_taken(output: Path) -> bool:
 
     Raises OutputError if it is something else, which is neither read nor replaced.
     """
-    if not stands(output):
+    if not os.path.exists(output):
         return False
-    if not os.path.isfile(output):  # noqa: PTH113 - as above
-        kind = "a folder" if os.path.isdir(output) else "no file, but a pipe or device"  # noqa: PTH112 - as above
+    if not os.path.isfile(output):
+        kind = "a folder" if os.path.isdir(output) else "no file, but a pipe or device"
         raise OutputError(f"{output} is {kind}: expected a file's name")
     return True
 
 
 def is_pipe(path: Path) -> bool:
     """Return whether the path exists and is not a file: reading it may wait, and consumes it."""
-    return stands(path) and not os.path.isfile(path)  # noqa: PTH113 - as above
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def give_up_stdout() -> None:

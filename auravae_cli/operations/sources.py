@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 from auravae_cli.errors import AuraVaeError, InputImageError, MissingInputError, StoreError
 from auravae_cli.files.kinds import kind_of_file
-from auravae_cli.files.patterns import stands
 from auravae_cli.files.places import below, is_remote
 from auravae_cli.files.storage import Entry, RemoteStorage, open_storage
 from auravae_cli.operations.names import Named, folder, instead, resolve
@@ -110,7 +109,7 @@ def _nothing(named: Named) -> AuraVaeError:
         return InputImageError(
             f"{named.text}: no pictures and no tars there" + (f": {held}" if held else "")
         )
-    if is_remote(named.text) or not stands(named.text):
+    if is_remote(named.text) or not os.path.exists(named.text):
         return _missing(named.text)
     kind = kind_of_file(Path(named.text))
     if kind is None or kind.is_picture:
@@ -224,7 +223,7 @@ def _names_in(folder: str) -> list[str]:
 
 def _local(root: str, name: str) -> SourceFile | None:
     path = below(Path(root), name, to_write=False)
-    if not os.path.isfile(path):  # noqa: PTH113 - never raises
+    if not os.path.isfile(path):
         return None
     status = path.stat()
     return SourceFile(root, Entry(name, status.st_size, str(status.st_mtime_ns)), name)

@@ -16,7 +16,6 @@ from typing import Unpack
 
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
 from auravae_cli.errors import OutputError, UsageError
-from auravae_cli.files.patterns import stands
 from auravae_cli.files.spelling import fold, tells_apart
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.latents.dtypes import StoredDtype
@@ -99,7 +98,7 @@ class Watcher:
         return states if self._are_there() else None
 
     def _are_there(self) -> bool:
-        return all(os.path.isdir(folder) for folder in self.folders)  # noqa: PTH112 - never raises
+        return all(os.path.isdir(folder) for folder in self.folders)
 
 
 def watch(
@@ -130,7 +129,7 @@ def watch(
             output, picture = str(job.output), str(source.path)
             key = output if job.output is None or tells(job.output.parent) else fold(output)
             owner = owners.setdefault(key, picture)
-            if owner != picture and stands(Path(owner)):
+            if owner != picture and os.path.exists(owner):
                 yield failure(job, OutputError(f"{output} is the result of {owner}; rename one"))
             else:
                 owners[key] = picture
@@ -140,7 +139,7 @@ def watch(
         outcomes = encode(jobs) if jobs else iter(())
         for outcome in outcomes:
             path = paths[outcome.source]
-            if outcome.status != "failed" or (path is not None and stands(path)):
+            if outcome.status != "failed" or (path is not None and os.path.exists(path)):
                 yield outcome
             if stop.is_set():
                 break
@@ -181,7 +180,7 @@ def watch_folders(
     """
     names, place = listed(folders), None if output is None else str(output)
     for name in names:
-        if not os.path.isdir(name):  # noqa: PTH112 - never raises
+        if not os.path.isdir(name):
             raise UsageError(f"{name}: expected a folder that exists", "watch")
     if not names:
         raise UsageError("name the folders to watch", "watch")

@@ -36,7 +36,7 @@ _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in byt
 def is_store(location: str) -> bool:
     """Return whether a path or URL, which may be a file's, is taken as a store's; any URL is."""
     place = os.path.join(local_name(location), SETTINGS_FILE)  # noqa: PTH118 - the two
-    return is_remote(location) or os.path.isfile(place)  # noqa: PTH113 - never raise
+    return is_remote(location) or os.path.isfile(place)
 
 
 def manifest_name(shard: str) -> str:

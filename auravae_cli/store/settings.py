@@ -145,9 +145,9 @@ def why_no_store(storage: Storage) -> str:
 
 def is_missing(storage: Storage) -> bool:
     """Return whether nothing is at a local place."""
-    return not is_remote(storage.root) and not os.path.exists(storage.root)  # noqa: PTH110 - never raises
+    return not is_remote(storage.root) and not os.path.exists(storage.root)
 
 
 def is_file(storage: Storage) -> bool:
     """Return whether a place is a local file, and so no store."""
-    return not is_remote(storage.root) and os.path.isfile(storage.root)  # noqa: PTH113 - never raises
+    return not is_remote(storage.root) and os.path.isfile(storage.root)
