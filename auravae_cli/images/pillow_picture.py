@@ -29,11 +29,7 @@ class PillowPicture:
         self._image, self._data, self._frame = image, data, frame
         self.stands_upright = image.format == "TIFF"  # is turned as it loads, and forgets the tag
         self._tag = exif_orientation(image, []) if self.stands_upright else None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """The (height, width) after loading."""
-        return self._image.height, self._image.width
+        self.size = (image.height, image.width)
 
     def orientation(self, notices: list[str]) -> int:
         """Return the orientation in the file."""
