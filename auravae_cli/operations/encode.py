@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
@@ -20,11 +22,11 @@ from auravae_cli.files.atomic import create_atomically
 from auravae_cli.files.run_lock import claim_folder
 from auravae_cli.images.opening import refuse_other_kinds
 from auravae_cli.images.prepare import Preparation, PreparedImage
-from auravae_cli.images.read import count_pixels, read_image, read_size
+from auravae_cli.images.read import read_image, read_size
 from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.latents.latent_file import read_latents
 from auravae_cli.machine.memory import BYTES_PER_PIXEL
-from auravae_cli.machine.progress import Progress, follow, wants_stages
+from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import FailureLimit, Outcome, Ready, done, limited, run, skipped
 from auravae_cli.operations.jobs import Names, place_of, plan_jobs
@@ -36,11 +38,10 @@ from auravae_cli.operations.outputs import (
     is_taken,
     refuse_to_replace,
     refuse_to_replace_input,
-    to_be_made,
     write_result,
 )
 from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
-from auravae_cli.operations.timed_batches import ENCODE_PARTS, Stopwatch
+from auravae_cli.operations.timed_batches import ENCODE_PARTS, LOOKED_AT, Stopwatch
 from auravae_cli.store.settings import StoreSettings
 
 _MOST_CLAIMS = 16  # folders beside whose pictures results go; each takes an open file
@@ -122,8 +123,8 @@ def claimed(
         yield
         return
     folders = {job.source.folder for job in jobs if job.source.path is not None}
-    if output is not None:
-        folders = {Path(str(output))}
+    if (place := place_of(output)) is not None:
+        folders = {Path(place)}
     space = replace(codec.space, model="")
     settings = StoreSettings(
         space,
@@ -150,27 +151,42 @@ def encode_jobs(
     jobs = list(jobs)
     # A thread that waits for a pipe could not be stopped, and asking for the size would consume the pipe.
     ahead = not any(job.source.path is None or is_pipe(job.source.path) for job in jobs)
-    work, watch = (
-        FileEncoder(codec, options, batch_size),
-        Stopwatch("encode", ENCODE_PARTS, progress),
-    )
-    if wants_stages(progress):
-        todo = to_be_made(jobs, options.overwrite)
-        watch.look_ahead(codec, todo, lambda job: padded_size(job, codec, options))
-    return run(jobs, work, watch, _decoded_size if ahead else None)
+    size_of = sizes_of(options)
+    watch = Stopwatch("encode", ENCODE_PARTS, progress)
+    watch.look_ahead(codec, jobs, padded(size_of, codec, options), options.overwrite)
+
+    def decoded_bytes(job: Job) -> int:
+        """Return the memory of a job's decoded picture; 0 if unknown."""
+        try:
+            return BYTES_PER_PIXEL * math.prod(size_of(job))
+        except InputImageError:
+            return 0
+
+    work = FileEncoder(codec, options, batch_size)
+    return run(jobs, work, watch, decoded_bytes if ahead else None)
 
 
-def padded_size(job: Job, codec: Codec, options: EncodeOptions) -> tuple[int, int]:
-    """Return the (height, width) that a job's picture has in the model. Raises InputImageError."""
-    assert job.source.path is not None
-    size = read_size(job.source.path, max_pixels=options.max_pixels)
-    return options.preparation.padded_size(*size, codec.space.downsampling_factor)
+SizeOf = Callable[[Job], tuple[int, int]]
 
 
-def _decoded_size(job: Job) -> int:
-    """Return the memory of a job's decoded picture in bytes; 0 if unknown."""
-    assert job.source.path is not None
-    return BYTES_PER_PIXEL * count_pixels(job.source.path)
+def sizes_of(options: EncodeOptions) -> SizeOf:
+    """Return a function that reads the (height, width) of a job's picture, each header once.
+
+    It raises InputImageError.
+    """
+
+    @lru_cache(LOOKED_AT)
+    def size_of(job: Job) -> tuple[int, int]:
+        assert job.source.path is not None
+        return read_size(job.source.path, max_pixels=options.max_pixels)
+
+    return size_of
+
+
+def padded(size_of: SizeOf, codec: Codec, options: EncodeOptions) -> SizeOf:
+    """Return a function of the (height, width) that a job's picture has in the model."""
+    factor = codec.space.downsampling_factor
+    return lambda job: options.preparation.padded_size(*size_of(job), factor)
 
 
 def is_finished(path: Path, data: bytes, codec: Codec, options: EncodeOptions) -> bool:
@@ -251,6 +267,6 @@ def encode_files(
     jobs, refused = plan_encode(pictures, output, part, passed_over)
     options = EncodeOptions(preparation, StoredDtype.parse(latent_dtype), max_pixels, overwrite)
     codec = codec_of(model, ("encoder",), loading, progress)
-    with claimed(jobs, place_of(output), codec, options):
+    with claimed(jobs, output, codec, options):
         outcomes = limited(encode_jobs(jobs, codec, options, batch_size, progress), limit)
         return follow(chain(refused, outcomes), len(refused) + len(jobs), progress)

@@ -24,7 +24,7 @@ from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import Outcome, Ready, done, run
 from auravae_cli.operations.decode import DecodeOptions
-from auravae_cli.operations.encode import EncodeOptions, padded_size
+from auravae_cli.operations.encode import EncodeOptions, padded, sizes_of
 from auravae_cli.operations.jobs import Names, plan_jobs
 from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.outputs import (
@@ -242,12 +242,13 @@ def roundtrip_files(
     decode = DecodeOptions(noise=noise, seed=seed)
     codecs = [codec_of(one, ("encoder", "decoder"), loading, progress) for one in models]
     elements = tuple(map(GroupElement.of, flips))
+    size_of = sizes_of(encode)
 
     def trips() -> Iterator[Outcome]:
         for codec, (jobs, refused) in zip(codecs, planned, strict=True):
             yield from refused
             watch = Stopwatch("roundtrip", roundtrip_parts(len(elements)), progress)
-            watch.look_ahead(codec, jobs, lambda job, codec=codec: padded_size(job, codec, encode))  # type: ignore[misc]
+            watch.look_ahead(codec, jobs, padded(size_of, codec, encode))
             yield from run(jobs, RoundTripper(codec, encode, decode, elements), watch)
 
     return follow(trips(), sum(len(jobs) + len(refused) for jobs, refused in planned), progress)

@@ -13,7 +13,7 @@ from auravae_cli.machine.progress import Phase, begin, wants_stages
 from auravae_cli.machine.speeds import Speeds, speed_key
 from auravae_cli.model.planning.run_plan import Plan
 from auravae_cli.operations.batches import Loaded, Outcome, Ready
-from auravae_cli.operations.outputs import Job, is_pipe
+from auravae_cli.operations.outputs import Job, is_pipe, to_be_made
 
 if TYPE_CHECKING:
     from auravae_cli.model.codec import Codec
@@ -75,17 +75,24 @@ class Stopwatch:
     speeds: Speeds = field(default_factory=Speeds)
 
     def look_ahead(
-        self, codec: Codec, jobs: Sequence[Job], size_of: Callable[[Job], tuple[int, int]]
+        self,
+        codec: Codec,
+        jobs: Sequence[Job],
+        size_of: Callable[[Job], tuple[int, int]],
+        overwrite: bool = True,
     ) -> None:
-        """Tell a progress that listens of the work ahead; ``size_of`` may raise AuraVaeError."""
+        """Tell a progress that listens of the work ahead: all jobs, or those without a result.
+
+        ``size_of`` returns the padded (height, width) of a job, and may raise AuraVaeError.
+        """
         if not wants_stages(self.progress):
             return
-        sizes = []
-        for job in jobs[:LOOKED_AT]:
+        todo, sizes = to_be_made(jobs, overwrite), []
+        for job in todo[:LOOKED_AT]:
             if job.source.path is not None and not is_pipe(job.source.path):
                 with suppress(AuraVaeError):  # the run itself reports it
                     sizes.append(size_of(job))
-        begin(self.progress, Ahead(self.command, self.parts, codec, tuple(sizes), len(jobs)))
+        begin(self.progress, Ahead(self.command, self.parts, codec, tuple(sizes), len(todo)))
 
     def run(
         self,
