@@ -51,8 +51,8 @@ from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.loading import Loading
 from auravae_cli.operations.names import none_found
 from auravae_cli.operations.outputs import is_taken, refuse_to_replace, write_result
-from auravae_cli.operations.sources import TARS, find_files
-from auravae_cli.operations.suffixes import PICTURES
+from auravae_cli.operations.sources import find_files
+from auravae_cli.operations.suffixes import PICTURES, TARS
 from auravae_cli.store.certificate import CERTIFICATE_FILE, Certificate, mismatch, read_certificate
 from auravae_cli.store.settings import require_format, require_settings
 from auravae_cli.version import __version__

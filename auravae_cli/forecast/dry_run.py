@@ -22,7 +22,8 @@ from auravae_cli.model.spec.registry import name_of
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.decode import read_latent
 from auravae_cli.operations.outputs import Job, is_pipe
-from auravae_cli.operations.sources import SourceFile, is_picture, is_tar
+from auravae_cli.operations.sources import SourceFile
+from auravae_cli.operations.suffixes import is_picture, is_tar
 from auravae_cli.operations.timed_batches import Parts, numbers, operations_of
 
 PLANNED, UNKNOWN = "planned", "unknown"

@@ -29,13 +29,8 @@ from auravae_cli.errors import InputImageError
 from auravae_cli.files.kinds import START_BYTES, kind_of
 from auravae_cli.images import recognise
 from auravae_cli.images.decoder_warnings import decoder_warnings
-from auravae_cli.images.heif_picture import HeifPicture
-from auravae_cli.images.jpeg_12 import Jpeg12Picture
-from auravae_cli.images.jpeg_xl_picture import JpegXlPicture
 from auravae_cli.images.picture import Picture
 from auravae_cli.images.pillow_picture import PillowPicture
-from auravae_cli.images.tiff_frames import choose_frame, is_pillows
-from auravae_cli.images.tiff_picture import TiffPicture, tiff_file
 from auravae_cli.machine.memory import shortage
 
 # Only raster formats: none that runs an interpreter (EPS) or has no pixels (PDF).
@@ -71,6 +66,7 @@ def opened(source: Source, max_pixels: int | None = None) -> Iterator[Picture]:
 
 
 def _open(source: Source, closing: ExitStack) -> Picture:
+    """Open a picture by its first bytes. Readers that few files need are imported for these."""
     if isinstance(source, Path):
         file: BinaryIO = closing.enter_context(source.open("rb"))
     else:
@@ -81,8 +77,12 @@ def _open(source: Source, closing: ExitStack) -> Picture:
     file.seek(0)
     kind = recognise.recognise(start)
     if kind == recognise.HEIF:
+        from auravae_cli.images.heif_picture import HeifPicture
+
         return HeifPicture(file)
     if kind == recognise.JPEG_XL:
+        from auravae_cli.images.jpeg_xl_picture import JpegXlPicture
+
         return JpegXlPicture(file)
     data = source if isinstance(source, bytes) else None
     if kind == recognise.TIFF:
@@ -90,14 +90,23 @@ def _open(source: Source, closing: ExitStack) -> Picture:
     try:
         return PillowPicture(closing.enter_context(_by_pillow(file)), data)
     except UnidentifiedImageError:
-        file.seek(0)
-        deeper = Jpeg12Picture.of(file.read()) if start[:2] == b"\xff\xd8" else None
+        deeper = _open_deep_jpeg(file) if start[:2] == b"\xff\xd8" else None
         if deeper is None:
             raise
         return deeper
 
 
+def _open_deep_jpeg(file: BinaryIO) -> Picture | None:
+    from auravae_cli.images.jpeg_12 import Jpeg12Picture
+
+    file.seek(0)
+    return Jpeg12Picture.of(file.read())
+
+
 def _open_tiff(file: BinaryIO, data: bytes | None, closing: ExitStack) -> Picture:
+    from auravae_cli.images.tiff_frames import choose_frame, is_pillows
+    from auravae_cli.images.tiff_picture import TiffPicture, tiff_file
+
     frame = choose_frame(closing.enter_context(tiff_file(file)))
     if frame.number is None or not is_pillows(frame.page):
         return TiffPicture(frame)

@@ -8,7 +8,7 @@ centred crop, is on the mirrored side of the mirrored picture.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,13 @@ from PIL import Image
 
 from auravae_cli.errors import InputImageError
 from auravae_cli.images.read import LoadedImage, Pixels, to_unit
-from auravae_cli.images.trainer_buckets import TrainerBuckets
 from auravae_cli.machine.memory import shortage
 from auravae_cli.symmetry.action import act_on_pixels
 from auravae_cli.symmetry.geometry import Box, Buckets, Padding, padding_for
 from auravae_cli.symmetry.group import GROUP, GroupElement
+
+if TYPE_CHECKING:
+    from auravae_cli.images.trainer_buckets import TrainerBuckets
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from auravae_cli.files.atomic import write_atomically
 from auravae_cli.images.contact_sheet import contact_sheet
 from auravae_cli.images.read import Pixels
 from auravae_cli.latents.latent_file import LatentFile, read_latents as read_file
-from auravae_cli.model.preview import enlarged, latent_colours
 from auravae_cli.symmetry.group import GroupElement
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ class Latent(LatentFile):
         return Image.fromarray(contact_sheet(cells, columns=4))
 
     def _preview(self) -> Pixels:
+        from auravae_cli.model.preview import enlarged, latent_colours
+
         colours, _ = latent_colours(self.to_float32(), self.space)
         return enlarged(colours, self)
 

@@ -28,7 +28,7 @@ from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import group_equal, try_batch
 from auravae_cli.operations.sample import Kept, Sample
 from auravae_cli.operations.samples import ShardReader
-from auravae_cli.operations.sources import is_picture
+from auravae_cli.operations.suffixes import is_picture
 from auravae_cli.store.ledger import Failure
 from auravae_cli.store.settings import StoreSettings
 from auravae_cli.store.shard_writer import PreviousRows, ShardWriter

@@ -30,7 +30,7 @@ from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.names import none_found
 from auravae_cli.operations.sample import Kept
 from auravae_cli.operations.samples import ShardReader, not_named
-from auravae_cli.operations.sources import TARS, SourceFile, find_files
+from auravae_cli.operations.sources import SourceFile, find_files
 from auravae_cli.operations.store_ahead import tell_ahead
 from auravae_cli.operations.store_work import (
     Wanted,
@@ -40,7 +40,7 @@ from auravae_cli.operations.store_work import (
     has_loose,
     require_shard_size,
 )
-from auravae_cli.operations.suffixes import PICTURES
+from auravae_cli.operations.suffixes import PICTURES, TARS
 from auravae_cli.store.commit import (
     CHANGED_MEANWHILE,
     PreviousShard,

@@ -11,7 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from auravae_cli.errors import InputImageError
-from auravae_cli.operations.sources import TARS, SourceFile, is_picture, stem
+from auravae_cli.operations.sources import SourceFile, stem
+from auravae_cli.operations.suffixes import TARS, is_picture
 from auravae_cli.store.names import file_shard
 
 

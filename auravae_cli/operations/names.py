@@ -12,17 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from auravae_cli.errors import UsageError
 from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.patterns import expand_braces, leads_to, matches, split_pattern
 from auravae_cli.files.places import is_remote
-from auravae_cli.files.storage import Entry
 from auravae_cli.files.walk import files_below
 from auravae_cli.operations.results import results
 
-Listed = TypeVar("Listed", Entry, "LocalFile")
+if TYPE_CHECKING:
+    from auravae_cli.files.storage import Entry
+
+Listed = TypeVar("Listed", "Entry", "LocalFile")
 _EVERYTHING = ("**",)
 _LOOKED_AT = 20  # files of a folder without inputs, to say what it holds
 _NONE_HELD = "what is named holds none"

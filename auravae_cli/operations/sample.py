@@ -11,7 +11,7 @@ from auravae_cli.errors import InputImageError
 from auravae_cli.files.canonical_json import check_depth, read_json
 from auravae_cli.files.text import decode_text
 from auravae_cli.files.typed import read_as
-from auravae_cli.operations.sources import is_picture
+from auravae_cli.operations.suffixes import is_picture
 from auravae_cli.store.ledger import Failure
 from auravae_cli.store.manifest import SourceState
 

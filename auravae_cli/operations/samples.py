@@ -17,8 +17,8 @@ from auravae_cli.files.tars import DAMAGES, read_members
 from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.sample import Content, Kept, Member, Sample, make_samples
-from auravae_cli.operations.sources import SourceFile, is_picture, is_tar, is_wanted, stem
-from auravae_cli.operations.suffixes import looks_like_a_picture
+from auravae_cli.operations.sources import SourceFile, is_wanted, stem
+from auravae_cli.operations.suffixes import is_picture, is_tar, looks_like_a_picture
 from auravae_cli.operations.tar_samples import TarSamples, is_meta
 from auravae_cli.store.ledger import Failure
 from auravae_cli.store.manifest import Manifest, SourceState

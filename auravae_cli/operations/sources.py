@@ -19,8 +19,10 @@ from auravae_cli.operations.names import Named, folder, instead, resolve
 from auravae_cli.operations.suffixes import (
     PICTURE_TAGS,
     PICTURES,
-    TARS as TARS,
+    TARS,
     count_passed_over,
+    is_picture,
+    is_tar,
 )
 
 _WEB = ("http://", "https://")
@@ -120,16 +122,6 @@ def _nothing(named: Named) -> AuraVaeError:
 
 def _missing(name: str) -> MissingInputError:
     return MissingInputError(f"{name}: cannot be read: {os.strerror(errno.ENOENT)}")
-
-
-def is_tar(name: str) -> bool:
-    """Return whether a name is a tar's."""
-    return name.lower().endswith(TARS)
-
-
-def is_picture(key: str) -> bool:
-    """Return whether a name is a picture's."""
-    return Path(key).suffix.lower() in PICTURES
 
 
 def stem(key: str) -> str:

@@ -16,7 +16,7 @@ from auravae_cli.operations.encode_shard import ShardOptions
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.sample import Sample
 from auravae_cli.operations.samples import ShardReader
-from auravae_cli.operations.sources import is_picture
+from auravae_cli.operations.suffixes import is_picture
 from auravae_cli.operations.timed_batches import ENCODE_PARTS, Ahead
 from auravae_cli.store.names import manifest_name
 

@@ -16,7 +16,7 @@ from auravae_cli.files.storage import Entry, LocalStorage, Storage
 from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.operations.input_shards import InputShard
 from auravae_cli.operations.samples import is_done, not_named, source_sha256
-from auravae_cli.operations.sources import is_picture
+from auravae_cli.operations.suffixes import is_picture
 from auravae_cli.store.commit import (
     PreviousShard,
     ShardOutcome,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 PICTURES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
@@ -13,7 +14,7 @@ PICTURES = frozenset(
 )
 # Kinds of pictures that are not read; in a folder or a tar they are counted, in a line.
 UNREAD = frozenset(
-    (
+    [
         ".svg",
         ".svgz",
         ".pdf",
@@ -26,8 +27,6 @@ UNREAD = frozenset(
         ".hdr",
         ".ico",
         ".icns",
-    )
-    + (
         ".dds",
         ".jxr",
         ".wdp",
@@ -40,8 +39,6 @@ UNREAD = frozenset(
         ".cur",
         ".wmf",
         ".emf",
-    )
-    + (
         ".dng",
         ".cr2",
         ".cr3",
@@ -54,7 +51,7 @@ UNREAD = frozenset(
         ".srw",
         ".x3f",
         ".raw",
-    )
+    ]
 )
 TARS = (".tar", ".tar.gz", ".tgz")
 _OTHER_TARS = (".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
@@ -64,6 +61,16 @@ LATENTS = frozenset((".safetensors",))
 DECODED, ROUNDTRIP, SHEET = ".decoded", ".roundtrip", ".sheet"
 PICTURE_TAGS = frozenset((DECODED, ROUNDTRIP, SHEET))
 FLIP_TAGS = frozenset((".h", ".v", ".hv"))
+
+
+def is_tar(name: str) -> bool:
+    """Return whether a name is a tar's."""
+    return name.lower().endswith(TARS)
+
+
+def is_picture(key: str) -> bool:
+    """Return whether a name is a picture's."""
+    return Path(key).suffix.lower() in PICTURES
 
 
 def looks_like_a_picture(name: str) -> bool:
@@ -83,7 +90,7 @@ def count_passed_over(
     for name in names:
         lowered = name.lower()
         suffix = os.path.splitext(lowered)[1]  # noqa: PTH122
-        is_known = suffix in PICTURES or lowered.endswith(TARS) or looks_like_a_picture(name)
+        is_known = suffix in PICTURES or is_tar(name) or looks_like_a_picture(name)
         if is_known and not lowered.endswith(tuple(wanted)):
             tars = [kind for kind in (*TARS, *_OTHER_TARS) if lowered.endswith(kind)]
             passed_over[tars[0] if tars else suffix] += 1

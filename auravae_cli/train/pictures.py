@@ -24,7 +24,7 @@ from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import read_file
 from auravae_cli.files.tars import DAMAGES, read_members
 from auravae_cli.images.read import Pixels, read_image, to_8_bit
-from auravae_cli.operations.sources import is_picture
+from auravae_cli.operations.suffixes import is_picture
 from auravae_cli.train.recipe import Data, Recipe
 from auravae_cli.train.synthetic import drawn
 

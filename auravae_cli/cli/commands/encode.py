@@ -235,7 +235,7 @@ def _wants_store(names: list[str], output: str | None, layout: opt.Layout) -> bo
     """Return whether the result is a store: as requested, or by the form of the names."""
     if layout is not opt.Layout.auto:
         return layout is opt.Layout.shards
-    from auravae_cli.operations.sources import is_tar
+    from auravae_cli.operations.suffixes import is_tar
     from auravae_cli.store.names import is_store
 
     if any("://" in name or is_tar(name) for name in [*names, output or ""]):

@@ -10,11 +10,11 @@ from PIL import ImageColor
 
 from auravae_cli.cli.shared.sizes import read_size
 from auravae_cli.images.prepare import Preparation
-from auravae_cli.images.trainer_buckets import TrainerBuckets, parse_buckets
 from auravae_cli.symmetry.geometry import Buckets
 
 if TYPE_CHECKING:
     from auravae_cli.cli.shared.options import ComputeDtype, Symmetry
+    from auravae_cli.images.trainer_buckets import TrainerBuckets
     from auravae_cli.operations.batches import FailureLimit
     from auravae_cli.operations.loading import Loading
 
@@ -85,6 +85,8 @@ def _buckets(text: str | None) -> Buckets | None:
 
 
 def _buckets_of(text: str) -> TrainerBuckets:
+    from auravae_cli.images.trainer_buckets import parse_buckets
+
     try:
         return parse_buckets(text)
     except ValueError as error:
