@@ -14,7 +14,7 @@ from typing import Any
 from auravae_cli.errors import AuraVaeError, ComputeError, DeviceError
 from auravae_cli.evaluation.processes import Judge, Setup, Task, make_tasks
 from auravae_cli.evaluation.run import Evaluation, Step, Survey
-from auravae_cli.operations.ray_engine import ATTEMPTS, brief, connect
+from auravae_cli.operations.ray_runner import ATTEMPTS, brief, connect
 
 
 def measure_by_ray(

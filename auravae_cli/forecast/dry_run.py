@@ -61,7 +61,7 @@ class Forecaster:
         """Return how long ``operations`` take on this machine."""
         where = setting.where
         key = speed_key(
-            self.command, setting.weights_sha256, where.device, where.dtype, where.kernels
+            self.command, setting.weights_sha256, where.device, where.dtype, where.engine
         )
         found = self.speeds.seconds(key, operations)
         if found is None:

@@ -77,9 +77,9 @@ def find_setting(
         maps = "float32" if where.has_products else where.dtype
         arithmetic = Arithmetic(
             ITEM_SIZES[maps],
-            winograd=where.kernels == native.PLAIN and maps == "float32" and may_have_nnpack(),
+            winograd=where.engine == native.PLAIN and maps == "float32" and may_have_nnpack(),
             threads=threads(),
-            native=where.kernels == native.NATIVE,
+            native=where.engine == native.NATIVE,
             products=where.has_products,
         )
         budget = affordable_bytes(memory)
@@ -90,7 +90,7 @@ def find_setting(
         from auravae_cli.model.torch_network import TorchNetwork, arithmetic_of
 
         gpu, kind = torch.device(where.device), DTYPES[where.dtype]
-        arithmetic = arithmetic_of(gpu, kind, where.kernels)
+        arithmetic = arithmetic_of(gpu, kind, where.engine)
         budget = TorchNetwork({}, architecture, gpu, kind, memory).budget()
     return RunSetting(name, digest, architecture, where, arithmetic, budget)
 

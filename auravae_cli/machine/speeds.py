@@ -1,7 +1,7 @@
 """Speeds of earlier runs on this machine, kept in the user's cache, and predictions from them.
 
-A speed belongs to a processor (or a GPU), its threads, torch's version, a model, a number format, whose
-kernels run, and a command. Predicted seconds are a plan's operations divided by the speed at the nearest number of
+A speed belongs to a processor (or a GPU), its threads, torch's version, a model, a number format, an
+engine, and a command. Predicted seconds are a plan's operations divided by the speed at the nearest number of
 operations that was measured. The file can be removed at any time; if it cannot be written, nothing
 is remembered.
 """
@@ -105,9 +105,9 @@ def _is_pair(pair: Any) -> bool:
     )
 
 
-def speed_key(command: str, weights_sha256: str, device: str, dtype: str, kernels: str) -> str:
-    """Return the key that identifies a speed; ``kernels`` are a placement's, or a codec's ``engine``."""
-    how = f"{dtype}, {kernels}"
+def speed_key(command: str, weights_sha256: str, device: str, dtype: str, engine: str) -> str:
+    """Return the key that identifies a speed."""
+    how = f"{dtype}, {engine}"
     return " | ".join([command, weights_sha256[:12], how, device_name(device), torch_version()])
 
 

@@ -51,8 +51,8 @@ class Codec:
     ``device`` is where it runs, in ``compute_dtype``; ``batch_size`` how many pictures of one size it runs best at once
     (one on a CPU, where larger batches gain nothing and would change the last bits). ``engine`` is
     ``channels-last`` where the network runs prepared for a GPU, ``native`` where it runs by kernels in C on
-    a CPU, ``plain`` where all is left to torch; ``kernels`` says the same with the instructions on which
-    last bits depend. ``symmetry`` is ``none``, ``mean`` (see `symmetrized`) or ``canonical``. ``posterior``
+    a CPU, ``plain`` where all is left to torch; ``kernels`` names it with its instructions, on which last
+    bits depend. ``symmetry`` is ``none``, ``mean`` (see `symmetrized`) or ``canonical``. ``posterior``
     is ``point`` for models that have none, else what is taken of it: the ``mode``, or a ``sample``.
     """
 
@@ -357,7 +357,7 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
         where.device,
         where.batch_size,
         where.dtype,
-        where.kernels,
+        where.engine,
         kernels_of(where),
         CANONICAL if located.is_tied else NONE,
     )

@@ -12,7 +12,7 @@ from auravae_cli.errors import DeviceError
 from auravae_cli.model.cpu import native
 from auravae_cli.model.cpu.native import PLAIN
 from auravae_cli.model.gpu import fused
-from auravae_cli.model.gpu.channels_last import Runner, on_device_of, prepare
+from auravae_cli.model.gpu.channels_last import Prepared, on_device_of, prepare
 from auravae_cli.model.gpu.cuda_graphs import Graphs
 
 CHANNELS_LAST = "channels-last"
@@ -27,7 +27,7 @@ def engine_for(device: torch.device, dtype: torch.dtype) -> str:
     ``AURAVAE_KERNELS=plain`` in the environment says so, too.
     """
     if device.type == "cpu":
-        return native.kind_for(str(dtype).removeprefix("torch."))
+        return native.engine_for(str(dtype).removeprefix("torch."))
     if device.type != "cuda" or native.are_turned_off():
         return PLAIN
     return CHANNELS_LAST if kernels_work(device, dtype) else PLAIN
@@ -68,9 +68,9 @@ def kernels_work(device: torch.device, dtype: torch.dtype) -> bool:
         return False
 
 
-def runners(
+def prepared_halves(
     networks: Mapping[str, nn.Module], dtype: torch.dtype, factor: int
-) -> dict[str, Runner]:
+) -> dict[str, Prepared]:
     """Return the networks' halves, optimised for a GPU; ``factor`` is pixels per latent cell, on each axis."""
     areas = {"encoder": 1, "decoder": factor**2}
     return {part: Graphs(prepare(module, dtype), areas[part]) for part, module in networks.items()}

@@ -209,7 +209,7 @@ def load_network(
 
     Raises WeightsError.
     """
-    if where.kernels != NATIVE:
+    if where.engine != NATIVE:
         from auravae_cli.model.torch_network import load_torch_network
 
         return load_torch_network(path, parts, where, memory)

@@ -1,4 +1,4 @@
-"""Where a network runs, in which number format, and by whose kernels.
+"""Where a network runs, in which number format, and by which engine.
 
 Decided here alone, so that a dry run predicts what a real run does. torch is asked only where the
 machine may have a GPU.
@@ -20,11 +20,11 @@ _GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # what CUDA 
 
 @dataclass(frozen=True)
 class Placement:
-    """A device, a number format, and the kernels of a network there (see `engine`)."""
+    """A device, a number format, and how a network runs there (see `engine`)."""
 
     device: str = "cpu"
     dtype: str = "float32"
-    kernels: str = native.PLAIN
+    engine: str = native.PLAIN
 
     @property
     def is_on_cpu(self) -> bool:
@@ -34,7 +34,7 @@ class Placement:
     @property
     def has_products(self) -> bool:
         """Whether products alone are in ``dtype``, by a CPU's own kernels (see `cpu.bfloat16`)."""
-        return self.kernels == native.NATIVE and self.dtype == "bfloat16"
+        return self.engine == native.NATIVE and self.dtype == "bfloat16"
 
     @property
     def batch_size(self) -> int:
@@ -66,26 +66,26 @@ def place(device: str, dtype: str, is_tied: bool = False) -> Placement:
 
 def _on_cpu(device: str, dtype: str, is_tied: bool) -> Placement:
     number = "float32" if dtype == "auto" else dtype
-    kernels = native.kind_for(number)
+    engine = native.engine_for(number)
     if number == "bfloat16" and is_tied and native.kernels() and bfloat16.kernels():
-        kernels = native.NATIVE
-    return Placement(device, number, kernels)
+        engine = native.NATIVE
+    return Placement(device, number, engine)
 
 
 def kernels_of(where: Placement) -> str:
-    """Return what last bits depend on beside the number format: whose kernels, and on a CPU their instructions.
+    """Return what last bits depend on beside the number format: the engine, and on a CPU its instructions.
 
     torch chooses its own by the processor: for these it has the name of a capability.
     """
-    if where.kernels == native.NATIVE:
+    if where.engine == native.NATIVE:
         kernels = native.kernels()
         assert kernels is not None
-        return f"{where.kernels} ({platform.machine()}, {kernels.lanes} lanes)"
+        return f"{where.engine} ({platform.machine()}, {kernels.lanes} lanes)"
     if where.is_on_cpu:
         import torch
 
-        return f"{where.kernels} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
-    return where.kernels
+        return f"{where.engine} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+    return where.engine
 
 
 def may_have_gpu() -> bool:

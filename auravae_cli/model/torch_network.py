@@ -14,7 +14,7 @@ from auravae_cli.model.cpu.buffers import Buffers
 from auravae_cli.model.cpu.lazy_maps import Half
 from auravae_cli.model.cpu.native import NATIVE, PLAIN
 from auravae_cli.model.cpu.native_half import NativeHalf
-from auravae_cli.model.engine import CHANNELS_LAST, DTYPES, engine_for, runners
+from auravae_cli.model.engine import CHANNELS_LAST, DTYPES, engine_for, prepared_halves
 from auravae_cli.model.gpu import channels_last
 from auravae_cli.model.loaded_network import Network
 from auravae_cli.model.network.nnpack import has_nnpack
@@ -33,7 +33,7 @@ class TorchNetwork(Network):
 
     On a CPU, and elsewhere if a picture's features do not fit into ``memory`` bytes, it runs in strips of
     rows, with the same result up to rounding: in float32 on a CPU by our own kernels, where there are
-    any. Otherwise it runs through ``runners``, if a GPU has them (see `engine`), or through the modules.
+    any. Otherwise it runs through ``prepared``, if a GPU has them (see `engine`), or through the modules.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class TorchNetwork(Network):
         device: torch.device,
         dtype: torch.dtype,
         memory: int | None = None,
-        runners: Mapping[str, channels_last.Runner] | None = None,
+        prepared: Mapping[str, channels_last.Prepared] | None = None,
     ) -> None:
         super().__init__(parts, architecture, memory)
-        self.device, self.dtype, self.runners = device, dtype, runners or {}
+        self.device, self.dtype, self.prepared = device, dtype, prepared or {}
         is_on_cpu = device.type == "cpu"
         self.engine = engine_for(device, dtype) if is_on_cpu else PLAIN
-        if self.runners:
+        if self.prepared:
             self.engine = CHANNELS_LAST
-        self._prepared: dict[str, tuple[object, NativeHalf]] = {}
+        self._native: dict[str, tuple[object, NativeHalf]] = {}
 
     def _run(self, part: str, batch: Any) -> Any:
         is_array = isinstance(batch, np.ndarray)
@@ -66,7 +66,7 @@ class TorchNetwork(Network):
         with self._buffers.lent() as buffers:
             strips = self._strips(part, items, budget, buffers)
             if strips is None:
-                return self.runners.get(part, self.parts[part])(given).float()
+                return self.prepared.get(part, self.parts[part])(given).float()
             return self._in_strips(part, strips, given, buffers).float()
 
     def _in_strips(self, part: str, strips: StripPlan, items: Any, buffers: Buffers) -> Any:
@@ -83,10 +83,10 @@ class TorchNetwork(Network):
             return TorchHalf(module)
         tensors = module.state_dict()
         state = [(x.data_ptr(), 0 if x.is_inference() else x._version) for x in tensors.values()]
-        known = self._prepared.get(part)
+        known = self._native.get(part)
         if known is None or known[0] != state:
             arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
-            known = self._prepared[part] = state, NativeHalf(arrays)
+            known = self._native[part] = state, NativeHalf(arrays)
         return known[1]
 
     def arithmetic(self) -> Arithmetic:
@@ -129,8 +129,8 @@ def load_torch_network(
 ) -> tuple[TorchNetwork, Architecture]:
     """Load a checkpoint, as `loaded_network.load_network` does."""
     device, dtype = torch.device(where.device), DTYPES[where.dtype]
-    prepares = where.kernels == CHANNELS_LAST
+    prepares = where.engine == CHANNELS_LAST
     modules, architecture = load_networks(path, parts, device, torch.float32 if prepares else dtype)
     factor = architecture.downsampling_factor
-    prepared = runners(modules, dtype, factor) if prepares else None
+    prepared = prepared_halves(modules, dtype, factor) if prepares else None
     return TorchNetwork(modules, architecture, device, dtype, memory, prepared), architecture

@@ -54,13 +54,13 @@ from auravae_cli.store.settings import StoreSettings, read_settings
 from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
 
 if TYPE_CHECKING:
-    from auravae_cli.operations.ray_engine import RayEngine
+    from auravae_cli.operations.ray_runner import RayRunner
 
 SHARD_SIZE = 1000  # loose pictures a shard, about
 NAME_THE_STORE = "tars, URLs and --layout shards make a store: name its folder or URL"
 
 
-class LocalEngine:
+class LocalRunner:
     """Encodes shards one after the other in this process."""
 
     def __init__(self, codec: Codec) -> None:
@@ -68,7 +68,7 @@ class LocalEngine:
         self.space, self.compute_dtype = codec.space, codec.compute_dtype
         self.kernels, self.symmetry = codec.kernels, codec.symmetry
 
-    def __enter__(self) -> LocalEngine:
+    def __enter__(self) -> LocalRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -259,23 +259,23 @@ def encode_store(
     )
     number, of = part
     shards = shards[number::of]
-    with _open_engine(model, on_ray, address, loading, progress) as engine:
+    with _open_runner(model, on_ray, address, loading, progress) as runner:
         settings = StoreSettings(
-            engine.space,
+            runner.space,
             StoredDtype.parse(latent_dtype),
-            engine.compute_dtype,
+            runner.compute_dtype,
             preparation.to_json(),
             dealt,
-            engine.kernels,
-            engine.symmetry,
+            runner.kernels,
+            runner.symmetry,
             picture and picture.lower().replace(",", ";"),
         )
         settings = prepare_store(storage, settings)
         work = find_work(shards, storage, settings, wanted)
         options = ShardOptions(preparation, max_pixels, batch_size, workers, prune)
-        if isinstance(engine, LocalEngine):
-            tell_ahead(shards, storage, engine.codec, options, progress)
-        steps = conclude(engine.encode(work, storage, settings, options, limit), storage, wanted)
+        if isinstance(runner, LocalRunner):
+            tell_ahead(shards, storage, runner.codec, options, progress)
+        steps = conclude(runner.encode(work, storage, settings, options, limit), storage, wanted)
         bad = (ShardOutcome(why.partition(": ")[0], "failed", reason=why) for why in unreadable)
         steps = chain(bad, steps)
         return follow_shards(steps, sum(shard.size for shard in shards), progress)
@@ -313,16 +313,16 @@ def absolute(name: str, on_ray: bool) -> str:
     return str(Path(name).absolute()) if on_ray and not is_remote(name) else name
 
 
-def _open_engine(
+def _open_runner(
     model: str | Codec, on_ray: bool, address: str | None, loading: Loading, progress: Any
-) -> LocalEngine | RayEngine:
+) -> LocalRunner | RayRunner:
     if not on_ray:
-        return LocalEngine(codec_of(model, ("encoder",), loading, progress))
-    from auravae_cli.operations.ray_engine import RayEngine
+        return LocalRunner(codec_of(model, ("encoder",), loading, progress))
+    from auravae_cli.operations.ray_runner import RayRunner
 
     if not isinstance(model, str):
         raise UsageError("on a cluster, a model goes by its name or its checkpoint's path", "model")
-    return RayEngine(
+    return RayRunner(
         absolute(model, Path(model).exists()),
         loading.get("device", "auto"),
         loading.get("dtype", "auto"),

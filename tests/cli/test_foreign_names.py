@@ -18,7 +18,7 @@ from auravae_cli.latents.dtypes import FLOAT16
 from auravae_cli.latents.latent_file import read_latents
 from auravae_cli.operations.encode_shard import ShardOptions
 from auravae_cli.operations.input_shards import InputShard
-from auravae_cli.operations.ray_engine import ShardWorker
+from auravae_cli.operations.ray_runner import ShardWorker
 from auravae_cli.operations.sources import find_files
 from auravae_cli.operations.store_work import Wanted, find_work
 from auravae_cli.store.commit import PreviousShard

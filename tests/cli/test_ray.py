@@ -88,7 +88,7 @@ def auravae(start) -> Callable[..., Ended]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, auravae) -> Path:
-    """A folder with 160 pictures and their store by the local engine; and a damaged picture."""
+    """A folder with 160 pictures and their store by the local runner; and a damaged picture."""
     folder = tmp_path_factory.mktemp("data")
     photo = (REPOSITORY / "samples" / "coffee_alpha.png").read_bytes()
     (folder / "pictures").mkdir()

@@ -18,7 +18,7 @@ def test_a_dry_run_places_a_model_as_a_real_one_does(model: str, dtype: str, dev
     setting = find_setting(model, ("decoder",), device, dtype, None)
     codec = load_codec(model, parts=("decoder",), device=device, dtype=dtype)
     where = setting.where
-    assert (where.device, where.dtype, where.batch_size, where.kernels) == (
+    assert (where.device, where.dtype, where.batch_size, where.engine) == (
         *(codec.device, codec.compute_dtype, codec.batch_size, codec.engine),
     )
     assert where.is_on_cpu and where.batch_size == 1
@@ -32,8 +32,8 @@ def test_larger_batches_are_for_gpus() -> None:
 
 def test_kernels_in_c_are_for_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "kernels", object)
-    kernels = {dtype: place("cpu", dtype).kernels for dtype in ("auto", "float32", "float16")}
-    assert kernels == {"auto": native.NATIVE, "float32": native.NATIVE, "float16": native.PLAIN}
+    engines = {dtype: place("cpu", dtype).engine for dtype in ("auto", "float32", "float16")}
+    assert engines == {"auto": native.NATIVE, "float32": native.NATIVE, "float16": native.PLAIN}
 
 
 @pytest.mark.parametrize("device", ["cpu", "nonsense:7"])

@@ -111,8 +111,8 @@ def are_turned_off() -> bool:
     return os.environ.get(VARIABLE) == PLAIN
 
 
-def kind_for(dtype: str) -> str:
-    """Return whose kernels run a network of this number format on a CPU: these, or torch's own."""
+def engine_for(dtype: str) -> str:
+    """Return what runs a network of this number format on a CPU: these kernels, or torch."""
     return NATIVE if dtype == "float32" and kernels() is not None else PLAIN
 
 

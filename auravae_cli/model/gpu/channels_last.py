@@ -34,7 +34,7 @@ ALIGNED = 8  # channels: what a GPU's matrix units take directly
 LONG = 16_384  # positions above which cuDNN's attention is worth its planning per size
 TRIALS = 3
 
-Runner = Callable[[Tensor], Tensor]
+Prepared = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Features:
     statistics: Statistics | None = None
 
 
-def prepare(network: nn.Module, dtype: torch.dtype) -> Runner:
+def prepare(network: nn.Module, dtype: torch.dtype) -> Prepared:
     """Return a function that runs an `Encoder` or a `Decoder` in ``dtype``: [B, C, H, W] => the same.
 
     ``network`` should be in float32, so that nothing is rounded twice. It is itself converted to ``dtype``
     and channels-last memory, and shares its weights with the result.
     """
-    prepared: Runner
+    prepared: Prepared
     if isinstance(network, plain.Encoder):
         prepared = Encoder(network, dtype)
     else:

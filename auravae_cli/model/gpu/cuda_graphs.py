@@ -22,13 +22,13 @@ MOST_POSITIONS = (
 MOST_GRAPHS = 4
 FIRST_RUNS = 2  # of a shape before it is recorded: a shape that occurs once is not worth it
 
-Runner = Callable[[Tensor], Tensor]
+Function = Callable[[Tensor], Tensor]
 
 
 class Recorded:
     """A recorded run of ``function`` on a GPU at the shape of ``x``, replayed on other values."""
 
-    def __init__(self, function: Runner, x: Tensor, pool: Any) -> None:
+    def __init__(self, function: Function, x: Tensor, pool: Any) -> None:
         self._given = x.clone()
         stream = torch.cuda.Stream(x.device)
         stream.wait_stream(torch.cuda.current_stream(x.device))
@@ -79,7 +79,7 @@ class Graphs:
     """
 
     def __init__(
-        self, function: Runner, area: int, record: Callable[..., Recorded] = Recorded
+        self, function: Function, area: int, record: Callable[..., Recorded] = Recorded
     ) -> None:
         self.function, self._area, self._record = function, area, record
         self._seen: Counter[torch.Size] = Counter()

@@ -12,7 +12,7 @@ from torch import nn
 
 from auravae_cli.model.codec import Codec, load_codec
 from auravae_cli.model.cpu.strip_runner import Streamer
-from auravae_cli.model.engine import runners
+from auravae_cli.model.engine import prepared_halves
 from auravae_cli.model.gpu import channels_last, fused
 from auravae_cli.model.gpu.channels_last import Doubling, Features, prepare
 from auravae_cli.model.network.autoencoder import Decoder, Encoder, Level
@@ -181,7 +181,7 @@ def prepared_codec(path) -> Codec:
     """The codec of a checkpoint, with its network prepared as for a GPU."""
     codec = load_codec(str(path), device="cpu", dtype="float32")
     architecture, modules = codec.autoencoder.architecture, modules_of(str(path))
-    prepared = runners(modules, torch.float32, architecture.downsampling_factor)
+    prepared = prepared_halves(modules, torch.float32, architecture.downsampling_factor)
     where = torch.device("cpu"), torch.float32
     network = TorchNetwork(modules, architecture, *where, 1 << 40, prepared)
     assert network.engine == "channels-last" != codec.engine

@@ -209,7 +209,7 @@ def test_a_recorded_run_gives_the_same():
     torch.manual_seed(0)
     architecture = Architecture(32, (1, 2, 2), 1, 4)
     module = Decoder(architecture).cuda().requires_grad_(False)
-    run = engine.runners({"decoder": module}, torch.bfloat16, 4)["decoder"]
+    run = engine.prepared_halves({"decoder": module}, torch.bfloat16, 4)["decoder"]
     for _ in range(FIRST_RUNS + 3):
         x = torch.randn(2, 4, 8, 8, device="cuda", dtype=torch.bfloat16)
         torch.testing.assert_close(run(x), run.function(x))

@@ -200,8 +200,8 @@ class Full:
 def crowded():
     """A network that runs plainly, as on a GPU, and finds no room to do so."""
     architecture, cpu = find_model("small").architecture, torch.device("cpu")
-    runners = {"encoder": Full(), "decoder": Full()}
-    return TorchNetwork(modules_of("small"), architecture, cpu, torch.float32, None, runners)
+    prepared = {"encoder": Full(), "decoder": Full()}
+    return TorchNetwork(modules_of("small"), architecture, cpu, torch.float32, None, prepared)
 
 
 @pytest.mark.parametrize(("part", "shape"), [("encode", (2, 3, 64, 48)), ("decode", (2, 16, 8, 6))])
@@ -209,7 +209,7 @@ def test_where_others_took_the_memory_pictures_run_in_strips(crowded, part, shap
     values = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     whole = getattr(load_codec("small", device="cpu").autoencoder, part)(values)
     np.testing.assert_allclose(getattr(crowded, part)(values), whole, atol=1e-4)
-    assert crowded.runners[part + "r"].calls == 3  # both, then each by itself
+    assert crowded.prepared[part + "r"].calls == 3  # both, then each by itself
 
 
 def test_budgets_shrink_until_not_even_strips_fit(crowded, monkeypatch):

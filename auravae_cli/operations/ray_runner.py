@@ -98,7 +98,7 @@ class _Attempt:
     number: int = 1
 
 
-class RayEngine:
+class RayRunner:
     """Encodes shards on a Ray cluster: the one at ``address``, or one started on this machine.
 
     There is one worker per GPU, or per CPU if there is none; features may take ``memory`` bytes in each.
@@ -149,7 +149,7 @@ class RayEngine:
         self._lost_starts = 0
         self._count_room()
 
-    def __enter__(self) -> RayEngine:
+    def __enter__(self) -> RayRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -163,7 +163,7 @@ class RayEngine:
         options: ShardOptions,
         limit: FailureLimit,
     ) -> Iterator[RowDone | ShardOutcome]:
-        """Encode like `LocalEngine.encode`, without steps within a shard; yield outcomes as they come."""
+        """Encode like `LocalRunner.encode`, without steps within a shard; yield outcomes as they come."""
         if self._kind == "CPU" and options.workers is None:
             options = replace(options, workers=1)  # each core has its own worker
         items, waiting = iter(work), deque[_Attempt]()
