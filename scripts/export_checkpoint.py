@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from auravae_cli.files.toml_config import read_config
-from auravae_cli.train.checkpoint import read_checkpoint
+from auravae_cli.train.checkpoint import read_run
 from auravae_cli.train.loop import initial_state
 from auravae_cli.train.pictures import read_pictures
 from auravae_cli.train.recipe import Recipe
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.data:
         recipe = replace(recipe, data=replace(recipe.data, sources=tuple(options.data)))
     state = initial_state(recipe, torch.device("cpu"))
-    for change in read_checkpoint(options.checkpoint, state, recipe, is_new_recipe=True):
+    for change in read_run(options.checkpoint, state, recipe, is_new_recipe=True):
         print(f"the checkpoint's recipe differs: {change}")
     pictures = read_pictures(recipe.data)
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auravae_cli.adapters.foreign_sources import Found, find
+from auravae_cli.adapters.foreign_sources import ForeignModel, find
 from auravae_cli.errors import ComputeError, WeightsError, reason_of
 from auravae_cli.latents.latent_file import LatentSpace
 from auravae_cli.model.codec import MODE, SAMPLE, Codec
@@ -174,7 +174,7 @@ def load_foreign(
 
 
 def _probed(
-    found: Found, device: torch.device, dtype: torch.dtype, posterior: str
+    found: ForeignModel, device: torch.device, dtype: torch.dtype, posterior: str
 ) -> tuple[ForeignAutoencoder, int, int]:
     """Return the model, its number of channels and its downsampling factor, found out by running it."""
     reasons = []
@@ -199,7 +199,7 @@ def _probed(
     )
 
 
-def _digest(found: Found) -> str:
+def _digest(found: ForeignModel) -> str:
     """The sha256 of a model's config and weights; of a Python object without weights, of its source."""
     digest = hashlib.sha256(repr(sorted(found.config.items())).encode())
     digest.update(found.source)

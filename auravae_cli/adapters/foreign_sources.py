@@ -23,7 +23,7 @@ VAE = "vae"  # the folder of a pipeline's autoencoder
 
 
 @dataclass(frozen=True)
-class Found:
+class ForeignModel:
     """A model as its library gives it: with ``encode`` and ``decode`` of tensors.
 
     ``config`` is that of diffusers, where there is one; ``source`` identifies what has no weights.
@@ -35,12 +35,12 @@ class Found:
     source: bytes = b""
 
 
-def find(name: ForeignName) -> Found:
+def find(name: ForeignName) -> ForeignModel:
     """Load a model by its name. Raises WeightsError."""
     return _FINDERS[name.library](name.place)
 
 
-def _from_diffusers(place: str) -> Found:
+def _from_diffusers(place: str) -> ForeignModel:
     """A folder or a repository of the hub, of an autoencoder or of a pipeline that has one."""
     try:
         from diffusers import AutoModel
@@ -65,11 +65,11 @@ def _from_diffusers(place: str) -> Found:
         path = Path(place, subfolder).parts
         label = path[-2] if path[-1] == VAE and len(path) > 1 else path[-1]
         config = {key: value for key, value in model.config.items() if not key.startswith("_")}
-        return Found(label, model, config)
+        return ForeignModel(label, model, config)
     raise WeightsError(f"diffusers cannot load {place}: {reasons[0]}")
 
 
-def _from_taesd(place: str) -> Found:
+def _from_taesd(place: str) -> ForeignModel:
     """``X_encoder.SUFFIX`` with ``X_decoder.SUFFIX`` beside it, or one file of both, in TAESD's layout."""
     try:
         from diffusers import AutoencoderTiny
@@ -96,7 +96,7 @@ def _from_taesd(place: str) -> Found:
         try:
             model.load_state_dict(weights)
             label = path.stem.replace("_encoder", "").replace("_decoder", "")
-            return Found(label, model)
+            return ForeignModel(label, model)
         except RuntimeError as error:
             lines = str(error).splitlines()
             reason = (lines[1] if len(lines) > 1 else lines[0]).strip()[:200]
@@ -144,7 +144,7 @@ def _in_diffusers(part: str, name: str) -> str:
     return ".".join((part, "layers", head, *rest))
 
 
-def _from_python(place: str) -> Found:
+def _from_python(place: str) -> ForeignModel:
     """An object with ``encode`` and ``decode``, or a function or class that makes one without arguments."""
     module_name, _, attribute = place.partition(":")
     here = str(Path.cwd())
@@ -163,7 +163,7 @@ def _from_python(place: str) -> Found:
     source = Path(path).read_bytes() if path else b""
     config = getattr(model, "config", None)
     known = dict(config) if isinstance(config, Mapping) else {}
-    return Found(place.replace(":", "."), model, known, source + attribute.encode())
+    return ForeignModel(place.replace(":", "."), model, known, source + attribute.encode())
 
 
 def _made(place: str, factory: Any) -> Any:
@@ -175,7 +175,7 @@ def _made(place: str, factory: Any) -> Any:
         raise WeightsError(f"{place}() failed: {type(error).__name__}: {error}") from error
 
 
-_FINDERS: dict[str, Callable[[str], Found]] = {
+_FINDERS: dict[str, Callable[[str], ForeignModel]] = {
     DIFFUSERS: _from_diffusers,
     TAESD: _from_taesd,
     PYTHON: _from_python,

@@ -88,12 +88,12 @@ def diagnose(
         model, device, dtype, memory: as for `load_codec`.
         progress: hears each check.
     """
-    loading = Request(model, side, device, dtype, memory)
+    loading = _Request(model, side, device, dtype, memory)
     return Diagnosis(tuple(follow(_examine(loading, progress), len(NAMES), progress)))
 
 
 @dataclass(frozen=True)
-class Request:
+class _Request:
     """What to check; see `diagnose`."""
 
     model: str
@@ -103,7 +103,7 @@ class Request:
     memory: int | None
 
 
-def _examine(asked: Request, progress: Any) -> Iterator[Check]:
+def _examine(asked: _Request, progress: Any) -> Iterator[Check]:
     """Yield every check, in the order of `NAMES`."""
     yield from (_python(), _torch())
     opened: list[str] = []

@@ -32,7 +32,7 @@ Rows = dict[str, dict[str, Any]]  # by the sha256 of the picture
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptEvaluation:
     """The rows of an evaluation by model and picture, and its settings if they are known."""
 
     models: Mapping[str, Rows]
@@ -88,7 +88,10 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
 
 
 def _notes(
-    a: Kept, b: Kept, pairs: Sequence[tuple[str, str]], found: Sequence[Mapping[str, Any]]
+    a: KeptEvaluation,
+    b: KeptEvaluation,
+    pairs: Sequence[tuple[str, str]],
+    found: Sequence[Mapping[str, Any]],
 ) -> Iterator[str]:
     for name in sorted({*a.settings, *b.settings}):
         x, y = (kept.settings.get(name) for kept in (a, b))
@@ -151,7 +154,7 @@ def paired_bootstrap(differences: NDArray[np.float64], seed: int = 0) -> tuple[f
     return float(low), float(high)
 
 
-def read_kept(path: Path) -> Kept:
+def read_kept(path: Path) -> KeptEvaluation:
     """Read the results of a folder, or of one of its files. Raises UsageError."""
     results = path / RESULTS_FILE if path.is_dir() else path
     if results.name == SUMMARY_FILE:
@@ -181,7 +184,7 @@ def read_kept(path: Path) -> Kept:
         raise UsageError(
             f"{results}: no results of auravae eval that this version reads", "compare"
         )
-    return Kept(
+    return KeptEvaluation(
         {m: {s: row for s, (_, row) in rows.items()} for m, rows in models.items()},
         _settings(beside),
     )

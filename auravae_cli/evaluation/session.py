@@ -43,7 +43,7 @@ from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.files.places import below
 from auravae_cli.files.scratch import publish_bytes, scratch_folder
 from auravae_cli.files.storage import Storage, open_storage
-from auravae_cli.machine.progress import Progress, begin, follow
+from auravae_cli.machine.progress import Phase, Progress, begin, follow
 from auravae_cli.model.codec import MODE, Codec
 from auravae_cli.operations.encode_store import SHARD_SIZE, absolute
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
@@ -67,13 +67,6 @@ Rows: TypeAlias = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A step of an evaluation that takes a while and has no parts to count."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Notice:
     """Something that a user should know, and that is no failure; ``is_minor`` if it can wait."""
 
@@ -81,8 +74,8 @@ class Notice:
     is_minor: bool = False
 
 
-# A stage begins, something is to be noted, a picture's numbers for a model are there, or failed.
-Step: TypeAlias = Stage | Notice | PictureFailure | tuple[str, dict[str, Any]]
+# Something begins, something is to be noted, a picture's numbers for a model are there, or failed.
+Step: TypeAlias = Phase | Notice | PictureFailure | tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -155,13 +148,13 @@ def evaluate(
     if pinned is not None:
         options = replace(options, measure=pinned.applied(options.measure))
     session = _Session(files, options, progress)
-    session.note(Stage("looking for pictures"))
+    session.note(Phase("looking for pictures"))
     if ray:  # whose workers are in other folders
         pictures = [absolute(name, True) for name in listed(pictures)]
     shards = _find_shards(pictures, RAY_PROCESSES if ray else processes)
     session.refuse_outputs()
     results = Results(files.folder)
-    session.note(Stage("loading the models"))
+    session.note(Phase("loading the models"))
     posterior = pinned.posterior if pinned is not None else MODE
     codecs = load_models(models, symmetrized, posterior, loading)
     if files.certificate and len(codecs) > 1:
@@ -180,7 +173,7 @@ def evaluate(
         load_inception(rfid, device) if rfid else None,
         load_reader() if text else None,
     )
-    session.note(Stage("reading the pictures"))
+    session.note(Phase("reading the pictures"))
     survey = evaluation.survey()
     steps = evaluation.run(survey)
     if processes > 1 or ray:
@@ -209,7 +202,7 @@ def evaluate(
     result = _conclude(evaluation, survey, named, has_rfid=rfid is not None)
     session.write(result, certified)
     if files.html is not None and result.rows:
-        session.note(Stage("drawing the page"))
+        session.note(Phase("drawing the page"))
         write_result(files.html, session.page(evaluation, survey, result))
     return result
 

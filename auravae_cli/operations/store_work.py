@@ -99,7 +99,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class ShardState:
     """What a store has of an input shard: a sound manifest, and whether nothing is to do."""
 
     manifest: Manifest | None = None
@@ -116,24 +116,24 @@ class Present:
     present: Mapping[str, Entry]
     wanted: Wanted
 
-    def look_up(self, shard: InputShard) -> tuple[InputShard, Found]:
+    def look_up(self, shard: InputShard) -> tuple[InputShard, ShardState]:
         """Return a shard, and what the store has of it."""
         return shard, self._find(shard)
 
-    def _find(self, shard: InputShard) -> Found:
+    def _find(self, shard: InputShard) -> ShardState:
         name = shard.name
         manifest = (
             find_manifest(self.storage, name) if manifest_name(name) in self.present else None
         )
         if manifest is None:
             known = pending_name(name) in self.present and read_pending(self.storage, name)
-            return Found(known.old, pending=known.new) if known else Found()
+            return ShardState(known.old, pending=known.new) if known else ShardState()
         try:
             done = self._is_sound(manifest) and is_done(shard, manifest)
         except (OSError, StoreError):  # the source cannot be read: encoding reports it
-            return Found(manifest)
+            return ShardState(manifest)
         drops = self.wanted.unnamed == "dropped" and not_named(shard, manifest)
-        return Found(manifest, done and not drops)
+        return ShardState(manifest, done and not drops)
 
     def refuse_respelt(self, shard: InputShard, others: Mapping[str, list[str]]) -> None:
         """Raise StoreError if the store has the very same tar as another shard, which is not named now."""

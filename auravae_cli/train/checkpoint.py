@@ -36,7 +36,7 @@ def write_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
         torch.save(content, file)
 
 
-def read_checkpoint(
+def read_run(
     path: Path, state: State, recipe: Recipe, is_new_recipe: bool = False
 ) -> tuple[str, ...]:
     """Fill ``state`` from a run's checkpoint; return the recipe's changes, one line each.

@@ -13,7 +13,7 @@ from auravae_cli.train.status import LOG_NAME, Validation, pixels_until, read_ro
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """A validation, and the hours and pixels until then."""
 
     hours: float
@@ -21,7 +21,7 @@ class Point:
     validation: Validation
 
 
-def read_curve(folder: Path) -> tuple[Point, ...]:
+def read_curve(folder: Path) -> tuple[CurvePoint, ...]:
     """Return the validations of the run in ``folder``, in order.
 
     Hours are those of the steps only; each logged step stands for those since the previous one. What was
@@ -30,7 +30,7 @@ def read_curve(folder: Path) -> tuple[Point, ...]:
     Raises ConfigError: there is no log, or it has another version.
     """
     rows = read_rows(folder)
-    points: list[Point] = []
+    points: list[CurvePoint] = []
     seconds, last, base, start = 0.0, 0, 0, 0
     stages: Sequence[Stage] = ()
 
@@ -52,7 +52,7 @@ def read_curve(folder: Path) -> tuple[Point, ...]:
                 held = Validation(**row["validation"])
                 if points and points[-1].validation.step == held.step:
                     points.pop()
-                points.append(Point(seconds / 3600, pixels(held.step), held))
+                points.append(CurvePoint(seconds / 3600, pixels(held.step), held))
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{folder / LOG_NAME}: no log of a run of this version ({error})"

@@ -101,7 +101,7 @@ def run_training(
     checkpoint_path = folder / checkpoint.FILE_NAME
     if checkpoint_path.is_file():
         yield Phase("reading the checkpoint")
-        changes = checkpoint.read_checkpoint(checkpoint_path, state, recipe, is_new_recipe)
+        changes = checkpoint.read_run(checkpoint_path, state, recipe, is_new_recipe)
     else:
         changes = ()
         yield Phase(f"making the {recipe.start} start")

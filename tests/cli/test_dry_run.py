@@ -148,7 +148,7 @@ def test_the_speed_is_measured_once_and_then_known(work, auravae, picture, tmp_p
         assert "total: 1 picture" in second.text
 
 
-def test_a_real_run_learns_and_says_what_was_foretold(
+def test_a_real_run_learns_and_says_what_was_predicted(
     work, auravae, picture, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

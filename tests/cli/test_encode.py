@@ -220,6 +220,6 @@ def test_a_malformed_memory_is_wrong_usage(auravae, work, picture, text):
     ],
 )
 def test_sizes_are_read_as_people_write_them(text, size):
-    from auravae_cli.cli.shared.sizes import read_size
+    from auravae_cli.cli.shared.numbers import parse_bytes
 
-    assert read_size(text, "--memory") == size
+    assert parse_bytes(text, "--memory") == size

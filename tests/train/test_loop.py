@@ -15,7 +15,7 @@ from auravae_cli.model.network.tied import load_whole_state, whole_state
 from auravae_cli.model.spec.config import Architecture
 from auravae_cli.symmetry.group import GROUP, HV, GroupElement, H, Irreps, V
 from auravae_cli.train import checkpoint, loop, losses
-from auravae_cli.train.checkpoint import continue_from, read_checkpoint, write_checkpoint
+from auravae_cli.train.checkpoint import continue_from, read_run, write_checkpoint
 from auravae_cli.train.pictures import Pictures
 from auravae_cli.train.recipe import Data, LossWeights, Noise, Optimizer
 from auravae_cli.train.trainable import flip_each
@@ -42,7 +42,7 @@ def restore(tmp_path):
         with torch.no_grad():
             for parameter in fresh.autoencoder.parameters():
                 parameter.add_(1)
-        read_checkpoint(path, fresh, recipe)
+        read_run(path, fresh, recipe)
         return fresh
 
     return through
@@ -88,7 +88,7 @@ def test_a_checkpoint_of_another_recipe_lists_what_differs(make_recipe, tmp_path
     write_checkpoint(path, state, recipe)
     other = make_recipe(seed=3, rate=0.5, losses=LossWeights(l1=7))
     with pytest.raises(ConfigError) as caught:
-        read_checkpoint(path, state, other)
+        read_run(path, state, other)
     title, *lines = str(caught.value).splitlines()
     assert title.startswith(f"{path}: made with another recipe")
     assert lines == [
@@ -108,8 +108,8 @@ def test_a_new_recipe_goes_on_where_that_is_said(
     new = make_recipe(losses=GAN, optimizer=settings, steps=9)
     found = loop.initial_state(new, CPU)
     with pytest.raises(ConfigError, match="another recipe"):
-        read_checkpoint(path, found, new)
-    changes = read_checkpoint(path, found, new, is_new_recipe=True)
+        read_run(path, found, new)
+    changes = read_run(path, found, new, is_new_recipe=True)
     assert "optimizer.adamw_rate: 1.0 then, 0.1 now" in changes
     assert "stages.0.steps: 4 then, 9 now" in changes
     assert found.step == 2
@@ -140,7 +140,7 @@ def test_no_recipe_changes_the_network_of_a_run(make_recipe, tmp_path, change):
     write_checkpoint(path, loop.initial_state(recipe, CPU), recipe)
     other = make_recipe(seed=1, **change)
     with pytest.raises(ConfigError, match="goes on with its network") as caught:
-        read_checkpoint(path, loop.initial_state(other, CPU), other, is_new_recipe=True)
+        read_run(path, loop.initial_state(other, CPU), other, is_new_recipe=True)
     assert "seed" not in str(caught.value)
 
 
@@ -154,11 +154,9 @@ def test_a_checkpoint_from_before_a_field_has_its_default(make_recipe, tmp_path,
             checkpoint, "facts", lambda r: {k: v for k, v in whole(r).items() if k not in young}
         )
         write_checkpoint(path, state, recipe)
-    assert read_checkpoint(path, state, recipe) == ()
+    assert read_run(path, state, recipe) == ()
     changed = replace(recipe, lpips_share=0.5)
-    assert read_checkpoint(path, state, changed, is_new_recipe=True) == (
-        "lpips_share: 1.0 then, 0.5 now",
-    )
+    assert read_run(path, state, changed, is_new_recipe=True) == ("lpips_share: 1.0 then, 0.5 now",)
 
 
 def test_what_may_change_between_the_parts_of_a_run(make_recipe, tmp_path):
@@ -166,7 +164,7 @@ def test_what_may_change_between_the_parts_of_a_run(make_recipe, tmp_path):
     state = loop.initial_state(recipe, CPU)
     write_checkpoint(path, state, recipe)
     data = replace(recipe.data, sources=("elsewhere",))
-    read_checkpoint(path, state, replace(recipe, data=data, checkpoint_every=7, lpips_weights="x"))
+    read_run(path, state, replace(recipe, data=data, checkpoint_every=7, lpips_weights="x"))
 
 
 def test_another_run_goes_on_with_weights_and_optimizers(
@@ -226,7 +224,7 @@ def test_a_damaged_checkpoint_is_refused(make_recipe, tmp_path):
     for content in (b"", b"PK\x03\x04", whole[: len(whole) // 2], b"\0" * 64):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match="damaged checkpoint"):
-            read_checkpoint(path, state, recipe)
+            read_run(path, state, recipe)
 
 
 @pytest.mark.parametrize("part", ["recipe", "step", "ema", "optimizers"])
@@ -238,7 +236,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(make_recipe, tmp_path, part):
     del content[part]
     torch.save(content, path)
     with pytest.raises(WeightsError, match="damaged checkpoint"):
-        read_checkpoint(path, state, recipe)
+        read_run(path, state, recipe)
 
 
 # Learning

@@ -20,7 +20,7 @@ from auravae_cli.model.network.tied import assign, load_whole_state, whole_state
 from auravae_cli.model.spec.config import Architecture
 from auravae_cli.symmetry.group import GROUP
 from auravae_cli.train import loop, losses, run
-from auravae_cli.train.checkpoint import read_checkpoint
+from auravae_cli.train.checkpoint import read_run
 from auravae_cli.train.loop import StepRecord, initial_state
 from auravae_cli.train.pictures import make_batch, read_pictures
 from auravae_cli.train.processes import Processes
@@ -51,7 +51,7 @@ def events_of(recipe, folder):
 
 def state_in(folder, recipe):
     state = initial_state(recipe, CPU)
-    read_checkpoint(folder / "checkpoint.pt", state, recipe)
+    read_run(folder / "checkpoint.pt", state, recipe)
     return state
 
 

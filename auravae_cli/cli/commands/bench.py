@@ -84,7 +84,7 @@ def bench(
     and how soon commands start. The peak is the speed of a large matrix
     product; for flips, that of a large copy.
     """
-    from auravae_cli.cli.shared.sizes import read_size
+    from auravae_cli.cli.shared.numbers import parse_bytes
     from auravae_cli.forecast.benchmark import OPERATIONS, SIZES, benchmark
 
     with Followed(hidden=quiet) as progress:
@@ -96,7 +96,7 @@ def bench(
             repeats=repeats,
             device=device,
             dtype=dtype.value,
-            memory=read_size(memory, "--memory"),
+            memory=parse_bytes(memory, "--memory"),
             progress=progress,
         )
     if as_json:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from auravae_cli.operations.loading import Loading
 
 
-class Format(str, Enum):
+class PictureFormat(str, Enum):
     """Picture formats that can be written."""
 
     png = "png"
@@ -38,9 +38,9 @@ def decode(
         ),
     ] = None,
     file_format: Annotated[
-        Format,
+        PictureFormat,
         typer.Option("--format", help="The picture format, if no file is named with --output."),
-    ] = Format.png,
+    ] = PictureFormat.png,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRunOption = False,
     listed: opt.From = None,

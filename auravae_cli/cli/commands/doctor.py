@@ -55,7 +55,7 @@ def doctor(
     """
     from auravae_cli.cli.reports.outcomes import EXIT_SOME_FAILED
     from auravae_cli.cli.reports.values import counted
-    from auravae_cli.cli.shared.sizes import read_size
+    from auravae_cli.cli.shared.numbers import parse_bytes
     from auravae_cli.diagnostics.doctor import FAILED, diagnose
 
     def hear(check: Check) -> None:
@@ -70,7 +70,7 @@ def doctor(
             side=side,
             device=device,
             dtype=dtype.value,
-            memory=read_size(memory, "--memory"),
+            memory=parse_bytes(memory, "--memory"),
             progress=progress,
         )
     failed = len(found.failed)

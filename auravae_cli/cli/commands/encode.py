@@ -20,7 +20,7 @@ INTERVAL = 1.0  # seconds
 
 
 @dataclass(frozen=True)
-class Request:
+class EncodeRequest:
     """What the user asked for, as parsed, for any layout of the result."""
 
     preparation: Preparation
@@ -98,7 +98,7 @@ def encode(
         read_preparation,
     )
 
-    asked = Request(
+    asked = EncodeRequest(
         preparation=read_preparation(
             crop, resize, center_crop, pad.value, background, buckets, buckets_of
         ),
@@ -161,7 +161,7 @@ def encode(
     raise typer.Exit((_predict if dry_run else _encode)(names, output, asked, reporter))
 
 
-def _encode(names: list[str], output: str | None, asked: Request, reporter: Reporter) -> int:
+def _encode(names: list[str], output: str | None, asked: EncodeRequest, reporter: Reporter) -> int:
     from auravae_cli.operations.encode import encode_files
 
     with reporter:
@@ -183,7 +183,7 @@ def _encode(names: list[str], output: str | None, asked: Request, reporter: Repo
     return reporter.code
 
 
-def _predict(names: list[str], output: str | None, asked: Request, reporter: Reporter) -> int:
+def _predict(names: list[str], output: str | None, asked: EncodeRequest, reporter: Reporter) -> int:
     from auravae_cli.cli.reports.dry_run import DryRunReporter
     from auravae_cli.forecast.predict import predict_encode
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import typer
 
-from auravae_cli.cli.commands.encode import Request
+from auravae_cli.cli.commands.encode import EncodeRequest
 from auravae_cli.cli.reports.outcomes import Reporter
 
 
@@ -25,7 +25,11 @@ class StoreRequest:
 
 
 def fill_store(
-    names: list[str], output: str | None, asked: Request, wanted: StoreRequest, reporter: Reporter
+    names: list[str],
+    output: str | None,
+    asked: EncodeRequest,
+    wanted: StoreRequest,
+    reporter: Reporter,
 ) -> int:
     """Encode into a store. Return the exit code."""
     from auravae_cli.cli.reports.store_progress import StoreReporter
@@ -58,7 +62,9 @@ def fill_store(
     return report.code
 
 
-def predict_store(names: list[str], output: str | None, asked: Request, reporter: Reporter) -> int:
+def predict_store(
+    names: list[str], output: str | None, asked: EncodeRequest, reporter: Reporter
+) -> int:
     """Print the cost of all files, including those of finished shards. Return the exit code."""
     from auravae_cli.cli.reports.dry_run import DryRunReporter
     from auravae_cli.forecast.predict import predict_encode_store
@@ -79,7 +85,7 @@ def predict_store(names: list[str], output: str | None, asked: Request, reporter
     return reporter.code
 
 
-def _place(output: str | None, asked: Request) -> str:
+def _place(output: str | None, asked: EncodeRequest) -> str:
     from auravae_cli.operations.encode_store import NAME_THE_STORE
 
     if output is None:

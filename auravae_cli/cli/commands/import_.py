@@ -94,7 +94,7 @@ def import_(
     if output is None or output == STREAM:
         raise typer.BadParameter("name a folder for the latents", param_hint="--output")
     reporter = Reporter(as_json, quiet)
-    how = Taken(files or [], output, of.value, assume_model, store.value if store else None)
+    how = ImportRequest(files or [], output, of.value, assume_model, store.value if store else None)
     if _into_store(layout, how):
         if overwrite:
             raise typer.BadParameter(
@@ -111,7 +111,7 @@ def import_(
 
 
 @dataclass(frozen=True)
-class Taken:
+class ImportRequest:
     """Which files to import, and where to."""
 
     files: list[str]
@@ -121,7 +121,7 @@ class Taken:
     latent_dtype: str | None
 
 
-def _into_store(layout: opt.Layout, how: Taken) -> bool:
+def _into_store(layout: opt.Layout, how: ImportRequest) -> bool:
     from auravae_cli.exchange.registry import FORMATS
     from auravae_cli.store.names import is_store
 
@@ -130,7 +130,7 @@ def _into_store(layout: opt.Layout, how: Taken) -> bool:
     return layout is opt.Layout.shards
 
 
-def _to_files(how: Taken, overwrite: bool, reporter: Reporter) -> int:
+def _to_files(how: ImportRequest, overwrite: bool, reporter: Reporter) -> int:
     from auravae_cli.exchange.import_files import import_files
 
     with reporter:
@@ -147,7 +147,9 @@ def _to_files(how: Taken, overwrite: bool, reporter: Reporter) -> int:
     return reporter.code
 
 
-def _to_store(how: Taken, shard_size: int | None, retry_failures: bool, reporter: Reporter) -> int:
+def _to_store(
+    how: ImportRequest, shard_size: int | None, retry_failures: bool, reporter: Reporter
+) -> int:
     from auravae_cli.cli.reports.store_progress import StoreReporter
     from auravae_cli.exchange.import_store import import_store
 

@@ -75,7 +75,7 @@ def serve(
     """
     import os
 
-    from auravae_cli.cli.shared.sizes import read_size
+    from auravae_cli.cli.shared.numbers import parse_bytes
     from auravae_cli.cli.terminal.lines import say
     from auravae_cli.errors import ModelError
     from auravae_cli.model.codec import load_codec
@@ -91,11 +91,11 @@ def serve(
         load_codec,
         model,
         dtype=dtype.value,
-        memory=read_size(memory, "--memory"),
+        memory=parse_bytes(memory, "--memory"),
         symmetrize=symmetrize.value,
     )
     limits = Limits(
-        body=read_size(max_body, "--max-body") or 0,
+        body=parse_bytes(max_body, "--max-body") or 0,
         pixels=max_pixels,
         seconds=timeout,
         requests=queue,

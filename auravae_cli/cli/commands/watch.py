@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 
-from auravae_cli.cli.commands.encode import Request
+from auravae_cli.cli.commands.encode import EncodeRequest
 from auravae_cli.cli.reports.outcomes import Reporter
 from auravae_cli.cli.shared.signals import stopping
 from auravae_cli.cli.terminal.lines import say
@@ -15,7 +15,11 @@ from auravae_cli.operations.watch import watch_folders
 
 
 def follow_folders(
-    folders: list[str], output: str | None, interval: float, asked: Request, reporter: Reporter
+    folders: list[str],
+    output: str | None,
+    interval: float,
+    asked: EncodeRequest,
+    reporter: Reporter,
 ) -> None:
     """Encode pictures as they appear, until SIGINT or SIGTERM."""
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auravae_cli.cli.reports.latent_space import WIDTH, print_parities, print_space
-from auravae_cli.cli.reports.outcomes import foretell, print_table
+from auravae_cli.cli.reports.outcomes import predict_time, print_table
 from auravae_cli.cli.reports.values import counted, number_or_dash
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
 from auravae_cli.cli.terminal.live import Live, Pace
 from auravae_cli.evaluation.run import PictureFailure
-from auravae_cli.evaluation.session import Notice, Stage, Step
+from auravae_cli.evaluation.session import Notice, Step
+from auravae_cli.machine.progress import Phase
 from auravae_cli.operations.timed_batches import Ahead
 
 _LONGEST_LABEL = 20
@@ -45,7 +46,7 @@ class EvalReporter:
         if isinstance(step, Notice):
             if not self.quiet or not step.is_minor:
                 say(f"note: {step.text}")
-        elif isinstance(step, Stage):
+        elif isinstance(step, Phase):
             self.live.begin(step.text)
         elif step is None:
             self.live.begin("measuring")
@@ -57,7 +58,7 @@ class EvalReporter:
     def begin(self, aheads: Sequence[Ahead]) -> None:
         """Hear of the work ahead of each model; of a long evaluation, say how long before it starts."""
         if not self.quiet:
-            foretell(aheads, self.live, "--quick or --resize 1024")
+            predict_time(aheads, self.live, "--quick or --resize 1024")
 
     def _count(self, step: PictureFailure | tuple[str, dict[str, Any]], done: int) -> None:
         if isinstance(step, PictureFailure):

@@ -101,7 +101,7 @@ class Reporter:
         """Find out how long it takes; of a long run, say so before it starts."""
         ways = [] if ahead.command == "decode" else ["--resize 1024"]
         ways += ["-m linear"] * bool(ways and ahead.codec.space.model != "linear")
-        seconds = foretell([ahead], self.live, " or ".join(ways))
+        seconds = predict_time([ahead], self.live, " or ".join(ways))
         if seconds is not None:
             self.live.in_seconds, self.live.pace.total = True, seconds
 
@@ -160,7 +160,7 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.source} -> {outcome.output}{note}"
 
 
-def foretell(aheads: Sequence[Ahead], live: Live, less: str) -> float | None:
+def predict_time(aheads: Sequence[Ahead], live: Live, less: str) -> float | None:
     """Return how long runs with some models take together; of long ones, say so before they start.
 
     ``less`` names what takes less.

@@ -1,9 +1,13 @@
-"""Say of a number that cannot be read what is accepted, with an example."""
+"""Numbers of options: sizes in bytes, and what is accepted in place of a number that cannot be read."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+import typer
+
+from auravae_cli.files.limits import parse_size
 
 # Words of typer, in its versions, for what is no number, or out of range.
 _BAD_NUMBER = re.compile(r"Input should be|is not a valid (int|float)|is not in the range")
@@ -23,3 +27,11 @@ def explained(message: str, parameter: Any) -> str:
         noun += f" of at least {least}" if most is None else f" from {least} to {most}"
     example = default if default is not None else _EXAMPLES.get(parameter.name, least or 1)
     return f"expected {noun}, such as {example}"
+
+
+def parse_bytes(text: str | None, option: str) -> int | None:
+    """Parse ``4G``, ``500M``, ``1.5GiB`` to bytes. Raises typer.BadParameter if it is malformed."""
+    size = None if text is None else parse_size(text)
+    if text is not None and size is None:
+        raise typer.BadParameter(f"{text!r}: expected a size such as 4G or 500M", param_hint=option)
+    return size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from PIL import ImageColor
 
-from auravae_cli.cli.shared.sizes import read_size
+from auravae_cli.cli.shared.numbers import parse_bytes
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.symmetry.geometry import Buckets
 
@@ -125,6 +125,6 @@ def read_loading(
     return {
         "device": device,
         "dtype": dtype.value,
-        "memory": read_size(memory, "--memory"),
+        "memory": parse_bytes(memory, "--memory"),
         "symmetrize": symmetrize.value,
     }
