@@ -13,7 +13,7 @@ from pathlib import Path
 
 from auravae_cli.evaluation.page.charts import HEIGHT, WIDTH, Series, line_chart
 from auravae_cli.files.atomic import write_atomically
-from auravae_cli.train.curve import Point, read_curve
+from auravae_cli.train.curve import CurvePoint, read_curve
 
 STYLE = """svg{font:14px sans-serif} rect.paper{fill:#fff} text{fill:#222} .tick,.axis{fill:#666}
 .tick{font-size:12px} .end{text-anchor:end} .middle{text-anchor:middle} .grid{stroke:#ddd}
@@ -43,9 +43,9 @@ def main() -> None:
             )
 
 
-def drawing(curves: dict[str, tuple[Point, ...]]) -> str:
+def drawing(curves: dict[str, tuple[CurvePoint, ...]]) -> str:
     """Both charts as one SVG file."""
-    axes: dict[str, Callable[[Point], float]] = {
+    axes: dict[str, Callable[[CurvePoint], float]] = {
         "million pixels": lambda point: point.pixels / 1e6,
         "hours": lambda point: point.hours,
     }
