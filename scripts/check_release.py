@@ -30,7 +30,11 @@ NEEDED = (
         "auravae_cli/model/cpu/native.c",
     ),
     *(f"auravae_cli/weights/{model}.safetensors" for model in ("linear", "small", "small-1")),
-    *("auravae_cli/configs/model/small.toml", "licenses/LICENSE"),
+    *(
+        f"auravae_cli/configs/{name}.toml"
+        for name in ("model/small", "train/small", "protocol/kodak")
+    ),
+    "licenses/LICENSE",
 )
 FOREIGN = ("tests/", "benchmarks/", "findings/", "__pycache__", ".pyc")
 MOST_BYTES = {"wheel": 16 << 20, "sdist": 24 << 20}

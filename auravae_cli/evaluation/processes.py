@@ -159,6 +159,11 @@ def measure_by_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def count_devices(loading: Loading, number: int) -> int:
+    """Return how many devices ``number`` processes use: a CPU's cores are one."""
+    return len(set(_devices(loading.get("device", "auto"), number)))
+
+
 def _devices(device: str, number: int) -> list[str | None]:
     """The device of each process: all GPUs in turn, where ``device`` leaves that open; else what it says."""
     if device not in ("auto", "cuda"):

@@ -20,7 +20,7 @@ from auravae_cli.evaluation.csv_table import csv_bytes
 from auravae_cli.evaluation.legibility import load_reader
 from auravae_cli.evaluation.models import Models, load_models, metric_device
 from auravae_cli.evaluation.pictures import Album, choose, make_pictures
-from auravae_cli.evaluation.processes import Setup, measure_by_processes
+from auravae_cli.evaluation.processes import Setup, count_devices, measure_by_processes
 from auravae_cli.evaluation.protocols import find_protocol
 from auravae_cli.evaluation.ray_judges import measure_by_ray
 from auravae_cli.evaluation.reconstructions import Reconstructions
@@ -195,8 +195,13 @@ def evaluate(
             steps = measure_by_ray(evaluation, survey, setup, address)
         else:
             steps = measure_by_processes(evaluation, survey, setup, processes)
-    else:
-        begin(progress, evaluation.ahead(survey))
+    workers, share = "", 1.0
+    if ray:
+        workers = f"a Ray cluster{', which may be faster than this machine' if address else ''}"
+    elif processes > 1:
+        workers, share = f"{processes} processes", 1 / count_devices(loading, processes)
+    aheads = evaluation.ahead(survey)
+    begin(progress, [replace(ahead, workers=workers, share=share) for ahead in aheads])
     follow(steps, evaluation.pending(survey), progress)
     named = pinned.to_json(protocol or "") if pinned is not None else None
     result = _conclude(evaluation, survey, named, has_rfid=rfid is not None)

@@ -282,7 +282,7 @@ class RemoteStorage:
                 if attempt == ATTEMPTS - 1:
                     reason = str(error).strip().partition("\n")[0] or type(error).__name__
                     raise StoreError(
-                        f"{self.root}/{name}: failed {ATTEMPTS} times, the last time with: {reason}"
+                        f"{self.root}/{name}: gave up after {ATTEMPTS} attempts: {reason}"
                     ) from error
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
             time.sleep(pause * random.uniform(0.5, 1))  # spreads out workers that failed together

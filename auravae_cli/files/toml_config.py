@@ -30,7 +30,7 @@ def read_config(path: Path, kind: type[Config]) -> Config:
         raise ConfigError(f"{path}: cannot be read as TOML: nested too deeply") from None
     except OSError as error:
         reason = error.strerror or error
-        raise ConfigError(f"{path}: cannot be read as TOML: {reason}") from error
+        raise ConfigError(f"{path}: cannot be read: {reason}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
     try:

@@ -230,7 +230,9 @@ def parse_buckets(text: str) -> TrainerBuckets:
     )
     if match is None or match[1] not in TRAINERS:
         names = ", ".join(TRAINERS)
-        raise ValueError(f"expected TRAINER:RESOLUTION[,OPTION=N], the trainer one of {names}")
+        raise ValueError(
+            f"expected TRAINER:SIDE[,OPTION=N], such as kohya:1024, the trainer one of {names}"
+        )
     kind, width, height = TRAINERS[match[1]], int(match[2]), int(match[3] or match[2])
     side: Any = (height, width)
     if kind is AiToolkitBuckets:

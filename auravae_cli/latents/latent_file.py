@@ -55,6 +55,13 @@ class LatentSpace:
     clamp: float
     is_symmetrized: bool = False
 
+    def __str__(self) -> str:
+        """Return it for messages: ``that of 'small', weights 3f9c..., 12xee+2xoe+2xeo``."""
+        averaged = ", averaged over the flips" * self.is_symmetrized
+        return (
+            f"that of {self.model!r}, weights {self.weights_sha256[:12]}, {self.irreps}{averaged}"
+        )
+
     def is_same(self, other: LatentSpace) -> bool:
         """Return whether it is the same space, whatever its model is called."""
         return self == other or replace(self, model=other.model) == other

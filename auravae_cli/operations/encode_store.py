@@ -63,6 +63,8 @@ NAME_THE_STORE = "tars, URLs and --layout shards make a store: name its folder o
 class LocalRunner:
     """Encodes shards one after the other in this process."""
 
+    workers, share = "", 1.0
+
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.space, self.compute_dtype = codec.space, codec.compute_dtype
@@ -73,6 +75,10 @@ class LocalRunner:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def model_here(self) -> Codec:
+        """Return the model that encodes."""
+        return self.codec
 
     def encode(
         self,
@@ -273,8 +279,7 @@ def encode_store(
         settings = prepare_store(storage, settings)
         work = find_work(shards, storage, settings, wanted)
         options = ShardOptions(preparation, max_pixels, batch_size, workers, prune)
-        if isinstance(runner, LocalRunner):
-            tell_ahead(shards, storage, runner.codec, options, progress)
+        tell_ahead(shards, storage, runner, options, progress)
         steps = conclude(runner.encode(work, storage, settings, options, limit), storage, wanted)
         bad = (ShardOutcome(why.partition(": ")[0], "failed", reason=why) for why in unreadable)
         steps = chain(bad, steps)

@@ -106,7 +106,9 @@ def _sources(
 ) -> list[Source]:
     path = Path(named.text)
     if is_remote(named.text):
-        raise UsageError(f"{named.text}: a URL: only tars and stores are; download the file first")
+        raise UsageError(
+            f"{named.text}: a URL: only stores and tars are read from URLs; download the file first"
+        )
     if named.text == STREAM:
         return [Source(None, Path("stdin"))]
     files = named.choose(named.list_local(), result_tags) if named.pattern else []

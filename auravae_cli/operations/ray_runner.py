@@ -155,6 +155,30 @@ class RayRunner:
     def __exit__(self, *_: object) -> None:
         self._ray.shutdown()
 
+    @property
+    def workers(self) -> str:
+        """Who shares the work."""
+        return f"{self._room} workers of Ray"
+
+    @property
+    def share(self) -> float:
+        """The part of this machine's time that the workers need: each has one core."""
+        return (os.cpu_count() or 1) / self._room
+
+    def model_here(self) -> Codec | None:
+        """Load the model in this process, to predict with; None for GPUs, whose speed is not known here."""
+        model, _, dtype, memory, symmetrize = self._arguments
+        if self._kind == "GPU":
+            return None
+        return load_codec(
+            model,
+            parts=("encoder",),
+            device="cpu",
+            dtype=dtype,
+            memory=memory,
+            symmetrize=symmetrize,
+        )
+
     def encode(
         self,
         work: Iterable[Work],
@@ -217,7 +241,7 @@ class RayRunner:
             elif attempt.number < ATTEMPTS:
                 waiting.appendleft(replace(attempt, number=attempt.number + 1))
             else:
-                reason = f"its worker died {ATTEMPTS} times, the last time with: {brief(error)}"
+                reason = f"its worker died {ATTEMPTS} times: {brief(error)}"
                 shard = attempt.shard
                 return ShardOutcome(shard.name, "failed", source_size=shard.size, reason=reason)
             return None

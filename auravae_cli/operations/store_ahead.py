@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.files.storage import Storage
@@ -24,10 +24,23 @@ _LOOKED_AT = 50  # pictures, all of the first shard
 _LOOKED_AT_BYTES = 32 << 20
 
 
+class StoreRunner(Protocol):
+    """What encodes shards; ``workers`` and ``share`` are those of `Ahead`."""
+
+    @property
+    def workers(self) -> str: ...
+
+    @property
+    def share(self) -> float: ...
+
+    def model_here(self) -> Codec | None:
+        """Return the model, to predict with; None if its speed cannot be told in this process."""
+
+
 def tell_ahead(
     shards: Sequence[InputShard],
     storage: Storage,
-    codec: Codec,
+    runner: StoreRunner,
     options: ShardOptions,
     progress: Any,
 ) -> None:
@@ -38,6 +51,9 @@ def tell_ahead(
     todo = [shard for shard in shards if shard.files and manifest_name(shard.name) not in present]
     if not todo:
         return
+    codec = runner.model_here()
+    if codec is None:
+        return
     looked_at = list(_first(todo[0]))
     sizes, factor = list[tuple[int, int]](), codec.space.downsampling_factor
     for sample in looked_at:
@@ -45,7 +61,8 @@ def tell_ahead(
             found = read_size(sample.content, max_pixels=options.max_pixels)
             sizes.append(options.preparation.padded_size(*found, factor))
     number = _count(todo, looked_at)
-    begin(progress, Ahead("encode", ENCODE_PARTS, codec, tuple(sizes), number))
+    ahead = Ahead("encode", ENCODE_PARTS, codec, tuple(sizes), number, runner.workers, runner.share)
+    begin(progress, ahead)
 
 
 def _first(shard: InputShard) -> Iterator[Sample]:

@@ -45,7 +45,8 @@ class Ahead:
     """The work of a run, as far as it can be told at its start: what is told to a `Progress`.
 
     ``sizes`` are the padded (height, width) of the first pictures, ``number`` is how many there are;
-    ``command``, ``parts`` and ``codec`` are what runs on each.
+    ``command``, ``parts`` and ``codec`` are what runs on each. ``workers`` says who shares the work, if several
+    do, and ``share`` is the part of the time of this process alone that they need.
     """
 
     command: str
@@ -53,6 +54,8 @@ class Ahead:
     codec: Codec
     sizes: tuple[tuple[int, int], ...]
     number: int
+    workers: str = ""
+    share: float = 1.0
 
     @property
     def pixels(self) -> float:

@@ -30,13 +30,18 @@ if TYPE_CHECKING:
 
 MANIFEST, LEDGER, PENDING = ".manifest.json", ".failures.jsonl", ".pending.json"
 _FILE_SHARD = re.compile(r"files-(\d{5,18})")
+_LATENT_FILE = ".safetensors"
 _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in bytes
 
 
 def is_store(location: str) -> bool:
-    """Return whether a path or URL, which may be a file's, is taken as a store's; any URL is."""
-    place = os.path.join(local_name(location), SETTINGS_FILE)  # noqa: PTH118 - the two
-    return is_remote(location) or os.path.isfile(place)
+    """Return whether a path or URL, which may be a file's, is taken as a store's.
+
+    Any URL is, but for one that names a latent file.
+    """
+    if is_remote(location):
+        return not location.endswith(_LATENT_FILE)
+    return os.path.isfile(os.path.join(local_name(location), SETTINGS_FILE))
 
 
 def manifest_name(shard: str) -> str:

@@ -64,6 +64,7 @@ class VerifyState:
     rows: int = 0
     failures: int = 0
     bytes: int = 0
+    has_settings: bool = False
     named: set[str] = field(default_factory=lambda: {SETTINGS_FILE})
     keys: DuplicateFinder = field(default_factory=DuplicateFinder)
     sources: DuplicateFinder = field(default_factory=DuplicateFinder)
@@ -89,6 +90,7 @@ def find_faults(storage: Storage, seen: VerifyState, *, quick: bool = False) -> 
             text = "missing: this is not a store, or it lost its settings"
             yield _fault(storage, SETTINGS_FILE, text)
         return
+    seen.has_settings = True
     if storage.read(SETTINGS_FILE) != canonical(settings.to_json()):
         yield _fault(storage, SETTINGS_FILE, "not as it was written: changed by hand?")
     entries = list(storage.entries())
@@ -294,6 +296,7 @@ class StoreReport:
     rows: int
     failures: int
     bytes: int
+    is_store: bool = True
 
     @property
     def faults(self) -> int:
@@ -323,4 +326,5 @@ def verify_store(
             add(finding)
     except AuraVaeError as error:
         add(Finding("fault", "", str(error)))
-    return StoreReport(tuple(findings), seen.shards, seen.rows, seen.failures, seen.bytes)
+    counts = seen.shards, seen.rows, seen.failures, seen.bytes
+    return StoreReport(tuple(findings), *counts, is_store=seen.has_settings)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
+from auravae_cli.errors import ConfigError
 from auravae_cli.files.canonical_json import read_json, write_json
-from auravae_cli.model.spec.config import Architecture, SpaceSpec
+from auravae_cli.files.toml_config import read_config
+from auravae_cli.model.spec.config import Architecture, SpaceSpec, configs_path
 
 EQUIVARIANCE = ("exact", "learned")
 PRECISIONS = ("float32", "bfloat16")
@@ -219,6 +222,19 @@ class Recipe:
                 f"1/{self.architecture.downsampling_factor}"
             )
         return faults
+
+
+def find_recipe(name: str | Path) -> Recipe:
+    """Read a recipe: that of a file, or one of the package by its name. Raises ConfigError."""
+    path = Path(name)
+    packaged = {file.stem: file for file in sorted((configs_path() / "train").glob("*.toml"))}
+    if not path.exists():
+        if str(name) not in packaged:
+            raise ConfigError(
+                f"{name}: no such file: expected a recipe in TOML, or one of {', '.join(packaged)}"
+            )
+        path = packaged[str(name)]
+    return read_config(path, Recipe)
 
 
 def _choice(table: Any, name: str, choices: tuple[str, ...]) -> list[str]:

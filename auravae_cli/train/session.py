@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from auravae_cli.files.toml_config import read_config
 from auravae_cli.machine.progress import Phase, Progress, begin
 from auravae_cli.train.loop import StepRecord
 from auravae_cli.train.processes import joined
-from auravae_cli.train.recipe import Recipe
+from auravae_cli.train.recipe import Recipe, find_recipe
 from auravae_cli.train.run import MODEL_NAME, Opening, run_training
 from auravae_cli.train.status import Validation
 
@@ -42,7 +41,7 @@ def train_model(
     """Train a model in a folder, as ``auravae train`` does; go on from its checkpoint if it has one.
 
     Args:
-        recipe: a recipe, or the path of one, such as ``configs/train/small.toml``.
+        recipe: a recipe, the path of one, or the name of one of the package, such as ``small``.
         folder: where the run is kept; the result is its ``model.safetensors``.
         data: folders or tars to train on, instead of those of the recipe.
         lpips: the weights of LPIPS, if it is a loss.
@@ -57,7 +56,7 @@ def train_model(
         ComputeError: the training diverged.
     """
     if not isinstance(recipe, Recipe):
-        recipe = read_config(Path(recipe), Recipe)
+        recipe = find_recipe(recipe)
     if data:
         recipe = replace(recipe, data=replace(recipe.data, sources=tuple(data)))
     if lpips:

@@ -390,6 +390,12 @@ def test_reconstructions_are_measured_beside_models(auravae, photos):
     assert auravae("eval", photos, "-m", "folder:gone").code == 2
 
 
+def test_quick_fits_a_window(auravae, photos):
+    told = auravae("eval", photos, "--quick", "-m", "linear").text
+    assert len(told.splitlines()) < 10
+    assert "channel" not in told and "rFID" not in told and "text error" not in told
+
+
 def test_quick_measures_quality_alone(auravae, photos):
     result = auravae("eval", photos, "--quick", "--json")
     summary = result.rows[-1]

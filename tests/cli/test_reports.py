@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from auravae_cli import load_codec
 from auravae_cli.cli.reports import outcomes
 from auravae_cli.cli.terminal import live
+from auravae_cli.evaluation import session
+from auravae_cli.evaluation.run import Evaluation
+from auravae_cli.forecast.outlook import Outlook
 from auravae_cli.operations.encode import FileEncoder
+from auravae_cli.operations.encode_store import LocalRunner
+from auravae_cli.operations.timed_batches import ENCODE_PARTS, Ahead
 
 COMMANDS = [
     ["encode", "a.png", "bad.png", "b.png"],
@@ -144,8 +150,9 @@ def test_nothing_moves_in_a_quiet_run(auravae, inputs, at_once):
 def test_of_a_long_run_the_time_is_said_first(auravae, inputs, monkeypatch):
     monkeypatch.setattr(outcomes, "LONG_SECONDS", 0.0)
     monkeypatch.setattr(outcomes, "FEW_PIXELS", 1)
+    monkeypatch.setattr(outcomes, "SMALLER_SIDE", 16)
     told = (
-        "note: about .* s: 2 pictures, 0 megapixels, with linear on cpu; --resize 1024 takes less\n"
+        "note: about .* s: 2 pictures, 0 megapixels, with linear on cpu; --resize 16 takes less\n"
     )
     for command in ("encode", "roundtrip"):
         said = auravae(command, "a.png", "b.png", "--overwrite").err
@@ -160,10 +167,45 @@ def test_of_a_long_run_the_time_is_said_first(auravae, inputs, monkeypatch):
     assert "note" not in auravae(*store).err
     measured = auravae("eval", "a.png", "b.png", "-m", "linear", "-m", "linear", "--lpips", "none")
     assert re.match(
-        r"note: about .* s: 2 pictures, 0 megapixels, with linear on cpu; --quick or --resize 1024 takes less\n",
+        r"note: about .* s: 2 pictures, 0 megapixels, with linear on cpu; --quick or --resize 16 takes less\n",
         measured.err,
     )
     assert "note" not in auravae("encode", "a.png", "b.png", "--overwrite", "-q").err
+    monkeypatch.setattr(outcomes, "SMALLER_SIDE", 1024)  # which would enlarge these
+    assert "--resize" not in auravae("encode", "a.png", "b.png", "--overwrite").err
+
+
+def test_who_shares_a_long_run_is_said_too(auravae, inputs, monkeypatch):
+    monkeypatch.setattr(outcomes, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(outcomes, "FEW_PIXELS", 1)
+    alone = Evaluation.run
+    monkeypatch.setattr(session, "measure_by_processes", lambda e, survey, *_: alone(e, survey))
+    monkeypatch.setattr(session, "measure_by_ray", lambda e, survey, *_: alone(e, survey))
+    quick = ["eval", "a.png", "-m", "linear", "--quick", "--lpips", "none"]
+    for options, said in (
+        (["--processes", "3"], "3 processes\n"),
+        (["--runner", "ray"], "a Ray cluster\n"),
+        (["--runner", "ray", "--address", "a:1"], "a Ray cluster, which may be faster than this"),
+    ):
+        told = auravae(*quick, *options).err
+        assert "note: about " in told and f"on cpu, shared by {said}" in told, told
+
+
+def test_workers_of_ray_share_the_filling_of_a_store(auravae, inputs, monkeypatch):
+    monkeypatch.setattr(outcomes, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(outcomes, "FEW_PIXELS", 1)
+    monkeypatch.setattr(LocalRunner, "workers", "4 workers of Ray")
+    told = auravae("encode", "a.png", "-o", "store", "--layout", "shards").err
+    assert "with linear on cpu, shared by 4 workers of Ray\n" in told
+
+
+def test_half_the_share_is_half_the_time(monkeypatch):
+    monkeypatch.setattr(outcomes, "FEW_PIXELS", 1)
+    monkeypatch.setattr(outcomes, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr("auravae_cli.forecast.outlook.outlook", lambda _: Outlook(240.0, 1))
+    codec = load_codec("linear")
+    ahead = Ahead("encode", ENCODE_PARTS, codec, ((64, 64),), 9, "4 workers of Ray", 0.5)
+    assert outcomes.predict_time([ahead], live.Live(), "") == 120.0
 
 
 @pytest.mark.parametrize(

@@ -181,9 +181,7 @@ def test_a_server_that_fails_them_all_ends_the_run_with_a_reason(auravae, s3, wo
     server.share = 1.0
     result = auravae("encode", "photos", "-o", "s3://bucket/store", *SHARDS)
     assert result.code == 1
-    assert (
-        "error: s3://bucket/store/store.json: failed 10 times, the last time with: " in result.err
-    )
+    assert "error: s3://bucket/store/store.json: gave up after 10 attempts: " in result.err
 
 
 class Killed(BaseException):

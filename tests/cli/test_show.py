@@ -146,8 +146,8 @@ def test_several_files_make_a_grid(auravae, latent, samples):
     assert captions[0].split() == [
         "z.safetensors",
         "coffee.jpg",
-        "ore/camera_grey.png",
-        "ubble_16bit_rgb.png",
+        "more/camera_grey",
+        "…e/hubble_16bit_rgb",
     ]
     assert auravae("show", "photos", "-o", "sheet.png").text == "3 files -> sheet.png\n"
     assert pixels_of("sheet.png").shape[1] > 3 * 400

@@ -188,7 +188,11 @@ def test_a_bad_recipe_lists_its_faults(auravae, recipe, work):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["absent.toml", "-o", "run"], 1, "absent.toml: cannot be read as TOML"),
+        (
+            ["absent.toml", "-o", "run"],
+            1,
+            "absent.toml: no such file: expected a recipe in TOML, or one of small",
+        ),
         (["tiny.toml", "-o", "run"], 1, "no source"),
         (["tiny.toml", "-o", "run", "--data", "absent"], 1, "absent: expected a folder or a tar"),
         (["tiny.toml", "-o", "tiny.toml", "--data", "photos"], 1, "tiny.toml"),

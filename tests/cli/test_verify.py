@@ -144,7 +144,10 @@ DAMAGES = {
     lose_the_ledger: ("b.failures.jsonl", "0 failures, but the manifest says 2"),
     wreck_the_ledger: ("b.failures.jsonl", "damaged ledger"),
     leave_a_file: ("sub/e.2x2.safetensors", "no manifest names it"),
-    other_space: (VICTIM, "its latent space is"),
+    other_space: (
+        VICTIM,
+        ", weights 000000000000, 2xee+1xoe+1xeo, expected that of 'toy', weights ",
+    ),
     other_dtype: (VICTIM, "its dtype is bfloat16, expected float16"),
     other_shape: (VICTIM, "its shape is [2, 4, 2, 3], expected [5, 4, 2, 3]"),
     repeat_a_key: (VICTIM, "row 3 has the key 'sub/c/2x3/2', and so has row 2 of sub/c.2x3"),

@@ -51,6 +51,7 @@ def test_each_command_names_the_one_to_use(auravae, files):
     for command, name, said in rows:
         result = auravae(*command.split(), name)
         assert result.code == 1 and said in result.message, (command, name, result.message)
+    assert auravae("verify", "a.latent").text == "a.latent: 1 fault\n"  # and counts nothing
 
 
 def test_folders_without_inputs_tell_what_they_hold(auravae, files):
@@ -155,6 +156,24 @@ def test_a_url_is_no_file(auravae, work, command):
     assert result.code in (1, 2) and "nowhere://host/a.png" in result.message
 
 
+def test_a_url_is_no_path_of_this_machine(auravae, work):
+    """A latent's URL is told as one, and no option makes folders named ``https:``."""
+    latent = "https://host.invalid/a.safetensors"
+    for command in ("info", "decode", "flip -H", "show", "export --to npy -o x"):
+        result = auravae(*command.split(), latent)
+        assert result.code == 2 and f"{latent}: a URL: only stores and tars" in result.message
+    place = "https://host.invalid/x"
+    for command in (
+        f"train {place} -o run",
+        f"train small -o {place}",
+        *(f"eval a.png {option} {place}" for option in ("-o", "--html", "--csv", "--certificate")),
+        f"eval --compare {place} b",
+    ):
+        result = auravae(*command.split())
+        assert result.code == 2 and f"{place}: a URL: expected a file" in result.message, command
+    assert list(work.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -166,11 +185,19 @@ def test_a_url_is_no_file(auravae, work, command):
         ("--buckets x", "expected SIDE or SIDE:STEP, such as 512 or 512:64"),
         ("--latent-dtype fp16", "'--latent-dtype': 'fp16' is not one of"),
         ("--memory lots", "expected a size such as 4G or 500M"),
+        ("--buckets 8", "'8': a step of 64 does not fit: expected a multiple of 8"),
+        ("--buckets-of foo:8", "expected TRAINER:SIDE[,OPTION=N], such as kohya:1024"),
+        ("--background blurple", "'blurple': expected a colour by name or as #rrggbb"),
     ],
 )
 def test_a_number_that_cannot_be_read(auravae, work, options, said):
     result = auravae("encode", "a.png", *options.split())
     assert result.code == 2 and said in result.message
+
+
+def test_a_bound_is_told_without_a_needless_point(auravae, work):
+    result = auravae("decode", "a.safetensors", "--noise", "x")
+    assert "expected a number of at least 0, such as 0.1" in result.message
 
 
 def test_settings_of_a_store_are_told_as_options(auravae, files):

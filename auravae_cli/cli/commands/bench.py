@@ -112,7 +112,8 @@ def read_side(text: str) -> tuple[int, int]:
     width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not match or height % 8 or width % 8:
         raise typer.BadParameter(
-            f"{text!r}: expected N or WxH, multiples of 8", param_hint="--size"
+            f"{text!r}: expected N or WxH, multiples of 8, such as 512 or 768x512",
+            param_hint="--size",
         )
     return height, width
 

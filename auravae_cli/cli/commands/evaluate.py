@@ -38,6 +38,7 @@ def evaluate(
             "--output",
             "-o",
             metavar="FOLDER",
+            parser=opt.local_path,
             help="Keep the results here: each picture's as soon as it is measured, so that an interrupted run "
             "resumes; a summary; and certificates.",
         ),
@@ -45,7 +46,9 @@ def evaluate(
     html: Annotated[
         Optional[Path],
         typer.Option(
-            metavar="FILE", help="Write all results, with pictures, as a page in one file."
+            metavar="FILE",
+            parser=opt.local_path,
+            help="Write all results, with pictures, as a page in one file.",
         ),
     ] = None,
     overwrite: opt.Overwrite = False,
@@ -135,7 +138,7 @@ def evaluate(
         ),
     ] = False,
     compare: Annotated[
-        Optional[tuple[Path, Path]],
+        Optional[tuple[str, str]],
         typer.Option(
             metavar="A B",
             help="Measure nothing: compare two folders of -o picture by picture, and mark what changed by more "
@@ -156,6 +159,7 @@ def evaluate(
         Optional[Path],
         typer.Option(
             metavar="FILE",
+            parser=opt.local_path,
             help="Write a line per picture and model.",
             rich_help_panel=opt.OUTPUT,
         ),
@@ -173,6 +177,7 @@ def evaluate(
         Optional[Path],
         typer.Option(
             metavar="FILE",
+            parser=opt.local_path,
             help="Write the certificate of equivariance of the model.",
             rich_help_panel=opt.OUTPUT,
         ),
@@ -241,7 +246,7 @@ def evaluate(
     if compare is not None:
         if photos or listed or output:
             raise typer.BadParameter("takes kept results, no pictures", param_hint="--compare")
-        report_comparison(session.compare_runs(*compare), as_json)
+        report_comparison(session.compare_runs(*map(opt.local_path, compare)), as_json)
         return
     measured = MeasureOptions(
         read_preparation(crop, resize, center_crop, pad.value, background),
@@ -253,7 +258,7 @@ def evaluate(
     if quick:
         flips_of = sweeps_of = 0
     loading = read_loading(device, dtype, memory, opt.Symmetry.auto)
-    with EvalReporter(as_json, quiet) as report:
+    with EvalReporter(as_json, quiet, quick) as report:
         result = session.evaluate(
             opt.read_names(photos, listed),
             models or [os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL],

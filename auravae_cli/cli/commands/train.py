@@ -15,12 +15,20 @@ def train(
         Path,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe such as configs/train/small.toml; with --status, the folder of a run.",
+            parser=opt.local_path,
+            help="A recipe's file, or small, small-1 or small-gpu of the package; with --status, the folder of "
+            "a run.",
         ),
     ],
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", "-o", metavar="FOLDER", help="The folder of the run."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            parser=opt.local_path,
+            help="The folder of the run.",
+        ),
     ] = None,
     status: Annotated[
         bool, typer.Option("--status", help="Show how far a run is, whether or not it is running.")
@@ -64,7 +72,7 @@ def train(
 
     Examples:
 
-        auravae train configs/train/small.toml -o run
+        auravae train small -o run --data photos
         auravae train run --status
 
     If the folder holds a checkpoint of the same recipe, training resumes from
@@ -77,7 +85,7 @@ def train(
         show_status(config, as_json=as_json)
         return
     if output is None:
-        raise typer.BadParameter("where should the run be kept?", param_hint="--output")
+        raise typer.BadParameter("name a folder for the run: -o run", param_hint="--output")
     from auravae_cli.train.session import train_model
 
     with TrainingReporter(as_json, quiet) as report:

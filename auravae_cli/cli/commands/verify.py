@@ -60,11 +60,10 @@ def verify(
         if as_json:
             tell_json({"store": store, **counts, "faults": report.faults})
         elif not quiet:
-            text = ", ".join(
-                counted(number, name.removesuffix("s")) for name, number in counts.items()
-            )
             verdict = counted(report.faults, "fault") if report.faults else "sound"
-            tell(f"{store}: {verdict}: {text}", flush=True)
+            held = (counted(number, name.removesuffix("s")) for name, number in counts.items())
+            text = f": {', '.join(held)}" if report.is_store else ""
+            tell(f"{store}: {verdict}{text}", flush=True)
     sys.stdout.flush()
     raise typer.Exit(0 if sound else EXIT_SOME_FAILED)
 

@@ -6,10 +6,11 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 from auravae_cli.cli.reports.latent_space import WIDTH, print_parities, print_space
-from auravae_cli.cli.reports.outcomes import predict_time, print_table
+from auravae_cli.cli.reports.outcomes import predict_time, print_table, smaller
 from auravae_cli.cli.reports.values import counted, number_or_dash
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
 from auravae_cli.cli.terminal.live import Live, Pace
@@ -31,6 +32,7 @@ class EvalReporter:
 
     as_json: bool
     quiet: bool
+    is_quick: bool = False  # quality alone is wanted
     live: Live = field(default_factory=Live)
 
     def __enter__(self) -> EvalReporter:
@@ -58,7 +60,8 @@ class EvalReporter:
     def begin(self, aheads: Sequence[Ahead]) -> None:
         """Hear of the work ahead of each model; of a long evaluation, say how long before it starts."""
         if not self.quiet:
-            predict_time(aheads, self.live, "--quick or --resize 1024")
+            ways = ["--quick"] * (not self.is_quick) + smaller(aheads)
+            predict_time(aheads, self.live, " or ".join(ways))
 
     def _count(self, step: PictureFailure | tuple[str, dict[str, Any]], done: int) -> None:
         if isinstance(step, PictureFailure):
@@ -75,7 +78,7 @@ class EvalReporter:
                 tell_json({"kind": "picture", **_shown(row)})
             tell_json({"kind": "summary", **summary})
         elif not self.quiet:
-            print_summary(summary)
+            print_summary(summary, with_channels=not self.is_quick)
             pictures, failed = summary["data"]["pictures"], len(summary["failures"])
             bad = f", {counted(failed, 'failure')}" if failed else ""
             say(f"{counted(pictures, 'picture')} measured{bad}")
@@ -94,15 +97,18 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def print_summary(summary: Mapping[str, Any]) -> None:
-    """Print all tables of an evaluation; none is wider than 80 columns."""
+def print_summary(summary: Mapping[str, Any], *, with_channels: bool) -> None:
+    """Print all tables of an evaluation; none is wider than 80 columns.
+
+    ``with_channels``: also those of each latent channel.
+    """
     models = summary["models"]
     if not models:
         return
     labels = [_short(model["label"]) for model in models]
     number = summary["data"]["pictures"]
     columns = ["model", *(name for name, *_ in QUALITY)]
-    print_table(counted(number, "picture"), columns, [_quality(model) for model in models])
+    _print_filled(counted(number, "picture"), columns, [_quality(model) for model in models])
     _print_appearance(labels, models)
     _print_noise(labels, models)
     _print_storage(labels, models)
@@ -110,7 +116,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     for label, model in zip(labels, models, strict=True):
         _print_flips(label, model["certificate"])
         print_parities(model)
-    for label, model in zip(labels, models, strict=True):
+    for label, model in zip(labels, models, strict=True) if with_channels else ():
         _print_statistics(label, model["latent"])
     sys.stdout.flush()
 
@@ -135,8 +141,15 @@ def _quality(model: Mapping[str, Any]) -> list[str]:
     return cells
 
 
+def _print_filled(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table without the columns that were not measured."""
+    filled = [any(row[i] != "-" for row in rows) for i in range(len(columns))]
+    kept, *shown = (list(compress(line, filled)) for line in (columns, *rows))
+    print_table(title, kept, shown)
+
+
 def _print_appearance(labels: list[str], models: Sequence[Mapping[str, Any]]) -> None:
-    print_table(
+    _print_filled(
         "\nColours, the grid of cells, text: the mean and the worst picture",
         ["model", "CIEDE2000", "worst", "grid, of 255", "worst", "text error", "worst"],
         [

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXIT_SOME_FAILED = 1
 LONG_SECONDS = 60.0  # from here on a run says first how long it takes
+SMALLER_SIDE = 1024  # that pictures may be resized to
 FEW_PIXELS = 2e6  # through half a network: they take a few seconds at most
 
 
@@ -99,8 +100,9 @@ class Reporter:
 
     def _look_ahead(self, ahead: Ahead) -> None:
         """Find out how long it takes; of a long run, say so before it starts."""
-        ways = [] if ahead.command == "decode" else ["--resize 1024"]
-        ways += ["-m linear"] * bool(ways and ahead.codec.space.model != "linear")
+        ways = []
+        if ahead.command != "decode":
+            ways = smaller([ahead]) + ["-m linear"] * (ahead.codec.space.model != "linear")
         seconds = predict_time([ahead], self.live, " or ".join(ways))
         if seconds is not None:
             self.live.in_seconds, self.live.pace.total = True, seconds
@@ -160,6 +162,12 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.source} -> {outcome.output}{note}"
 
 
+def smaller(aheads: Sequence[Ahead]) -> list[str]:
+    """Return the option that shrinks pictures, if some are so large that it does."""
+    largest = max((min(size) for ahead in aheads for size in ahead.sizes), default=0)
+    return [f"--resize {SMALLER_SIDE}"] * (largest > SMALLER_SIDE)
+
+
 def predict_time(aheads: Sequence[Ahead], live: Live, less: str) -> float | None:
     """Return how long runs with some models take together; of long ones, say so before they start.
 
@@ -173,7 +181,9 @@ def predict_time(aheads: Sequence[Ahead], live: Live, less: str) -> float | None
     found = [outlook(ahead) for ahead in aheads]
     if any(one.seconds is None for one in found):
         return None
-    seconds = sum(one.seconds or 0.0 for one in found)
+    seconds = sum(
+        (one.seconds or 0.0) * ahead.share for one, ahead in zip(found, aheads, strict=True)
+    )
     if seconds >= LONG_SECONDS:
         say(sentence(aheads, found, seconds, less))
     return seconds
@@ -192,7 +202,8 @@ def sentence(aheads: Sequence[Ahead], found: Sequence[Outlook], seconds: float, 
         hints.append(
             f"memory suffices for {strips} strips a picture; with a larger --memory it may be faster"
         )
-    start = f"note: about {duration(seconds)}: {work} on {aheads[0].codec.device}"
+    place = f"{aheads[0].codec.device}{aheads[0].workers and f', shared by {aheads[0].workers}'}"
+    start = f"note: about {duration(seconds)}: {work} on {place}"
     return "; ".join([start, *hints])
 
 

@@ -11,7 +11,7 @@ from auravae_cli.files.limits import parse_size
 
 # Words of typer, in its versions, for what is no number, or out of range.
 _BAD_NUMBER = re.compile(r"Input should be|is not a valid (int|float)|is not in the range")
-_EXAMPLES = {"resize": 512, "batch_size": 8, "shard_size": 1000, "width": 80}
+_EXAMPLES = {"resize": 512, "batch_size": 8, "shard_size": 1000, "width": 80, "noise": 0.1}
 
 
 def explained(message: str, parameter: Any) -> str:
@@ -24,8 +24,12 @@ def explained(message: str, parameter: Any) -> str:
     is_whole = not any(isinstance(number, float) for number in (least, most, default))
     noun = "a whole number" if is_whole else "a number"
     if least is not None:
-        noun += f" of at least {least}" if most is None else f" from {least} to {most}"
-    example = default if default is not None else _EXAMPLES.get(parameter.name, least or 1)
+        noun += (
+            f" of at least {_plain(least)}"
+            if most is None
+            else f" from {_plain(least)} to {_plain(most)}"
+        )
+    example = _EXAMPLES.get(parameter.name, default if default is not None else least or 1)
     return f"expected {noun}, such as {example}"
 
 
@@ -35,3 +39,8 @@ def parse_bytes(text: str | None, option: str) -> int | None:
     if text is not None and size is None:
         raise typer.BadParameter(f"{text!r}: expected a size such as 4G or 500M", param_hint=option)
     return size
+
+
+def _plain(number: float) -> float:
+    """Return a number without a needless point: 0 for 0.0."""
+    return int(number) if number == int(number) else number

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from auravae_cli.cli.shared.completion import complete_device, complete_model
 from auravae_cli.defaults import MODEL_VARIABLE, STREAM
+from auravae_cli.files.places import is_remote, local_name
 
 
 class StoredDtypeName(str, Enum):
@@ -431,6 +433,16 @@ Address = Annotated[
         rich_help_panel=STORE,
     ),
 ]
+
+
+def local_path(text: str) -> Path:
+    """Return the path of a local file or folder. Raises typer.BadParameter for a URL of another machine.
+
+    As a path, it would become folders named ``https:`` and the like.
+    """
+    if is_remote(text):
+        raise typer.BadParameter(f"{text}: a URL: expected a file or folder of this machine")
+    return Path(local_name(text))
 
 
 def read_names(arguments: list[str] | None, listed: str | None) -> list[str]:

@@ -33,7 +33,8 @@ def read_preparation(
         ImageColor.getrgb(background)
     except ValueError as error:
         raise typer.BadParameter(
-            f"{error}; expected e.g. white or #204060", param_hint="--background"
+            f"{background!r}: expected a colour by name or as #rrggbb, such as white or #204060",
+            param_hint="--background",
         ) from error
     named = [
         name
@@ -78,7 +79,7 @@ def _buckets(text: str | None) -> Buckets | None:
     )  # type: ignore[misc]
     if step % 8 or step > side:
         raise typer.BadParameter(
-            f"{text!r}: expected a STEP that is a multiple of 8 and no larger than SIDE",
+            f"{text!r}: a step of {step} does not fit: expected a multiple of 8 no larger than SIDE, such as 512:64",
             param_hint="--buckets",
         )
     return Buckets(side, step)

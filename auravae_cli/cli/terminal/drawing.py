@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 
@@ -16,7 +18,7 @@ from auravae_cli.images.read import Pixels, to_8_bit
 
 SHADES = " .:-=+*#%@"
 RESET = "\x1b[0m"
-_LEAST = 6  # columns of a picture in a grid
+_LEAST = (6, 2)  # columns and lines of a picture in a grid
 _CHUNK = 4096  # bytes of base64 per sequence of kitty's protocol
 _LEVELS = np.array([0, 95, 135, 175, 215, 255])  # of red, green and blue in the 256 colours
 
@@ -111,37 +113,66 @@ Cells = Sequence[tuple[str, Pixels]]
 def grid(cells: Cells, width: int, height: int | None, protocol: Protocol) -> list[str]:
     """Return captioned pictures in rows, drawn with characters on ``width`` columns.
 
-    They fill ``height`` lines at most, if that is possible with pictures of `_LEAST` columns; rows have
-    four pictures if it is None.
+    They fill ``height`` lines at most, if boxes of `_LEAST` columns and lines fit; rows have four pictures if
+    it is None.
     """
-    columns, each = _layout(cells, width, height)
+    number, wide, high = _layout([pixels for _, pixels in cells], width, height)
+    gap = 1 if height is None else _gap(-(-len(cells) // number))
     lines = []
-    for start in range(0, len(cells), columns):
-        row = cells[start : start + columns]
-        drawn = [characters(pixels, each, protocol) for _, pixels in row]
-        lines.append("  ".join(inert(text)[-each:].ljust(each) for text, _ in row).rstrip())
-        for parts in zip_longest(*drawn, fillvalue=" " * each):
-            padded = (part.ljust(each) if protocol is Protocol.ascii else part for part in parts)
-            lines.append("  ".join(padded).rstrip())
-        lines.append("")
-    return lines[:-1]
+    for start in range(0, len(cells), number):
+        row = cells[start : start + number]
+        drawn = [_boxed(pixels, wide, high, protocol) for _, pixels in row]
+        lines.append("  ".join(_caption(text, wide).ljust(wide) for text, _ in row).rstrip())
+        for parts in zip_longest(*drawn, fillvalue=" " * wide):
+            lines.append("  ".join(parts).rstrip())
+        lines += [""] * (gap if start + number < len(cells) else 0)
+    return lines
 
 
-def _layout(cells: Cells, width: int, height: int | None) -> tuple[int, int]:
-    """Return the pictures in a row, and the columns of each: as large as the height allows."""
-    number = len(cells)
+def _gap(rows: int) -> int:
+    """Return the empty lines between rows: none where many rows share a window."""
+    return int(rows <= 2)
+
+
+def _boxed(pixels: Pixels, wide: int, high: float, protocol: Protocol) -> list[str]:
+    """Return a picture as lines that take ``wide`` columns on the screen, ``high`` lines at most."""
+    columns = _fitted(pixels, wide, high)
+    lines = characters(pixels, columns, protocol)
+    if protocol is Protocol.ascii:  # lines without their ends
+        return [line.ljust(wide) for line in lines]
+    return [line + " " * (wide - columns) for line in lines]
+
+
+def _fitted(pixels: Pixels, wide: int, high: float) -> int:
+    """Return the columns of a picture in a box of ``wide`` columns and ``high`` lines."""
+    return max(1, int(min(wide, 2 * high * pixels.shape[1] / pixels.shape[0])))
+
+
+def _caption(text: str, width: int) -> str:
+    """Return the end of a caption, which tells most, without a file's suffix if that is too much."""
+    text = inert(text)
+    if len(text) > width:
+        text = re.sub(r"\.[A-Za-z]\w{1,11}$", "", text)
+    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+
+
+def _layout(pictures: Sequence[Pixels], width: int, height: int | None) -> tuple[int, int, float]:
+    """Return the pictures in a row, and the columns and lines of the box of each: as large as the height allows.
+
+    A picture twice as large makes up for another of half the size.
+    """
+    number = len(pictures)
     if height is None:
-        columns = min(4, number)
-        return columns, max(1, (width - 2 * (columns - 1)) // columns)
-    aspect = max(pixels.shape[0] / pixels.shape[1] for _, pixels in cells) / 2  # lines per column
-    best = (0, 1)
+        number = min(4, number)
+        return number, max(1, (width - 2 * (number - 1)) // number), math.inf
+    best = (-1.0, 0, 0, 0)
     for columns in range(1, number + 1):
-        rows = -(-number // columns)
         wide = (width - 2 * (columns - 1)) // columns
-        lines = (height + 1) // rows - 2  # without the caption, and the empty line below
-        if wide >= 1:
-            best = max(best, (min(wide, int(lines / aspect)), columns))
-    each, columns = best
-    if each < _LEAST:  # too many for the window: it scrolls
-        columns = max(1, (width + 2) // (_LEAST + 2))
-    return columns, max(each, _LEAST)
+        rows = -(-number // columns)
+        high = (height - _gap(rows) * (rows - 1)) // rows - 1  # without the caption
+        if wide >= _LEAST[0] and high >= _LEAST[1]:
+            drawn = sum(math.log(_fitted(pixels, wide, high)) for pixels in pictures)
+            best = max(best, (drawn, columns, wide, high))
+    if not best[1]:  # too many for the window: it scrolls
+        return max(1, (width + 2) // (_LEAST[0] + 2)), _LEAST[0], math.inf
+    return best[1:]
