@@ -59,6 +59,10 @@ class _Samples:
         # Shared memory, so that workers that outlive an epoch (persistent_workers) see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
+    def __repr__(self) -> str:
+        flipped = f", flip={str(self.flip)!r}" if self.flip is not None else ""
+        return f"<{type(self).__name__} of {len(self.store)} latents in {self.store.root}{flipped}>"
+
     @property
     def epoch(self) -> int:
         """The current epoch, from 0."""

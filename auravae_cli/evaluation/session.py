@@ -105,6 +105,15 @@ class EvaluationResult:
     certificates: dict[str, Certificate]
     failures: tuple[PictureFailure, ...]
 
+    def __repr__(self) -> str:
+        """Return the mean PSNR of each model."""
+        means = [(m["label"], m["quality"]["psnr"]) for m in self.summary["models"]]
+        told = [f"{label} {psnr['mean']:.2f} dB" for label, psnr in means if psnr]
+        told += [f"{len(self.failures)} failed"] * bool(self.failures)
+        return (
+            f"<EvaluationResult of {self.summary['data']['pictures']} pictures: {', '.join(told)}>"
+        )
+
 
 def evaluate(
     pictures: Names,

@@ -66,6 +66,10 @@ class Codec:
     symmetry: str = NONE
     posterior: str = POINT
 
+    def __repr__(self) -> str:
+        """Return what is loaded and where it runs: ``<Codec small, 12xee+2xoe+2xeo, float32 on cpu>``."""
+        return f"<Codec {self.space.model}, {self.space.irreps}, {self.compute_dtype} on {self.device}>"
+
     def encode(self, images: Any, *, check: bool = True) -> Any:
         """Encode pixels to latents.
 

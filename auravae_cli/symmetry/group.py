@@ -100,6 +100,9 @@ class Irreps:
 
     terms: tuple[tuple[int, str], ...]
 
+    def __repr__(self) -> str:
+        return f"Irreps.parse('{self}')"
+
     @classmethod
     def parse(cls, text: str) -> Irreps:
         """Parse for example ``12xee+2xoe+2xeo``. Raises ValueError if a term is malformed."""

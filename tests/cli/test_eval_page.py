@@ -113,6 +113,8 @@ def test_its_numbers_are_those_of_the_results(auravae, photos):
     text = Page(Path("page.html")).text
     (model,) = json.loads(Path("RUN/summary.json").read_bytes())["models"]
     quality = model["quality"]
+    first = text.index(f"{quality['psnr']['mean']:.2f}")
+    assert first < text.index(model["certificate"]["statement"])  # it opens with quality
     for shown in (
         f"{quality['psnr']['mean']:.2f}",
         f"worst {quality['psnr']['worst']:.2f}",

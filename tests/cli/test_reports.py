@@ -152,14 +152,14 @@ def test_of_a_long_run_the_time_is_said_first(auravae, inputs, monkeypatch):
     monkeypatch.setattr(outcomes, "FEW_PIXELS", 1)
     monkeypatch.setattr(outcomes, "SMALLER_SIDE", 16)
     told = (
-        "note: about .* s: 2 pictures, 0 megapixels, with linear on cpu; --resize 16 takes less\n"
+        "note: about .* s: 2 pictures, 0.0 megapixels, with linear on cpu; --resize 16 takes less\n"
     )
     for command in ("encode", "roundtrip"):
         said = auravae(command, "a.png", "b.png", "--overwrite").err
         assert re.match(told, said), said
     decoded = auravae("decode", "a.safetensors")
     assert re.fullmatch(
-        r"note: about .* s: 1 picture, 0 megapixels, with linear on cpu\n", decoded.err
+        r"note: about .* s: 1 picture, 0.0 megapixels, with linear on cpu\n", decoded.err
     )
     assert auravae("encode", "a.png", "b.png").err == "2 skipped\n"  # nothing is ahead
     store = ["encode", "a.png", "b.png", "-o", "store", "--layout", "shards"]
@@ -167,7 +167,7 @@ def test_of_a_long_run_the_time_is_said_first(auravae, inputs, monkeypatch):
     assert "note" not in auravae(*store).err
     measured = auravae("eval", "a.png", "b.png", "-m", "linear", "-m", "linear", "--lpips", "none")
     assert re.match(
-        r"note: about .* s: 2 pictures, 0 megapixels, with linear on cpu; --quick or --resize 16 takes less\n",
+        r"note: about .* s: 2 pictures, 0.0 megapixels, with linear on cpu; --quick or --resize 16 takes less\n",
         measured.err,
     )
     assert "note" not in auravae("encode", "a.png", "b.png", "--overwrite", "-q").err

@@ -35,6 +35,11 @@ def test_names_round_trip(g: GroupElement) -> None:
     assert eval(repr(g), {"GroupElement": GroupElement}) == g
 
 
+def test_irreps_are_written_as_they_are_read():
+    irreps = Irreps.parse("12xee+2xoe+2xeo")
+    assert eval(repr(irreps), {"Irreps": Irreps}) == irreps and len(repr(irreps)) < 40
+
+
 @pytest.mark.parametrize("name", ["", "H", "vh", "hh", "hvh", " h", "x"])
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="expected e, h, v or hv"):

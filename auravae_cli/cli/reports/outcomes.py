@@ -193,9 +193,8 @@ def sentence(aheads: Sequence[Ahead], found: Sequence[Outlook], seconds: float, 
     """Return what a long run takes, and what would take less."""
     models = ", ".join(ahead.codec.space.model for ahead in aheads)
     pictures = counted(max(ahead.number for ahead in aheads), "picture")
-    work = (
-        f"{pictures}, {max(ahead.pixels for ahead in aheads) / 1e6:.0f} megapixels, with {models}"
-    )
+    size = max(ahead.pixels for ahead in aheads) / 1e6
+    work = f"{pictures}, {size:.{size < 10:d}f} megapixels, with {models}"
     hints = [f"{less} takes less"] if less else []
     strips = max(one.strips for one in found)
     if strips > 1:

@@ -55,7 +55,7 @@ def page_bytes(data: PageData) -> bytes:
     body = tag(
         "body",
         tag("a", "Skip to the numbers", href="#quality", class_="skip"),
-        tag("header", tag("h1", title), _facts(data), class_="top"),
+        tag("header", tag("h1", title), class_="top"),
         tag(
             "nav",
             tag("ul", [tag("li", tag("a", name, href=f"#{key}")) for key, name, _ in sections]),
@@ -79,15 +79,6 @@ def _title(data: PageData) -> str:
     *others, last = data.labels
     models = f"{', '.join(others)} and {last}" if others else last
     return f"What {models} {'do' if others else 'does'} to {number} picture{'s' * (number != 1)}"
-
-
-def _facts(data: PageData) -> Markup:
-    statements = [
-        tag("p", tag("b", f"{model['label']}: "), model["certificate"]["statement"])
-        for model in data.models
-        if model["certificate"]
-    ]
-    return tag("div", statements, class_="statements")
 
 
 def _sections(data: PageData) -> list[tuple[str, str, Markup]]:
