@@ -6,7 +6,6 @@ whether posteriors are sampled, and where the published numbers still differ fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -95,9 +94,3 @@ def find_protocol(name: str) -> Protocol:
             f"no protocol {name!r}: expected one of {', '.join(protocol_names())}", "protocol"
         )
     return read_config(configs_path() / "protocol" / f"{name}.toml", Protocol)
-
-
-def protocols() -> Iterator[tuple[str, Protocol]]:
-    """Yield every protocol with its name."""
-    for name in protocol_names():
-        yield name, find_protocol(name)

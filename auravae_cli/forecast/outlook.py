@@ -20,9 +20,9 @@ class Outlook:
     strips: int
 
 
-def outlook(ahead: Ahead, speeds: Speeds | None = None) -> Outlook:
+def outlook(ahead: Ahead) -> Outlook:
     """Predict a run from the sizes of its first pictures; a speed that is not known is measured."""
-    codec, known = ahead.codec, Speeds() if speeds is None else speeds
+    codec, known = ahead.codec, Speeds()
     key = speed_of(ahead.command, codec)
     each = ahead.number / max(1, len(ahead.sizes))
     seconds: float | None = 0.0

@@ -37,8 +37,6 @@ _UNSPECIFIED = 2
 _SRGB_CURVES = (1, 2, 6, 11, 12, 13, 14, 15)
 _LIGHT = {16: "PQ", 18: "HLG"}
 
-Curve = Callable[[NDArray[Any]], NDArray[Any]]  # values of 0 to 1 => linear light of 0 to 1
-
 
 @dataclass(frozen=True)
 class Colours:

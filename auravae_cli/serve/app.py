@@ -17,16 +17,10 @@ from starlette.routing import Route
 
 from auravae_cli.model.codec import Codec
 from auravae_cli.serve import page, remote_vae, rest_paths, status
-from auravae_cli.serve.endpoint import Endpoint, Serving
+from auravae_cli.serve.endpoint import HEADERS, Endpoint, Serving
 from auravae_cli.serve.limits import Limits
 from auravae_cli.serve.openapi import document_endpoint
 from auravae_cli.serve.service import Service
-
-HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-}
 
 
 def app(
@@ -70,4 +64,4 @@ async def as_json(_: Request, error: Exception) -> Response:
         405: "this path takes another method: see the header Allow",
     }
     text = sentence.get(error.status_code, error.detail)
-    return JSONResponse({"error": text}, error.status_code, error.headers)
+    return JSONResponse({"error": text}, error.status_code, {**HEADERS, **(error.headers or {})})

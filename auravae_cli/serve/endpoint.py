@@ -21,6 +21,12 @@ from auravae_cli.serve.service import Service
 
 PIECE = 1 << 18  # bytes that are sent at once
 GONE = 499  # status in the metrics: the client disconnected before it had the response
+# Of every response: what browsers must not guess, send on, or let other sites embed.
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
 log = logging.getLogger("auravae.serve")
 
 
@@ -69,6 +75,7 @@ class Serving:
         started, status, sent = time.perf_counter(), GONE, 0
         try:
             response = await self._respond(request, body)
+            response.headers.update(HEADERS)
             size = len(response.body)
             body.reserve_response(size)
             async with asyncio.timeout(self.service.limits.transfer_seconds(size)):

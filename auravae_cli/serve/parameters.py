@@ -15,6 +15,7 @@ from auravae_cli.serve.refusal import Refusal
 
 Number = TypeVar("Number", int, float)
 LONGEST = 100  # characters of a value
+_MOST_SIDES = 5  # of a shape
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -90,15 +91,15 @@ def number(
     return Parameter(name, text, schema, read, f"a number from {least:g} to {most:g}", default)
 
 
-def boolean(name: str, text: str, default: bool = False) -> Parameter:
-    """``true`` or ``false``, spelt as in Python or JSON."""
+def boolean(name: str, text: str) -> Parameter:
+    """``true`` or ``false``, spelt as in Python or JSON; false by default."""
 
     def read(value: str) -> bool:
         if value.lower() not in (*_TRUE, *_FALSE):
             raise ValueError
         return value.lower() in _TRUE
 
-    return Parameter(name, text, {"type": "boolean"}, read, "true or false", default)
+    return Parameter(name, text, {"type": "boolean"}, read, "true or false", False)
 
 
 def colour(name: str, text: str, default: str) -> Parameter:
@@ -111,14 +112,14 @@ def colour(name: str, text: str, default: str) -> Parameter:
     return Parameter(name, text, {"type": "string"}, read, "e.g. white or #204060", default)
 
 
-def sides(name: str, text: str, most: int = 5) -> Parameter:
-    """A shape: the key is repeated, once for each of up to ``most`` sides."""
+def sides(name: str, text: str) -> Parameter:
+    """A shape: the key is repeated, once for each side."""
 
     def read(value: str) -> int:
         return _within(_integer(value), 1, 1 << 31)
 
-    schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": most}
-    return Parameter(name, text, schema, read, "integers from 1", repeated=most)
+    schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": _MOST_SIDES}
+    return Parameter(name, text, schema, read, "integers from 1", repeated=_MOST_SIDES)
 
 
 def read_query(

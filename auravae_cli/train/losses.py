@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from auravae_cli.train.recipe import LossWeights
 
 BANDS = 2
+_MARGIN = 0.1  # by which a reconstruction may score below its picture
 SMOOTH = 1e-3  # below this length, chroma's error counts less; a root has no gradient at zero
 
 
@@ -101,6 +102,6 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def generator_loss(real: Tensor, fake: Tensor, margin: float = 0.1) -> Tensor:
+def generator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Return how far reconstructions score below the pictures (the reference's loss, hinged)."""
-    return F.relu(real.detach() - fake - margin).mean()
+    return F.relu(real.detach() - fake - _MARGIN).mean()

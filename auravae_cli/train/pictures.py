@@ -29,6 +29,7 @@ from auravae_cli.train.recipe import Data, Recipe
 from auravae_cli.train.synthetic import drawn
 
 Batch = NDArray[np.uint8]
+_WORKERS = 4  # threads that decode pictures
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Pictures:
     unreadable: tuple[str, ...]
 
 
-def read_pictures(data: Data, workers: int = 4) -> Pictures:
+def read_pictures(data: Data) -> Pictures:
     """Decode every picture of the sources.
 
     The held-out ones are those with the smallest hash of their bytes, so they are always the same,
@@ -51,7 +52,7 @@ def read_pictures(data: Data, workers: int = 4) -> Pictures:
     """
     decoded: dict[str, Pixels] = {}
     unreadable = []
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool:
         tasks: deque[tuple[str, str, Future[Pixels]]] = deque()
 
         def finish() -> None:
@@ -67,7 +68,7 @@ def read_pictures(data: Data, workers: int = 4) -> Pictures:
                 continue
             digest = hashlib.sha256(content).hexdigest()
             tasks.append((name, digest, pool.submit(_decode, content, data.max_side)))
-            if len(tasks) > 4 * workers:
+            if len(tasks) > 4 * _WORKERS:
                 finish()
         while tasks:
             finish()

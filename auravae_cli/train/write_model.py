@@ -21,15 +21,14 @@ from auravae_cli.train.trainable import TrainedAutoencoder
 from auravae_cli.version import __version__
 
 CENTRING_ROUNDS = 8
+_AT_ONCE = 8  # pictures
 DEAD = 1e-4  # a channel that hardly varies stays as it is
 
 
 @torch.inference_mode()
-def latent_deviation(
-    autoencoder: TrainedAutoencoder, images: Tensor, batch_size: int = 8
-) -> Tensor:
+def latent_deviation(autoencoder: TrainedAutoencoder, images: Tensor) -> Tensor:
     """The standard deviation of every latent channel over pictures and their flips: [C]."""
-    latents = [autoencoder.encoder(part).float() for part in images.split(batch_size)]
+    latents = [autoencoder.encoder(part).float() for part in images.split(_AT_ONCE)]
     whole = torch.cat([latent.transpose(0, 1).flatten(1) for latent in latents], 1)
     even = list(autoencoder.irreps.even_channels)
     mean = torch.zeros_like(whole[:, 0])  # an odd channel's mean over an orbit is zero
@@ -39,15 +38,13 @@ def latent_deviation(
 
 
 @torch.no_grad()
-def centre_colours(
-    autoencoder: TrainedAutoencoder, images: Tensor, batch_size: int = 8
-) -> tuple[float, ...]:
+def centre_colours(autoencoder: TrainedAutoencoder, images: Tensor) -> tuple[float, ...]:
     """Shift the decoder's last bias so that reconstructions have the mean colour of the pictures.
 
     What bfloat16 rounds while training, and what the average over weights does not average, leave a
     tint. Gives how far red, green and blue were off.
     """
-    found = torch.cat([autoencoder(part)[0].float() for part in images.split(batch_size)])
+    found = torch.cat([autoencoder(part)[0].float() for part in images.split(_AT_ONCE)])
     tint, wanted = torch.zeros_like(images[0, :, 0, 0]), images.mean((0, 2, 3))
     for _ in range(CENTRING_ROUNDS):  # pixels that are clamped do not move with the bias
         tint += (found - tint[:, None, None]).clamp(-1, 1).mean((0, 2, 3)) - wanted

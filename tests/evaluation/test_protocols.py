@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 from auravae_cli.errors import ConfigError, UsageError
 from auravae_cli.evaluation import session
 from auravae_cli.evaluation.measure import MeasureOptions
-from auravae_cli.evaluation.protocols import Protocol, find_protocol, protocol_names, protocols
+from auravae_cli.evaluation.protocols import Protocol, find_protocol, protocol_names
 from auravae_cli.evaluation.run import EvalOptions
 from auravae_cli.files.toml_config import read_config
 from auravae_cli.images.metrics import ssim, ssim_mirrored, ssim_uniform
@@ -30,7 +30,8 @@ def test_every_protocol_is_pinned():
         "imagenet256-lightningdit",
         "kodak",
     ]
-    for name, protocol in protocols():
+    for name in protocol_names():
+        protocol = find_protocol(name)
         assert protocol.source.startswith("https://") and protocol.differences, name
         assert (protocol.resize is None) == (protocol.resample is None)
     published = {one.model: one for one in find_protocol("imagenet256-lavinal712").published}

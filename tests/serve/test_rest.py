@@ -147,6 +147,13 @@ def test_paths_and_methods(service):
     assert service.get("/health").json["model"] == "linear"
 
 
+def test_every_response_has_the_headers_for_browsers(service):
+    for path, status in (("/", 200), ("/health", 200), ("/nowhere", 404), ("/v1/encode", 405)):
+        answer = service.get(path)
+        assert answer.status == status and answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
 def test_a_path_in_a_query_or_an_address_is_never_opened(service, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
