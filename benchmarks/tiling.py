@@ -80,7 +80,7 @@ def run(model: str, side: int, part: str, budget: str, output: Path) -> None:
     with Meter(interval=0.002) as meter:
         result = function(values)
     np.save(output, result)
-    plan = codec.plan(f"{part}r", 1, side // 8 * 8, side // 8 * 8)
+    plan = codec.autoencoder.plan(f"{part}r", 1, side // 8 * 8, side // 8 * 8)
     planned, flops = (plan.memory, plan.flops) if plan else (0, 0)
     facts = {
         "seconds": meter.seconds,

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from auravae_cli.files.toml_config import read_config
 from auravae_cli.images.read import read_image, to_unit
 from auravae_cli.latents import safetensors_file
 from auravae_cli.model.linear import BLOCK, fold
-from auravae_cli.model.spec.config import configs_path, read_model_config
+from auravae_cli.model.spec.config import ModelConfig, configs_path
 from auravae_cli.operations.suffixes import PICTURES
 
 Double = NDArray[np.float64]
@@ -33,7 +34,7 @@ def main() -> None:
         "--output", type=Path, default=Path("auravae_cli/weights/linear.safetensors")
     )
     arguments = parser.parse_args()
-    space = read_model_config(configs_path() / "model" / "linear.toml").space
+    space = read_config(configs_path() / "model" / "linear.toml", ModelConfig).space
     paths = sorted(p for p in arguments.photos.rglob("*") if p.suffix.lower() in PICTURES)
 
     moments = {parity: LatentSums() for _, parity in space.irreps.terms}

@@ -14,7 +14,8 @@ from auravae_cli import load_codec
 from auravae_cli.cli.app import app
 from auravae_cli.errors import LatentFileError
 from auravae_cli.exchange.formats.base import Choices, Foreign
-from auravae_cli.model.spec.config import read_model_config
+from auravae_cli.files.toml_config import read_config
+from auravae_cli.model.spec.config import ModelConfig
 from auravae_cli.model.spec.registry import WEIGHTS_PATH, known_models
 from scripts.make_cli_docs import cli_reference
 from tests.test_rooms import ROOMS
@@ -121,7 +122,7 @@ def test_pages_name_options_and_links_that_exist(page):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_loads(path):
     assert path.suffix == ".toml"
-    config = read_model_config(path)
+    config = read_config(path, ModelConfig)
     assert config.name == path.stem
     assert config.summary
     assert known_models()[config.name] == config

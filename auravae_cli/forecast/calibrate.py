@@ -38,7 +38,7 @@ def measure_speed(command: str, parts: Parts, codec: Codec, speeds: Speeds) -> N
     key = speed_of(command, codec)
     for side in SIDES:
         seconds = min(_measure(command, codec, side) for _ in range(1 + REPEATS))
-        plans = [codec.plan(part, 1, side, side) for part, _ in parts]
+        plans = [codec.autoencoder.plan(part, 1, side, side) for part, _ in parts]
         speeds.record(key, operations_of(plans, parts, 1), seconds)
         if seconds >= ENOUGH_SECONDS:
             break

@@ -29,7 +29,7 @@ def outlook(ahead: Ahead) -> Outlook:
     strips = 1
     for (height, width), number in Counter(ahead.sizes).items():
         with suppress(AuraVaeError):  # too large for memory: the run itself reports it
-            plans = [codec.plan(part, 1, height, width) for part, _ in ahead.parts]
+            plans = [codec.autoencoder.plan(part, 1, height, width) for part, _ in ahead.parts]
             strips = max(strips, *(plan.tiles for plan in plans))
             work = operations_of(plans, ahead.parts, 1)
             found = known.seconds(key, work)

@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from auravae_cli.symmetry.group import GROUP, E, GroupElement, H, V
+from auravae_cli.model.symmetrized import orbit_mean
+from auravae_cli.symmetry.arrays import library_of
+from auravae_cli.symmetry.group import GROUP, E, GroupElement
 
 NONE, MEAN, CANONICAL = SYMMETRIES = ("none", "mean", "canonical")
 Act = Callable[[GroupElement, Any], Any]
@@ -41,8 +43,9 @@ def run_canonically(
         turned.append((g, stabilizer))
     if not items:
         return function(batch)
-    results = function(_stack(items))
-    return _stack(
+    stack = library_of(items[0]).stack
+    results = function(stack(items))
+    return stack(
         [
             act_on_result(g, _mean(result, stabilizer, act_on_result))
             for result, (g, stabilizer) in zip(results, turned, strict=True)
@@ -77,22 +80,12 @@ def _mean(result: Any, stabilizer: list[GroupElement], act: Act) -> Any:
     """The mean of what ``stabilizer``, a subgroup, makes of a result: the same to the bit for each of
     those, whose terms are these in another order within sums of two."""
     if len(stabilizer) == len(GROUP):
-        total = (result + act(H, result)) + (act(V, result) + act(H @ V, result))
-    elif len(stabilizer) == 2:
-        total = result + act(stabilizer[1], result)
-    else:
-        return result
-    return total / len(stabilizer)  # exact, being a power of two
+        return orbit_mean(lambda g: act(g, result))
+    if len(stabilizer) == 2:
+        return (result + act(stabilizer[1], result)) / 2
+    return result
 
 
 def _plus_zero(item: Any) -> Any:
     """The same with no negative zeros: images that compare as equal are the same bits."""
     return item + 0.0
-
-
-def _stack(items: list[Any]) -> Any:
-    if isinstance(items[0], np.ndarray):
-        return np.stack(items)
-    import torch  # loaded already, since the caller has tensors
-
-    return torch.stack(items)

@@ -33,7 +33,6 @@ from auravae_cli.model.canonical import CANONICAL, MEAN, NONE, SYMMETRIES, run_c
 from auravae_cli.model.latent import Latent, in_hand
 from auravae_cli.model.latent_space import locate, require_architecture
 from auravae_cli.model.linear import LinearAutoencoder
-from auravae_cli.model.planning.run_plan import Plan
 from auravae_cli.model.symmetrized import Symmetrized, mirrored
 from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.group import GroupElement, Irreps
@@ -126,14 +125,6 @@ class Codec:
 
     def _act(self, g: GroupElement, latents: Any) -> Any:
         return act(g, latents, self.space.irreps)
-
-    def plan(self, part: str, batch: int, height: int, width: int) -> Plan:
-        """Return how ``batch`` pictures of a padded size run, and the cost.
-
-        Raises:
-            ComputeError: the ``encoder`` or ``decoder`` does not fit into memory with even one of them.
-        """
-        return self.autoencoder.plan(part, batch, height, width)
 
     def encode_image(
         self,

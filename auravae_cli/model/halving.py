@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from auravae_cli.errors import ComputeError
 from auravae_cli.model.planning.run_plan import ADVICE
+from auravae_cli.symmetry.arrays import library_of
 
 Function = Callable[[Any], Any]
 
@@ -29,7 +28,7 @@ def run_halving(function: Function, batch: Any, last_resort: Function = lambda i
         raise ComputeError(f"not enough memory on the device for one item of {size}; {ADVICE}")
     half = len(batch) // 2
     parts = [run_halving(function, part, last_resort) for part in (batch[:half], batch[half:])]
-    return (np if isinstance(batch, np.ndarray) else sys.modules["torch"]).concatenate(parts)
+    return library_of(batch).concatenate(parts)
 
 
 def attempt(function: Function, batch: Any) -> Any:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auravae_cli.model.arrays import as_numpy, like
 from auravae_cli.model.planning.run_plan import Plan, plan_linear
+from auravae_cli.symmetry.arrays import as_numpy, like
 from auravae_cli.symmetry.group import PARITIES, Irreps
 
 BLOCK = 8

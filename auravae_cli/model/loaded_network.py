@@ -11,7 +11,6 @@ import numpy as np
 
 from auravae_cli.errors import ComputeError
 from auravae_cli.machine.memory import return_what_is_freed
-from auravae_cli.model.arrays import as_numpy, like
 from auravae_cli.model.checkpoints.halves import load_halves
 from auravae_cli.model.cpu.buffers import Buffers, Supply
 from auravae_cli.model.cpu.lazy_maps import Half
@@ -34,6 +33,7 @@ from auravae_cli.model.planning.run_plan import (
 )
 from auravae_cli.model.planning.strip_plan import StripPlan
 from auravae_cli.model.spec.config import Architecture
+from auravae_cli.symmetry.arrays import as_numpy, like
 
 TIGHTER = 0.7  # share of the memory of a plan that did not fit, for the next one
 

@@ -107,7 +107,7 @@ class Stopwatch:
         assert codec is not None
         plans: list[Plan] = []
         with suppress(AuraVaeError):  # the run itself reports it
-            plans = [codec.plan(part, *size) for part, _ in self.parts]
+            plans = [codec.autoencoder.plan(part, *size) for part, _ in self.parts]
         key = speed_of(self.command, codec)
         operations = operations_of(plans, self.parts, size[0])
         predicted = self.speeds.seconds(key, operations)

@@ -14,7 +14,6 @@ All functions take arrays of numpy, or tensors, and return the same kind.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from auravae_cli.model.spec.config import IMAGE_CHANNELS
+from auravae_cli.symmetry.arrays import library_of
 from auravae_cli.symmetry.group import GROUP, GroupElement, Irreps
 
 PIXELS = Irreps(((IMAGE_CHANNELS, "ee"),))
@@ -60,7 +60,7 @@ class Tie:
 
     def representatives(self, tensor: ArrayOrTensor) -> ArrayOrTensor:
         """Return the part of the projected tensor that determines the rest."""
-        mean = _library(tensor).stack([self.act(g, tensor) for g in GROUP]).mean(0)
+        mean = library_of(tensor).stack([self.act(g, tensor) for g in GROUP]).mean(0)
         if self.corner:
             mean = mean[..., :2, :2]
         if self.output is None:
@@ -72,7 +72,7 @@ class Tie:
 
     def expand(self, representatives: ArrayOrTensor) -> ArrayOrTensor:
         """Return the whole tensor: the orbit of its representatives."""
-        library, shape = _library(representatives), representatives.shape
+        library, shape = library_of(representatives), representatives.shape
         if not shape:
             raise ValueError("a number by itself")
         if self.output is not None and representatives.ndim == 1:
@@ -130,19 +130,14 @@ def expand(state: Mapping[str, ArrayOrTensor], irreps: Irreps) -> dict[str, Arra
     return {name: tie_of(name, irreps).expand(tensor) for name, tensor in state.items()}
 
 
-def _library(tensor: Any) -> Any:
-    """numpy, or torch, whose functions of these names take the same arguments."""
-    return np if isinstance(tensor, np.ndarray) else sys.modules["torch"]
-
-
 def _flipped(tensor: Any, g: GroupElement) -> Any:
-    return _library(tensor).flip(tensor, g.axes)
+    return library_of(tensor).flip(tensor, g.axes)
 
 
 def _act_on_channels(
     g: GroupElement, tensor: Any, axis: int, irreps: Irreps | None, copies: int
 ) -> Any:
-    library, shape = _library(tensor), tensor.shape
+    library, shape = library_of(tensor), tensor.shape
     if irreps is not None:
         is_array, each = isinstance(tensor, np.ndarray), irreps.signs(g)
         signs = np.array(each, tensor.dtype) if is_array else tensor.new_tensor(each)
@@ -155,7 +150,7 @@ def _act_on_channels(
 
 def _padded(kernel: Any) -> Any:
     """Return a 2 x 2 kernel as the upper left corner of a 3 x 3 one."""
-    library = _library(kernel)
+    library = library_of(kernel)
     for axis in (-1, -2):
         none = library.zeros_like(kernel[..., :1] if axis == -1 else kernel[..., :1, :])
         kernel = library.concatenate([kernel, none], axis)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from auravae_cli.files.toml_config import read_config
 from auravae_cli.symmetry.group import Irreps
 
 IMAGE_CHANNELS = 3
@@ -207,8 +206,3 @@ def configs_path() -> Path:
     package = Path(__file__).parents[2]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
-
-
-def read_model_config(path: Path) -> ModelConfig:
-    """Read a file of ``configs/model``. Raises one `ConfigError` with all faults."""
-    return read_config(path, ModelConfig)

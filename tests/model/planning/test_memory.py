@@ -126,7 +126,7 @@ def run(side):
 run(16)
 with Meter(interval=0.001) as meter:
     run(256)
-print(json.dumps([codec.plan(part + "r", 1, 256, 256).memory, meter.memory]))
+print(json.dumps([codec.autoencoder.plan(part + "r", 1, 256, 256).memory, meter.memory]))
 """
 
 
@@ -165,7 +165,7 @@ limit = pages * resource.getpagesize() + (room << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 tight = run(256)
 resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-print(json.dumps([codec.plan(part + "r", 1, 256, 256).memory, float(abs(tight - run(256)).max())]))
+print(json.dumps([codec.autoencoder.plan(part + "r", 1, 256, 256).memory, float(abs(tight - run(256)).max())]))
 """
 
 

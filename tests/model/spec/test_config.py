@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from auravae_cli.errors import ConfigError
+from auravae_cli.files.toml_config import read_config
 from auravae_cli.model.spec.config import (
     Architecture,
     ModelConfig,
     SpaceSpec,
     configs_path,
     conventional_irreps,
-    read_model_config,
 )
 from auravae_cli.model.spec.registry import known_models
 
@@ -24,7 +24,7 @@ AURA = Architecture(ch=256, ch_mult=(1, 2, 4, 4), num_res_blocks=2, latent_chann
 def load(text: str, folder: Path) -> ModelConfig:
     path = folder / "model.toml"
     path.write_text(text)
-    return read_model_config(path)
+    return read_config(path, ModelConfig)
 
 
 def faults(text: str, folder: Path) -> list[str]:
@@ -155,7 +155,7 @@ def test_toml_that_its_own_library_cannot_bear(text: str, fault: str, tmp_path: 
     path = tmp_path / "model.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=f"cannot be read as TOML: .*{fault}"):
-        read_model_config(path)
+        read_config(path, ModelConfig)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_files_that_are_no_toml(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read as TOML"):
         load("name = ", tmp_path)
     with pytest.raises(ConfigError, match="cannot be read as TOML"):
-        read_model_config(tmp_path / "absent.toml")
+        read_config(tmp_path / "absent.toml", ModelConfig)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,17 @@
-"""Arrays in, arrays out; tensors in, tensors out: for what computes with numpy."""
+"""Arrays of numpy or tensors of torch: functions that take either ask here which they were given."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def library_of(array: Any) -> Any:
+    """Return numpy, or torch, whose functions of the same names mostly take the same arguments."""
+    return np if isinstance(array, np.ndarray) else sys.modules["torch"]
 
 
 def as_numpy(array: Any) -> NDArray[np.float32]:
@@ -19,6 +25,4 @@ def like(result: NDArray[np.float32], given: Any) -> Any:
     """Return a numpy result in the form of the input: an array, or a tensor on the same device."""
     if isinstance(given, np.ndarray):
         return result
-    import torch  # loaded already, since the caller has a tensor
-
-    return torch.from_numpy(result).to(given.device)
+    return library_of(given).from_numpy(result).to(given.device)
