@@ -6,6 +6,7 @@ r"""What a file or a folder is, by its first bytes, and which command takes it: 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,8 @@ def store_around(path: Path) -> Path | None:
 
 def is_store_folder(folder: Path) -> bool:
     """Return whether a folder is a store, by what its settings file says of itself."""
-    return _kind_at(folder / SETTINGS_FILE) == _OF_STORE
+    settings = folder / SETTINGS_FILE
+    return os.path.isfile(settings) and _kind_at(settings) == _OF_STORE
 
 
 def _kind_at(path: Path) -> Kind | None:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
 from auravae_cli.errors import InputImageError, LatentFileError
 from auravae_cli.files.atomic import create_atomically
-from auravae_cli.files.run_lock import claim_folder
 from auravae_cli.images.opening import refuse_other_kinds
 from auravae_cli.images.prepare import Preparation, PreparedImage
 from auravae_cli.images.read import read_image, read_size
@@ -42,7 +41,6 @@ from auravae_cli.operations.outputs import (
 )
 from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
 from auravae_cli.operations.timed_batches import ENCODE_PARTS, LOOKED_AT, Stopwatch
-from auravae_cli.store.settings import StoreSettings
 
 _MOST_CLAIMS = 16  # folders beside whose pictures results go; each takes an open file
 
@@ -122,6 +120,9 @@ def claimed(
     if len(jobs) < 2:
         yield
         return
+    from auravae_cli.files.run_lock import claim_folder
+    from auravae_cli.store.settings import StoreSettings
+
     folders = {job.source.folder for job in jobs if job.source.path is not None}
     if (place := place_of(output)) is not None:
         folders = {Path(place)}

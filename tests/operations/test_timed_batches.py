@@ -27,7 +27,9 @@ CODEC: Any = SimpleNamespace(
     device="cpu",
     compute_dtype="float32",
     engine="plain",
-    plan=lambda part, batch, height, width: Plan(part, batch, height, width, 1, height * width),
+    autoencoder=SimpleNamespace(
+        plan=lambda part, batch, height, width: Plan(part, batch, height, width, 1, height * width)
+    ),
 )
 KEY = speed_key("encode", "f" * 64, "cpu", "float32", "plain")
 SIDES = (8, 16, 32)  # each of another power of two, so that each has a rate of its own
