@@ -1,7 +1,7 @@
-"""`small` on a CPU in float32 and in bfloat16, beside another checkout of this project (commit c2c1eb0, say).
+"""A model with tied weights on a CPU in float32 and in bfloat16, beside another checkout of this project (commit c2c1eb0, say).
 
     git worktree add /tmp/base c2c1eb0
-    python benchmarks/bfloat16.py [--base /tmp/base] [--sides 256 512 1024] [--repeats 7] [--json FILE]
+    python benchmarks/bfloat16.py [--base /tmp/base] [--model small] [--sides 256 512 1024] [--repeats 7] [--json FILE]
 
 Each contender is a process of its own. They take turns, so that a noisy machine disturbs all alike: read the
 ratios. In each turn a contender runs twice, and the second time counts. ``error`` is the distance from
@@ -29,7 +29,7 @@ import sys, time
 import numpy as np
 from auravae_cli import load_codec
 
-codec = load_codec("small", device="cpu", dtype=sys.argv[1])
+codec = load_codec(sys.argv[2], device="cpu", dtype=sys.argv[1])
 for line in sys.stdin:
     part, side, result = line.split()
     random, side = np.random.default_rng(0), int(side)
@@ -48,10 +48,10 @@ for line in sys.stdin:
 class Contender:
     """A process that runs what it is told to."""
 
-    def __init__(self, name: str, folder: Path, dtype: str, scratch: Path) -> None:
+    def __init__(self, name: str, folder: Path, dtype: str, model: Path, scratch: Path) -> None:
         self.name, self.result = name, scratch / f"{name.replace(' ', '-')}.npy"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, dtype],
+            [sys.executable, "-c", WORKER, dtype, str(model)],
             cwd=folder,  # which is where `python -c` looks first
             env={**os.environ, "GOMP_SPINCOUNT": "2000"},
             stdin=subprocess.PIPE,
@@ -88,22 +88,30 @@ def compare(
     return rows
 
 
+def embedded(model: str) -> Path:
+    """The file of an embedded model of this checkout, which other checkouts may not have."""
+    return HERE / "auravae_cli" / "weights" / f"{model}.safetensors"
+
+
 def main() -> None:
     """Run all and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--base", type=Path, help="another checkout")
+    parser.add_argument(
+        "--model", default="small", help="an embedded model of this checkout; all run its file"
+    )
     parser.add_argument("--sides", nargs="+", type=int, default=[256, 512, 1024])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write the results to this file, too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+        scratch, model = Path(folder), embedded(arguments.model)
         contenders = [
-            Contender("float32", HERE, "float32", scratch),
-            Contender("bfloat16", HERE, "bfloat16", scratch),
+            Contender("float32", HERE, "float32", model, scratch),
+            Contender("bfloat16", HERE, "bfloat16", model, scratch),
         ]
         if arguments.base:
-            contenders.insert(0, Contender("base", arguments.base, "float32", scratch))
+            contenders.insert(0, Contender("base", arguments.base, "float32", model, scratch))
         results = []
         print(f"part    side  contender   median ms    IQR  speed of {contenders[0].name}   error")
         for part in PARTS:

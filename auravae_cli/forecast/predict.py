@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Unpack
 
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
+from auravae_cli.files.storage import open_storage
 from auravae_cli.forecast.dry_run import (
     Forecaster,
     forecast_latents,
@@ -28,10 +29,11 @@ from auravae_cli.operations.decode import plan_decode
 from auravae_cli.operations.encode import plan_encode
 from auravae_cli.operations.encode_store import files_of_store, store_place
 from auravae_cli.operations.jobs import Names, listed
-from auravae_cli.operations.loading import Loading
+from auravae_cli.operations.loading import Loading, loading_for
 from auravae_cli.operations.outputs import Job
 from auravae_cli.operations.roundtrip import places_of, plan_roundtrip
 from auravae_cli.operations.timed_batches import DECODE_PARTS, ENCODE_PARTS, Parts, roundtrip_parts
+from auravae_cli.store.settings import read_settings
 from auravae_cli.symmetry.group import GROUP, GroupElement
 
 
@@ -74,7 +76,8 @@ def predict_encode_store(
     **loading: Unpack[Loading],
 ) -> list[Outcome]:
     """What `encode_store` would take for all files, whatever shards are done; an outcome for each."""
-    store_place(pictures, output)
+    found = read_settings(open_storage(store_place(pictures, output)))
+    loading = loading_for(found, model, loading)
     files = files_of_store(listed(pictures), passed_over)
     run = _Prediction("encode", ENCODE_PARTS, loading, batch_size, calibrating)
     rows = forecast_store(files, run.forecaster, run.setting(model), preparation, max_pixels)

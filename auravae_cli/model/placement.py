@@ -46,7 +46,8 @@ def place(device: str, dtype: str, is_tied: bool = False) -> Placement:
     """Where networks run for a ``device`` and a ``dtype`` that may be ``auto``.
 
     ``is_tied`` says that the flips fix the weights, for which a CPU may have kernels of its own in bfloat16.
-    Automatic is CUDA in bfloat16 where there is one, else the CPU in float32.
+    Automatic is CUDA in bfloat16 where there is one, else the CPU: in bfloat16 if its kernels have that for
+    the weights, which takes half the time (docs/performance.md), else in float32.
 
     Raises:
         DeviceError: no such device, or no such number format.
@@ -65,11 +66,10 @@ def place(device: str, dtype: str, is_tied: bool = False) -> Placement:
 
 
 def _on_cpu(device: str, dtype: str, is_tied: bool) -> Placement:
+    if is_tied and dtype in ("auto", "bfloat16") and native.kernels() and bfloat16.kernels():
+        return Placement(device, "bfloat16", native.NATIVE)
     number = "float32" if dtype == "auto" else dtype
-    engine = native.engine_for(number)
-    if number == "bfloat16" and is_tied and native.kernels() and bfloat16.kernels():
-        engine = native.NATIVE
-    return Placement(device, number, engine)
+    return Placement(device, number, native.engine_for(number))
 
 
 def kernels_of(where: Placement) -> str:

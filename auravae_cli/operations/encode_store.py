@@ -26,7 +26,7 @@ from auravae_cli.operations.batches import FailureLimit
 from auravae_cli.operations.encode_shard import RowDone, ShardOptions, encode_rows
 from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
 from auravae_cli.operations.jobs import Names, listed, place_of
-from auravae_cli.operations.loading import Loading, codec_of
+from auravae_cli.operations.loading import Loading, codec_of, loading_for
 from auravae_cli.operations.names import none_found
 from auravae_cli.operations.sample import Kept
 from auravae_cli.operations.samples import ShardReader, not_named
@@ -265,6 +265,7 @@ def encode_store(
     )
     number, of = part
     shards = shards[number::of]
+    loading = loading_for(found, model, loading)
     with _open_runner(model, on_ray, address, loading, progress) as runner:
         settings = StoreSettings(
             runner.space,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from auravae_cli.errors import UsageError
 from auravae_cli.machine.progress import Phase, begin
 from auravae_cli.model.codec import Codec, load_codec
+
+if TYPE_CHECKING:
+    from auravae_cli.store.settings import StoreSettings
 
 
 class Loading(TypedDict, total=False):
@@ -28,3 +31,9 @@ def codec_of(
     if loading:
         raise UsageError(f"{', '.join(loading)}: said of a model that is loaded already", "model")
     return model
+
+
+def loading_for(store: StoreSettings | None, model: str | Codec, loading: Loading) -> Loading:
+    """Return ``loading``, in the store's number format if no other is named: ``auto`` depends on the machine."""
+    is_open = isinstance(model, str) and loading.get("dtype", "auto") == "auto"
+    return {**loading, "dtype": store.compute_dtype} if store and is_open else loading

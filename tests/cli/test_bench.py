@@ -31,6 +31,8 @@ def test_a_network(auravae, monkeypatch):
         auravae,
         "-m",
         "small",
+        "--dtype",
+        "float32",
         "--size",
         "16",
         "--size",

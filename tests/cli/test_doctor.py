@@ -50,7 +50,7 @@ def test_the_checklist(auravae, work, terminals):
 
 
 def test_the_network(auravae, work):
-    result = auravae("doctor", "-m", "small", "--json", "--device", "cpu")
+    result = auravae("doctor", "-m", "small", "--json", "--device", "cpu", "--dtype", "float32")
     assert (result.code, failed(result)) == (0, [])
     found = checks(result)
     assert found["tensors"]["facts"]["parameters"] == 15_832_019

@@ -12,8 +12,11 @@ import pytest
 
 from auravae_cli.files import storage
 from auravae_cli.files.canonical_json import canonical
+from auravae_cli.files.storage import LocalStorage
+from auravae_cli.forecast import predict
 from auravae_cli.operations import encode_shard
 from auravae_cli.store import shard_writer as rows_module
+from auravae_cli.store.settings import read_settings
 from tests.cli.datasets import everything, picture, pictures, rows, write_folder, write_tar
 
 SIZES = ["--shard-size", "4"]
@@ -202,6 +205,24 @@ def test_other_settings_are_refused(encode, work, options, difference):
     result = encode(*options, code=1)
     assert "holds latents of other settings" in result.err and difference in result.err
     assert everything(Path("store")) == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_automatic_is_the_number_format_that_the_store_has(
+    encode, auravae, work, monkeypatch, dtype
+):
+    asked = []
+    find = predict.find_setting
+    monkeypatch.setattr(predict, "find_setting", lambda *a: asked.append(a[3]) or find(*a))
+    write_folder(work / "photos", pictures(1))
+    small = ["-m", "small"]
+    encode(options=[*small, "--dtype", dtype])
+    write_folder(work / "photos", pictures(2))
+    auravae("encode", "photos", "-o", "store", "--layout", "shards", "--dry-run", *small)
+    encode(options=small)
+    assert asked == [dtype]
+    assert read_settings(LocalStorage(Path("store"))).compute_dtype == dtype
+    assert len(rows(Path("store"))) == 2
 
 
 def test_a_renamed_checkpoint_is_the_same_model(encode, undisturbed, work, repository):

@@ -7,7 +7,7 @@ import pytest
 from auravae_cli import load_codec
 from auravae_cli.errors import DeviceError
 from auravae_cli.forecast.run_setting import find_setting
-from auravae_cli.model.cpu import native
+from auravae_cli.model.cpu import bfloat16, native
 from auravae_cli.model.placement import Placement, place
 
 
@@ -22,6 +22,19 @@ def test_a_dry_run_places_a_model_as_a_real_one_does(model: str, dtype: str, dev
         *(codec.device, codec.compute_dtype, codec.batch_size, codec.engine),
     )
     assert where.is_on_cpu and where.batch_size == 1
+
+
+@pytest.mark.parametrize(("is_tied", "has_kernels"), [(True, True), (True, False), (False, True)])
+def test_automatic_is_bfloat16_where_a_cpu_has_kernels_for_it(
+    monkeypatch: pytest.MonkeyPatch, is_tied: bool, has_kernels: bool
+) -> None:
+    monkeypatch.setattr(native, "kernels", object)
+    monkeypatch.setattr(bfloat16, "kernels", lambda: object() if has_kernels else None)
+    found = place("cpu", "auto", is_tied)
+    assert (found.dtype, found.engine) == (
+        *("bfloat16" if is_tied and has_kernels else "float32", native.NATIVE),
+    )
+    assert place("cpu", "float32", is_tied) == Placement(engine=native.NATIVE)
 
 
 def test_larger_batches_are_for_gpus() -> None:

@@ -142,7 +142,7 @@ Dtype = Annotated[
     ComputeDtype,
     typer.Option(
         metavar="TYPE",
-        help="Compute in float32, bfloat16 or float16; auto is bfloat16 on CUDA, otherwise float32.",
+        help="Compute in float32, bfloat16 or float16; auto is bfloat16 on CUDA and on CPUs that have kernels for it, otherwise float32.",
         rich_help_panel=RUNNING,
     ),
 ]

@@ -207,7 +207,7 @@ def crowded():
 @pytest.mark.parametrize(("part", "shape"), [("encode", (2, 3, 64, 48)), ("decode", (2, 16, 8, 6))])
 def test_where_others_took_the_memory_pictures_run_in_strips(crowded, part, shape):
     values = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    whole = getattr(load_codec("small", device="cpu").autoencoder, part)(values)
+    whole = getattr(load_codec("small", device="cpu", dtype="float32").autoencoder, part)(values)
     np.testing.assert_allclose(getattr(crowded, part)(values), whole, atol=1e-4)
     assert crowded.prepared[part + "r"].calls == 3  # both, then each by itself
 
