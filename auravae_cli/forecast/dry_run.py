@@ -54,7 +54,8 @@ class Forecaster:
             "model": setting.model,
             "padded_size": list(size),
             "tiles": max(plan.tiles for plan in plans),
-            "predicted": numbers(seconds, 1, max(plan.memory for plan in plans)),
+            "predicted": numbers(seconds, 1, max(plan.memory for plan in plans))
+            | {"weights": setting.weights},
         }
 
     def seconds(self, setting: RunSetting, operations: int) -> float | None:
@@ -215,5 +216,6 @@ def _sum(
         "predicted": {
             "seconds": round(sum(seconds), 4) if seconds else None,
             "memory": max((facts["predicted"]["memory"] for _, facts in each), default=0),
+            "weights": setting.weights,
         },
     }

@@ -14,7 +14,7 @@ from auravae_cli.machine.speeds import threads
 from auravae_cli.model.cpu import native
 from auravae_cli.model.latent_space import LocatedModel, locate
 from auravae_cli.model.placement import ITEM_SIZES, Placement, place
-from auravae_cli.model.planning.layer_costs import Arithmetic
+from auravae_cli.model.planning.layer_costs import Arithmetic, weights_bytes
 from auravae_cli.model.planning.run_plan import (
     Plan,
     Unaffordable,
@@ -36,6 +36,7 @@ class RunSetting:
     where: Placement
     arithmetic: Arithmetic
     budget: int | None
+    weights: int = 0  # bytes, as they are kept in memory
     repeats: int = 1  # runs per picture, for mirrored ones
 
     @property
@@ -82,7 +83,8 @@ def find_setting(
             native=where.engine == native.NATIVE,
             products=where.has_products,
         )
-        budget = affordable_bytes(memory)
+        weights = sum(weights_bytes(architecture, part, arithmetic) for part in parts)
+        budget = affordable_bytes(memory, -weights)
     else:
         import torch
 
@@ -91,8 +93,9 @@ def find_setting(
 
         gpu, kind = torch.device(where.device), DTYPES[where.dtype]
         arithmetic = arithmetic_of(gpu, kind, where.engine)
+        weights = sum(weights_bytes(architecture, part, arithmetic) for part in parts)
         budget = TorchNetwork({}, architecture, gpu, kind, memory).budget()
-    return RunSetting(name, digest, architecture, where, arithmetic, budget)
+    return RunSetting(name, digest, architecture, where, arithmetic, budget, weights)
 
 
 def _architecture(located: LocatedModel, parts: tuple[str, ...]) -> Architecture:

@@ -23,6 +23,7 @@ class DryRunReporter:
     pictures: int = 0
     seconds: float = 0.0
     memory: int = 0
+    weights: int = 0
     others: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -45,6 +46,7 @@ class DryRunReporter:
             self.pictures += outcome.details.get("pictures", 1)
             self.seconds += predicted["seconds"] or 0.0
             self.memory = max(self.memory, predicted["memory"])
+            self.weights = max(self.weights, predicted["weights"])
         elif outcome is not None:
             self.others[outcome.status] += 1
         self.reporter(outcome, done, total)
@@ -57,7 +59,9 @@ class DryRunReporter:
     def text(self) -> str:
         """Return the line of totals."""
         counts = [f"{number} {status}" for status, number in sorted(self.others.items())]
-        taken = f"{duration(self.seconds)}, at most {size(self.memory)} beside the weights"
+        taken = f"{duration(self.seconds)}, at most {size(self.memory)}"
+        if self.weights:
+            taken += f" and {size(self.weights)} of weights"
         noun = "picture" if self.pictures == 1 else "pictures"
         return ", ".join([f"total: {self.pictures} {noun}, {taken}", *counts])
 

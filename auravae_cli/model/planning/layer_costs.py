@@ -124,6 +124,42 @@ def _blocks(before: int, width: int, number: int, scale: int, name: str) -> Iter
         yield Layer(BLOCK, channels, width, scale, f"{name}.block.{index}")
 
 
+def weights_bytes(architecture: Architecture, part: str, arithmetic: Arithmetic) -> int:
+    """Return the bytes of a half's weights as they are kept, which for our kernels is ready to be multiplied."""
+    return sum(
+        _kept_bytes(layer, convolution, arithmetic)
+        for layer in layers(architecture, part)
+        for convolution in _convolutions(layer)
+    )
+
+
+def _convolutions(layer: Layer) -> Iterator[tuple[int, int, int]]:
+    """Yield the side of the kernel, the channels in and out of each convolution."""
+    a, b = layer.channels_in, layer.channels_out
+    if layer.kind == ATTENTION:
+        yield from ((1, a, 3 * a), (1, a, a))
+    else:
+        yield 3, a, b
+    if layer.kind == BLOCK:
+        yield 3, b, b
+        if a != b:
+            yield 1, a, b
+
+
+def _kept_bytes(layer: Layer, convolution: tuple[int, int, int], arithmetic: Arithmetic) -> int:
+    side, channels_in, channels_out = convolution
+    numbers = side**2 * channels_in * channels_out
+    if not arithmetic.native:
+        return arithmetic.itemsize * numbers
+    if layer.kind != ATTENTION and arithmetic.multiplies(channels_in, channels_out):
+        read = 2 if layer.kind == DOWN else side  # of the kernel
+        return 2 * read**2 * channels_in * channels_out // 4  # the flips give the others
+    are_points = side == 3 and layer.kind != DOWN and keeps_points(channels_in, channels_out)
+    points = POINTS if are_points else side**2
+    groups = -(-channels_out // NATIVE_CHANNELS_OUT)
+    return 4 * points * channels_in * groups * NATIVE_CHANNELS_OUT
+
+
 def keeps_points(channels_in: int, channels_out: int) -> bool:
     """Return whether a 3x3 convolution's weights are kept as our kernels multiply them, in five times their
     memory; those of wide ones are made so each time, which then costs little beside the products.

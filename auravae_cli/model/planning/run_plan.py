@@ -148,12 +148,12 @@ def plan_linear(part: str, channels: int, size: tuple[int, int, int]) -> Plan:
 def affordable_bytes(memory: int | None, held: int = 0) -> int | None:
     """Return the bytes for features on the CPU: as requested, or most of the free memory; None if unknown.
 
-    ``held`` bytes are already reserved for them.
+    ``held`` bytes are already reserved for them; less than none are still to be taken, by weights.
     """
     if memory is not None:
         return memory
     free = free_memory()
-    return None if free is None else int((free + held) * SHARE_OF_FREE)
+    return None if free is None else max(0, int((free + held) * SHARE_OF_FREE))
 
 
 def refusal(found: Unaffordable, height: int, width: int, budget: int | None) -> str:

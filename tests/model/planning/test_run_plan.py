@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from auravae_cli.model.planning.layer_costs import Arithmetic, layers, nominal_flops
+from auravae_cli.forecast.run_setting import find_setting
+from auravae_cli.model.cpu.native import NATIVE
+from auravae_cli.model.loaded_network import load_network
+from auravae_cli.model.planning import run_plan
+from auravae_cli.model.planning.layer_costs import PARTS, Arithmetic, layers, nominal_flops
 from auravae_cli.model.planning.run_plan import Plan, Unaffordable, plan_linear, plan_run
 from auravae_cli.model.planning.strip_plan import BLOCK_ROWS, Search, cuts
 from auravae_cli.model.spec.config import Architecture
+from auravae_cli.model.spec.registry import find_weights
 
 FULL = Architecture(256, (1, 2, 4, 4), 2, 16)
 SMALL = Architecture(32, (3, 2, 4, 8), 1, 16)
@@ -96,3 +102,22 @@ def test_the_linear_model_is_planned_for_by_its_pixels() -> None:
         one, four = (plan_linear(part, 16, (1, side, side)) for side in (2048, 4096))
         assert four.flops == 4 * one.flops and one.tiles == 1
         assert (one.memory < four.memory) == (part == "decoder")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_are_counted_as_they_are_kept(part: str, dtype: str) -> None:
+    setting = find_setting("small", (part,), "cpu", dtype, None)
+    if setting.where.engine != NATIVE:
+        pytest.skip("no kernels for this processor")
+    half: Any = load_network(find_weights("small")[0], (part,), setting.where)[0].parts[part]
+    kept = sum(each.weights.nbytes for each in half._convolutions.values())
+    assert setting.weights == kept
+
+
+def test_weights_are_taken_from_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_plan, "free_memory", lambda: 1 << 30)
+    free = find_setting("small", ("decoder",), "cpu", "float32", None)
+    assert free.budget == int(((1 << 30) - free.weights) * run_plan.SHARE_OF_FREE)
+    asked = find_setting("small", ("decoder",), "cpu", "float32", 1 << 29)
+    assert asked.budget == 1 << 29  # for features
