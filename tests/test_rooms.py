@@ -40,9 +40,14 @@ def room_of(module: str) -> str:
 
 
 def imports(module: str, source: str) -> Iterator[tuple[str, bool]]:
-    """The modules of the package that one imports, and whether it does so when it is loaded."""
+    """The modules of the package that one imports, and whether it does so when it runs, not for types alone."""
     tree = ast.parse(source)
-    at_once = {id(node) for node in tree.body}
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in node.body
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("auravae_cli"):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -53,7 +58,7 @@ def imports(module: str, source: str) -> Iterator[tuple[str, bool]]:
             continue
         for name in found:
             if name != module:
-                yield name, id(node) in at_once
+                yield name, id(node) not in for_types
 
 
 def is_module(name: str) -> bool:
@@ -107,7 +112,7 @@ def test_the_check_would_notice(module, statement):
 
 def test_no_modules_import_each_other():
     graph = {
-        name: {other for other, at_once in imports(name, source) if at_once}
+        name: {other for other, runs in imports(name, source) if runs}
         for name, source in MODULES.items()
     }
     TopologicalSorter(graph).prepare()

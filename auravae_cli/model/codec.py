@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,11 @@ from auravae_cli.model.symmetrized import Symmetrized, mirrored
 from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.group import GroupElement, Irreps
 from auravae_cli.version import __version__
+
+if TYPE_CHECKING:
+    from auravae_cli.model.loaded_network import Network
+    from auravae_cli.model.placement import Placement
+    from auravae_cli.model.spec.config import Architecture
 
 PARTS = ("encoder", "decoder")
 _MOST_OVERSHOOT = 2.0  # of values about [-1, 1], as resizing makes them
@@ -340,11 +345,10 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
     if located.is_linear:
         space = located.space()
         return Codec(space, _load_linear(located.path, space.irreps))
-    from auravae_cli.model.loaded_network import load_network
     from auravae_cli.model.placement import kernels_of, place
 
     where = place(device, dtype, located.is_tied)
-    network, architecture = load_network(located.path, parts, where, memory)
+    network, architecture = _load_network(located.path, parts, where, memory)
     require_architecture(located.path, located.config, architecture)
     return Codec(
         located.space(architecture),
@@ -356,6 +360,20 @@ def _load(model: str, parts: tuple[str, ...], device: str, dtype: str, memory: i
         kernels_of(where),
         CANONICAL if located.is_tied else NONE,
     )
+
+
+def _load_network(
+    path: Path, parts: tuple[str, ...], where: Placement, memory: int | None
+) -> tuple[Network, Architecture]:
+    from auravae_cli.model.cpu.native import NATIVE
+
+    if where.engine == NATIVE:
+        from auravae_cli.model.loaded_network import load_network
+
+        return load_network(path, parts, where, memory)
+    from auravae_cli.model.torch_network import load_torch_network
+
+    return load_torch_network(path, parts, where, memory)
 
 
 def _load_linear(path: Path, irreps: Irreps) -> LinearAutoencoder:

@@ -205,14 +205,10 @@ class Network:
 def load_network(
     path: Path, parts: tuple[str, ...], where: Placement, memory: int | None = None
 ) -> tuple[Network, Architecture]:
-    """Load a checkpoint; ``memory`` limits features, in bytes; None means most of the free memory.
+    """Load a checkpoint for the kernels of a CPU.
 
-    Raises WeightsError.
+    ``memory`` limits features, in bytes; None means most of the free memory. Raises WeightsError.
     """
-    if where.engine != NATIVE:
-        from auravae_cli.model.torch_network import load_torch_network
-
-        return load_torch_network(path, parts, where, memory)
     states, architecture = load_halves(path, parts)
     halves = {part: NativeHalf(state, where.has_products) for part, state in states.items()}
     return Network(halves, architecture, memory, where.has_products), architecture

@@ -127,7 +127,7 @@ def arithmetic_of(device: torch.device, dtype: torch.dtype, engine: str) -> Arit
 def load_torch_network(
     path: Path, parts: tuple[str, ...], where: Placement, memory: int | None = None
 ) -> tuple[TorchNetwork, Architecture]:
-    """Load a checkpoint, as `loaded_network.load_network` does."""
+    """Load a checkpoint as `loaded_network.load_network` does, for a GPU, or to be run by torch."""
     device, dtype = torch.device(where.device), DTYPES[where.dtype]
     prepares = where.engine == CHANNELS_LAST
     modules, architecture = load_networks(path, parts, device, torch.float32 if prepares else dtype)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -16,25 +11,22 @@ from typing import TYPE_CHECKING, Any, Unpack
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS, STREAM
 from auravae_cli.errors import InputImageError, StoreError, UsageError
 from auravae_cli.files.places import is_remote
-from auravae_cli.files.scratch import scratch_if_needed
-from auravae_cli.files.storage import Storage, open_storage
+from auravae_cli.files.storage import open_storage
 from auravae_cli.images.prepare import Preparation
 from auravae_cli.latents.dtypes import StoredDtype
 from auravae_cli.machine.progress import Progress
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import FailureLimit
-from auravae_cli.operations.encode_shard import RowDone, ShardOptions, encode_rows
-from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
+from auravae_cli.operations.encode_shard import RowDone, ShardOptions
+from auravae_cli.operations.input_shards import count_file_shards, make_shards
 from auravae_cli.operations.jobs import Names, listed, place_of
 from auravae_cli.operations.loading import Loading, codec_of, loading_for
+from auravae_cli.operations.local_runner import LocalRunner
 from auravae_cli.operations.names import none_found
-from auravae_cli.operations.sample import Kept
-from auravae_cli.operations.samples import ShardReader, not_named
 from auravae_cli.operations.sources import SourceFile, find_files
 from auravae_cli.operations.store_ahead import tell_ahead
 from auravae_cli.operations.store_work import (
     Wanted,
-    Work,
     conclude,
     find_work,
     has_loose,
@@ -42,156 +34,18 @@ from auravae_cli.operations.store_work import (
 )
 from auravae_cli.operations.suffixes import PICTURES, TARS
 from auravae_cli.store.commit import (
-    CHANGED_MEANWHILE,
-    PreviousShard,
     ShardOutcome,
     prepare_store,
     refuse_lookalikes,
 )
-from auravae_cli.store.ledger import Failure, read_failures
 from auravae_cli.store.progress import follow_shards
 from auravae_cli.store.settings import StoreSettings, read_settings
-from auravae_cli.store.shard_writer import PreviousRows, ShardWriter
 
 if TYPE_CHECKING:
     from auravae_cli.operations.ray_runner import RayRunner
 
 SHARD_SIZE = 1000  # loose pictures a shard, about
 NAME_THE_STORE = "tars, URLs and --layout shards make a store: name its folder or URL"
-
-
-class LocalRunner:
-    """Encodes shards one after the other in this process."""
-
-    workers, share = "", 1.0
-
-    def __init__(self, codec: Codec) -> None:
-        self.codec = codec
-        self.space, self.compute_dtype = codec.space, codec.compute_dtype
-        self.kernels, self.symmetry = codec.kernels, codec.symmetry
-
-    def __enter__(self) -> LocalRunner:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def model_here(self) -> Codec:
-        """Return the model that encodes."""
-        return self.codec
-
-    def encode(
-        self,
-        work: Iterable[Work],
-        storage: Storage,
-        settings: StoreSettings,
-        options: ShardOptions,
-        limit: FailureLimit,
-    ) -> Iterator[RowDone | ShardOutcome]:
-        """Encode every shard of ``work``; yield steps of progress, and an outcome per shard.
-
-        Raises:
-            TooManyFailuresError: see `FailureLimit`.
-            ModelError: the model cannot run.
-            OutputError, StoreError: the store cannot be written.
-        """
-        tried = failed = 0
-        with scratch_if_needed(storage) as scratch, ThreadPoolExecutor(1) as pool:
-            commit: Future[ShardOutcome] | None = None
-            for item in work:
-                if isinstance(item, ShardOutcome):
-                    yield item
-                    continue
-                for step in encode_shard(*item, storage, settings, self.codec, options, scratch()):
-                    if isinstance(step, RowDone):
-                        tried, failed = tried + 1, failed + (step.failure is not None)
-                        yield step
-                        limit.check(tried, failed)
-                    elif isinstance(step, ShardOutcome):
-                        yield step
-                    else:  # read the next shard while this one is written
-                        if commit is not None:
-                            yield commit.result()
-                        commit = pool.submit(step)
-            if commit is not None:
-                yield commit.result()
-
-
-def encode_shard(
-    shard: InputShard,
-    old: PreviousShard,
-    storage: Storage,
-    settings: StoreSettings,
-    codec: Codec,
-    options: ShardOptions,
-    scratch: Path,
-) -> Iterator[RowDone | ShardOutcome | partial[ShardOutcome]]:
-    """Encode a shard; at the end, yield a call that commits it, or the outcome that it failed.
-
-    Unchanged rows of an older version are reused, and those of samples not named now go on.
-    """
-    start = time.perf_counter()
-    kept = {} if options.drops else _kept(shard, old, storage)
-    rows = ShardWriter(shard.name, scratch)
-    reader = ShardReader(shard, kept=kept, picture=settings.picture)
-    reused = going_on = 0
-    ended = False
-    try:
-        old_rows = PreviousRows(storage, old, settings, scratch)
-        for step in encode_rows(rows, reader, codec, settings, options, old_rows):
-            reused, going_on = reused + step.reused, going_on + step.kept
-            yield step
-        ended = True
-    except (StoreError, FileNotFoundError) as error:  # the source is bad: other shards may be sound
-        yield ShardOutcome(shard.name, "failed", source_size=shard.size, reason=str(error))
-    finally:
-        if not ended:
-            rows.discard()
-    if ended:
-        outcome = ShardOutcome(
-            *(shard.name, "done"),
-            reused=reused,
-            source_size=shard.size,
-            kept=going_on,
-            replaced=len(old_rows.replaced),
-            dropped=old_rows.dropped,
-        )
-        yield partial(_commit, rows, reader, storage, settings, old, outcome, start)
-
-
-def _kept(shard: InputShard, old: PreviousShard, storage: Storage) -> dict[str, Kept]:
-    """Return the samples of a shard's older version that are not named now, by key."""
-    others = not_named(shard, old.manifest) if old.manifest else {}
-    failures: defaultdict[str | None, list[Failure]] = defaultdict(list)
-    if others:
-        with suppress(StoreError):
-            for failure in read_failures(storage, shard.name):
-                failures[failure.key].append(failure)
-    return {key: Kept(key, states, tuple(failures[key])) for key, states in others.items()}
-
-
-def _commit(
-    rows: ShardWriter,
-    reader: ShardReader,
-    storage: Storage,
-    settings: StoreSettings,
-    old: PreviousShard,
-    outcome: ShardOutcome,
-    start: float,
-) -> ShardOutcome:
-    keeps = bool(reader.kept)
-    made = rows.commit(storage, settings, reader.states, old, keeps=keeps)
-    if made is None:
-        return replace(outcome, status="failed", reason=CHANGED_MEANWHILE)
-    return replace(
-        outcome,
-        rows=made.rows,
-        failures=made.failures,
-        size=made.size,
-        seconds=round(time.perf_counter() - start, 3),
-        passed_over=dict(reader.passed_over),
-        failed=tuple(rows.failures),
-    )
 
 
 def encode_store(

@@ -24,8 +24,8 @@ from auravae_cli.model.codec import Codec, load_codec
 from auravae_cli.model.spec.registry import find_weights
 from auravae_cli.operations.batches import FailureLimit
 from auravae_cli.operations.encode_shard import RowDone, ShardOptions
-from auravae_cli.operations.encode_store import encode_shard
 from auravae_cli.operations.input_shards import InputShard
+from auravae_cli.operations.local_runner import encode_shard
 from auravae_cli.operations.store_work import Work
 from auravae_cli.store.commit import PreviousShard, ShardOutcome
 from auravae_cli.store.settings import StoreSettings

@@ -15,7 +15,7 @@ from auravae_cli.evaluation import session
 from auravae_cli.evaluation.run import Evaluation
 from auravae_cli.forecast.outlook import Outlook
 from auravae_cli.operations.encode import FileEncoder
-from auravae_cli.operations.encode_store import LocalRunner
+from auravae_cli.operations.local_runner import LocalRunner
 from auravae_cli.operations.timed_batches import ENCODE_PARTS, Ahead
 
 COMMANDS = [

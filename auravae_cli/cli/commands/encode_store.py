@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 
-from auravae_cli.cli.commands.encode import EncodeRequest
 from auravae_cli.cli.reports.outcomes import Reporter
+
+if TYPE_CHECKING:
+    from auravae_cli.cli.commands.encode import EncodeRequest
 
 
 @dataclass(frozen=True)

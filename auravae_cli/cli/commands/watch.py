@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import TYPE_CHECKING
 
-from auravae_cli.cli.commands.encode import EncodeRequest
 from auravae_cli.cli.reports.outcomes import Reporter
 from auravae_cli.cli.shared.signals import stopping
 from auravae_cli.cli.terminal.lines import say
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import Outcome
 from auravae_cli.operations.watch import watch_folders
+
+if TYPE_CHECKING:
+    from auravae_cli.cli.commands.encode import EncodeRequest
 
 
 def follow_folders(
