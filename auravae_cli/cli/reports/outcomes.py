@@ -214,10 +214,8 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     texts = [[inert(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-        for row in [[title], columns, *texts]:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-            if any(row):
-                tell("  ".join(cells).rstrip())
+        padded = (map(str.ljust, row, widths) for row in [[title], columns, *texts] if any(row))
+        tell(*("  ".join(cells).rstrip() for cells in padded))
         return
     from rich.table import Table
     from rich.text import Text
