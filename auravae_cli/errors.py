@@ -29,7 +29,7 @@ class AuraVaeError(Exception):
 
 
 def reason_of(error: Exception) -> str:
-    """Why one input of many failed, in a sentence: an error's own words, but for memory."""
+    """Why one input of many failed, in a sentence: an error's own words, except for memory."""
     return "not enough memory" if isinstance(error, MemoryError) else str(error)
 
 

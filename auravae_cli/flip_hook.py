@@ -73,7 +73,7 @@ class RandomFlip:
         chance: gives a number in [0, 1); `random.random` by default, which a DataLoader of torch seeds
             in each of its workers.
 
-    In a batch, [B, C, h, w] or a list, each latent is flipped or not by itself. Other entries of a sample,
+    In a batch, [B, C, h, w] or a list, each latent is flipped or not independently. Other entries of a sample,
     such as masks and crops, stay as they are: with ``key`` you know the flip from `decide` only.
     """
 

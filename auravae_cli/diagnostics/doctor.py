@@ -86,7 +86,7 @@ def diagnose(
     Args:
         side: a picture of ``side`` x ``side`` pixels has to fit into memory.
         model, device, dtype, memory: as for `load_codec`.
-        progress: hears each check.
+        progress: called with each check.
     """
     loading = _Request(model, side, device, dtype, memory)
     return Diagnosis(tuple(follow(_examine(loading, progress), len(NAMES), progress)))

@@ -25,7 +25,7 @@ from auravae_cli.evaluation.transforms import NAMES
 from auravae_cli.files.canonical_json import read_json
 
 RESAMPLES, SHARE = 10_000, 0.95
-LEAST_PICTURES = 10  # below, intervals are too narrow to speak of
+LEAST_PICTURES = 10  # with fewer, intervals would be too narrow
 _AT_ONCE = 1 << 22  # numbers drawn together
 
 Rows = dict[str, dict[str, Any]]  # by the sha256 of the picture

@@ -1,4 +1,4 @@
-"""What is measured of the latent space besides flips, noise and storage types.
+"""Measurements of the latent space other than flips, noise and storage types.
 
 `evaluation.transforms` has scaling, turns and shifts, `evaluation.spectra` the spectra. Here are the drift
 over repeated round trips, which people see who edit a picture again and again; the border, where padding

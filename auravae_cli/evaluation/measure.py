@@ -73,7 +73,7 @@ class Measured:
 
 
 def how_computed(codec: Codec, options: MeasureOptions) -> dict[str, Any]:
-    """Return what numbers depend on besides the model's weights and the picture, as JSON types."""
+    """Return what numbers depend on, apart from the model's weights and the picture, as JSON types."""
     return {
         "device": codec.device.partition(":")[0],
         "compute_dtype": codec.compute_dtype,

@@ -16,7 +16,7 @@ Models: TypeAlias = Mapping[str, Codec | Reconstructions]
 def load_models(
     models: Sequence[str | Codec], symmetrized: bool, posterior: str, loading: Loading
 ) -> dict[str, Codec | Reconstructions]:
-    """Return the models by label: their names, told apart where two have the same.
+    """Return the models by label: their names, made distinct where two have the same.
 
     ``symmetrized`` adds each averaged over the flips; ``posterior`` is ``mode`` or ``sample``, of models that
     have one. Raises ModelError, UsageError.

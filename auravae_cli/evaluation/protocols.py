@@ -1,4 +1,4 @@
-"""Named, pinned ways to measure, so that a number can stand in a published table.
+"""Named, pinned ways to measure, for numbers that can be compared with published tables.
 
 A protocol is a file of ``configs/protocol``: how pictures are resized and cropped, which SSIM is measured,
 whether posteriors are sampled, and where the published numbers still differ from what is measured here.

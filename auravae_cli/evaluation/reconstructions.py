@@ -1,6 +1,6 @@
-"""Reconstructions that were made elsewhere: a folder of pictures, measured like what a model makes.
+"""Reconstructions that were made elsewhere: a folder of pictures, measured like a model's.
 
-A picture's reconstruction has its name below the folder, but for the suffix, and its size after
+A picture's reconstruction has its name below the folder, except for the suffix, and its size after
 preparation. There is no latent, so only pictures are measured.
 """
 
@@ -80,7 +80,7 @@ class Reconstructions:
         return measured
 
     def facts(self, options: MeasureOptions) -> dict[str, Any]:
-        """Return what numbers depend on besides the original."""
+        """Return what numbers depend on, apart from the original."""
         return {
             "reconstructions": self.digest,
             "preparation": options.preparation.to_json(),

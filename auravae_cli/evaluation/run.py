@@ -293,7 +293,7 @@ class Evaluation:
         )
 
     def _measure(self, lacking: Mapping[str, list[str]], subjects: list[Subject]) -> Iterator[Step]:
-        """Yield the rows of pictures of one size; if a batch fails, each picture by itself."""
+        """Yield the rows of pictures of one size; if a batch fails, each picture alone."""
         measured: list[dict[str, Measured | PictureFailure]] = [{} for _ in subjects]
         for label in self.codecs:
             mine = [i for i, subject in enumerate(subjects) if label in lacking[subject.name]]

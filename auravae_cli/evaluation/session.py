@@ -68,7 +68,7 @@ Rows: TypeAlias = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that a user should know, and that is no failure; ``is_minor`` if it can wait."""
+    """Something that a user should know, but not a failure; ``is_minor`` if it can wait."""
 
     text: str
     is_minor: bool = False
@@ -83,7 +83,7 @@ class EvaluationFiles:
     """What is written; nothing where a place is None.
 
     ``folder`` keeps every picture's numbers as they come, a summary and certificates: a run with the
-    same folder goes on from there. ``certificate`` is that of one model; ``certify`` a store, made by
+    same folder continues from there. ``certificate`` is that of one model; ``certify`` a store, made by
     one of the models, that is to have it. Of more than ``html_images`` pictures, the page shows some.
     """
 
@@ -108,10 +108,10 @@ class EvaluationResult:
     def __repr__(self) -> str:
         """Return the mean PSNR of each model."""
         means = [(m["label"], m["quality"]["psnr"]) for m in self.summary["models"]]
-        told = [f"{label} {psnr['mean']:.2f} dB" for label, psnr in means if psnr]
-        told += [f"{len(self.failures)} failed"] * bool(self.failures)
+        parts = [f"{label} {psnr['mean']:.2f} dB" for label, psnr in means if psnr]
+        parts += [f"{len(self.failures)} failed"] * bool(self.failures)
         return (
-            f"<EvaluationResult of {self.summary['data']['pictures']} pictures: {', '.join(told)}>"
+            f"<EvaluationResult of {self.summary['data']['pictures']} pictures: {', '.join(parts)}>"
         )
 
 
@@ -132,7 +132,7 @@ def evaluate(
     progress: Progress[Step] | None = None,
     **loading: Unpack[Loading],
 ) -> EvaluationResult:
-    """Measure what models do to pictures, and write what is asked for, as ``auravae eval`` does.
+    """Measure what models do to pictures, and write the requested files, as ``auravae eval`` does.
 
     Args:
         pictures: files, folders, patterns, tars, or URLs of any of these.
@@ -147,7 +147,7 @@ def evaluate(
             more than one needs models by name.
         ray: share the work among the workers of a Ray cluster, at ``address`` or on this machine.
         files: what is written.
-        progress: hears every step, with the rows that are measured and those that had to be.
+        progress: called with every step, the number of rows measured so far, and how many there are to measure.
 
     Raises:
         UsageError: no picture is there, or arguments contradict each other. ModelError: a model cannot
@@ -228,7 +228,7 @@ class _Session:
     progress: Progress[Step] | None
 
     def note(self, step: Step) -> None:
-        """Tell a step that is none of those that are counted."""
+        """Report a step that does not count as progress."""
         if self.progress is not None:
             self.progress(step, 0, 0)
 

@@ -52,7 +52,7 @@ def summarise(
 
 
 def summarise_reconstructions(found: Reconstructions, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the summary of pictures that were made elsewhere: all else than these is null."""
+    """Return the summary of reconstructions that were made elsewhere: what needs a model is null."""
     nothing = ("representation", "clamp", "noise", "storage", "latent", "space", "parities")
     return {
         **_summarise_pictures(found.label, rows),

@@ -136,7 +136,7 @@ class Exporter:
         if isinstance(item, Outcome):
             return item, [item], []
         part, outcomes, files = item.part, list[Outcome](), list[Exported]()
-        assert self.form.write is not None  # as `_choose` has seen to
+        assert self.form.write is not None  # `_choose` ensures it
         is_unwritten = False
         try:
             for file in self.form.write(part.latents, part.names, item.number, self.choices):
@@ -322,7 +322,7 @@ def export_latents(
         pictures: a folder of the pictures, whose order numbers the latents (edm2, for REPA).
         any_model: take latents of several models together.
         overwrite: replace outputs that exist. Finished ones are skipped in any case.
-        progress: hears each outcome, and how many there were of about how many.
+        progress: called with each outcome, the number so far, and about how many there will be.
 
     Raises:
         UsageError: no latent is there, or the format does not go with the other arguments.

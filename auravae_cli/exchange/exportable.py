@@ -34,7 +34,7 @@ class ExportBatch:
     names: Sequence[str]
 
     def rows(self) -> Iterator[ExportBatch]:
-        """Yield each latent by itself."""
+        """Yield each latent separately."""
         if not self.latents.is_shard:
             yield self
             return

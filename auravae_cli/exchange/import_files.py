@@ -80,8 +80,8 @@ class Importer:
                             yield failed(source.name, reason)
                             continue
                     many = self.form.holds_many(source.name)
-                    told = f"{source.name}[{found.name}]" if many else source.name
-                    yield _Taken(source, told, found, f"{name}.safetensors")
+                    label = f"{source.name}[{found.name}]" if many else source.name
+                    yield _Taken(source, label, found, f"{name}.safetensors")
                 if not count:
                     yield failed(source.name, "no latent in it")
             except (AuraVaeError, MemoryError) as error:
@@ -96,28 +96,28 @@ class Importer:
             return self._put(item, output, self.adopt(item.found))
         except (AuraVaeError, MemoryError) as error:
             place = None if output is None else str(output)
-            return failed(item.told, reason_of(error), place)
+            return failed(item.label, reason_of(error), place)
 
     def _put(self, item: _Taken, output: Path, latent: LatentFile) -> Outcome:
         pieces = [latent.header(), latent.values.tobytes()]
         if is_taken(output):
             if not self.overwrite and holds(output, pieces):
-                return Outcome(item.told, "skipped", str(output), "up to date")
+                return Outcome(item.label, "skipped", str(output), "up to date")
             refuse_to_replace(output, self.overwrite)
             if item.source.path is not None:
                 refuse_itself(output, item.source.path)
         with atomic_file(output) as file:
             file.write(b"".join(pieces))
         details = {"model": latent.space.model, "shape": list(latent.values.shape)}
-        return Outcome(item.told, "done", str(output), details=details)
+        return Outcome(item.label, "done", str(output), details=details)
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """A latent with a unique name below the folder; ``told`` is its name in messages."""
+    """A latent with a unique name below the folder; ``label`` is its name in messages."""
 
     source: Source
-    told: str
+    label: str
     found: Found
     name: str
 
@@ -184,7 +184,7 @@ def import_files(
         assume_model: the model that made latents which do not say theirs.
         latent_dtype: how latents are stored; None: as they come.
         overwrite: replace outputs that exist. Finished ones are skipped in any case.
-        progress: hears each outcome, and how many there were of about how many.
+        progress: called with each outcome, the number so far, and about how many there will be.
 
     Raises:
         UsageError: no file is there. ModelError: the assumed model is not known.

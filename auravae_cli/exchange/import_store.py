@@ -275,7 +275,7 @@ def import_store(
         output: a folder or a URL.
         shard_size: files of one latent that go into a shard, about; others are a shard each.
         retry_failures: also try again what failed in shards that are done.
-        progress: hears each row and each outcome, and how many bytes of the files are done.
+        progress: called with each row and each outcome, and how many bytes of the files are done.
         files, of, assume_model, latent_dtype: as for `import_files`.
 
     Raises:

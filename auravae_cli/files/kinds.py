@@ -149,7 +149,7 @@ def store_around(path: Path) -> Path | None:
 
 
 def is_store_folder(folder: Path) -> bool:
-    """Return whether a folder is a store, by what its settings file says of itself."""
+    """Return whether a folder is a store, by the content of its settings file."""
     settings = folder / SETTINGS_FILE
     return os.path.isfile(settings) and _kind_at(settings) == _OF_STORE
 

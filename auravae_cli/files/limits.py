@@ -1,4 +1,4 @@
-"""Limits on a single input, so that one that claims too much fails by itself and the run continues.
+"""Limits on a single input, so that one that claims too much fails alone and the run continues.
 
 Every limit has an environment variable that the commands, their workers and the library follow:
 ``AURAVAE_MAX_FILE_BYTES=4G auravae encode photos/``. The pixels of a picture are limited by the

@@ -26,7 +26,7 @@ _NO_MAPS = (errno.ENODEV, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EACCE
 
 
 def view_of(content: Buffer) -> memoryview:
-    """Return the bytes of a file as a view, of which slices are no copies."""
+    """Return the bytes of a file as a view, whose slices are not copies."""
     return memoryview(content) if isinstance(content, bytes | memoryview) else content.data
 
 

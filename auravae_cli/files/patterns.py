@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 def split_pattern(pattern: str, *, is_local: bool = False) -> tuple[str, list[str]]:
     """Return the folder before the first wildcard, and the remaining parts.
 
-    Brackets in the name of a folder that exists, if it ``is_local``, are no wildcards.
+    Brackets in the name of an existing folder, if it ``is_local``, are not wildcards.
 
     >>> split_pattern("a/b/*/c.png"), split_pattern("*.png"), split_pattern("/**")
     (('a/b', ['*', 'c.png']), ('.', ['*.png']), ('/', ['**']))

@@ -16,7 +16,7 @@ from auravae_cli.files.typed import shown
 _DRIVE = re.compile(r"[A-Za-z]:")
 _FILE_URL = "file://"
 # Halves of UTF-16 pairs, which JSON can escape, but no file system can hold. Python gives the bytes of names
-# that are no UTF-8 as U+DC80 to U+DCFF.
+# that are not UTF-8 as U+DC80 to U+DCFF.
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 

@@ -196,7 +196,7 @@ class _Archive:
 class _Forward:
     """A stream with a position, which seeks by reading, and never beyond the end of the stream.
 
-    `tarfile` itself would go on in steps beyond the end, to wherever a header says the next one is.
+    `tarfile` itself would continue beyond the end, to wherever a header says the next one is.
     """
 
     def __init__(self, file: Readable) -> None:

@@ -173,7 +173,7 @@ def benchmark(
         sizes: (height, width) of pictures, multiples of 8.
         operations: some of `OPERATIONS`.
         repeats: of each, after one to warm up.
-        progress: hears the peaks and each measurement.
+        progress: called with the peaks and each measurement.
         model, batch_size, device, dtype, memory: as for `load_codec` and `encode_files`.
 
     Raises:

@@ -14,7 +14,7 @@ from auravae_cli.operations.timed_batches import Ahead, operations_of, speed_of
 
 @dataclass(frozen=True)
 class Outlook:
-    """The seconds of a run, None if they cannot be told, and its strips if it needs them."""
+    """The seconds of a run, None if unknown, and its strips if it needs them."""
 
     seconds: float | None
     strips: int

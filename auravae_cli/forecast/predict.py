@@ -185,7 +185,7 @@ class _Prediction:
         return Forecaster(self.command, self.parts, self.speeds, self._calibrate, self.batch_size)
 
     def _calibrate(self, setting: RunSetting) -> None:
-        """Measure a speed that no earlier run has told."""
+        """Measure a speed that no earlier run has recorded."""
         from auravae_cli.forecast.calibrate import calibrate
 
         if self.calibrating is not None:

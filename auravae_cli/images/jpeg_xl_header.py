@@ -48,7 +48,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Read the header. Raises InputImageError if there is none."""
+    """Read the header. Raises InputImageError if it is missing."""
     bits = _Bits(_codestream(data)[2:])
     try:
         size = _size(bits)

@@ -262,7 +262,7 @@ def space_from_json(content: Any) -> LatentSpace:
         return _parse_space(content)
 
 
-@lru_cache(64, typed=True)  # since 8, 8.0 and true are no equals here
+@lru_cache(64, typed=True)  # since 8, 8.0 and true differ here
 def _space_of(names: tuple[str, ...], *values: Any) -> LatentSpace:
     return _parse_space(dict(zip(names, values, strict=True)))
 

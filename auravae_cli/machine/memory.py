@@ -28,7 +28,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 def free_memory() -> int | None:
     """Return the bytes available without swapping, in the machine and the container; None if unknown.
 
-    Only Linux tells.
+    Only Linux reports it.
     """
     found = [size for size in (_machine(), _container()) if size is not None]
     return min(found, default=None)

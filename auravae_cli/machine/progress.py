@@ -23,7 +23,7 @@ class Phase:
 
 
 def follow(steps: Iterable[Step], total: int, progress: Progress[Step] | None) -> list[Step]:
-    """All the steps, told one by one as they come."""
+    """Collect all steps, and report each as it comes."""
     found: list[Step] = []
     if progress is not None:
         progress(None, 0, total)
@@ -41,5 +41,5 @@ def begin(progress: Any, what: Any) -> None:
 
 
 def wants_stages(progress: Any) -> bool:
-    """Return whether a progress hears what begins."""
+    """Return whether a progress also hears what begins."""
     return hasattr(progress, "begin")

@@ -5,7 +5,7 @@
     x --g--> the first of its four mirror images --f--> y --g--> result
 
 The four mirror images of x and of any mirror image of x are the same four, so the function sees the
-same numbers, and the result for h x is h of the result for x, to the bit (but for the sign of a zero), at any
+same numbers, and the result for h x is h of the result for x, to the bit (except for the sign of a zero), at any
 precision and on any device, if equal inputs give equal results.
 
 A picture that equals mirror images of itself has no single g: turning y back by each gives as many

@@ -223,7 +223,7 @@ class Codec:
 
     @property
     def computed(self) -> dict[str, str]:
-        """What last bits depend on, besides the weights, as in the record of a latent."""
+        """What last bits depend on, apart from the weights, as in the record of a latent."""
         known = {"dtype": self.compute_dtype, "kernels": self.kernels, "symmetry": self.symmetry}
         return {name: value for name, value in known.items() if value is not None}
 

@@ -42,7 +42,7 @@ def find_device(name: str) -> torch.device:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).partition("\n")[0]
-        if "device string" in reason:  # torch lists all that it ever knew
+        if "device string" in reason:  # torch lists every device type that it has ever had
             reason = "expected auto, cpu, cuda, cuda:1 or mps"
         raise DeviceError(
             f"device {name!r} is not available ({reason}); try --device cpu"

@@ -1,4 +1,4 @@
-"""A latent in hand: what `encode_image` and `read_latents` give.
+"""A latent as an object: what `encode_image` and `read_latents` return.
 
 ::
 
@@ -32,7 +32,7 @@ MOST_PREVIEWS = 16  # of a shard
 
 
 class Latent(LatentFile):
-    """A latent [C, h, w], or a shard of them [N, C, h, w], with all that is known of it.
+    """A latent [C, h, w], or a shard of them [N, C, h, w], with everything that is known about it.
 
     It is immutable: `flip` gives another one. `np.asarray` gives the values as float16 or float32,
     `to_torch` as a tensor of their own type. In a notebook it shows its preview.

@@ -99,7 +99,7 @@ class Network:
     def _tighter(self, part: str, item: Any) -> Any:
         """Run an item that unexpectedly did not fit, in strips, with less and less memory.
 
-        Other programs may have taken free memory, or there is a limit that no number tells. Returns None if
+        Other programs may have taken free memory, or there is a limit that cannot be queried. Returns None if
         not even the shortest strips fit.
         """
         for budget in self._budgets(part, *self._pixels(part, item)):

@@ -204,7 +204,9 @@ def is_finished(path: Path, data: bytes, codec: Codec, options: EncodeOptions) -
         and record.source_sha256 == hashlib.sha256(data).hexdigest()
         and record.preparation == options.preparation.to_json()
         and not record.orientation.axes
-        and (not record.computed or record.computed == codec.computed)  # older ones do not tell
+        and (
+            not record.computed or record.computed == codec.computed
+        )  # older ones do not record it
     )
 
 
@@ -258,8 +260,8 @@ def encode_files(
         overwrite: replace outputs that exist. Finished ones are skipped in any case.
         part: ``(i, n)`` does every n-th job, from the i-th on.
         limit: how many may fail before the run is given up.
-        progress: hears each outcome, and how many inputs are done.
-        passed_over: counts, by suffix, files of folders that look like pictures, and are none here.
+        progress: called with each outcome, and how many inputs are done.
+        passed_over: counts, by suffix, files of folders that look like pictures but are not read.
 
     Raises:
         UsageError: no input is there, or the output cannot take it.

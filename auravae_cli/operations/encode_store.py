@@ -87,7 +87,7 @@ def encode_store(
         picture: of samples with several pictures, the suffixes of the one that counts: ``depth.png;png``.
         part: ``(i, n)`` does every n-th shard, from the i-th on.
         on_ray: on a Ray cluster, at ``address`` or started on this machine; ``model`` is a name then.
-        progress: hears each row and each outcome, and how many bytes of the sources are done.
+        progress: called with each row and each outcome, and how many bytes of the sources are done.
         model, preparation, latent_dtype, max_pixels, batch_size, limit, passed_over,
             loading: as for `encode_files`.
 

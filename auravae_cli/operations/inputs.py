@@ -69,7 +69,7 @@ def collect(
     that the shell left alone for what it matches; both but for `results` of earlier runs with one of
     ``result_tags``. ``-`` is standard input. Any other name, and a folder below that cannot be
     listed, stands for itself: reading it gives the error. ``passed_over`` counts, by suffix, the
-    files of folders that look like pictures, or tars, and are no inputs.
+    files of folders that look like pictures or tars, but are not inputs.
     """
     known = frozenset(suffixes)
     found: dict[str | None, Source] = {}

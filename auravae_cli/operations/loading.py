@@ -1,4 +1,4 @@
-"""How a call comes by its model: one that is loaded already, or a name and how to load it."""
+"""How a call gets its model: loaded already, or by a name and how to load it."""
 
 from __future__ import annotations
 

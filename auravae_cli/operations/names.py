@@ -1,4 +1,4 @@
-"""The one resolver of inputs: what the names on a command line stand for, local and remote.
+"""The one resolver of inputs: what the names on a command line mean, local and remote.
 
 `inputs` turns them into sources of single files, `sources` into the files of a dataset.
 """
@@ -82,7 +82,7 @@ class Named:
 def none_found(names: Sequence[str], wanted: Collection[str], expected: str) -> UsageError:
     """Return the error for names that stand for no file with one of the suffixes ``wanted``.
 
-    It tells what is there instead, if that is known.
+    It says what is there instead, if that is known.
     """
     held = next(filter(None, (instead(name, wanted) for name in names)), None)
     return UsageError(

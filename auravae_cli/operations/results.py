@@ -1,6 +1,6 @@
 """Which files of a folder are results of earlier runs beside their sources.
 
-A name alone does not tell: ``hero.sheet.png`` can be anybody's picture. It is a result if the picture
+A name alone is not enough: ``hero.sheet.png`` can be anybody's picture. It is a result if the picture
 or the latent ``hero`` is beside it.
 """
 

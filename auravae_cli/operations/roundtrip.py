@@ -225,7 +225,7 @@ def roundtrip_files(
 
     Args:
         model: as for `encode_files`; of several, each gets a folder of its name in the output, and each
-            outcome tells its ``model`` in the details.
+            outcome has its ``model`` in the details.
         flips: also decode the latents flipped by these, and write contact sheets.
         noise, seed: as for `decode_files`.
         pictures, output, preparation, latent_dtype, max_pixels, overwrite, progress, passed_over,

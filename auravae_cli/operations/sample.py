@@ -1,4 +1,4 @@
-"""A sample of a dataset: a picture's bytes and what stands beside it."""
+"""A sample of a dataset: a picture's bytes and its companions."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _READ_BYTES = 64 << 20  # of files, read by them
 
 @dataclass
 class ShardReader:
-    """Reads an input shard once; afterwards ``states`` tells what was read.
+    """Reads an input shard once; afterwards ``states`` has what was read.
 
     ``late`` has the annotations, by key, that a tar has after, and apart from, their pictures;
     ``passed_over`` counts, by suffix, members of a tar that look like pictures and are not read.

@@ -1,4 +1,4 @@
-"""The work ahead of a store, from a look at its first pictures: what is told to a `Progress`."""
+"""The work ahead of a store, estimated from its first pictures, as a `Progress` hears it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StoreRunner(Protocol):
     def share(self) -> float: ...
 
     def model_here(self) -> Codec | None:
-        """Return the model, to predict with; None if its speed cannot be told in this process."""
+        """Return the model, to predict with; None if its speed cannot be known in this process."""
 
 
 def tell_ahead(

@@ -42,7 +42,7 @@ LOOKED_AT = 200  # jobs whose sizes are read before a run, to say how long it ta
 
 @dataclass(frozen=True)
 class Ahead:
-    """The work of a run, as far as it can be told at its start: what is told to a `Progress`.
+    """The work of a run, as far as it is known at the start; a `Progress` hears it.
 
     ``sizes`` are the padded (height, width) of the first pictures, ``number`` is how many there are;
     ``command``, ``parts`` and ``codec`` are what runs on each. ``workers`` says who shares the work, if several

@@ -87,7 +87,7 @@ def view_files(
 
 
 def _sources(name: str) -> Iterator[Source]:
-    """The files that a name stands for; a store stands for itself."""
+    """The files that a name means; a store means itself."""
     if "://" not in name and is_store(name):
         yield Source(Path(name), Path(Path(name).name))
     else:

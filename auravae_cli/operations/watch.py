@@ -72,7 +72,7 @@ class Watcher:
         return complete
 
     def knows(self, path: str) -> bool:
-        """Return whether a file was returned and still exists, as far as can be told."""
+        """Return whether a file was returned and still exists, as far as can be seen."""
         return path in self._given
 
     def _states(self) -> list[tuple[Source, int, State]] | None:
@@ -171,12 +171,12 @@ def watch_folders(
         output: a folder; None: beside each picture.
         interval: seconds between two looks.
         started: called with the model when it is loaded, before the first look.
-        progress: hears each outcome, and how many there are so far, which is all of them.
+        progress: called with each outcome, and how many there are so far, which is all of them.
         model, preparation, latent_dtype, max_pixels, batch_size, overwrite, limit, loading: as for
             `encode_files`.
 
     Raises:
-        UsageError: a folder is not there, or the output is none. ModelError, TooManyFailuresError.
+        UsageError: a folder is missing, or the output is not a folder. ModelError, TooManyFailuresError.
     """
     names, place = listed(folders), None if output is None else str(output)
     for name in names:

@@ -45,7 +45,7 @@ def credentials(header: str) -> bytes:
 
 
 def is_of_another_site(request: Request) -> bool:
-    """Whether a browser says so; other programs send neither header."""
+    """Whether a browser sends the request for a page of another site; other programs send neither header."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")

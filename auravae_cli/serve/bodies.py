@@ -57,7 +57,7 @@ class Body:
         self._quota.used += size
 
     async def discard_rest(self) -> None:
-        """Receive what the client still sends: most clients read the response only after that."""
+        """Receive what the client still sends: most clients read the response only after sending everything."""
         with suppress(TimeoutError, ClientDisconnect):
             async with asyncio.timeout(self._limits.idle):
                 while not self._is_over:

@@ -127,7 +127,7 @@ class Lanes:
 
 
 def run_batch(codec: Codec, turns: Sequence[Turn]) -> None:
-    """Run a batch. If it fails, run each turn by itself, so that only the culprit fails."""
+    """Run a batch. If it fails, run each turn alone, so that only the culprit fails."""
 
     def work(some: Sequence[Turn]) -> Sequence[Any]:
         results: Sequence[Any] = some[0].run(codec, [turn.item for turn in some])
@@ -135,7 +135,7 @@ def run_batch(codec: Codec, turns: Sequence[Turn]) -> None:
 
     try:
         outcomes = try_batch(turns, work, lambda turn, error: error)
-    except Exception as error:  # a bug, or the device is gone: these turns fail, the lane continues
+    except Exception as error:  # a bug, or the device is lost: these turns fail, the lane continues
         outcomes = [error] * len(turns)
     for turn, outcome in zip(turns, outcomes, strict=True):
         if isinstance(outcome, Exception):

@@ -67,7 +67,7 @@ class Service:
         return number
 
     async def picture_pixels(self, file: bytes, preparation: Preparation = Preparation()) -> int:
-        """Return the pixels of a picture file, by its header: as read or as prepared, whatever is more.
+        """Return the number of pixels of a picture file, from its header: as read or as prepared, whichever is larger.
 
         Raises Refusal (413), InputImageError.
         """

@@ -1,6 +1,6 @@
 """The certificate of equivariance: the measured cost of flipping a model's latents, as JSON.
 
-It names the weights and the data, so it can be used by itself or be added to a store. Needs only
+It names the weights and the data, so it can be used alone or be added to a store. Needs only
 numpy.
 """
 

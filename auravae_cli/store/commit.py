@@ -60,7 +60,7 @@ class ShardOutcome:
     of named inputs taken from an older version, ``kept`` those of inputs that were not named, ``replaced``
     those whose input has changed, and ``dropped`` those that are gone. ``size`` is the size of its latents
     in bytes, ``source_size`` that of its source; ``passed_over`` counts, by suffix, the files in it that
-    look like pictures and were not read; ``failed`` tells of each input that failed.
+    look like pictures and were not read; ``failed`` has each input that failed.
     """
 
     shard: str
@@ -146,16 +146,16 @@ def commit_shard(
     *,
     keeps: bool = False,
 ) -> Manifest | None:
-    """Publish a shard; return what stands in the end. Raises OutputError or StoreError.
+    """Publish a shard; return the version that is there in the end. Raises OutputError or StoreError.
 
     ``finished`` maps the names of the manifest's outputs to scratch files. An older manifest is removed
     first, so a crash in between costs the shard but never leaves a wrong one. Files of older versions
     that this one does not have, finished or not, are removed as well.
 
-    With ``keeps``, rows of the older version go on that the next run may not be able to make again. A
-    crash must not cost them, so a file tells of both versions until the new one is there.
+    With ``keeps``, rows of the older version are kept that the next run may be unable to make again. A
+    crash must not cost them, so a file records both versions until the new one is there.
 
-    If another run has published the same work meanwhile, its version stands. If it has published
+    If another run has published the same work meanwhile, its version stays. If it has published
     something else, nothing is touched, and None is returned.
     """
     name, ledger = manifest_name(manifest.shard), failures_name(manifest.shard)
@@ -225,11 +225,11 @@ def _option(name: str, value: Any) -> str:
     >>> _option("buckets", {"side": 256, "step": 64, "max_ratio": 2.0}), _option("resize", None)
     ('--buckets 256:64', 'no --resize')
     """
-    told = f"--{_OPTIONS[name]}" if name in _OPTIONS else name.replace("_", " ")
+    label = f"--{_OPTIONS[name]}" if name in _OPTIONS else name.replace("_", " ")
     if value is None or value is False:
-        return f"{'no' if name in _OPTIONS else 'not'} {told}"
+        return f"{'no' if name in _OPTIONS else 'not'} {label}"
     if value is True:
-        return told
+        return label
     if name == "buckets":
         value = f"{value['side']}:{value['step']}"
     elif name == "center_crop":  # kept as height, width
@@ -237,4 +237,4 @@ def _option(name: str, value: Any) -> str:
     elif isinstance(value, list):
         value = ",".join(map(str, value))
     text = str(value)
-    return f"{told} {text if len(text) <= 40 else text[:12]}"
+    return f"{label} {text if len(text) <= 40 else text[:12]}"

@@ -185,7 +185,7 @@ def flip_store(
     Args:
         store, output: folders or URLs; the output lies outside of the store.
         by: ``h``, ``v`` or ``hv``.
-        progress: hears each outcome, and how many bytes of latents are done.
+        progress: called with each outcome, and how many bytes of latents are done.
 
     Raises:
         UsageError: the output is the store itself, or in it. StoreError, OutputError: one of them

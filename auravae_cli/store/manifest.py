@@ -151,7 +151,7 @@ def missing_shards(settings: StoreSettings, shards: Collection[str]) -> tuple[in
     """Return how many shards of loose files a store lacks, and the names of the first `SHOWN_MISSING`.
 
     A complete store has all of them, even those without a file. Tars are not counted, since a store
-    cannot tell how many it was made from.
+    does not record how many it was made from.
     """
     number, finished = settings.num_file_shards, set(shards)
     indices = (shard_index(shard) for shard in finished)

@@ -56,7 +56,7 @@ def failures_name(shard: str) -> str:
 
 
 def pending_name(shard: str) -> str:
-    """Return the file that tells, while a shard is replaced, of both versions."""
+    """Return the file that records both versions while a shard is replaced."""
     return f"{shard}{PENDING}"
 
 

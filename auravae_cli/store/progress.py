@@ -23,7 +23,7 @@ Step = TypeVar("Step", bound=Row)
 def follow_shards(
     steps: Iterable[Step], total: int, progress: Progress[Step] | None
 ) -> list[ShardOutcome]:
-    """The outcomes of all shards; every step is told, with the bytes that are done by then."""
+    """Collect the outcomes of all shards, and report every step with the bytes done so far."""
     outcomes: list[ShardOutcome] = []
     settled = under_way = 0
     if progress is not None:

@@ -28,7 +28,7 @@ class StoreSettings:
 
     ``preparation`` is `Preparation.to_json`; ``compute_dtype`` is the network's number format;
     ``num_file_shards`` is the number of shards that loose files, but not tars, are distributed over;
-    ``kernels`` tells whose kernels computed (`Codec.kernels`), and ``symmetry`` how flips were made exact.
+    ``kernels`` records whose kernels computed (`Codec.kernels`), and ``symmetry`` how flips were made exact.
     Last bits depend on both; None if not known, as in older stores. ``picture`` names the picture that
     counts of samples with several (`make_samples`); None for the default.
     """

@@ -312,7 +312,7 @@ def verify_store(
     Args:
         store: a folder or a URL.
         quick: check sizes and headers only, and read no values.
-        progress: hears each finding as it comes.
+        progress: called with each finding as it comes.
     """
     seen, findings = VerifyState(), list[Finding]()
 

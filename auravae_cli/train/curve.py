@@ -24,7 +24,7 @@ class CurvePoint:
 def read_curve(folder: Path) -> tuple[CurvePoint, ...]:
     """Return the validations of the run in ``folder``, in order.
 
-    Hours are those of the steps only; each logged step stands for those since the previous one. What was
+    Hours are those of the steps only; each logged step counts for those since the previous one. What was
     computed twice, after a kill, counts twice in hours and once in pixels.
 
     Raises ConfigError: there is no log, or it has another version.

@@ -216,7 +216,7 @@ def convolve(
 ) -> Tensor:
     """Run an equivariant 3x3 convolution by its representatives [out, 4 * in, 3, 3] and bias [out].
 
-    ``doubled``: each pixel of ``x`` stands for 2 x 2. ``residual`` is added.
+    ``doubled``: each pixel of ``x`` counts as 2 x 2. ``residual`` is added.
     """
     weights = parity.from_representatives(representatives)
     assert x.dtype == torch.bfloat16 and weights.dtype == torch.float32

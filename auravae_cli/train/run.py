@@ -1,6 +1,6 @@
 """A training run in a folder: what is read, written and reported around the loop.
 
-RUN/checkpoint.pt       the whole state, to go on from
+RUN/checkpoint.pt       the whole state, to continue from
 RUN/log.jsonl           a line every few steps, and one for each validation
 RUN/preview.png         held-out pictures beside their reconstructions
 RUN/model.safetensors   the result: averaged weights, loads with --model

@@ -1,4 +1,4 @@
-"""A training run as one call: what `auravae train` does, with a progress that hears of it."""
+"""A training run as one call, as `auravae train` makes it, with a progress that follows it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def train_model(
     new_recipe: bool = False,
     progress: Progress[Event] | None = None,
 ) -> TrainingResult:
-    """Train a model in a folder, as ``auravae train`` does; go on from its checkpoint if it has one.
+    """Train a model in a folder, as ``auravae train`` does; continue from its checkpoint if it has one.
 
     Args:
         recipe: a recipe, the path of one, or the name of one of the package, such as ``small``.
@@ -46,8 +46,8 @@ def train_model(
         data: folders or tars to train on, instead of those of the recipe.
         lpips: the weights of LPIPS, if it is a loss.
         workers: threads that make batches.
-        new_recipe: go on although the recipe is not that of the checkpoint.
-        progress: hears the opening, each step and each validation, and how many steps are done. What it
+        new_recipe: continue although the recipe is not that of the checkpoint.
+        progress: called with the opening, each step and each validation, and how many steps are done. What it
             raises ends the run, with its checkpoint written. Of several processes, each has its own.
 
     Raises:

@@ -49,7 +49,7 @@ class Status:
 def read_status(folder: Path) -> Status:
     """The status of the run in ``folder``.
 
-    Raises ConfigError: there is no log, or it does not tell what the run will do.
+    Raises ConfigError: there is no log, or it does not record what the run will do.
     """
     path, rows = folder / LOG_NAME, read_rows(folder)
     openings = [row["opening"] for row in rows if "opening" in row]

@@ -53,8 +53,8 @@ def verify(
     sound = True
     for store in stores:
         with Live(f"checking {store}", hidden=quiet):
-            told = partial(_tell, store, as_json, quiet)
-            report = verify_store(store, quick=quick, progress=told)
+            report_finding = partial(_tell, store, as_json, quiet)
+            report = verify_store(store, quick=quick, progress=report_finding)
         sound = sound and not report.faults
         counts = {name: getattr(report, name) for name in _COUNTS}
         if as_json:

@@ -65,7 +65,7 @@ class Reporter:
     is_summed: bool = True
     counts: Counter[str] = field(default_factory=Counter)
     taken: ModelTime = field(default_factory=ModelTime)
-    passed_over: Counter[str] = field(default_factory=Counter)  # files by suffix: to be told
+    passed_over: Counter[str] = field(default_factory=Counter)  # files by suffix, not yet reported
     live: Live = field(default_factory=Live)
     _total: int = 0
 
@@ -77,8 +77,8 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         self.live.__exit__()
         self.tell_passed_over(self.passed_over)  # where the call went no further
-        told = self.is_summed and not self.quiet and not self.as_json
-        if kind is None and self._total > 1 and told:
+        sums = self.is_summed and not self.quiet and not self.as_json
+        if kind is None and self._total > 1 and sums:
             say(self.summary())
 
     def __call__(self, outcome: Outcome | None, done: int, total: int) -> None:
@@ -126,7 +126,7 @@ class Reporter:
         return EXIT_SOME_FAILED if self.counts["failed"] else 0
 
     def tell_passed_over(self, by_suffix: Mapping[str, int], where: str = "") -> None:
-        """How many files look like inputs and are none, by suffix: the most first."""
+        """Print how many files look like inputs but are not, by suffix, the most frequent first."""
         ordered = sorted(by_suffix.items(), key=lambda item: (-item[1], item[0]))
         if ordered and not self.quiet:
             found = ", ".join(f"{number} {suffix}" for suffix, number in ordered)

@@ -27,8 +27,8 @@ class RoundTripReporter(Reporter):
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         self.live.__exit__()
-        told = not (self.as_json or self.quiet or self.data_on_stdout)
-        if kind is None and told and max(map(len, self.trips.values()), default=0) > 1:
+        shows = not (self.as_json or self.quiet or self.data_on_stdout)
+        if kind is None and shows and max(map(len, self.trips.values()), default=0) > 1:
             self._print_summary()
         super().__exit__(kind, *rest)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from auravae_cli.cli.terminal.protocol import Protocol
 
 ANSWER_SECONDS = 0.5  # terminals answer at once, but this one may be far away
-_CELL = (20, 10)  # pixels of a character, if the terminal does not tell
+_CELL = (20, 10)  # pixels of a character, if the terminal does not report it
 _KITTY = frozenset(("xterm-kitty", "xterm-ghostty"))
 _TRUE_COLOUR = frozenset(("iTerm.app", "WezTerm", "vscode", "ghostty", "Hyper"))
 
@@ -97,7 +97,7 @@ def draws_sixels() -> bool:
 
 
 def _cell_size() -> tuple[int, int]:
-    """Return the pixels of a character, if the terminal tells."""
+    """Return the pixels of a character, if the terminal reports them."""
     try:
         import fcntl
         import struct

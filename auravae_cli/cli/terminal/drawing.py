@@ -149,7 +149,7 @@ def _fitted(pixels: Pixels, wide: int, high: float) -> int:
 
 
 def _caption(text: str, width: int) -> str:
-    """Return the end of a caption, which tells most, without a file's suffix if that is too much."""
+    """Return the end of a caption, the most telling part, without a file's suffix if it is still too long."""
     text = inert(text)
     if len(text) > width:
         text = re.sub(r"\.[A-Za-z]\w{1,11}$", "", text)

@@ -42,7 +42,7 @@ def tell(*lines: str, on_stderr: bool = False, flush: bool = False) -> None:
 
 
 def tell_json(content: Any, *, on_stderr: bool = False) -> None:
-    """Print a result as a line of JSON, which escapes by itself."""
+    """Print a result as a line of JSON, which needs no further escaping."""
     print(write_json(content), file=sys.stderr if on_stderr else sys.stdout, flush=True)
 
 

@@ -38,7 +38,7 @@ class Pace:
     batch_begun: float = field(default_factory=time.monotonic)
 
     def fraction(self, now: float) -> float | None:
-        """Return the part that is done; None if it cannot be told."""
+        """Return the part that is done; None if it is unknown."""
         if self.total <= 0:
             return None
         return min(1.0, (self.done + self._within(now)) / self.total)

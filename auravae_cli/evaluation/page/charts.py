@@ -190,7 +190,7 @@ def spread_chart(
 def histograms(
     key: str, title: str, description: str, cells: Sequence[tuple[str, Sequence[int]]], clamp: float
 ) -> Markup:
-    """Return a small histogram per channel over [-clamp, clamp], four in a row, each scaled by itself."""
+    """Return a small histogram per channel over [-clamp, clamp], four in a row, each with its own scale."""
     width, height, gap = 150, 76, 12
     parts = []
     for place, (label, counts) in enumerate(cells):

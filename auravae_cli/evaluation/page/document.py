@@ -174,11 +174,11 @@ def _method(data: PageData) -> Markup:
     ]
     for model in data.models:
         if model["latent"] is None:
-            told = f"made elsewhere, sha256 {model['weights_sha256']}"
+            text = f"made elsewhere, sha256 {model['weights_sha256']}"
         else:
             computed = f"{model['device']}, {model['compute_dtype']}, {model['engine']} engine"
-            told = f"weights {model['weights_sha256']}, {model['representation']}, {computed}"
-        facts.append((model["label"], told))
+            text = f"weights {model['weights_sha256']}, {model['representation']}, {computed}"
+        facts.append((model["label"], text))
     window = _WINDOWS[settings["ssim"]]
     words = (
         f"PSNR pools all pixels and channels of a picture; means are over pictures, in dB. SSIM has a {window}; "

@@ -120,9 +120,9 @@ def _side(side: str, name: str, labels: list[str], chosen: str) -> Markup:
     options = [
         tag("option", label, value=label, selected=label == chosen or None) for label in labels
     ]
-    told = f"What is on the {side} of the slider, here {name} and in all other pictures"
+    text = f"What is on the {side} of the slider, here {name} and in all other pictures"
     return tag(
-        "label", side.capitalize(), tag("select", options, class_=f"of-{side}", aria_label=told)
+        "label", side.capitalize(), tag("select", options, class_=f"of-{side}", aria_label=text)
     )
 
 
@@ -236,8 +236,8 @@ def _orbit(data: PageData, label: str) -> Markup:
         alt = (
             f"What flipping the latent by {g} changes in the decode of {name} by {label}, amplified"
         )
-        told = f"{g}: difference from D(z) × 4, {_orbit_difference(row, g)}"
-        changes.append(_figure(content, alt, told, "orbit"))
+        text = f"{g}: difference from D(z) × 4, {_orbit_difference(row, g)}"
+        changes.append(_figure(content, alt, text, "orbit"))
     if not figures:
         return tag("p", "The orbit could not be drawn.", class_="note")
     title = tag("h4", f"The orbit of the latent of {name}, each decode turned back")
@@ -281,12 +281,12 @@ def channels_section(data: PageData, place: int) -> Markup:
         zip(latent, stored.space.irreps.parities, strict=True)
     ):
         figures.append(_map(plane, channel, parity, top, label))
-    told = (
+    text = (
         f"{name}: {' × '.join(map(str, latent.shape))} values. Blue is negative, red positive, full colour "
         f"is ±{top:.2f}. A flip mirrors every map; maps that are odd under it exchange blue and red."
     )
     return join(
-        tag("p", told, class_="note"),
+        tag("p", text, class_="note"),
         tag("div", wholes, class_="orbits"),
         tag("div", figures, class_="channels"),
     )

@@ -40,14 +40,14 @@ def space_section(data: PageData) -> Markup:
     if not models:
         return tag("p", "The latent space was not measured (--sweeps 0).", class_="note")
     pictures = models[0][1]["space"]["pictures"]
-    told = (
+    caption = (
         f"Measured on {pictures} pictures. T scales a picture (bilinear) or turns it by 90°, as in EQ-VAE, or shifts "
         "it by half a cell, as in AF-LDM. The error is |E(Tx) − T·E(x)| / |E(Tx)|; the loss is PSNR(D(E(Tx)), Tx) − "
         "PSNR(D(T·E(x)), Tx). Crops are 16 × 16 cells decoded by themselves; the border is |z| of the outermost "
         "cells against the inside; the effective dimension is the participation ratio of the channels' covariance."
     )
     return join(
-        tag("p", told, class_="note"),
+        tag("p", caption, class_="note"),
         _moves(models),
         _numbers(models),
         tag("div", _drift(models), *(_curve(models, *curve) for curve in _CURVES), class_="pair"),
@@ -103,7 +103,7 @@ def _dimension(model: Model) -> Child:
 
 
 def _drift(models: Sequence[tuple[int, Model]]) -> Markup | None:
-    told = "Mean PSNR to the original after repeated round trips: decoded, rounded to 8 bits, encoded again."
+    caption = "Mean PSNR to the original after repeated round trips: decoded, rounded to 8 bits, encoded again."
     series, rows = [], []
     for _, model in models:
         drift = model["space"]["drift"]
@@ -119,12 +119,12 @@ def _drift(models: Sequence[tuple[int, Model]]) -> Markup | None:
         *(f"{p['round_trips']} round trips" for p in models[0][1]["space"]["drift"]),
     ]
     title = "PSNR after repeated round trips"
-    chart = line_chart("drift", title, told, series, ("round trips", "PSNR, dB"))
-    return with_table(chart, told, table("PSNR in dB", columns, rows))
+    chart = line_chart("drift", title, caption, series, ("round trips", "PSNR, dB"))
+    return with_table(chart, caption, table("PSNR in dB", columns, rows))
 
 
 def _curve(
-    models: Sequence[tuple[int, Model]], key: str, title: str, unit: str, axis: str, told: str
+    models: Sequence[tuple[int, Model]], key: str, title: str, unit: str, axis: str, caption: str
 ) -> Markup | None:
     series, rows, frequencies = [], [], list[float]()
     for _, model in models:
@@ -140,6 +140,6 @@ def _curve(
         rows.append(line)
     if not series:
         return None
-    chart = line_chart(f"spectrum-{key}", title, told, series, (axis, unit))
+    chart = line_chart(f"spectrum-{key}", title, caption, series, (axis, unit))
     columns: list[Child] = ["Model", *(f"{frequency:.3f}" for frequency in frequencies)]
-    return with_table(chart, f"{title}. {told}", table(f"{unit}, by {axis}", columns, rows))
+    return with_table(chart, f"{title}. {caption}", table(f"{unit}, by {axis}", columns, rows))

@@ -83,7 +83,7 @@ def number(value: float | None, form: str) -> str:
 def table(
     caption: Child, columns: list[Child], rows: list[list[Child]], class_: str | None = None
 ) -> Markup:
-    """Return a table that scrolls by itself in narrow windows; the first cell heads its row."""
+    """Return a table that scrolls on its own in narrow windows; the first cell heads its row."""
     head = tag("tr", [tag("th", column, scope="col") for column in columns])
     body = [
         tag("tr", tag("th", first, scope="row"), [_cell(cell) for cell in others])

@@ -65,8 +65,8 @@ def _published(data: PageData) -> Markup | None:
     if not protocol["published"]:
         return tag("p", f"{protocol['title']}. No published number is comparable.", class_="note")
     if measured != whole:
-        told = f"{protocol['title']}: published numbers are of {whole:,} pictures, these of {measured:,}."
-        return tag("p", f"{told} They are not comparable, and not shown.", class_="note")
+        caption = f"{protocol['title']}: published numbers are of {whole:,} pictures, these of {measured:,}."
+        return tag("p", f"{caption} They are not comparable, and not shown.", class_="note")
     metrics = [
         q for q in _QUALITY if any(one.get(q[1]) is not None for one in protocol["published"])
     ]
@@ -136,9 +136,9 @@ def _spread(data: PageData) -> Markup | None:
             rows.append((label, known))
     if not rows:
         return None
-    told = "; ".join(f"{label}: {min(v):.2f} to {max(v):.2f} dB" for label, v in rows)
+    caption = "; ".join(f"{label}: {min(v):.2f} to {max(v):.2f} dB" for label, v in rows)
     chart = spread_chart(
-        "spread", "PSNR of each picture", f"A dot for each picture. {told}.", rows, "PSNR, dB"
+        "spread", "PSNR of each picture", f"A dot for each picture. {caption}.", rows, "PSNR, dB"
     )
     lines: list[list[Child]] = [
         [label, len(v), *(f"{_quantile(v, q):.2f}" for q in (0, 0.25, 0.5, 0.75, 1))]
@@ -250,14 +250,14 @@ def noise_section(data: PageData) -> Markup:
         "Model",
         *(f"noise {p['noise']:g}" for p in models[0]["noise"]["points"]),
     ]
-    told = f"Means over {pictures} pictures. Each value of a latent is multiplied by 1 + noise × a normal draw."
+    caption = f"Means over {pictures} pictures. Each value of a latent is multiplied by 1 + noise × a normal draw."
     drawn = [one for one in series if one.points]
     if not drawn:
         return tag("p", "Every picture came back exactly.", class_="note")
     chart = line_chart(
-        "noise", "PSNR against latent noise", told, drawn, ("latent noise", "PSNR, dB")
+        "noise", "PSNR against latent noise", caption, drawn, ("latent noise", "PSNR, dB")
     )
-    return with_table(chart, told, table("PSNR in dB", columns, rows))
+    return with_table(chart, caption, table("PSNR in dB", columns, rows))
 
 
 def storage_section(data: PageData) -> Markup:
@@ -292,7 +292,7 @@ def storage_section(data: PageData) -> Markup:
         "Worst cost dB",
     ]
     pictures = models[0]["storage"]["pictures"]
-    told = (
+    caption = (
         f"Means over {pictures} pictures; bfloat16 takes the bytes of float16. Costs are against float32. "
         "int8 (*) has one scale a channel; encode does not write it."
     )
@@ -300,8 +300,8 @@ def storage_section(data: PageData) -> Markup:
     if not drawn:
         return table("Storage types", columns, rows)
     axes = ("kilobytes a picture", "PSNR, dB")
-    chart = line_chart("storage", "PSNR against the bytes of a stored latent", told, drawn, axes)
-    return with_table(chart, told, table("Storage types", columns, rows))
+    chart = line_chart("storage", "PSNR against the bytes of a stored latent", caption, drawn, axes)
+    return with_table(chart, caption, table("Storage types", columns, rows))
 
 
 def statistics_section(data: PageData, place: int) -> Markup:
@@ -313,8 +313,10 @@ def statistics_section(data: PageData, place: int) -> Markup:
     cells = list(zip(names, latent["histogram"], strict=True))
     title = f"Histograms of the channels of {label}"
     span = histogram_span(model["clamp"])
-    told = f"{len(names)} channels, {latent['values']:,} values each, from −{span:g} to {span:g}."
-    chart = histograms(f"histograms-{place}", title, told, cells, span)
+    caption = (
+        f"{len(names)} channels, {latent['values']:,} values each, from −{span:g} to {span:g}."
+    )
+    chart = histograms(f"histograms-{place}", title, caption, cells, span)
     rows: list[list[Child]] = [
         [
             str(channel),
@@ -350,7 +352,7 @@ def statistics_section(data: PageData, place: int) -> Markup:
     told_too = f"The strongest between two channels is {max(others, default=0):.2f}."
     return tag(
         "div",
-        with_table(chart, told, table(f"Latents of {label}", columns, rows)),
+        with_table(chart, caption, table(f"Latents of {label}", columns, rows)),
         with_table(
             correlations(f"correlations-{place}", title, told_too, matrix),
             f"Correlation: blue is negative, red positive. {told_too}",

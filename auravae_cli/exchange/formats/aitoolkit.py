@@ -42,7 +42,7 @@ FOLDER, LATENT_VERSION = "_latent_cache", 1
 COPY = "flipped_copy"  # in our metadata: the flip by which this file is the copy of another
 CROP = "ai_toolkit_crop"  # in the preparation of an imported latent: the numbers of _CROP
 _CROP = ("scale_to_width", "scale_to_height", "crop_x", "crop_y", "crop_width", "crop_height")
-_TEXTS = ("filename", "latent_space_version")  # that are no JSON in the metadata
+_TEXTS = ("filename", "latent_space_version")  # that are not JSON in the metadata
 _FLIPS = ("flip_x", "flip_y")
 _HASH = re.compile(r"(.+)_[A-Za-z0-9_-]{22}")
 
@@ -135,7 +135,7 @@ def _preparation(metadata: Mapping[str, str]) -> dict[str, object]:
 
 
 def _has_plain(file: Foreign, metadata: Mapping[str, str]) -> bool:
-    """Return whether the latent of the picture as it is stands beside the flipped one."""
+    """Return whether the latent of the unflipped picture is in the same folder."""
     info = {
         key: value if key in _TEXTS else read_json(value)
         for key, value in metadata.items()

@@ -3,7 +3,7 @@
 ::
 
     LatentFile --Format.write--> Exported: a name and its bytes
-    Foreign: a file's bytes --Format.read--> Found: a latent, and what the file says of it
+    Foreign: a file's bytes --Format.read--> Found: a latent, and what the file records of it
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class Choices:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file to write: its name below the output folder, its bytes in pieces, and what an index tells of it.
+    """A file to write: its name below the output folder, its bytes in pieces, and its entry in an index.
 
     A piece is valid until the next one is requested.
     """
 
     name: str
     pieces: Callable[[], Iterable[bytes | memoryview]]
-    told: Any = None
+    entry: Any = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Found:
         dtype: any type of numpy or safetensors; only those of `STORED_DTYPES` are accepted.
         known: the exact latent that was exported, if our metadata was kept.
         facts: fields of `Record` that the format itself has.
-        ignored: what the file has besides, and is not imported.
+        ignored: what else the file holds, which is not imported.
         is_copy: whether it is the flipped copy of another latent of the file.
         fault: why it cannot be imported, though others of the file can.
     """
@@ -132,19 +132,19 @@ class Index(Protocol):
 
 
 class Listing:
-    """An index in one file, ``content`` of what the other files tell (`Exported.told`), in memory until then."""
+    """An index in one file: ``content`` makes it of all entries (`Exported.entry`), which stay in memory until then."""
 
     def __init__(self, name: str, content: Callable[[list[Any]], bytes]) -> None:
         self.name, self._content = name, content
-        self._told: list[Any] = []
+        self._entries: list[Any] = []
 
     def add(self, exported: Exported, latents: LatentFile) -> None:
-        """Add what a file tells."""
-        self._told.append(exported.told)
+        """Add a file's entry."""
+        self._entries.append(exported.entry)
 
     def files(self) -> Iterator[Exported]:
         """Yield the file."""
-        yield Exported(self.name, lambda: [self._content(self._told)])
+        yield Exported(self.name, lambda: [self._content(self._entries)])
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
@@ -165,13 +165,13 @@ class Format:
         dtypes: the names of those that it stores unchanged; others become float32.
         stacked: whether a file holds many latents.
         containers: suffixes of files that hold many latents.
-        apart: what tells two latents of one name apart, besides their folders.
+        apart: what distinguishes two latents of one name, apart from their folders.
         by_picture: whether its readers find a file by the name of its picture.
         merge: adds a file to an existing one, if files are shared; whether it may replace anything.
         folder: the folder of a latent's file, before its name; usually empty.
         squares: whether all latents must be squares of one size.
         index: makes the file that lists all others, if there is one.
-        collects: whether that file holds the others, which are not written by themselves.
+        collects: whether that file holds the others, which are not written separately.
         ignores: whether a file in a folder, by its name, is another kind of this project's files.
         paired: whether latents can be numbered in the order of their pictures.
         fills_labels: whether a latent without a label gets 0.
@@ -225,7 +225,7 @@ class Format:
 def note_of(latents: LatentFile, fold: Network | None = None, **more: str) -> str:
     """Return our metadata for a file of another project, from which import restores the same latent.
 
-    It holds the sha256 of the values that it speaks of, so that it says nothing of others.
+    It holds the sha256 of the values that it describes, so it cannot be taken to describe others.
     """
     folded = {FOLDED: [fold.shift, fold.scale]} if fold else {}
     return latents.metadata(
@@ -269,8 +269,8 @@ def known(
     """Return the latent, or the stack [N, C, h, w], that was exported, by the metadata that was kept.
 
     Values that were widened for the format are narrowed again. None if there is no such metadata, or it
-    speaks of other values: programs that rewrite a file may keep what they do not know. Without a hash,
-    which an ``own_file``, a latent file of ours, does not have, it could speak of any.
+    describes other values: programs that rewrite a file may keep metadata that they do not understand. Metadata
+    without a hash is trusted only in an ``own_file``, a latent file of ours.
     ``note`` may be parsed already. Raises LatentHeaderError if it is damaged.
     """
     if note is None:
@@ -326,7 +326,7 @@ def dtype_of(values: Array) -> StoredDtype:
 
 
 def tensor(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    """Return a tensor by name. Raises LatentFileError if there is none."""
+    """Return a tensor by name. Raises LatentFileError if it is missing."""
     if name not in tensors:
         found = ", ".join(map(repr, list(tensors)[:4])) or "nothing"
         raise LatentFileError(f"no tensor {name!r}: it holds {found}")

@@ -1,12 +1,12 @@
-"""Caches of trainers that are imported alone, since text embeddings of their models stand in them as well.
+"""Latent caches of trainers, which are only imported: they also hold text embeddings of the trainers' models.
 
 Rules, of pickled tables that are loaded as weights alone:
 
 - OneTrainer: Nerogar/mgds, pipelineModules/DiskCache.py at 3a6994ad, and Nerogar/OneTrainer,
   modules/dataLoader at 23df3832: ``image/GROUP/variation-N/NUMBER.pt`` with ``latent_image``, and
-  ``aggregate.pt``, whose list has the paths of the pictures by these numbers. Sizes are (height, width).
+  ``aggregate.pt``, whose list maps these numbers to the paths of the pictures. Sizes are (height, width).
 - diffusion-pipe: tdrussell/diffusion-pipe, utils/cache.py at 8f83dbf2: tables with ``latents``, end to end in
-  ``shard_N.bin``; ``metadata.db``, an SQLite database, says where each begins.
+  ``shard_N.bin``; the SQLite database ``metadata.db`` records where each begins.
 - NeMo Automodel: NVIDIA-NeMo/Automodel, tools/diffusion/preprocessing_multiprocess.py at 36044ad3:
   ``WxH/HASH.pt`` with ``latent``. Sizes are (width, height).
 """
@@ -48,7 +48,7 @@ def read_nemo(file: Foreign) -> Iterator[Found]:
 
 
 def read_diffusion_pipe(file: Foreign) -> Iterator[Found]:
-    """Yield every latent of a shard; a damaged one fails by itself."""
+    """Yield every latent of a shard; a damaged one fails alone."""
     content = view_of(file.content)
     for number, (start, end) in enumerate(_places(file, len(content))):
         otherwise = f"{file.stem}/{number:06d}"
@@ -139,7 +139,7 @@ def _places(file: Foreign, size: int) -> Iterator[tuple[int, int]]:
     try:
         with closing(sqlite3.connect(place, uri=True)) as database:
             kinds = database.execute("SELECT type FROM sqlite_master WHERE name = ?", (name,))
-            if kinds.fetchall() != [("table",)]:  # a view could compute for ever
+            if kinds.fetchall() != [("table",)]:  # a view could compute forever
                 raise LatentFileError(f"{DATABASE} has no table {name!r}")
             rows = database.execute(f'SELECT offset, size FROM "{name}" ORDER BY rowid')
             for start, length in rows:

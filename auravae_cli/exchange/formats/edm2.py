@@ -108,7 +108,7 @@ def read(file: Foreign) -> Iterator[Found]:
 
 
 def _zipped(file: Foreign) -> Iterator[Found]:
-    """Yield the latents of a zip, by their names in it; a damaged one fails by itself."""
+    """Yield the latents of a zip, by their names in it; a damaged one fails alone."""
     members = ZipMembers(file.content)
     if not any(name.endswith(".npy") for name in members):
         raise LatentFileError("a zip without .npy files")
@@ -137,7 +137,7 @@ def _found(stem: str, content: Buffer, index: Contents, name: str) -> Found:
 
 @dataclass(frozen=True)
 class Contents:
-    """What ``dataset.json`` says of files: their labels, and their pictures."""
+    """The labels and the pictures of files, from ``dataset.json``."""
 
     labels: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -173,12 +173,12 @@ def _read_path(path: Path, version: int) -> Contents:
         raise LatentFileError(f"{path}: {error.strerror or error}") from error
 
 
-def parse_index(content: Buffer, told: str) -> Contents:
-    """Parse a ``dataset.json``; ``told`` is its name in messages. Raises LatentFileError."""
+def parse_index(content: Buffer, place: str) -> Contents:
+    """Parse a ``dataset.json``; ``place`` is its name in messages. Raises LatentFileError."""
     try:
         found = _read_tables(read_json(bytes(content)))
     except ValueError as error:
-        raise LatentFileError(f"{told}: no table of labels: {error}") from error
+        raise LatentFileError(f"{place}: no table of labels: {error}") from error
     sources = {name: source for name, source in found.get("sources") or () if source}
     return Contents(dict(found["labels"] or ()), sources)
 

@@ -1,9 +1,9 @@
 """litData's chunks: ``chunk-0-0.bin`` and ``index.json``, a sample per latent, whose values are a tensor.
 
 Rules: Lightning-AI/litData 0.2.76, litdata/streaming/writer.py, item_loader.py (PyTreeLoader) and
-serializers.py. A sample is a table of fixed names: the sizes of its fields, then the fields. Which
-these are stands in ``index.json`` alone; a chunk without one is read if it is ours. Its own writer cannot
-write bfloat16, which its reader reads.
+serializers.py. A sample is a table of fixed names: the sizes of its fields, then the fields. Only
+``index.json`` says what the fields are; a chunk without one is read if auravae wrote it. litData's writer
+cannot write bfloat16, but its reader reads it.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ def write(
     values = lambda row: np.ascontiguousarray(latents.values[row]).data  # noqa: E731
     for file in files_of(heads, size, values):
         name = f"chunk-{file.part}-{number}.bin"
-        told = {
+        entry = {
             "chunk_bytes": file.nbytes,
             "chunk_size": file.samples,
             "dim": None,
             "filename": name,
         }
-        yield Exported(name, file.pieces, told)
+        yield Exported(name, file.pieces, entry)
 
 
 def _index(chunks: list[Any]) -> bytes:
@@ -115,7 +115,7 @@ def read(file: Foreign) -> Iterator[Found]:
 def read_index(folder: Path) -> dict[str, str] | None:
     """Return the fields of a folder's samples and how each is stored; None without an index.
 
-    Raises LatentFileError if it is damaged, or its samples are no tables.
+    Raises LatentFileError if it is damaged, or its samples are not tables.
     """
     path = folder / INDEX
     try:
@@ -151,7 +151,7 @@ def _latents_among(kinds: dict[str, str]) -> str:
 
 
 def _found(sample: memoryview, kinds: dict[str, str], name: str, otherwise: str) -> Found:
-    """Return the latent of a sample; a damaged one fails by itself."""
+    """Return the latent of a sample; a damaged one fails alone."""
     try:
         sizes = struct.unpack_from(f"<{len(kinds)}I", sample)
         start, fields, dtype = 4 * len(kinds), dict[str, Any](), FLOAT32

@@ -1,8 +1,8 @@
 """MosaicML streaming's MDS: ``shard.00000.mds`` and ``index.json``, a sample per latent.
 
-Rules: mosaicml/streaming 0.13, streaming/base/format/mds/writer.py and encodings.py. A shard says its
-columns in JSON before the samples; in a sample, the sizes of fields of any length stand first, then the
-fields, by the order of their names. MDS has no bfloat16, which becomes float32, exactly.
+Rules: mosaicml/streaming 0.13, streaming/base/format/mds/writer.py and encodings.py. A shard lists its
+columns in JSON before the samples. A sample starts with the sizes of its fields of variable length; the
+fields follow, in the order of their names. MDS has no bfloat16, which becomes float32, exactly.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def write(
     for file in files_of(heads, first.nbytes, lambda row: as_numpy(rows[row]).data, start):
         name = f"shard.{number:05d}{f'-{file.part}' if file.part else ''}.mds"
         raw = {"basename": name, "bytes": file.nbytes, "hashes": {}}
-        told = shard | {"raw_data": raw, "samples": file.samples, "zip_data": None}
-        yield Exported(name, file.pieces, told)
+        entry = shard | {"raw_data": raw, "samples": file.samples, "zip_data": None}
+        yield Exported(name, file.pieces, entry)
 
 
 def _head(texts: list[bytes]) -> bytes:
@@ -128,7 +128,7 @@ def _latents_among(encodings: dict[str, str]) -> str:
 def _found(
     sample: memoryview, columns: Sequence[tuple[str, str, int | None]], name: str, otherwise: str
 ) -> Found:
-    """Return the latent of a sample; a damaged one fails by itself."""
+    """Return the latent of a sample; a damaged one fails alone."""
     try:
         sizes = iter(struct.unpack_from(f"<{sum(size is None for *_, size in columns)}I", sample))
         start = 4 * sum(size is None for *_, size in columns)
@@ -176,7 +176,7 @@ def _array(encoding: str, content: memoryview) -> Array:
 
 @lru_cache(64)
 def _kind(encoding: str) -> tuple[str | None, tuple[int, ...] | None]:
-    """Return what an encoding says of all its arrays: their type, and their shape."""
+    """Return the type and the shape that an encoding gives all its arrays."""
     _, *said = encoding.split(":")
     shape = tuple(int(side) for side in said[1].split(",")) if said[1:] else None
     return (said[0] if said else None), shape

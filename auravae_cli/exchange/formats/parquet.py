@@ -1,7 +1,7 @@
 """Parquet tables for Hugging Face's datasets: a row per latent, written by pyarrow.
 
-Rules: ``datasets.load_dataset("parquet", ...)`` of datasets 5.2 and pyarrow 26. ``latent`` is a list of
-fixed length, flat, whose ``shape`` and ``dtype`` stand beside it. A table has latents of one shape, so
+Rules: ``datasets.load_dataset("parquet", ...)`` of datasets 5.2 and pyarrow 26. ``latent`` is a flat
+list of fixed length; its ``shape`` and ``dtype`` are columns beside it. A table has latents of one shape, so
 each shape has a folder. Arrow has no bfloat16, which becomes float32, exactly.
 """
 
@@ -155,10 +155,10 @@ def _rows(file: Foreign) -> Iterator[Found]:
 
 
 def _cells(column: Any) -> list[Any]:
-    """Return the values of a column; if one cannot be read, as scalars, each of which fails by itself."""
+    """Return the values of a column; if one cannot be read, as scalars, each of which fails alone."""
     try:
         values: list[Any] = column.to_pylist()
-    except ValueError:  # bytes that are no text
+    except ValueError:  # bytes that are not text
         return list(column)
     return values
 

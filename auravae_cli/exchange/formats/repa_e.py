@@ -1,8 +1,8 @@
 """REPA-E's latents: ``latents.h5``, an HDF5 file of EDM2's arrays [2C, h, w], and ``latents_h5.json``.
 
 Rules: End2End-Diffusion/REPA-E, cache_latents.py and dataset.py (CustomH5Dataset) at 3ad80468: a dataset per
-latent, ``00000/img-mean-std-00000000.npy``, mean and standard deviation in float32, which is 0 here; the
-labels are in the dataset ``dataset.json``, and must be there. The sorted names are paired with those of the
+latent, ``00000/img-mean-std-00000000.npy``, mean and standard deviation in float32; the deviation is 0
+here. The dataset ``dataset.json`` holds the labels, and is required. The sorted names are paired with those of the
 pictures. Written by h5py.
 """
 
@@ -124,7 +124,7 @@ def _refuse_elsewhere(item: Any) -> None:
 
 
 def _found(stem: str, item: Any, label: int | None) -> Found:
-    """Return the mean of a latent; a damaged one fails by itself."""
+    """Return the mean of a latent; a damaged one fails alone."""
     try:
         _refuse_elsewhere(item)
         both = np.array(item)

@@ -1,4 +1,4 @@
-"""What MDS and litData share: files of samples with named fields, which say first where each sample starts.
+"""What MDS and litData share: files of samples with named fields, which begin with the offset of each sample.
 
 ::
 
@@ -59,7 +59,7 @@ def files_of(
 ) -> Iterator[SampleFile]:
     """Yield the files of samples, usually one.
 
-    A sample is its head and its ``values``, of ``size`` bytes; ``between`` stands before the samples.
+    A sample is its head and its ``values``, of ``size`` bytes; ``between`` is written before the samples.
     """
     for part, of in enumerate(_parts_of([len(head) + size for head in heads])):
         start = _header([len(heads[row]) + size for row in of], between)
@@ -86,7 +86,7 @@ def _parts_of(sizes: Sequence[int]) -> Iterator[range]:
 
 
 def _header(sizes: Sequence[int], between: bytes) -> bytes:
-    """Return the bytes before the samples; ``between`` stands after their places."""
+    """Return the bytes before the samples; ``between`` follows their offsets."""
     first = 4 * (len(sizes) + 2) + len(between)
     ends = first + np.concatenate([[0], np.cumsum(sizes)])
     return struct.pack("<I", len(sizes)) + ends.astype("<u4").tobytes() + between
@@ -106,7 +106,7 @@ def places(content: memoryview) -> list[int]:
 
 
 def latents_among(arrays: Sequence[str]) -> str | None:
-    """Return which of a sample's arrays, by their names, is its latent; None if that cannot be told."""
+    """Return which of a sample's arrays, by their names, is its latent; None if that is unclear."""
     alone = arrays[0] if len(arrays) == 1 else None
     return next((name for name in NAMES if name in arrays), alone)
 

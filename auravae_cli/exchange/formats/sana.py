@@ -23,8 +23,8 @@ def write(
 ) -> Iterator[Exported]:
     """Yield one tar of a stack."""
     name = f"{number:06d}.tar"
-    told = {"url": name, "nsamples": len(names)}
-    yield Exported(name, lambda: webdataset.tar_of(latents, names, _sample), told)
+    entry = {"url": name, "nsamples": len(names)}
+    yield Exported(name, lambda: webdataset.tar_of(latents, names, _sample), entry)
 
 
 def _sample(latent: LatentFile) -> Iterator[tuple[str, list[bytes | memoryview]]]:

@@ -19,7 +19,7 @@ from auravae_cli.latents.latent_file import LatentFile
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
-    """Yield one file; its name does not tell the picture's."""
+    """Yield one file; the picture's name cannot be read from the file's."""
     folder, slash, stem = names[0].rpartition("/")
     if latents.records[0].source:
         stem = os.path.splitext(source_name(latents, stem))[0]  # noqa: PTH122 - as the trainer does

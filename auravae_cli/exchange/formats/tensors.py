@@ -119,7 +119,7 @@ def _unpacked(content: bytes | memoryview) -> int:
 
 
 def array_of(tensor: Any) -> tuple[Array, StoredDtype]:
-    """Return the values of a tensor; bfloat16 as words. Raises LatentFileError if it is none, or too large."""
+    """Return the values of a tensor; bfloat16 as words. Raises LatentFileError if it is not a tensor, or too large."""
     import torch
 
     if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:

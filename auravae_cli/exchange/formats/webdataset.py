@@ -128,7 +128,7 @@ def limit_of(name: str) -> Limit | None:
 
 
 def _found_or_fault(key: str, members: dict[str, Piece | str]) -> Iterator[Found]:
-    """Yield a sample's latent; a damaged sample fails by itself."""
+    """Yield a sample's latent; a damaged sample fails alone."""
     try:
         whole = {}
         for suffix, content in members.items():

@@ -1,4 +1,4 @@
-"""A half of a network by torch alone, in strips: where there are no kernels, and where a GPU's memory is short."""
+"""A half of a network by torch alone, in strips: without kernels, or if a GPU's memory is short."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class ForeignName:
 
 
 def parse_foreign(model: str) -> ForeignName | None:
-    """Return what a model's name says of another project's; None for a name or a path of ours.
+    """Return the name of another project's model; None for a name or a path of ours.
 
     >>> parse_foreign("diffusers:stabilityai/sd-vae-ft-mse")
     ForeignName(library='diffusers', place='stabilityai/sd-vae-ft-mse')

@@ -37,7 +37,7 @@ def find_model(name: str) -> ModelConfig | None:
 def name_of(model: str, weights_sha256: str) -> str:
     """Return the known model that has these weights; ``model``, its name in a latent's header, if none has.
 
-    A name goes on to better weights, and latents of the older ones stay.
+    A name may later denote better weights; latents made by the older ones remain.
     """
     config = find_model(model)
     if config is not None and (not config.sha256 or weights_sha256 in config.sha256):
@@ -96,7 +96,7 @@ def local_weights(config: ModelConfig) -> Path | None:
 def pull(config: ModelConfig, progress: Progress[None] | None = None) -> Path:
     """Download a model's official file into the hub's cache, and return its path.
 
-    ``progress`` hears how many bytes are there, and of how many.
+    ``progress`` is called with the number of bytes so far, and the total.
     ``HF_TOKEN``, ``HF_HOME``, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` are honoured.
     Raises WeightsError.
     """
@@ -120,7 +120,7 @@ def pull(config: ModelConfig, progress: Progress[None] | None = None) -> Path:
 
 
 def _bar(progress: Progress[None]) -> type[Any]:
-    """Return a class of bars for the hub's client that draw nothing, and tell how far they are."""
+    """Return a class of bars for the hub's client that draw nothing, and report how far they are."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     class Bar(tqdm):  # type: ignore[misc]
