@@ -29,9 +29,9 @@ DETAILS = (
     ("face", "astronaut.jpg", 0.1, 0.35),
     ("badge, orange", "astronaut.jpg", 0.6, 0.55),
     ("fur, whiskers", "chelsea_exif6.jpg", 0.45, 0.4),
-    ("glass, wood", "coffee.jpg", 0.35, 0.4),
-    ("lettering, metal", "rocket.webp", 0.3, 0.45),
-    ("foliage, tripod", "camera_grey.png", 0.45, 0.4),
+    ("cup", "coffee.jpg", 0.35, 0.4),
+    ("rocket, sky", "rocket.webp", 0.3, 0.45),
+    ("tripod, grass", "camera_grey.png", 0.45, 0.4),
 )
 DRAWN_SEEDS = (1_000_003, 1_000_005, 1_000_009, 1_000_011)
 
@@ -48,7 +48,7 @@ def main() -> None:
     cells = []
     for name, picture, box in details():
         cells += [(name, enlarged(picture, box))]
-        for label, codec in (("old", old), ("new", new)):
+        for label, codec in ((old.space.model, old), (new.space.model, new)):
             cells += [shown(label, codec, picture, box)]
     sheet = contact_sheet(cells, columns=3)
     write_atomically(options.output, picture_bytes(sheet, ".webp", quality=88))

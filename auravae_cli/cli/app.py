@@ -102,7 +102,7 @@ _NEEDS_TORCH = (
     "this needs PyTorch, which is not installed: pip install torch; without it, models in safetensors run in "
     "float32 on CPUs that the kernels know (auravae doctor), and --model linear everywhere"
 )
-_STAYS = "what was finished stays; the same command goes on from there"
+_STAYS = "finished work is kept; the same command continues from there"
 
 
 class _Terminated(BaseException):
@@ -146,7 +146,7 @@ def main() -> None:
         _say(error)
         sys.exit(1)
     except MemoryError:
-        say("error: not enough memory; what was finished stays: run it again")
+        say("error: not enough memory; finished work is kept: run it again")
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name != "torch":

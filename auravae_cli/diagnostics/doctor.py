@@ -197,7 +197,7 @@ def _device(codec: Codec) -> Check:
     slow = (codec.device, codec.compute_dtype, codec.engine) == ("cpu", "float32", PLAIN)
     missing = trouble() if slow else None
     if missing is not None:
-        found += f"; no kernels of its own: {missing}"
+        found += f"; no CPU kernels: {missing}"
         advice = "with them this CPU is about twice as fast: they need a C compiler (cc)"
         return Check("device", WARNING, found, advice, facts)
     return Check("device", OK, found, facts=facts)

@@ -152,8 +152,8 @@ def measure_by_processes(
                     yield evaluation.keep(step)
     except BrokenProcessPool as error:
         raise ComputeError(
-            f"one of {number} processes ended before its time, mostly for want of memory: take fewer "
-            "(--processes); with -o, the same command goes on from here"
+            f"one of {number} processes ended before its time, usually because memory ran out: use fewer "
+            "(--processes); with -o, the same command continues from here"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -39,7 +39,7 @@ def measure_by_ray(
             yield evaluation.keep(step)
     except ray.exceptions.RayError as error:
         raise ComputeError(
-            f"a worker on Ray died {ATTEMPTS} times: {brief(error)}; with -o, the same command goes on from here"
+            f"a worker on Ray died {ATTEMPTS} times: {brief(error)}; with -o, the same command continues from here"
         ) from error
     finally:
         ray.shutdown()

@@ -238,7 +238,7 @@ class _Session:
         for path in filter(None, (files.csv, files.html, files.certificate)):
             refuse_to_replace(path, files.overwrite)
         if (files.certificate or files.certify) and self.options.flips == 0:
-            raise UsageError("a certificate needs some pictures", "flips")
+            raise UsageError("a certificate needs --flips of at least 1", "flips")
         if files.folder is None:
             return
         path = files.folder / SUMMARY_FILE

@@ -194,7 +194,7 @@ class Exporter:
 
     def _finish(self, index: Index, unwritten: int) -> Iterator[Outcome]:
         if unwritten:  # otherwise the next run would find an incomplete index, and keep it
-            reason = f"not written, as it tells of all files and {unwritten} failed: run this again"
+            reason = f"not written, since it lists all files and {unwritten} failed: run this again"
             yield failed(index.name, reason)
             return
         for file in index.files():
@@ -231,7 +231,7 @@ class _Checks:
             raise LatentMismatchError(
                 f"latent of model {space.model!r} ({space.weights_sha256[:12]}, {space.irreps}), but "
                 f"the first was of {self.space.model!r} ({self.space.weights_sha256[:12]}, "
-                f"{self.space.irreps}): export them apart, or go on regardless with --any-model"
+                f"{self.space.irreps}): export them separately, or together with --any-model"
             )
         if not self.form.squares:
             return

@@ -129,7 +129,7 @@ class Unkept:
             notices.append(
                 f"the trainer computes {formula} of what it reads for {self.choices.arch}"
                 + (
-                    ", whose inverse is folded in: it gets these values"
+                    ", whose inverse has been applied: it gets these values"
                     if self.choices.fold
                     else ": the shift takes the mirrored copy's odd channels off the mirror image; "
                     "--for-shift folds in the inverse"

@@ -79,7 +79,7 @@ def not_written(place: Path | str, error: OSError) -> OutputError:
     """Return the error that says that something cannot be written, and whether anything can."""
     reason = f"cannot write {place}: {error.strerror or error}"
     if error.errno in _NO_ROOM:
-        return NoRoomError(f"{reason}; what was finished stays: run the same line again")
+        return NoRoomError(f"{reason}; finished work is kept: run the same line again")
     return OutputError(reason)
 
 

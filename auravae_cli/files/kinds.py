@@ -115,12 +115,12 @@ _STARTS = (
     ),
     (
         rb"version https://git-lfs",
-        "a pointer that stands for a file",
+        "a Git LFS pointer in place of a file",
         "`git lfs pull` fetches the file",
     ),
     (
         rb"(?i)\s*<(!doctype html|html)",
-        "a web page, as a server gives in place of a file",
+        "a web page, which a server sent instead of a file",
         "download the file again",
     ),
 )

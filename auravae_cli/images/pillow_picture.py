@@ -89,7 +89,7 @@ def _tga_alpha(image: Image.Image, data: bytes | None, notices: list[str]) -> Im
     if data[16] == 16:
         image.putalpha(ImageChops.invert(image.getchannel("A")))
     if image.getchannel("A").getextrema() == (0, 0):
-        notices.append("alpha ignored: the whole picture would be clear")
+        notices.append("alpha ignored: the whole picture would be transparent")
         return image.convert("RGB")
     return image
 

@@ -56,7 +56,7 @@ def recognise(start: bytes) -> str | None:
     if text.startswith((b"<svg", b"<?xml")):
         raise InputImageError(_DRAWN.format("SVG or other XML"))
     if text.startswith((b"<!doctype", b"<html")):
-        raise InputImageError("not a picture: a web page, as a server gives in place of one")
+        raise InputImageError("not a picture: a web page, which a server sent instead of one")
     return None
 
 

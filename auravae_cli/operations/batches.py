@@ -84,8 +84,8 @@ class FailureLimit:
             over |= failed > self.share * tried
         if over:
             raise TooManyFailuresError(
-                f"{failed} of {tried} inputs failed, more than --max-failures allows; what was "
-                "finished before stays"
+                f"{failed} of {tried} inputs failed, more than --max-failures allows; finished "
+                "work is kept"
             )
 
 

@@ -172,4 +172,4 @@ def _open_stored(storage: Storage, file: str) -> LatentFile:
     try:
         return parse_latents(storage.map(file))
     except FileNotFoundError as error:
-        raise LatentFileError("removed since it was looked at") from error
+        raise LatentFileError("removed meanwhile") from error

@@ -80,7 +80,7 @@ def make_samples(
     twice = [suffix for n, suffix in enumerate(suffixes) if suffix in suffixes[:n]]
     if twice:
         yield Failure(
-            key, "read", f"{key}{twice[0]}: stands twice; which belongs to which is unknown"
+            key, "read", f"{key}{twice[0]}: occurs twice; which belongs to which is unknown"
         )
         return
     annotations, failures = read_annotations(key, members)

@@ -93,7 +93,7 @@ class TarSamples:
             if suffix.lower() in self._given[key]:
                 yield Failure(key, "read", f"{name}: stands twice")
             elif len(content) > _LATE_BYTES:
-                yield Failure(key, "read", f"{name}: too long to stand apart from its picture")
+                yield Failure(key, "read", f"{name}: too long to be apart from its picture")
             else:
                 self._given[key].add(suffix.lower())
                 found, failures = read_annotations(key, [(suffix, content)])

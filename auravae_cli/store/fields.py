@@ -58,7 +58,7 @@ class FieldReader:
             if field not in self._missing:
                 place = f"{self._store.root}/{self._store.parts[number].name}, row {row}"
                 raise StoreError(
-                    f"{place}: its record has no {field}: ask for other fields, or say what "
-                    f"stands in its place, as in missing={{{field!r}: ...}}"
+                    f"{place}: its record has no {field}: ask for other fields, or give "
+                    f"a value for it, as in missing={{{field!r}: ...}}"
                 )
             facts[field] = self._missing[field]

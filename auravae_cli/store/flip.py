@@ -120,7 +120,7 @@ class StoreFlipper:
     def _manifest(self, shard: str) -> Manifest:
         manifest = read_manifest(self.source, shard)
         if manifest is None:
-            raise StoreError("removed while it was looked at")
+            raise StoreError("removed meanwhile")
         if manifest.shard != shard:
             raise StoreError(f"its manifest is that of shard {manifest.shard!r}, renamed")
         if manifest.settings_sha256 != self.settings.sha256:

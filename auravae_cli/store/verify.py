@@ -143,7 +143,7 @@ def _shard(
         yield _fault(storage, name, error)
         return
     if manifest is None:
-        yield _fault(storage, name, "removed while it was looked at")
+        yield _fault(storage, name, "removed meanwhile")
         return
     if manifest.shard != shard:
         yield _fault(storage, name, f"it is the manifest of shard {manifest.shard!r}, renamed")
@@ -214,7 +214,7 @@ def _output(
                 yield "its sha256 is not the manifest's: damaged, or changed"
             latents = parse_latents(content)
     except FileNotFoundError:
-        yield "removed while it was looked at"
+        yield "removed meanwhile"
         return
     except AuraVaeError as error:
         yield error

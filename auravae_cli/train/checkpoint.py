@@ -55,13 +55,13 @@ def read_run(
     changes = tuple(f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in differing)
     if differing and not is_new_recipe:
         raise ConfigError(
-            f"{path}: made with another recipe; go on with that one, name another folder, or say "
-            "--new-recipe to go on with this one:",
+            f"{path}: made with another recipe; continue with that one, name another folder, or use "
+            "--new-recipe to continue with this one:",
             *(f"  {change}" for change in changes),
         )
     if fixed := [c for key, c in zip(differing, changes, strict=True) if key.startswith(FIXED)]:
         raise ConfigError(
-            f"{path}: a run goes on with its network and its optimizer; for others, name another folder:",
+            f"{path}: a run continues with its network and its optimizer; for others, name another folder:",
             *(f"  {change}" for change in fixed),
         )
     state.step = _fill(path, content, state)

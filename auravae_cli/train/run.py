@@ -144,8 +144,8 @@ def _require_finite(state: State) -> None:
     """Raise ComputeError if training has diverged: the last checkpoint stays, and no model is written."""
     if not _is_finite(state):
         raise ComputeError(
-            f"step {state.step}: the weights are not finite: training has diverged. The last checkpoint is of "
-            "before; go on from it with a lower learning rate (--new-recipe)"
+            f"step {state.step}: the weights are not finite: training has diverged. The last checkpoint is from "
+            "before; continue from it with a lower learning rate (--new-recipe)"
         )
 
 

@@ -119,6 +119,6 @@ def write_weights(
     if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise ComputeError(
             f"{path} is not written: {bad[0]} and {len(bad) - 1} more of {len(tensors)} tensors are not finite as "
-            "float16: training has diverged; go on from an earlier checkpoint, with a lower learning rate"
+            "float16: training has diverged; continue from an earlier checkpoint, with a lower learning rate"
         )
     write_atomically(path, save(tensors, {KEY: write_json(facts, sort_keys=True)}))

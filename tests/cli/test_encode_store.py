@@ -426,7 +426,7 @@ def test_a_job_says_which_of_how_many_it_is(auravae, work, one, layout):
     write_folder(work / "photos", pictures(3))
     result = auravae("encode", "photos", "-o", "out", "--layout", layout, *one)
     assert result.code == 2
-    assert "--shard-size sets how large shards are" in result.message
+    assert "job I of N jobs needs both" in result.message
     assert not Path("out").exists()
 
 

@@ -322,7 +322,7 @@ def test_a_terminated_export_leaves_nothing_unfinished(program, work, make_store
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (
         143,
-        "terminated: what was finished stays; the same command goes on from there\n",
+        "terminated: finished work is kept; the same command continues from there\n",
     )
     assert not list(Path("out").rglob(".*"))
     for path in Path("out").rglob("*.npz"):

@@ -64,7 +64,7 @@ def test_a_full_disk_ends_a_batch_at_once(auravae, work, monkeypatch, number):
     monkeypatch.setattr(encoding, "create_atomically", create)
     result = auravae("encode", "p", "-o", "x")
     assert result.code == 1 and len(written) == 3
-    assert f"{os.strerror(number)}; what was finished stays: run the same line again" in result.err
+    assert f"{os.strerror(number)}; finished work is kept: run the same line again" in result.err
     monkeypatch.undo()
     monkeypatch.chdir(work)
     monkeypatch.setenv("AURAVAE_MODEL", "linear")

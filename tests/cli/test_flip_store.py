@@ -126,8 +126,8 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_done(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["store"], "name the place of another store"),
-        (["store", "-o", "-"], "name the place of another store"),
+        (["store"], "name a place for the flipped store"),
+        (["store", "-o", "-"], "name a place for the flipped store"),
         (["store", "-o", "store"], "the store itself, or in it"),
         (["store", "-o", "store/flipped"], "the store itself, or in it"),
         (["store", "a.safetensors", "-o", "out"], "flip one store at a time"),

@@ -119,7 +119,7 @@ def test_a_signal_ends_the_start_and_the_export_at_once(recipe, program):
             _, err = process.communicate(timeout=30)
         assert process.returncode == 143 and time.monotonic() - sent < 10
         assert err.endswith(
-            "terminated: what was finished stays; the same command goes on from there\n"
+            "terminated: finished work is kept; the same command continues from there\n"
         )
     assert Path("finish/checkpoint.pt").exists()
 

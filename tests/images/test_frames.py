@@ -160,7 +160,7 @@ def test_alpha_of_a_tga() -> None:
     for bits, attributes, pixel in ((32, 8, bytes((255, 0, 255, 0))), (16, 1, b"\x1f\x7c")):
         loaded = read_image(tga(bits, attributes, pixel))
         assert (loaded.pixels == (255, 0, 255)).all()
-        assert loaded.notices == ("alpha ignored: the whole picture would be clear",)
+        assert loaded.notices == ("alpha ignored: the whole picture would be transparent",)
 
 
 # What is not read

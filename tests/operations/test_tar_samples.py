@@ -59,7 +59,7 @@ def test_what_stands_twice_side_by_side_is_a_failure() -> None:
     """The red picture had the caption "blue"."""
     found, failures, _ = read(("0.png", "r"), ("0.txt", "red"), ("0.png", "b"), ("0.txt", "blue"))
     assert found == {}
-    assert failures == ["0.png: stands twice; which belongs to which is unknown"]
+    assert failures == ["0.png: occurs twice; which belongs to which is unknown"]
 
 
 def test_a_caption_that_comes_again_is_a_failure() -> None:
@@ -83,7 +83,7 @@ def test_late_and_early_companions_have_limits(monkeypatch: pytest.MonkeyPatch) 
     )
     assert failures == [
         "d.txt: too far before its picture",
-        "a.txt: too long to stand apart from its picture",
+        "a.txt: too long to be apart from its picture",
     ]
 
 

@@ -119,12 +119,14 @@ def encode(
             param_hint="--watch",
         )
     if interval is not None and not watch:
-        raise typer.BadParameter("how often to look: add --watch", param_hint="--interval")
+        raise typer.BadParameter("it only applies to --watch: add that", param_hint="--interval")
     asked = replace(asked, part=_part_of_the_work(shard_index, num_shards))
     names = opt.read_names(photos, listed)  # their form determines the layout
     if _wants_store(names, output, layout):
         if address is not None and runner is not opt.Runner.ray:
-            raise typer.BadParameter("of a Ray cluster: add --runner ray", param_hint="--address")
+            raise typer.BadParameter(
+                "it is for a Ray cluster: add --runner ray", param_hint="--address"
+            )
         from auravae_cli.cli.commands.encode_store import StoreRequest, fill_store, predict_store
 
         wanted = StoreRequest(
@@ -211,7 +213,7 @@ def _part_of_the_work(shard_index: int | None, num_shards: int | None) -> tuple[
         return 0, 1
     if shard_index is None or num_shards is None:
         raise typer.BadParameter(
-            "job I of N jobs that share the work takes both; --shard-size sets how large shards are",
+            "job I of N jobs needs both; --shard-size sets the size of shards",
             param_hint="--shard-index I --num-shards N",
         )
     if shard_index >= num_shards:

@@ -186,7 +186,7 @@ def evaluate(
         Optional[str],
         typer.Option(
             metavar="STORE",
-            help="Add the certificate to this store, which the model has made.",
+            help="Add the certificate to this store, which the model made.",
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
@@ -242,10 +242,14 @@ def evaluate(
     from auravae_cli.latents.dtypes import STORED_DTYPES
 
     if address is not None and runner is not opt.Runner.ray:
-        raise typer.BadParameter("of a Ray cluster: add --runner ray", param_hint="--address")
+        raise typer.BadParameter(
+            "it is for a Ray cluster: add --runner ray", param_hint="--address"
+        )
     if compare is not None:
         if photos or listed or output:
-            raise typer.BadParameter("takes kept results, no pictures", param_hint="--compare")
+            raise typer.BadParameter(
+                "it compares kept results: leave out pictures and --output", param_hint="--compare"
+            )
         report_comparison(session.compare_runs(*map(opt.local_path, compare)), as_json)
         return
     measured = MeasureOptions(

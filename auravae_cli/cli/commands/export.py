@@ -61,7 +61,7 @@ def export(
         Optional[str],
         typer.Option(
             metavar="NAME",
-            help="The network that the files are for, if the format's names or keys tell it (kohya, "
+            help="The network that the files are for, if the format's names or keys depend on it (kohya, "
             "musubi, ai-toolkit). Default: one of 16 channels.",
             rich_help_panel=opt.OUTPUT,
         ),
@@ -70,8 +70,8 @@ def export(
         bool,
         typer.Option(
             "--for-shift",
-            help="Fold in the inverse of what the network's trainer computes of latents, (z - shift) * scale, "
-            "so that it gets these values.",
+            help="Apply the inverse of the trainer's normalisation, (z - shift) * scale, "
+            "so that the trainer gets these values.",
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,

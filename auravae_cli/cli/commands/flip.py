@@ -71,7 +71,7 @@ def _flip_store(store: str, output: str | None, by: GroupElement, reporter: Repo
     from auravae_cli.store.flip import flip_store
 
     if output is None or output == STREAM:
-        raise typer.BadParameter("name the place of another store", param_hint="--output")
+        raise typer.BadParameter("name a place for the flipped store", param_hint="--output")
     with StoreReporter(reporter, output) as report:
         flip_store(store, output, by, progress=report)
     return report.code

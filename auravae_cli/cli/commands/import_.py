@@ -40,7 +40,7 @@ def import_(
         Optional[str],
         typer.Option(
             metavar="MODEL",
-            help="The model that made the latents, if they do not tell: a name or the path of a checkpoint.",
+            help="The model that made the latents, if the files do not say: a name or the path of a checkpoint.",
             autocompletion=complete_model,
         ),
     ] = None,
@@ -178,4 +178,4 @@ def _tell(name: str, ignored: Counter[str], reporter: Reporter) -> None:
     elif ignored and not reporter.quiet:
         names = ", ".join(f"{name} ({number})" for name, number in ignored.most_common(8))
         more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""
-        say(f"note: not taken: {names}{more}; a flipped copy is made when it is wanted")
+        say(f"note: not taken: {names}{more}; flipped copies can be made at any time")

@@ -73,7 +73,7 @@ def roundtrip(
         auravae roundtrip photo.jpg --flip all
         auravae roundtrip photos -o compared -m linear -m small
 
-    Of several pictures, the mean and the worst are told at the end.
+    The mean and the worst of several pictures are printed at the end.
     --flip also writes a contact sheet, photo.sheet.png: the original, the
     reconstruction, their difference, and each flip.
     """

@@ -72,6 +72,6 @@ def parity_words(found: Mapping[str, Any], channels: int) -> str:
     """Return what the best signed permutation of channels under a flip does, in a few words."""
     what = f"{found['moved']} of {channels} channels moved, {found['negated']} negated"
     if found["is_declared"]:
-        return f"data give the declared action ({what})"
+        return f"the data confirm the declared action ({what})"
     gap = number_or_dash(found["best_gap"], "{:.2f}")
     return f"data give {what}: E error {found['error']:.2f}, not {found['declared_error']:.2f}; gap {gap} dB"

@@ -199,7 +199,7 @@ def sentence(aheads: Sequence[Ahead], found: Sequence[Outlook], seconds: float, 
     strips = max(one.strips for one in found)
     if strips > 1:
         hints.append(
-            f"memory suffices for {strips} strips a picture; with a larger --memory it may be faster"
+            f"for lack of memory, a picture runs in up to {strips} strips; a larger --memory may be faster"
         )
     place = f"{aheads[0].codec.device}{aheads[0].workers and f', shared by {aheads[0].workers}'}"
     start = f"note: about {duration(seconds)}: {work} on {place}"

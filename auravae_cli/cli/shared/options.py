@@ -217,7 +217,7 @@ Interval = Annotated[
         min=0.01,
         max=86_400,
         metavar="SECONDS",
-        help="Seconds between two looks of --watch. Default: 1.",
+        help="Seconds between two checks of --watch. Default: 1.",
         rich_help_panel=INPUT,
     ),
 ]
