@@ -174,7 +174,7 @@ def test_numbers_beyond_all_measure(text: str, fault: str, tmp_path: Path) -> No
 def test_files_that_are_no_toml(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read as TOML"):
         load("name = ", tmp_path)
-    with pytest.raises(ConfigError, match="absent.toml: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read: No such file"):
         read_config(tmp_path / "absent.toml", ModelConfig)
 
 
