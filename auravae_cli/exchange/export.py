@@ -43,7 +43,7 @@ from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import collect
-from auravae_cli.operations.jobs import Names, listed
+from auravae_cli.operations.jobs import Names, listed, named_place
 from auravae_cli.operations.names import none_found
 from auravae_cli.operations.outputs import (
     holds,
@@ -328,9 +328,10 @@ def export_latents(
         UsageError: no latent is there, or the format does not go with the other arguments.
         StoreError: a store cannot be reached.
     """
-    if is_remote(str(output)):
-        raise UsageError(f"{output}: expected a folder here; copy it there afterwards", "output")
-    if reason := why_not_there(Path(output) / "result"):
+    place = named_place(output)
+    if is_remote(place):
+        raise UsageError(f"{place}: expected a folder here; copy it there afterwards", "output")
+    if reason := why_not_there(Path(place) / "result"):
         raise UsageError(reason, "output")
     form, choices = _choose(to, flipped, arch, for_shift)
     if pictures is not None and not form.paired:
@@ -343,7 +344,7 @@ def export_latents(
         raise none_found(names, LATENTS, "latents: stores, files, folders, patterns")
     total = sum(map(count_rows, stores)) + len(files)
     parts, unkept = chain(*map(store_parts, stores), file_parts(files)), Unkept(form, choices)
-    exporter = Exporter(form, Path(output), choices, overwrite, any_model, order)
+    exporter = Exporter(form, Path(place), choices, overwrite, any_model, order)
     return Exports(follow(exporter.run(parts, unkept), total, progress), unkept)
 
 

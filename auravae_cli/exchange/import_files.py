@@ -23,7 +23,7 @@ from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.latent_space import read_space
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source, collect
-from auravae_cli.operations.jobs import Names, listed
+from auravae_cli.operations.jobs import Names, listed, named_place
 from auravae_cli.operations.names import none_found
 from auravae_cli.operations.outputs import (
     holds,
@@ -190,11 +190,12 @@ def import_files(
         UsageError: no file is there. ModelError: the assumed model is not known.
     """
     form, sources, adopt = plan_import(files, of, assume_model, latent_dtype)
-    if is_remote(str(output)):
-        raise UsageError(f"{output}: only stores are written there: --layout shards", "output")
-    if reason := why_not_there(Path(output) / "result"):
+    place = named_place(output)
+    if is_remote(place):
+        raise UsageError(f"{place}: only stores are written there: --layout shards", "output")
+    if reason := why_not_there(Path(place) / "result"):
         raise UsageError(f"{reason}, or add --layout shards", "output")
-    importer = Importer(form, adopt, Path(output), overwrite)
+    importer = Importer(form, adopt, Path(place), overwrite)
     return ImportedFiles(follow(importer.run(sources), len(sources), progress), importer.ignored)
 
 

@@ -26,10 +26,15 @@ def listed(names: Names) -> list[str]:
 
 
 def place_of(output: str | Path | None) -> str | None:
+    """The place of results as it was named, if it was. Raises UsageError if the name is empty."""
+    return None if output is None else named_place(output)
+
+
+def named_place(output: str | Path) -> str:
     """The place of results as it was named. Raises UsageError if the name is empty."""
     if output == "":
         raise UsageError("an empty name: is a variable in the command not set?", "output")
-    return None if output is None else local_name(str(output))
+    return local_name(str(output))
 
 
 def plan_jobs(

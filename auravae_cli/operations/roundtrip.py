@@ -25,7 +25,7 @@ from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import Outcome, Ready, done, run
 from auravae_cli.operations.decode import DecodeOptions
 from auravae_cli.operations.encode import EncodeOptions, padded, sizes_of
-from auravae_cli.operations.jobs import Names, plan_jobs
+from auravae_cli.operations.jobs import Names, named_place, plan_jobs
 from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.outputs import (
     Job,
@@ -264,4 +264,4 @@ def places_of(models: Sequence[str | Codec], output: str | Path | None) -> list[
             "several models, each with a folder of its name: name a folder for these, and no model twice",
             "output",
         )
-    return [below(Path(output), name) for name in names]
+    return [below(Path(named_place(output)), name) for name in names]

@@ -24,7 +24,7 @@ from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import FailureLimit, Outcome, failure, limited
 from auravae_cli.operations.encode import EncodeOptions, encode_jobs
 from auravae_cli.operations.inputs import Source, collect
-from auravae_cli.operations.jobs import Names, listed
+from auravae_cli.operations.jobs import Names, listed, place_of
 from auravae_cli.operations.loading import Loading, codec_of
 from auravae_cli.operations.outputs import Job, plan
 from auravae_cli.operations.suffixes import LATENTS, PICTURE_TAGS, PICTURES
@@ -178,7 +178,7 @@ def watch_folders(
     Raises:
         UsageError: a folder is missing, or the output is not a folder. ModelError, TooManyFailuresError.
     """
-    names, place = listed(folders), None if output is None else str(output)
+    names, place = listed(folders), place_of(output)
     for name in names:
         if not os.path.isdir(name):
             raise UsageError(f"{name}: expected a folder that exists", "watch")

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from auravae_cli.errors import LatentFileError, StoreError, UsageError
-from auravae_cli.files.places import is_remote
+from auravae_cli.files.places import is_remote, local_name
 from auravae_cli.files.scratch import publish_bytes, scratch_if_needed
 from auravae_cli.files.storage import Entry, Storage, open_storage
 from auravae_cli.latents.latent_file import flipped_chunks, parse_latents
@@ -191,7 +191,7 @@ def flip_store(
         UsageError: the output is the store itself, or in it. StoreError, OutputError: one of them
             cannot be read or written, or the output is another store.
     """
-    source, target = str(store), str(output)
+    source, target = local_name(str(store)), local_name(str(output))
     if not is_remote(target) and Path(target).resolve().is_relative_to(Path(source).resolve()):
         raise UsageError("it is the store itself, or in it: name another place", "output")
     by = GroupElement.of(by)

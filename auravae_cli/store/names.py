@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from auravae_cli.errors import StoreError
 from auravae_cli.files.kinds import SETTINGS_FILE as SETTINGS_FILE
-from auravae_cli.files.places import is_remote, local_name
+from auravae_cli.files.places import is_remote
 
 if TYPE_CHECKING:
     from auravae_cli.files.storage import Entry
@@ -41,8 +41,7 @@ def is_store(location: str) -> bool:
     """
     if is_remote(location):
         return not location.endswith(_LATENT_FILE)
-    place = os.path.join(local_name(location), SETTINGS_FILE)  # noqa: PTH118 - the two
-    return os.path.isfile(place)
+    return os.path.isfile(os.path.join(location, SETTINGS_FILE))  # noqa: PTH118
 
 
 def manifest_name(shard: str) -> str:

@@ -95,3 +95,18 @@ def test_a_part_of_the_work_is_every_nth_job(photo, codec):
         ["c.png"],
     ]
     assert [part[0].status for part in parts] == ["done"] * 3
+
+
+def test_a_file_url_names_the_same_place_in_every_call(photo, codec, tmp_path):
+    here = tmp_path.as_uri()
+    auravae.encode_files(f"{here}/a.png", f"{here}/z.safetensors", model=codec)
+    auravae.encode_store("a.png", f"{here}/store", model=codec)
+    auravae.export_latents(f"{here}/z.safetensors", f"{here}/npy", "npy", flipped=False)
+    auravae.import_files(f"{here}/npy", f"{here}/back", "npy", assume_model="linear")
+    auravae.flip_store(f"{here}/store", f"{here}/flipped", H)
+    auravae.roundtrip_files("a.png", f"{here}/two", model=codec)
+    with pytest.raises(UsageError, match="the store itself"):
+        auravae.flip_store(f"{here}/store", f"{here}/store/inside", H)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made >= {"z.safetensors", "store", "npy", "back", "flipped", "two"}
+    assert "file:" not in made
