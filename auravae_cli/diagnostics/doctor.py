@@ -208,12 +208,17 @@ def _kernels() -> tuple[str, dict[str, Any]]:
     from auravae_cli.model.cpu import bfloat16, native
     from auravae_cli.model.cpu.shipped import FOLDER
 
-    kernels, deep = native.kernels(), bfloat16.kernels() is not None
+    kernels, products = native.kernels(), bfloat16.kernels()
     assert kernels is not None
+    has_tiles = products is not None and products.pairs_at_once > 1
     origin = "of the package" if kernels.path.is_relative_to(FOLDER.resolve()) else "built here"
-    products = ", bfloat16 for --dtype bfloat16" if deep else ", no bfloat16 on this processor"
-    facts = {"lanes": kernels.lanes, "path": str(kernels.path), "bfloat16": deep}
-    return f"kernels {origin}, vectors of {kernels.lanes}{products}", facts
+    text = f"kernels {origin}, vectors of {kernels.lanes}, " + (
+        f"bfloat16 in {'the tiles of AMX' if has_tiles else 'vectors'} for models that the flips fix"
+        if products
+        else "no bfloat16 on this processor"
+    )
+    facts: dict[str, Any] = {"lanes": kernels.lanes, "path": str(kernels.path)}
+    return text, facts | {"bfloat16": products is not None, "tiles": has_tiles}
 
 
 def _driver() -> int:

@@ -80,7 +80,9 @@ def kernels_of(where: Placement) -> str:
     if where.engine == native.NATIVE:
         kernels = native.kernels()
         assert kernels is not None
-        return f"{where.engine} ({platform.machine()}, {kernels.lanes} lanes)"
+        products = bfloat16.kernels() if where.has_products else None
+        tiles = ", tiles" if products and products.pairs_at_once > 1 else ""
+        return f"{where.engine} ({platform.machine()}, {kernels.lanes} lanes{tiles})"
     if where.is_on_cpu:
         import torch
 

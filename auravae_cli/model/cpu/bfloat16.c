@@ -13,9 +13,10 @@
    is a product of its own with those combinations that share its parity: 9 of 36 with stride 1, a
    quarter of the products of a plain convolution. Combinations are made in float32, and rounded once.
 
-   The inner loop, `multiply`, takes 32 pixels of pairs of combinations, [pair][pixel][2], and
-   weights [pair][channel][2]. AMX's tiles have the same shape: 16 rows of pairs by 16 pixels are a B
-   tile, and weights with pairs innermost of each channel would be an A tile.
+   The inner loop takes 32 pixels of pairs of combinations, [pair][pixel][2], and multiplies them by
+   weights of 8 channels: `multiply` in vectors, by weights [pair][channel][2]; `multiply_tiles` in the
+   tiles of AMX, 16 pairs at a time, by weights [channel][pair][2] of these. The last pairs are then
+   filled up with zeros. With -DEMULATED_TILES it does the same without AMX, to be tested anywhere.
 
    Each row of the result is computed for itself, in columns that depend on the width alone: so strips
    change no bit of it. */
@@ -26,6 +27,8 @@
 
 /* Other processors compute in float32. */
 int32_t channels_out_at_once(void) { return 0; }
+int32_t pairs_at_once(void) { return 1; }
+int32_t use_tiles(int32_t wanted) { return wanted & 0; }
 int64_t convolve(const void *job) { return (intptr_t)job & 0; }
 int64_t halve(const void *job) { return (intptr_t)job & 0; }
 int64_t mix(const void *job) { return (intptr_t)job & 0; }
@@ -41,10 +44,11 @@ int64_t mix(const void *job) { return (intptr_t)job & 0; }
 #define GROUP (LANES * TOGETHER)
 #define COLUMNS_BYTES (512 * 1024)  /* of columns at once: half of a usual second-level cache */
 #define ORDER 4                     /* of the group */
+#define TILE_PAIRS 16               /* that a tile of AMX has */
 
 typedef struct { /* as in native.c; channels are those of all four blocks */
     const float *x;
-    const __m512i *weights; /* [parity][channels_out / 4 / OUT][pair][OUT][2] bfloat16 */
+    const __m512i *weights; /* [parity][channels_out / 4 / OUT][pairs / n][OUT][n][2] bfloat16, n pairs_at_once */
     const float *bias, *scale, *shift, *residual;
     float *out;
     float *memory;
@@ -61,6 +65,9 @@ typedef struct {
 static const Kind SAME = {3, 1, 3}, HALVE = {2, 2, 2}, MIX = {1, 1, 1};
 
 int32_t channels_out_at_once(void) { return OUT; }
+
+static int32_t are_tiles_used; /* by all threads: set before the first convolution */
+int32_t pairs_at_once(void) { return are_tiles_used ? TILE_PAIRS : 1; }
 
 /* ---- numbers ---- */
 
@@ -116,8 +123,9 @@ typedef struct {
     int channels;     /* of a block */
     int ring_vectors; /* of a row in `ring` */
     int64_t pairs;    /* of combinations for each parity of the result */
+    int64_t room;     /* for these: whole tiles */
     __m512 *ring;     /* [taps][channels][parity][ring_vectors], rows of the parities of x */
-    __m512i *maps;    /* [columns / GROUP][parity][pairs][TOGETHER], combinations of one row */
+    __m512i *maps;    /* [columns / GROUP][parity][room][TOGETHER], combinations of one row */
     float *sums;      /* [columns / GROUP][parity][channels_out of a block][GROUP], of one row */
     int64_t size;     /* of all, in numbers */
     int32_t slot[ORDER][3][3]; /* [parity of x][down][across] => place among those of a result's */
@@ -133,6 +141,7 @@ static Block block_of(const Job *job, Kind kind) {
     block.columns = up_to((width + times - 1) / times, GROUP);
     block.ring_vectors = kind.stride * block.columns / LANES + kind.stride;
     block.pairs = (int64_t)all * block.channels / 2;
+    block.room = up_to(block.pairs, TILE_PAIRS);
     int32_t next[ORDER] = {0};
     for (int p = 0; p < ORDER; p++)
         for (int a = 0; a < kind.ways; a++)
@@ -143,7 +152,7 @@ static Block block_of(const Job *job, Kind kind) {
             }
     block.ring = (__m512 *)(((uintptr_t)job->memory + 63) / 64 * 64);
     block.maps = (__m512i *)(block.ring + (int64_t)kind.taps * job->channels * block.ring_vectors);
-    block.sums = (float *)(block.maps + ORDER * block.pairs * (block.columns / LANES));
+    block.sums = (float *)(block.maps + ORDER * block.room * (block.columns / LANES));
     float *end = block.sums + (int64_t)job->channels_out * block.columns;
     block.size = end - (float *)block.ring + LANES;
     return block;
@@ -152,7 +161,7 @@ static Block block_of(const Job *job, Kind kind) {
 /* ---- reading ---- */
 
 /* 16 columns from `column` on of a row of a channel, zeros where there are none. */
-static inline __m512 read(const Job *job, int channel, int row, int column) {
+static inline __m512 read_columns(const Job *job, int channel, int row, int column) {
     const float *from = job->x + channel * job->x_channel +
                         (int64_t)(row >> job->doubled) * job->width;
     int width = job->width << job->doubled;
@@ -184,7 +193,7 @@ static void read_parities(const Job *job, const Block *block, int channel, int r
         for (int k = 0; k < ORDER; k++) /* the next row meanwhile comes closer: it lies apart */
             _mm_prefetch(next + k * block->channels * job->x_channel + v * LANES, _MM_HINT_T1);
         for (int k = 0; k < ORDER; k++)
-            f[k] = read(job, k * block->channels + channel, row, column + v * LANES);
+            f[k] = read_columns(job, k * block->channels + channel, row, column + v * LANES);
         exchange(f);
         for (int p = 0; p < ORDER; p++) to[p * vectors + v] = f[p];
     }
@@ -194,12 +203,12 @@ static void read_parities(const Job *job, const Block *block, int channel, int r
 
 static inline __m512i *place_of(const Block *block, int p, int a, int b, int odd, int channel) {
     int64_t pair = ((int64_t)block->slot[p][a][b] * block->channels + channel) / 2;
-    return block->maps + ((p ^ odd) * block->pairs + pair) * TOGETHER;
+    return block->maps + ((p ^ odd) * block->room + pair) * TOGETHER;
 }
 
 /* Rows above, here and below of two channels => all their combinations. */
 static void combine(const Block *block, int channel, __m512 *const rows[3], int vectors) {
-    int64_t next = ORDER * block->pairs * TOGETHER, other = (int64_t)ORDER * block->ring_vectors;
+    int64_t next = ORDER * block->room * TOGETHER, other = (int64_t)ORDER * block->ring_vectors;
     for (int p = 0; p < ORDER; p++) {
         const __m512 *up = rows[0] + p * block->ring_vectors;
         const __m512 *here = rows[1] + p * block->ring_vectors;
@@ -242,7 +251,7 @@ static void combine(const Block *block, int channel, __m512 *const rows[3], int 
 static void combine_halves(const Block *block, int channel, __m512 *const rows[2], int vectors) {
     const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odds = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    int64_t next = ORDER * block->pairs * TOGETHER, other = (int64_t)ORDER * block->ring_vectors;
+    int64_t next = ORDER * block->room * TOGETHER, other = (int64_t)ORDER * block->ring_vectors;
     for (int p = 0; p < ORDER; p++)
         for (int v = 0; v < vectors; v++) {
             int64_t at = v / TOGETHER * next + v % TOGETHER;
@@ -270,7 +279,7 @@ static void combine_halves(const Block *block, int channel, __m512 *const rows[2
 
 /* Two channels, as they are. */
 static void pair(const Block *block, int channel, const __m512 *row, int vectors) {
-    int64_t next = ORDER * block->pairs * TOGETHER, other = (int64_t)ORDER * block->ring_vectors;
+    int64_t next = ORDER * block->room * TOGETHER, other = (int64_t)ORDER * block->ring_vectors;
     for (int p = 0; p < ORDER; p++)
         for (int v = 0; v < vectors; v++) {
             const __m512 *from = row + p * block->ring_vectors + v;
@@ -304,6 +313,154 @@ static inline __attribute__((always_inline)) void multiply(const __m512i *maps, 
     }
 }
 
+/* ---- the same in tiles ---- */
+
+#if defined(EMULATED_TILES)
+
+#define WITH_TILES
+static _Thread_local struct { uint8_t rows[8], bytes[8]; } shapes;
+static _Thread_local union { float numbers[16][LANES]; uint16_t halves[16][2 * LANES]; } tiles[8];
+
+static int tiles_are_there(void) { return 1; }
+
+static void configure(const uint8_t *from) {
+    for (int i = 0; i < 8; i++) shapes.bytes[i] = from[16 + 2 * i], shapes.rows[i] = from[48 + i];
+}
+
+static void load_tile(int tile, const void *from, int64_t stride) {
+    for (int i = 0; i < shapes.rows[tile]; i++)
+        memcpy(tiles[tile].numbers[i], (const char *)from + i * stride, shapes.bytes[tile]);
+}
+
+static void store_tile(int tile, void *to, int64_t stride) {
+    for (int i = 0; i < shapes.rows[tile]; i++)
+        memcpy((char *)to + i * stride, tiles[tile].numbers[i], shapes.bytes[tile]);
+}
+
+static float widened(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float number;
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
+
+static void multiply_tile(int c, int a, int b) {
+    for (int i = 0; i < shapes.rows[a]; i++)
+        for (int k = 0; k < shapes.bytes[a] / 4; k++)
+            for (int j = 0; j < shapes.bytes[b] / 4; j++)
+                for (int half = 0; half < 2; half++)
+                    tiles[c].numbers[i][j] += widened(tiles[a].halves[i][2 * k + half]) *
+                                              widened(tiles[b].halves[k][2 * j + half]);
+}
+
+#define CONFIGURE(from) configure(from)
+#define RELEASE()
+#define ZERO(tile) memset(&tiles[tile], 0, sizeof tiles[tile])
+#define LOAD(tile, from, stride) load_tile(tile, from, stride)
+#define STORE(tile, to, stride) store_tile(tile, to, stride)
+#define MULTIPLY(c, a, b) multiply_tile(c, a, b)
+
+#elif defined(__linux__) && defined(__x86_64__) && (__clang_major__ >= 12 || __GNUC__ >= 11)
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define WITH_TILES __attribute__((target("amx-tile,amx-bf16"), noinline))
+#define CONFIGURE(from) _tile_loadconfig(from)
+#define RELEASE() _tile_release()
+#define ZERO(tile) _tile_zero(tile)
+#define LOAD(tile, from, stride) _tile_loadd(tile, from, stride)
+#define STORE(tile, to, stride) _tile_stored(tile, to, stride)
+#define MULTIPLY(c, a, b) _tile_dpbf16ps(c, a, b)
+
+/* Whether the processor has AMX and the system lets this process use it. */
+static int tiles_are_there(void) {
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0; /* XGETBV */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low >> 17 & 3) != 3) return 0;
+    return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* XTILEDATA */) == 0;
+}
+
+#else
+
+#define NO_TILES
+static int tiles_are_there(void) { return 0; }
+
+#endif
+
+/* Use tiles from now on, or do not; return whether they are used. */
+int32_t use_tiles(int32_t wanted) { return are_tiles_used = wanted && tiles_are_there(); }
+
+#ifndef NO_TILES
+
+/* Tiles 0 to 3 are sums of 8 channels by 16 pixels, 4 and 5 weights of 8 channels by 16 pairs, 6 and 7
+   16 pairs by 16 pixels. */
+WITH_TILES static void start_tiles(void) {
+    _Alignas(64) uint8_t shape[64] = {1};
+    for (int i = 0; i < 8; i++) {
+        shape[16 + 2 * i] = 64;
+        shape[48 + i] = i < 6 ? OUT : TILE_PAIRS;
+    }
+    __asm__ volatile("" ::"r"(shape) : "memory"); /* GCC 12 knows of 8 bytes that are read */
+    CONFIGURE(shape);
+}
+
+WITH_TILES static void end_tiles(void) { RELEASE(); }
+
+/* As `multiply`, for all channels of a parity, two groups of them at once. `room` is whole tiles. */
+WITH_TILES static void multiply_tiles(const __m512i *maps, const int32_t *weights, int64_t room,
+                                      int out, float *to) {
+    const int64_t row = TOGETHER * sizeof(__m512i), line = GROUP * sizeof(float), each = 64;
+    __asm__ volatile("" ::: "memory"); /* what is loaded has been written */
+    for (int c = 0; c < out; c += 2 * OUT, weights += 2 * OUT * room, to += 2 * OUT * GROUP) {
+        int are_two = c + OUT < out;
+        const int32_t *others = weights + (are_two ? OUT * room : 0);
+        ZERO(0);
+        ZERO(1);
+        ZERO(2);
+        ZERO(3);
+        for (int64_t k = 0; k < room; k += TILE_PAIRS) {
+            LOAD(6, maps + k * TOGETHER, row);
+            LOAD(7, maps + k * TOGETHER + 1, row);
+            LOAD(4, weights + k * OUT, each);
+            MULTIPLY(0, 4, 6);
+            MULTIPLY(1, 4, 7);
+            LOAD(5, others + k * OUT, each);
+            MULTIPLY(2, 5, 6);
+            MULTIPLY(3, 5, 7);
+        }
+        STORE(0, to, line);
+        STORE(1, to + LANES, line);
+        if (are_two) {
+            STORE(2, to + OUT * GROUP, line);
+            STORE(3, to + OUT * GROUP + LANES, line);
+        }
+    }
+    __asm__ volatile("" ::: "memory");
+}
+
+/* Zeros where the last pairs of a tile are none. */
+static void fill_up(const Block *block) {
+    for (int64_t i = 0; i < (int64_t)block->columns / GROUP * ORDER; i++)
+        memset(block->maps + (i * block->room + block->pairs) * TOGETHER, 0,
+               (size_t)(block->room - block->pairs) * TOGETHER * sizeof(__m512i));
+}
+
+#else
+
+static void start_tiles(void) {}
+static void end_tiles(void) {}
+static void fill_up(const Block *block) { (void)block; }
+static void multiply_tiles(const __m512i *maps, const int32_t *weights, int64_t room, int out,
+                           float *to) {
+    (void)maps, (void)weights, (void)room, (void)out, (void)to;
+}
+
+#endif
+
 /* Parities of a row's results => blocks, with bias and residual, where they belong: a channel after
    the other, since each lies in pages of its own. */
 static void put(const Job *job, const Block *block, int row, int left, int columns, int width) {
@@ -334,11 +491,43 @@ static void put(const Job *job, const Block *block, int row, int left, int colum
 
 /* ---- convolutions ---- */
 
+/* All sums of a row, from its combinations. */
+static void sum(const Job *job, const Block *block, int columns) {
+    int out = job->channels_out / ORDER;
+    float *to = block->sums;
+    for (int at = 0; at < columns; at += GROUP) {
+        const __m512i *maps = block->maps + at / LANES * ORDER * block->room;
+        const int32_t *weights = (const int32_t *)job->weights;
+        for (int q = 0; q < ORDER; q++, maps += block->room * TOGETHER)
+            for (int c = 0; c < out; c += OUT, weights += OUT * block->pairs, to += OUT * GROUP)
+                if (at + LANES < columns)
+                    multiply(maps, weights, block->pairs, to, 1);
+                else
+                    multiply(maps, weights, block->pairs, to, 0);
+    }
+}
+
+static void sum_in_tiles(const Job *job, const Block *block, int columns) {
+    int out = job->channels_out / ORDER;
+    float *to = block->sums;
+    start_tiles();
+    for (int at = 0; at < columns; at += GROUP) {
+        const __m512i *maps = block->maps + at / LANES * ORDER * block->room;
+        const int32_t *weights = (const int32_t *)job->weights;
+        for (int q = 0; q < ORDER; q++, maps += block->room * TOGETHER) {
+            multiply_tiles(maps, weights, block->room, out, to);
+            weights += out * block->room, to += out * GROUP;
+        }
+    }
+    end_tiles();
+}
+
 static inline __attribute__((always_inline)) int64_t convolve_as(const Job *job, const Kind kind) {
     Block block = block_of(job, kind);
     if (block.size > job->memory_size) return block.size;
-    int width = (job->width << job->doubled) / kind.stride, out = job->channels_out / ORDER;
-    int border = kind.taps == 3;
+    int width = (job->width << job->doubled) / kind.stride;
+    int border = kind.taps == 3, tiled = are_tiles_used;
+    if (tiled) fill_up(&block);
     int64_t channel_size = (int64_t)ORDER * block.ring_vectors, row_size = block.channels * channel_size;
     for (int left = 0; left < width; left += block.columns) {
         int columns = least(block.columns, width - left), vectors = (columns + LANES - 1) / LANES;
@@ -360,17 +549,10 @@ static inline __attribute__((always_inline)) int64_t convolve_as(const Job *job,
                 else
                     pair(&block, c, rows[0], vectors);
             }
-            float *to = block.sums;
-            for (int at = 0; at < columns; at += GROUP) {
-                const __m512i *maps = block.maps + at / LANES * ORDER * block.pairs;
-                const int32_t *weights = (const int32_t *)job->weights;
-                for (int q = 0; q < ORDER; q++, maps += block.pairs * TOGETHER)
-                    for (int c = 0; c < out; c += OUT, weights += OUT * block.pairs, to += OUT * GROUP)
-                        if (at + LANES < columns)
-                            multiply(maps, weights, block.pairs, to, 1);
-                        else
-                            multiply(maps, weights, block.pairs, to, 0);
-            }
+            if (tiled)
+                sum_in_tiles(job, &block, columns);
+            else
+                sum(job, &block, columns);
             put(job, &block, r, left, columns, width);
         }
     }

@@ -1,7 +1,7 @@
 """The CPU's kernels in C for products of bfloat16, bfloat16.c: for weights that the flips fix.
 
 Like `native`, whose `KernelCall` they use, without torch. They need AVX-512 BF16: on other processors,
-and for weights that are not tied, there are none.
+and for weights that are not tied, there are none. Processors that have AMX, too, multiply in its tiles.
 
 Sums and differences of blocks, and of neighbours along an axis, are even or odd under each flip::
 
@@ -14,6 +14,7 @@ A tied weight connects only inputs and outputs of the same parity: a quarter of 
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Iterable
 from functools import cache
@@ -36,11 +37,31 @@ _WAYS = {
 }
 
 
+class Products(native.Convolutions):
+    """The convolutions of bfloat16.c, in vectors or in the tiles of AMX.
+
+    ``pairs_at_once`` is how many pairs of bfloat16 they multiply together, on which the layout of weights depends.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        super().__init__(library)
+        self._library = library
+
+    @property
+    def pairs_at_once(self) -> int:
+        """1 for vectors, 16 for tiles."""
+        return int(self._library.pairs_at_once())
+
+    def use_tiles(self, wanted: bool) -> bool:
+        """Use tiles from now on, or do not; return whether they are used: the processor may have none."""
+        return bool(self._library.use_tiles(wanted))
+
+
 @cache
-def kernels() -> native.Convolutions | None:
+def kernels() -> Products | None:
     """Return the kernels for this processor, or None."""
-    found = native.find(SOURCE, native.Convolutions, are_right)
-    return found if isinstance(found, native.Convolutions) else None
+    found = native.find(SOURCE, Products, are_right)
+    return found if isinstance(found, Products) else None
 
 
 def taps(weights: np.ndarray, stride: int) -> int:
@@ -49,11 +70,13 @@ def taps(weights: np.ndarray, stride: int) -> int:
     return size - 1 if stride == 2 else size
 
 
-def transform(weights: np.ndarray, stride: int, channels_out: int) -> np.ndarray:
-    """Transform tied kernels [O, I, k, k] => [4, O / 4 / channels_out, pairs, channels_out, 2], bfloat16 words.
+def transform(weights: np.ndarray, stride: int, found: Products) -> np.ndarray:
+    """Transform tied kernels [O, I, k, k] => [4, groups, pairs / n, channels_out, n * 2], bfloat16 words.
 
-    The first block of outputs is enough, since the flips give the others from it.
+    The groups are of ``found.channels_out`` outputs, and n is ``found.pairs_at_once``: the last pairs are filled
+    up with zeros. The first block of outputs is enough, since the flips give the others from it.
     """
+    channels_out, together = found.channels_out, found.pairs_at_once
     outputs, inputs = (size // ORDER for size in weights.shape[:2])
     size = taps(weights, stride)
     ways, places = _WAYS[size], _places(size)
@@ -65,12 +88,14 @@ def transform(weights: np.ndarray, stride: int, channels_out: int) -> np.ndarray
         [[_sum(way, np.moveaxis(row, 2, 0)) for row in each] for way in ways] for each in rows
     ]
     made = np.stack([np.stack([combined[p][a][b] for p, a, b in places[q]]) for q in range(ORDER)])
-    # [parity, place, o, c] => [parity, group, place and pair, channel, 2]
-    made = made.reshape(ORDER, -1, outputs // channels_out, channels_out, inputs // 2, 2)
-    packed = made.transpose(0, 2, 1, 4, 3, 5).reshape(
-        ORDER, outputs // channels_out, -1, channels_out, 2
-    )
-    return BFLOAT16.from_float32(packed)
+    # [parity, place, o, c] => [parity, group, pairs, channel, pair, 2]
+    groups = outputs // channels_out
+    made = made.reshape(ORDER, -1, groups, channels_out, inputs // 2, 2).transpose(0, 2, 3, 1, 4, 5)
+    made = made.reshape(ORDER, groups, channels_out, -1, 2)
+    missing = -made.shape[3] % together
+    made = np.pad(made, ((0, 0), (0, 0), (0, 0), (0, missing), (0, 0)))
+    made = made.reshape(ORDER, groups, channels_out, -1, together * 2).swapaxes(2, 3)
+    return BFLOAT16.from_float32(np.ascontiguousarray(made))
 
 
 def _sum(factors: np.ndarray, terms: Iterable[np.ndarray]) -> np.ndarray:
@@ -90,14 +115,25 @@ def _places(size: int) -> list[list[tuple[int, int, int]]]:
     return found
 
 
-def are_right(found: native.Convolutions) -> bool:
-    """Return whether convolutions of a small map agree with the definition."""
+def are_right(found: Products) -> bool:
+    """Return whether they are right on this processor: in tiles, or else in vectors, which are used from then on."""
     if not found.channels_out:
         return False
+    if found.use_tiles(True) and _agree(found):
+        return True
+    found.use_tiles(False)
+    return _agree(found)
+
+
+def _agree(found: Products) -> bool:
+    """Return whether convolutions of a small map agree with the definition."""
     generator = np.random.default_rng(0)
-    channels = ORDER * found.channels_out
-    x = generator.standard_normal((channels, 6, 20)).astype(np.float32)
-    bias = generator.standard_normal(found.channels_out).astype(np.float32).repeat(ORDER)
+    groups = (
+        1 if found.pairs_at_once == 1 else 3
+    )  # of channels: two that tiles take together, and one
+    channels = groups * ORDER * found.channels_out
+    x = generator.standard_normal((channels, 6, 40)).astype(np.float32)
+    bias = generator.standard_normal(channels // ORDER).astype(np.float32).repeat(ORDER)
     bias = np.ascontiguousarray(bias.reshape(-1, ORDER).T).ravel()
     for function, size, stride in (
         (found.convolve, 3, 1),
@@ -108,11 +144,9 @@ def are_right(found: native.Convolutions) -> bool:
         border = ((0, 0), (1, 1), (1, 1)) if stride == 1 else ((0, 0), (0, 1), (0, 1))
         padded = np.pad(x, border) if size == 3 else x
         windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))
-        expected = np.einsum("ihwyx,oiyx->ohw", windows[:, ::stride, ::stride], weights)
-        expected += bias[:, None, None]
-        out = native.run(
-            function, x, transform(weights, stride, found.channels_out), bias, expected
-        )
+        windows = windows[:, ::stride, ::stride]
+        expected = np.tensordot(weights, windows, ((1, 2, 3), (0, 3, 4))) + bias[:, None, None]
+        out = native.run(function, x, transform(weights, stride, found), bias, expected)
         if not np.abs(out - expected).max() < TOLERANCE * np.abs(expected).max():
             return False
     return True

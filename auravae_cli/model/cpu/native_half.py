@@ -149,7 +149,7 @@ def prepare(
     if products:
         few = bfloat16.kernels()
         assert few is not None
-        made: NDArray[Any] = bfloat16.transform(weights, stride, few.channels_out)
+        made: NDArray[Any] = bfloat16.transform(weights, stride, few)
         return Convolution(few, made, offsets, outputs, unit)
     kernels = native.kernels()
     assert kernels is not None

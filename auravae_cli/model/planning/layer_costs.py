@@ -27,7 +27,8 @@ KERNEL_CHANNELS = 140  # input channels whose transformed kernels NNPACK holds a
 TILE_COLUMNS, POINTS = 4, 8 * 6
 NATIVE_WEIGHTS = 12 << 20
 NATIVE_FEATURES, NATIVE_CHANNELS_OUT, TILES_OF_TAPS = 786432, 8, 64
-PRODUCTS_BYTES, PRODUCTS_GROUP = 512 << 10, 32  # as COLUMNS_BYTES and GROUP in bfloat16.c
+# As COLUMNS_BYTES, GROUP and TILE_PAIRS in bfloat16.c.
+PRODUCTS_BYTES, PRODUCTS_GROUP, TILE_PAIRS = 512 << 10, 32, 16
 
 CONV, BLOCK, ATTENTION, DOWN, UP, OUT = "conv", "block", "attention", "down", "up", "out"
 
@@ -205,7 +206,8 @@ def products_workspace(
     each = -(-columns // times)
     wide = -(-each // PRODUCTS_GROUP) * PRODUCTS_GROUP
     ring = 4 * taps * channels_in * stride * (wide + PRODUCTS_GROUP // 2)
-    return ring + wide * (2 * taps**2 * channels_in + 4 * channels_out) + 128
+    room = -(-(taps**2 * channels_in // 8) // TILE_PAIRS) * TILE_PAIRS
+    return ring + wide * (16 * room + 4 * channels_out) + 128
 
 
 def conv_flops(kernel: int, channels_in: int, channels_out: int, pixels: int) -> int:

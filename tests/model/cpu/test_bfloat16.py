@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 from functools import partial
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from auravae_cli.model.cpu.lazy_maps import Activated
 from auravae_cli.model.cpu.native import NATIVE, PLAIN
 from auravae_cli.model.cpu.strip_runner import Streamer
 from auravae_cli.model.network.layers import conv3x3
-from auravae_cli.model.placement import Placement
+from auravae_cli.model.placement import Placement, kernels_of
 from auravae_cli.model.planning.layer_costs import POINTS, Arithmetic, layers, products_workspace
 from auravae_cli.model.planning.strip_plan import Search
 from tests.model.cpu.test_native import (
@@ -35,6 +36,21 @@ from tests.model.cpu.test_native import (
 from tests.model.cpu.test_strip_runner import pictures
 
 needed = pytest.mark.skipif(bfloat16.kernels() is None, reason="no AVX-512 BF16 here")
+
+
+@pytest.fixture(scope="module", autouse=True, params=["as here", "tiles"])
+def products(request):
+    """The kernels as this processor has them, and with the tiles of AMX, emulated."""
+    if request.param == "as here":
+        yield bfloat16.kernels()
+        return
+    if bfloat16.kernels() is None:
+        pytest.skip("no AVX-512 BF16 here")
+    found = bfloat16.Products(compiled.library(bfloat16.SOURCE, "-DEMULATED_TILES"))
+    assert bfloat16.are_right(found) and found.pairs_at_once > 1
+    with mock.patch.object(bfloat16, "kernels", lambda: found):
+        yield found
+
 
 ERROR, MOST = 4e-3, 2e-2  # of the result's size, and of its largest number: bfloat16 has 8 bits
 
@@ -218,7 +234,7 @@ def test_other_processors(monkeypatch, tmp_path):
     """Their library says that there is nothing in it; networks run as torch has them."""
     monkeypatch.setattr(compiled, "_TUNED", ((),))
     path = compiled._build([compiled._compiler()], bfloat16.SOURCE, tmp_path, "a")
-    found = native.Convolutions(ctypes.CDLL(str(path)))
+    found = bfloat16.Products(ctypes.CDLL(str(path)))
     assert not found.channels_out and not bfloat16.are_right(found)
     monkeypatch.setattr(bfloat16, "kernels", lambda: None)
     assert load_codec("small", device="cpu", dtype="bfloat16").engine == PLAIN
@@ -228,5 +244,21 @@ def test_other_processors(monkeypatch, tmp_path):
 def test_kernels_that_are_wrong_are_not_used(tmp_path, monkeypatch):
     wrong = tmp_path / "bfloat16.c"
     wrong.write_text(bfloat16.SOURCE.read_text().replace("_mm512_sub_ps(right, left)", "left"))
-    found = native.find(wrong, native.Convolutions, bfloat16.are_right)
+    found = native.find(wrong, bfloat16.Products, bfloat16.are_right)
     assert found == "those that were built give wrong numbers"
+
+
+@needed
+def test_tiles_that_are_wrong_are_not_used(tmp_path):
+    wrong = tmp_path / "bfloat16.c"
+    wrong.write_text(bfloat16.SOURCE.read_text().replace("MULTIPLY(3, 5, 7)", "MULTIPLY(3, 5, 6)"))
+    found = bfloat16.Products(compiled.library(wrong, "-DEMULATED_TILES"))
+    assert found.use_tiles(True) and bfloat16.are_right(found)
+    assert found.pairs_at_once == 1
+
+
+@needed
+def test_stores_tell_tiles_apart(products):
+    where = Placement("cpu", "bfloat16", NATIVE)
+    assert ("tiles" in kernels_of(where)) == (products.pairs_at_once > 1)
+    assert "tiles" not in kernels_of(Placement("cpu", "float32", NATIVE))

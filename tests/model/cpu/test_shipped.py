@@ -44,7 +44,7 @@ def test_each_level_has_all_kernels(made):
 
 def test_without_a_compiler_those_of_the_package_run(folder, tmp_path):
     assert native.kernels() is not None and native.kernels().path.parent == folder
-    found = native.find(bfloat16.SOURCE, native.Convolutions, bfloat16.are_right)
+    found = native.find(bfloat16.SOURCE, bfloat16.Products, bfloat16.are_right)
     assert isinstance(found, native.Convolutions) == (bfloat16.kernels() is not None)
     assert not (tmp_path / "cache").exists()
 
