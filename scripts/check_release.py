@@ -50,6 +50,7 @@ verify store
 flip store -H -o mirrored
 export store --to kohya -o cache
 import cache --from kohya --assume-model linear -o back
+eval coffee.jpg -m linear --quick --lpips none --protocol kodak
 encode coffee.jpg -o other
 decode other/coffee.safetensors
 !encode coffee.jpg --dtype float16 -o other

@@ -30,6 +30,10 @@ from auravae_cli.machine.background import is_work_abandoned
 from auravae_cli.version import __version__
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C, as an error of our own: typer would end the program without a word."""
+
+
 class _Inert(TyperGroup):
     """The group of commands; usage errors are shown as inert text."""
 
@@ -50,6 +54,8 @@ class _Inert(TyperGroup):
 def _inert_errors() -> Iterator[None]:
     try:
         yield
+    except KeyboardInterrupt:
+        raise _Interrupted from None
     except Exception as error:
         if hasattr(error, "format_message"):  # the base class of usage errors is not public
             text = explained(error.message, getattr(error, "param", None))  # type: ignore[attr-defined]
@@ -99,8 +105,8 @@ def _root(
 
 
 _NEEDS_TORCH = (
-    "this needs PyTorch, which is not installed: pip install torch; without it, models in safetensors run in "
-    "float32 on CPUs that the kernels know (auravae doctor), and --model linear everywhere"
+    "this needs PyTorch, which is not installed: pip install torch; without it, models in safetensors run on "
+    "CPUs that the kernels support (auravae doctor), and --model linear everywhere"
 )
 _STAYS = "finished work is kept; the same command continues from there"
 
@@ -156,7 +162,7 @@ def main() -> None:
     except _Terminated:
         say(f"terminated: {_STAYS}")
         _leave(143)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Interrupted):
         say(f"interrupted: {_STAYS}")
         _leave(130)
     except OSError as error:

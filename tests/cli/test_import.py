@@ -175,7 +175,7 @@ def test_another_model_does_not_go_into_a_store(auravae, work, latents):
 def test_what_is_not_taken_is_told_once(auravae, work, latents):
     auravae("export", "lat", "--to", "kohya", "-o", "out")
     result = auravae("import", "out", "--from", "kohya", "-o", "back")
-    assert result.message.count("not taken: latents_flipped (3)") == 1
+    assert result.message.count("not imported: latents_flipped (3)") == 1
     result = auravae("import", "out", "--from", "kohya", "-o", "back", "--json")
     assert result.rows[-1]["not_taken"] == {"latents_flipped": 3}
 

@@ -141,6 +141,9 @@ def test_names_that_are_no_text(shell, picture):
     assert b"caf\\udce9.png -> " in result.stdout
 
 
+INTERRUPTED = "interrupted: finished work is kept; the same command continues from there\n"
+
+
 def test_an_interrupt_while_waiting_for_input(interruptible, work, program, picture):
     command, environment = program
     picture("a.png")
@@ -154,7 +157,7 @@ def test_an_interrupt_while_waiting_for_input(interruptible, work, program, pict
     wait_until(Path("a.safetensors").exists, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130 and err.decode().endswith(INTERRUPTED)
     assert b"Traceback" not in err
     assert sorted(p.name for p in work.iterdir()) == ["a.png", "a.safetensors", "b.png"]
 
@@ -173,7 +176,7 @@ def test_an_interrupt_while_busy(interruptible, work, program, samples):
     wait_until(lambda: len(list(Path("out").glob("*.safetensors"))) > 5, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130 and err.decode().endswith(INTERRUPTED)
     assert b"Traceback" not in err
     written = sorted(Path("out").iterdir())
     assert 5 <= len(written) < 3000

@@ -87,7 +87,8 @@ def test_an_interrupted_run_goes_on(auravae, recipe, tree, work, monkeypatch):
         patch.setattr(
             run, "_log", lambda *given: (log(*given), os.kill(os.getpid(), signal.SIGINT))
         )
-        assert auravae(*arguments, "run").code == 130
+        stopped = auravae(*arguments, "run")
+        assert stopped.code == 130 and "interrupted: finished work is kept" in stopped.err
     assert set(tree(work / "run")) == {"checkpoint.pt", "log.jsonl"}
     result = auravae(*arguments, "run")
     assert result.code == 0

@@ -178,4 +178,4 @@ def _tell(name: str, ignored: Counter[str], reporter: Reporter) -> None:
     elif ignored and not reporter.quiet:
         names = ", ".join(f"{name} ({number})" for name, number in ignored.most_common(8))
         more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""
-        say(f"note: not taken: {names}{more}; flipped copies can be made at any time")
+        say(f"note: not imported: {names}{more}; flipped copies can be made at any time")

@@ -221,7 +221,10 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     from rich.text import Text
 
     shown = Text(title) if title else None
-    table = Table(title=shown, title_justify="left", box=None, pad_edge=False)
+    has_names = any(columns)
+    table = Table(
+        title=shown, title_justify="left", box=None, pad_edge=False, show_header=has_names
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in texts:
