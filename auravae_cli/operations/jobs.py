@@ -13,6 +13,7 @@ from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source, collect
 from auravae_cli.operations.names import none_found
 from auravae_cli.operations.outputs import Job, plan
+from auravae_cli.operations.suffixes import LATENTS
 
 Names: TypeAlias = str | Path | Iterable[str | Path]  # of files, folders, patterns
 
@@ -64,7 +65,9 @@ def plan_jobs(
     except AuraVaeError as error:
         raise UsageError(str(error)) from error
     if not sources:
-        raise none_found(texts, frozenset(input_suffixes), "files, folders, patterns or -")
+        wanted = frozenset(input_suffixes)
+        kind = "latents" if wanted <= LATENTS else "pictures"
+        raise none_found(texts, wanted, f"{kind}, folders or patterns of them, or -")
     place = place_of(output)
     try:
         jobs, refused = plan(sources, place, suffix, tag, frozenset(output_suffixes))

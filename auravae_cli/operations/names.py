@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Listed = TypeVar("Listed", "Entry", "LocalFile")
 _EVERYTHING = ("**",)
 _LOOKED_AT = 20  # files of a folder without inputs, to say what it holds
-_NONE_HELD = "what is named holds none"
+_NONE_HELD = "there is none in what was named"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,14 +56,12 @@ def plan(
         raise ValueError(f"{output}: only stores are written to remote places, not single files")
     if output is not None and output != STREAM:
         path, is_folder = Path(output), output.endswith(("/", os.sep))
-        if is_folder:
-            if os.path.isfile(path):
-                raise ValueError(f"{output}: expected a folder, and a file is there")
-        elif path.suffix.lower() in (LATENTS | PICTURES) - suffixes and not os.path.exists(path):
+        ending = "" if is_folder else path.suffix.lower()
+        if ending in (LATENTS | PICTURES) - suffixes and not os.path.exists(path):
             raise ValueError(
                 f"{output}: expected a folder, or a file that ends in {' '.join(sorted(suffixes))}"
             )
-        elif path.suffix.lower() in suffixes and not os.path.isdir(path):
+        if ending in suffixes and not os.path.isdir(path):
             if len(sources) > 1:
                 raise ValueError(
                     f"{len(sources)} inputs cannot all be written to the file {output}"
@@ -71,6 +69,8 @@ def plan(
             if reason := why_not_there(path):
                 raise ValueError(reason)
             return [Job(source, path) for source in sources], []
+        if os.path.isfile(path):
+            raise ValueError(f"{output}: expected a folder, and a file is there")
         folder = path
     elif output == STREAM and len(sources) > 1:
         raise ValueError(f"{len(sources)} inputs cannot all be written to standard output")

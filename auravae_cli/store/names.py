@@ -30,17 +30,18 @@ if TYPE_CHECKING:
 
 MANIFEST, LEDGER, PENDING = ".manifest.json", ".failures.jsonl", ".pending.json"
 _FILE_SHARD = re.compile(r"files-(\d{5,18})")
-_LATENT_FILE = ".safetensors"
+# Endings of a URL that no store has: it is that of one file.
+_OF_FILES = (".safetensors", ".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff")
 _LONGEST_NAME = 255 - len(".99999x99999.9999.safetensors")  # of a shard, in bytes
 
 
 def is_store(location: str) -> bool:
     """Return whether a path or URL, which may be a file's, is taken as a store's.
 
-    Any URL is, but for one that names a latent file.
+    Any URL is, but for one of a latent file or a picture.
     """
     if is_remote(location):
-        return not location.endswith(_LATENT_FILE)
+        return not location.lower().endswith(_OF_FILES)
     return os.path.isfile(os.path.join(location, SETTINGS_FILE))  # noqa: PTH118
 
 

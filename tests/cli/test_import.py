@@ -226,7 +226,7 @@ def test_the_input_is_never_replaced(auravae, work, latents):
         (["a.npy", "--from", "npy"], "name a folder"),
         (["a.npy", "-o", "out"], "name a format"),
         (["--from", "npy", "-o", "out"], "none was named"),
-        (["empty", "--from", "npy", "-o", "out"], "holds none"),
+        (["empty", "--from", "npy", "-o", "out"], "there is none in what was named"),
         (["-", "--from", "npy", "-o", "out"], "standard input"),
         (["a.npy", "--from", "npy", "-o", "s", "--layout", "shards", "--overwrite"], "never"),
     ],

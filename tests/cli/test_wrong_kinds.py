@@ -54,6 +54,14 @@ def test_each_command_names_the_one_to_use(auravae, files):
     assert auravae("verify", "a.latent").text == "a.latent: 1 fault\n"  # and counts nothing
 
 
+def test_a_folder_without_inputs_says_what_is_expected(auravae, work):
+    Path("empty").mkdir()
+    for command, kind in (("encode", "pictures"), ("decode", "latents"), ("flip -H", "latents")):
+        result = auravae(*command.split(), "empty")
+        assert result.code == 2
+        assert f"there is none in what was named; expected {kind}, folders" in result.message
+
+
 def test_folders_without_inputs_tell_what_they_hold(auravae, files):
     Path("folder").mkdir()
     Path("a.png").rename("folder/a.png")
@@ -158,10 +166,10 @@ def test_a_url_is_no_file(auravae, work, command):
 
 def test_a_url_is_no_path_of_this_machine(auravae, work):
     """A latent's URL is told as one, and no option makes folders named ``https:``."""
-    latent = "https://host.invalid/a.safetensors"
-    for command in ("info", "decode", "flip -H", "show", "export --to npy -o x"):
-        result = auravae(*command.split(), latent)
-        assert result.code == 2 and f"{latent}: a URL: only stores and tars" in result.message
+    for file in ("https://host.invalid/a.safetensors", "https://host.invalid/a.JPG"):
+        for command in ("info", "decode", "flip -H", "show", "export --to npy -o x"):
+            result = auravae(*command.split(), file)
+            assert result.code == 2 and f"{file}: a URL: only stores and tars" in result.message
     place = "https://host.invalid/x"
     for command in (
         f"train {place} -o run",

@@ -11,7 +11,6 @@ import typer
 
 from auravae_cli.cli.shared.completion import complete_device, complete_model
 from auravae_cli.defaults import MODEL_VARIABLE, STREAM
-from auravae_cli.files.places import is_remote, local_name
 
 
 class StoredDtypeName(str, Enum):
@@ -440,6 +439,8 @@ def local_path(text: str) -> Path:
 
     As a path, it would become folders named ``https:`` and the like.
     """
+    from auravae_cli.files.places import is_remote, local_name
+
     if is_remote(text):
         raise typer.BadParameter(f"{text}: a URL: expected a file or folder of this machine")
     return Path(local_name(text))
