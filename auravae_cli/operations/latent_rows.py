@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from auravae_cli.errors import AuraVaeError, LatentFileError, StoreError, UsageError
 from auravae_cli.files.mapping import map_file
 from auravae_cli.files.places import below, safe_name
-from auravae_cli.files.storage import Storage, open_storage
 from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.jobs import Names, listed
-from auravae_cli.store.headers import read_header
-from auravae_cli.store.manifest import read_manifest
 from auravae_cli.store.names import SETTINGS_FILE, is_store, shards_of
-from auravae_cli.store.settings import require_settings
+
+if TYPE_CHECKING:
+    from auravae_cli.files.storage import Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +55,13 @@ def with_stores(
     """
     names = listed(latents)
     stores_named = [name for name in names if is_store(name)]
-    if output is None and stores_named:
+    if not stores_named:
+        return names, expand_shard
+    if output is None:
         reason = f"pictures of the store {stores_named[0]} do not go into it: name a folder"
         raise UsageError(reason, "output")
+    from auravae_cli.files.storage import open_storage
+
     files = {name: str(Path(name, SETTINGS_FILE)) for name in stores_named}
     stores = {Path(file): open_storage(name) for name, file in files.items()}
 
@@ -90,6 +94,8 @@ def expand_store(storage: Storage) -> list[StoreRow]:
 
     If two shards have a picture of the same name, every shard gets its own folder.
     """
+    from auravae_cli.store.settings import require_settings
+
     try:
         require_settings(storage)
         entries = list(storage.entries())
@@ -105,6 +111,9 @@ def expand_store(storage: Storage) -> list[StoreRow]:
 
 def _rows(storage: Storage, shard: str, sizes: dict[str, int]) -> Iterator[StoreRow]:
     """Yield the rows of one shard; ``sizes`` has the sizes of all existing files."""
+    from auravae_cli.store.headers import read_header
+    from auravae_cli.store.manifest import read_manifest
+
     try:
         manifest = read_manifest(storage, shard)
     except StoreError as error:

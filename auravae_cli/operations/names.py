@@ -18,7 +18,6 @@ from auravae_cli.errors import UsageError
 from auravae_cli.files.kinds import kind_of_file
 from auravae_cli.files.patterns import expand_braces, leads_to, matches, split_pattern
 from auravae_cli.files.places import is_remote
-from auravae_cli.files.walk import files_below
 from auravae_cli.operations.results import results
 
 if TYPE_CHECKING:
@@ -70,6 +69,8 @@ class Named:
 
     def list_local(self) -> list[LocalFile]:
         """List the files below a local root that the pattern can reach, in any order."""
+        from auravae_cli.files.walk import files_below
+
         pattern = list(self.pattern)
         return files_below(
             self.root,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from auravae_cli.cli.reports.followed import Followed
 from auravae_cli.cli.shared import options as opt
 from auravae_cli.cli.terminal.lines import tell, tell_json
-from auravae_cli.cli.terminal.live import Followed
 from auravae_cli.defaults import DEFAULT_MODEL
 
 if TYPE_CHECKING:
