@@ -11,16 +11,17 @@ from PIL import ExifTags, Image
 _XMP = ("XML:com.adobe.xmp", "xmp", "Raw profile type xmp")
 
 
-def exif_orientation(image: Image.Image, notices: list[str]) -> int:
+def exif_orientation(image: Image.Image, notices: list[str], *, decodes: bool = True) -> int:
     """Return the tag; 1 if there is none, or it is invalid.
 
-    For a PNG this can decode the picture, since the tag may follow the pixels: to notice damage, load the
-    picture first.
+    Of a PNG without a tag before the pixels, this decodes the picture, since one may follow, unless ``decodes``
+    is false. To notice damage, load the picture first.
     """
     # Pillow falls back on XMP, whose orientation browsers, for example, ignore.
     hidden = {key: image.info.pop(key) for key in _XMP if key in image.info}
     try:
-        return valid(image.getexif().get(ExifTags.Base.Orientation, 1))
+        tags = image.getexif() if decodes else Image.Image.getexif(image)  # that of a PNG loads it
+        return valid(tags.get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # the pixels are sound, whatever the EXIF data are
         notices.append(f"EXIF data ignored, upright assumed ({error or type(error).__name__})")
         return 1

@@ -30,14 +30,20 @@ class PillowPicture:
         self.stands_upright = image.format == "TIFF"  # is turned as it loads, and forgets the tag
         self._tag = exif_orientation(image, []) if self.stands_upright else None
         self.size = (image.height, image.width)
+        self._is_decoded = False
 
     def orientation(self, notices: list[str]) -> int:
-        """Return the orientation in the file."""
-        return exif_orientation(self._image, notices) if self._tag is None else self._tag
+        """Return the orientation in the file, from its header if the picture is not decoded yet."""
+        if self._tag is not None:
+            return self._tag
+        image = self._image
+        is_open_png = image.format == "PNG" and not self._is_decoded and image.fp is not None  # type: ignore[attr-defined]
+        decodes = not is_open_png or png.may_have_tags_behind(image.fp)  # type: ignore[attr-defined]
+        return exif_orientation(image, notices, decodes=decodes)
 
     def pixels(self, background: str, notices: list[str]) -> Pixels:
         """Return opaque sRGB [H, W, 3]."""
-        image = self._image
+        image, self._is_decoded = self._image, True
         if image.format == "PNG" and self._data is not None:
             png.check_pixels(self._data)
         deep = deep_samples(image, self._data, notices)

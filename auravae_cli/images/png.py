@@ -6,11 +6,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from itertools import takewhile
+from typing import BinaryIO
 
 from auravae_cli.images.colour import Colours, by_gamma, by_numbers
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _IDAT = zlib.crc32(b"IDAT")
+_TAGS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # Pillow reads EXIF data from all of these
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
@@ -21,6 +23,22 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
         end = place + 8 + size
         yield kind, view[place + 8 : end], data[end : end + 4]
         place = end + 4
+
+
+def may_have_tags_behind(file: BinaryIO) -> bool:
+    """Return whether chunks that can hold an orientation follow the pixels; only the heads of chunks are read."""
+    before, place, seen = file.tell(), len(_SIGNATURE), False
+    try:
+        while True:
+            file.seek(place)
+            head = file.read(8)
+            size, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"IEND")
+            if kind == b"IEND" or (seen and kind in _TAGS):
+                return bool(kind != b"IEND")
+            seen |= kind == b"IDAT"
+            place += 12 + size
+    finally:
+        file.seek(before)
 
 
 def check_pixels(data: bytes) -> None:

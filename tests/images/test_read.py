@@ -87,6 +87,29 @@ def test_orientations_of_every_format_that_has_them(file_format: str, orientatio
     assert read_size(io.BytesIO(data)) == loaded.pixels.shape[:2] == upright.size[::-1]
 
 
+def test_the_size_of_a_png_is_read_without_its_pixels(monkeypatch: Any, tmp_path: Path) -> None:
+    """Its orientation may follow them; only then they are decoded."""
+    turned = saved(noise(24, 40), exif=exif(6))
+    start, end = turned.index(b"eXIf") - 4, turned.index(b"IDAT") - 4
+    behind = turned[:start] + turned[end:-12] + turned[start:end] + turned[-12:]
+    decoded, load = [], PngImagePlugin.PngImageFile.load
+    monkeypatch.setattr(
+        PngImagePlugin.PngImageFile, "load", lambda self: decoded.append(1) or load(self)
+    )
+    for data, size, number in (
+        (saved(noise(24, 40)), (24, 40), 0),
+        (turned, (40, 24), 0),
+        (turned[:-100], (40, 24), 0),
+        (behind, (40, 24), 1),
+    ):
+        path = tmp_path / "a.png"
+        path.write_bytes(data)
+        decoded.clear()
+        assert (read_size(path), len(decoded)) == (size, number)
+        assert read_size(io.BytesIO(data)) == read_size(data) == size
+    assert read_image(behind).exif_orientation == 6
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientations_of_16_bit_tiffs(orientation: int) -> None:
     grey = noise(3, 5, 1, np.uint16)
