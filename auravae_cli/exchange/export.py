@@ -269,23 +269,24 @@ def _by_picture(part: ExportBatch) -> ExportBatch:
     return replace(part, names=(part.names[0].removesuffix(tag),)) if tag != ".e" else part
 
 
-def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """Join small pieces, since each write is a system call."""
-    waiting: list[bytes | memoryview] = []
-    size = 0
+def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """Join small pieces, since each write is a system call. A block is valid until the next one is requested."""
+    block, size = (
+        memoryview(bytearray(_BLOCK_BYTES)),
+        0,
+    )  # one, since new memory costs as much as a copy
     for piece in pieces:
-        length = memoryview(piece).nbytes
+        content = memoryview(piece)
+        length = content.nbytes
+        if size + length > _BLOCK_BYTES:
+            yield block[:size]
+            size = 0
         if length >= _BLOCK_BYTES:
-            yield b"".join(waiting)
-            yield piece  # before the next one is requested
-            waiting, size = [], 0
-            continue
-        waiting.append(bytes(piece))
-        size += length
-        if size >= _BLOCK_BYTES:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    yield b"".join(waiting)
+            yield content
+        elif length:
+            block[size : size + length] = content.cast("B")
+            size += length
+    yield block[:size]
 
 
 @dataclass(frozen=True)

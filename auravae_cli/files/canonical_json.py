@@ -21,7 +21,10 @@ def canonical(content: Any) -> bytes:
 
 def compact(content: Any) -> str:
     """Return JSON with sorted keys and no spaces, as in headers."""
-    return write_json(content, sort_keys=True, separators=(",", ":"))
+    try:
+        return _ENCODER.encode(content)  # `dumps` makes a new one each time
+    except ValueError:
+        return _ENCODER.encode(_finite(content))
 
 
 def write_json(content: Any, **style: Any) -> str:
@@ -48,6 +51,9 @@ def check_depth(content: Any) -> None:
     Python reads and writes some hundreds of levels, fewer if the call itself is deep in the stack, so
     what one call has written another might not be able to read.
     """
+    tables: Any = content.values() if isinstance(content, dict) else ()
+    if tables and not any(isinstance(item, dict | list | tuple) for item in tables):
+        return  # one level, as most have: each row of a shard asks this
     depth, layer = 0, [content]
     while layer := [item for item in layer if isinstance(item, dict | list | tuple)]:
         depth += 1
@@ -65,6 +71,7 @@ def _nothing(text: str) -> None:
     """Return the replacement of NaN, Infinity and -Infinity."""
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":"))
 _DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_nothing)
 
 

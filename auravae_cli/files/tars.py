@@ -46,7 +46,7 @@ def member_header(name: str, size: int) -> bytes:
         header.size, header.mode = size, _EMPTY.mode
         return header.tobuf(tarfile.PAX_FORMAT, errors="surrogatepass")
     path, octal = name.encode(), b"%011o" % size
-    checksum = _SUM + sum(path) + sum(octal)
+    checksum = _SUM + _sum_of(path + octal)
     return b"%s%s%s%s%06o\0%s" % (
         path.ljust(100, b"\0"),
         _TEMPLATE[100:124],
@@ -154,10 +154,14 @@ def _plain_header(block: bytes) -> tuple[str, int] | None:
         name = block[:100].partition(b"\0")[0].decode()
     except ValueError:
         return None
-    # The lower half of an Adler-32 is 1 + the sum of the bytes, as long as that is below 65,521.
-    total = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+    total = _sum_of(block[:256]) + _sum_of(block[256:])
     is_sound = total - sum(block[148:156]) + 8 * ord(" ") == checksum
     return (name, size) if is_sound and size >= 0 else None
+
+
+def _sum_of(content: bytes) -> int:
+    """Return the sum of up to 256 bytes: the lower half of an Adler-32 is 1 more, as long as it is below 65,521."""
+    return (zlib.adler32(content) & 0xFFFF) - 1
 
 
 class _Archive:

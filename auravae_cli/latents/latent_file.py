@@ -7,7 +7,7 @@ latents give equal bytes. Needs only numpy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from auravae_cli.latents.record import (
     record_to_json,
     records_from_json,
     records_to_json,
+    texts_of_records,
 )
 from auravae_cli.symmetry.action import act, act_into
 from auravae_cli.symmetry.group import GroupElement, Irreps
@@ -136,14 +137,21 @@ class LatentFile:
 
     def metadata(self, **more: Any) -> str:
         """Return everything except the values as canonical JSON, with ``more`` fields if given."""
-        shard = self.is_shard
-        common = {
+        own = records_to_json(self.records) if self.is_shard else record_to_json(self.records[0])
+        return compact(self._common() | own | more)
+
+    def metadata_of_rows(
+        self, common: Mapping[str, Any], own: Mapping[str, Iterable[Any]]
+    ) -> Iterator[str]:
+        """Yield the `metadata` of each row of a shard: with ``common`` fields, and with its value of each of ``own``."""
+        return texts_of_records(self.records, {**self._common(), **common}, own)
+
+    def _common(self) -> dict[str, Any]:
+        return {
             "format_version": FORMAT_VERSION,
             "tool_version": self.tool_version,
             **space_to_json(self.space),
         }
-        own = records_to_json(self.records) if shard else record_to_json(self.records[0])
-        return compact(common | own | more)
 
     def to_bytes(self) -> bytes:
         """Return the whole file."""

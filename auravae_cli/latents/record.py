@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby, repeat
 from typing import Any
 
-from auravae_cli.files.canonical_json import check_depth
+from auravae_cli.files.canonical_json import check_depth, compact
 from auravae_cli.files.typed import Faults, Natural, Positive, reader, shown, table
 from auravae_cli.symmetry.geometry import Box, Padding
 from auravae_cli.symmetry.group import E, GroupElement
@@ -75,19 +77,54 @@ def records_to_json(records: tuple[Record, ...]) -> dict[str, Any]:
     return content | {"rows": rows or [{}] * len(records)}
 
 
+def texts_of_records(
+    records: tuple[Record, ...], common: Mapping[str, Any], own: Mapping[str, Iterable[Any]]
+) -> Iterator[str]:
+    """Yield canonical JSON for each record: `record_to_json`, ``common``, and the record's value of each of ``own``.
+
+    What all rows share, which is most of it, is encoded once.
+    """
+    columns: dict[str, Iterable[str]] = {
+        name: map(f'"{name}":{{}}'.format, map(compact, values)) for name, values in own.items()
+    }
+    shared = {name: f'"{name}":{compact(value)}' for name, value in common.items()}
+    for name, kind in FIELDS.items():
+        values = [getattr(record, name) for record in records]
+        alike, is_required = _all_alike(values), name in _REQUIRED
+        texts = [
+            f'"{name}":{compact(kind.to_json(value))}' if value or is_required else ""
+            for value in (values[:1] if alike else values)
+        ]
+        if alike:
+            shared[name] = texts[0]
+        else:
+            columns[name] = texts
+    segments: list[Iterable[str]] = [repeat("", len(records))]  # so that there is an end
+    for is_own, names in groupby(sorted({*columns, *shared}), columns.__contains__):
+        if is_own:
+            segments += [columns[name] for name in names]
+        else:
+            segments.append(repeat(",".join(filter(None, (shared[name] for name in names)))))
+    for row in zip(*segments, strict=False):
+        yield "{" + ",".join(filter(None, row)) + "}"
+
+
 def records_from_json(content: dict[str, Any], shard: bool) -> tuple[Record, ...]:
     """Parse the records of a latent or a shard. Raises Faults."""
+    if not shard:
+        return (Record(**_read_record(content)),)
     shared = _read_shared(content)
-    records = []
-    for number, row in enumerate(_read_rows(content)["rows"] if shard else [{}]):
+    lacking, records = _REQUIRED - shared.keys(), []
+    for number, row in enumerate(_read_rows(content)["rows"]):
         try:
             own = _read_row(row)
-            if missing := _REQUIRED - shared.keys() - own.keys():
+            if missing := lacking - own.keys():
                 raise Faults([f": missing {', '.join(sorted(missing))}"])
-            if twice := shared.keys() & own.keys():
-                raise Faults([f": {', '.join(sorted(twice))}: said of all rows already"])
+            if not shared.keys().isdisjoint(own):
+                twice = ", ".join(sorted(shared.keys() & own.keys()))
+                raise Faults([f": {twice}: said of all rows already"])
         except Faults as error:
-            raise Faults(error.within(f"rows[{number}]") if shard else error.found) from None
+            raise Faults(error.within(f"rows[{number}]")) from None
         records.append(Record(**shared, **own))
     return tuple(records)
 
@@ -105,7 +142,15 @@ _read_padded_sides = table(dict.fromkeys(("left", "right", "top", "bottom"), Nat
 
 
 def _read_padding(value: Any) -> Padding:
-    return Padding(**_read_padded_sides(value))
+    try:  # nearly all latents have one of a few
+        return _padding_of(tuple(value), *value.values())
+    except (TypeError, AttributeError):  # no table, or one with tables in it
+        return Padding(**_read_padded_sides(value))
+
+
+@lru_cache(256, typed=True)  # since 0, 0.0 and false are no equals here
+def _padding_of(sides: tuple[str, ...], *values: Any) -> Padding:
+    return Padding(**_read_padded_sides(dict(zip(sides, values, strict=True))))
 
 
 def _read_box(value: Any) -> Box | None:
@@ -174,6 +219,7 @@ def is_set(record: Record, name: str) -> bool:
 _KINDS = {name: field.kind for name, field in FIELDS.items()}
 _LATER = {"key", "source_size", "source_box", "annotations", "computed"}  # absent if empty
 _REQUIRED = FIELDS.keys() - _LATER
+_read_record = table(_KINDS, optional=_LATER, others=True)
 _read_shared = table(_KINDS, optional=_KINDS, others=True)
 _read_row = table(_KINDS, optional=_KINDS)
 _read_rows = table({"rows": tuple[dict[str, Any], ...]}, others=True)

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from auravae_cli.latents.record import Record, record_to_json, records_from_json, records_to_json
+from auravae_cli.files.canonical_json import compact
+from auravae_cli.latents.record import (
+    Record,
+    record_to_json,
+    records_from_json,
+    records_to_json,
+    texts_of_records,
+)
 from auravae_cli.symmetry.geometry import Box, Padding
 from auravae_cli.symmetry.group import GROUP
 
@@ -69,6 +76,18 @@ def test_many_come_back_with_their_bytes(records: list[Record]) -> None:
     assert [text(r.annotations) for r in back] == [text(r.annotations) for r in records]
     fresh_and_back = (*records, *back)
     assert text(records_to_json(fresh_and_back)) == text(records_to_json((*records, *records)))
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=4))
+def test_texts_of_many_are_those_of_each(records: list[Record]) -> None:
+    own = {"a": range(len(records)), "z": ["ü"] * len(records)}
+    texts = texts_of_records(tuple(records), {"b": 1.5}, own)
+    each = [
+        compact({"b": 1.5, "a": n, "z": "ü"} | record_to_json(record))
+        for n, record in enumerate(records)
+    ]
+    assert list(texts) == each
+    assert len(list(texts_of_records(tuple(records[:1] * 3), {}, {}))) == 3
 
 
 def test_what_all_rows_share_stands_once() -> None:

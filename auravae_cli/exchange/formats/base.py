@@ -233,6 +233,12 @@ def note_of(latents: LatentFile, fold: Network | None = None, **more: str) -> st
     )
 
 
+def notes_of(latents: LatentFile, **more: Iterable[str]) -> Iterator[str]:
+    """Yield `note_of` each row of a stack, with its value of each of ``more``."""
+    own = {SHA256: map(values_sha256, latents.values), **more}
+    return latents.metadata_of_rows({STORED_AS: latents.dtype.name}, own)
+
+
 def values_sha256(values: Array) -> str:
     """Return the sha256 of values, in the order and the dtype that they have."""
     return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()

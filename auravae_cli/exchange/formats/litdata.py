@@ -64,8 +64,7 @@ def write(
     code = struct.pack(f">{2 + len(shape)}I", _WRITTEN[latents.dtype], len(shape), *shape)
     size = latents.values[:1].nbytes
     heads = []
-    for row, name in enumerate(names):
-        texts = texts_of(latents.row(row), name)
+    for texts in texts_of(latents, names):
         sizes = [*map(len, texts), len(code) + size]
         heads.append(struct.pack(f"<{len(sizes)}I", *sizes) + b"".join([*texts, code]))
     values = lambda row: np.ascontiguousarray(latents.values[row]).data  # noqa: E731

@@ -60,9 +60,8 @@ def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
     """Yield the shards of a stack, usually one."""
-    rows = [latents.row(row) for row in range(len(names))]
-    heads = [_head(texts_of(row, name)) for row, name in zip(rows, names, strict=True)]
-    first = as_numpy(rows[0])
+    heads = [_head(texts) for texts in texts_of(latents, names)]
+    first = as_numpy(latents.row(0))
     columns = dict.fromkeys((NOTE, CAPTION, KEY), "str") | {
         LABEL: "int",
         VALUES: f"ndarray:{first.dtype.name}:{','.join(map(str, first.shape))}",
@@ -78,7 +77,7 @@ def write(
         "version": _VERSION,
     }
     start = json.dumps(shard, sort_keys=True).encode()
-    for file in files_of(heads, first.nbytes, lambda row: as_numpy(rows[row]).data, start):
+    for file in files_of(heads, first.nbytes, lambda row: as_numpy(latents.row(row)).data, start):
         name = f"shard.{number:05d}{f'-{file.part}' if file.part else ''}.mds"
         raw = {"basename": name, "bytes": file.nbytes, "hashes": {}}
         entry = shard | {"raw_data": raw, "samples": file.samples, "zip_data": None}

@@ -8,6 +8,7 @@ each shape has a folder. Arrow has no bfloat16, which becomes float32, exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from auravae_cli.exchange.formats.base import (
     dtype_of,
     known,
     label_of,
-    note_of,
+    notes_of,
     require_values,
 )
 from auravae_cli.files.limits import FILE_BYTES
@@ -48,23 +49,23 @@ def write(
 
 def _pieces(latents: LatentFile, names: Sequence[str]) -> Iterator[bytes]:
     """Yield the bytes of a table, a group of rows at a time."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     at_once = max(1, _ROWS_BYTES // max(1, latents.values[:1].nbytes))
     sink = _Sink()
     writer = None
     for start in range(0, len(names), at_once):
-        rows = range(start, min(start + at_once, len(names)))
-        table = _table(pa, [latents.row(row) for row in rows], [names[row] for row in rows])
+        rows = slice(start, start + at_once)
+        part = replace(latents, values=latents.values[rows], records=latents.records[rows])
+        table = _table(part, names[rows])
         if writer is None:
             how = {"compression": "none", "use_dictionary": False, "write_statistics": False}
             writer = pq.ParquetWriter(sink, table.schema, **how)
         writer.write_table(table)
-        yield sink.taken()
+        yield from sink.taken()
     if writer is not None:
         writer.close()
-    yield sink.taken()
+    yield from sink.taken()
 
 
 class _Sink:
@@ -73,10 +74,10 @@ class _Sink:
     closed = False
 
     def __init__(self) -> None:
-        self._content, self._size = bytearray(), 0
+        self._pieces, self._size = list[bytes](), 0
 
     def write(self, data: Any) -> int:
-        self._content += data
+        self._pieces.append(bytes(data))
         self._size += len(data)
         return len(data)
 
@@ -89,28 +90,30 @@ class _Sink:
     def close(self) -> None:
         """Do nothing: what was written stays there."""
 
-    def taken(self) -> bytes:
+    def taken(self) -> list[bytes]:
         """Return what was written since the last call."""
-        content = bytes(self._content)
-        self._content.clear()
-        return content
+        pieces, self._pieces = self._pieces, []
+        return pieces
 
 
-def _table(pa: Any, rows: list[LatentFile], names: Sequence[str]) -> Any:
-    values = np.stack([as_numpy(row) for row in rows])
-    records = [row.records[0] for row in rows]
-    length = values[0].size
+def _table(latents: LatentFile, names: Sequence[str]) -> Any:
+    """Return the table of a stack; its column of latents is a view of them, if Arrow has their dtype."""
+    import pyarrow as pa
+
+    values = as_numpy(latents)
+    rows, *shape = values.shape
     flat = pa.array(values.reshape(-1))
     number = pa.field("item", flat.type, nullable=False)  # readers take half the time then
-    shape = pa.array(np.tile(np.array(values.shape[1:], np.int32), len(rows)))
+    sides = pa.array(np.tile(np.array(shape, np.int32), rows))
+    records = latents.records
     columns = {
-        VALUES: pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(number, length)),
-        SHAPE: pa.FixedSizeListArray.from_arrays(shape, 3),
-        DTYPE: pa.array([rows[0].dtype.name] * len(rows)),
+        VALUES: pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(number, values[0].size)),
+        SHAPE: pa.FixedSizeListArray.from_arrays(sides, 3),
+        DTYPE: pa.array([latents.dtype.name] * rows),
         KEY: pa.array(list(names)),
         CAPTION: pa.array([_text(r.annotations.get("caption")) for r in records], pa.string()),
         LABEL: pa.array([label_of(record) for record in records], pa.int64()),
-        NOTE: pa.array([note_of(row) for row in rows]),
+        NOTE: pa.array(notes_of(latents), pa.string()),
     }
     return pa.table(columns)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from auravae_cli.errors import LatentFileError
-from auravae_cli.exchange.formats.base import NOTE, Found, dtype_of, known, label_of, note_of
+from auravae_cli.exchange.formats.base import NOTE, Found, dtype_of, known, label_of, notes_of
 from auravae_cli.latents.dtypes import Array, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile
 
@@ -29,16 +29,16 @@ _NO_LABEL = -1
 _FILE_BYTES = 1 << 30  # of samples in a file, which counts them with four bytes
 
 
-def texts_of(latent: LatentFile, name: str) -> list[bytes]:
-    """Return the fields before the latent: text, and the label as eight bytes; -1 if there is none."""
-    record = latent.records[0]
-    label, caption = label_of(record), str(record.annotations.get(CAPTION, ""))
-    return [
-        note_of(latent).encode(),
-        caption.encode(errors="replace"),
-        name.encode(errors="replace"),
-        struct.pack("<q", _NO_LABEL if label is None else label),
-    ]
+def texts_of(latents: LatentFile, names: Sequence[str]) -> Iterator[list[bytes]]:
+    """Yield each row's fields before the latent: text, and the label as eight bytes; -1 if there is none."""
+    for record, name, note in zip(latents.records, names, notes_of(latents), strict=True):
+        label, caption = label_of(record), str(record.annotations.get(CAPTION, ""))
+        yield [
+            note.encode(),
+            caption.encode(errors="replace"),
+            name.encode(errors="replace"),
+            struct.pack("<q", _NO_LABEL if label is None else label),
+        ]
 
 
 @dataclass(frozen=True)

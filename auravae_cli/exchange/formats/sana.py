@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from auravae_cli.exchange.formats import webdataset
-from auravae_cli.exchange.formats.base import Choices, Exported, Foreign, Found, Listing, note_of
+from auravae_cli.exchange.formats.base import Choices, Exported, Foreign, Found, Listing, notes_of
 from auravae_cli.latents.latent_file import LatentFile
 
 VALUES, NOTES, PROMPT = ".npy", ".json", "prompt"
@@ -24,13 +24,13 @@ def write(
     """Yield one tar of a stack."""
     name = f"{number:06d}.tar"
     entry = {"url": name, "nsamples": len(names)}
-    yield Exported(name, lambda: webdataset.tar_of(latents, names, _sample), entry)
+    yield Exported(name, lambda: webdataset.tar_of(names, _samples(latents)), entry)
 
 
-def _sample(latent: LatentFile) -> Iterator[tuple[str, list[bytes | memoryview]]]:
-    caption = str(latent.records[0].annotations.get("caption", ""))
-    yield VALUES, webdataset.npy_of(latent)
-    yield NOTES, [note_of(latent, None, **{PROMPT: caption}).encode()]
+def _samples(latents: LatentFile) -> Iterator[list[webdataset.Member]]:
+    captions = [str(record.annotations.get("caption", "")) for record in latents.records]
+    for row, note in enumerate(notes_of(latents, **{PROMPT: captions})):
+        yield [(VALUES, webdataset.npy_of(latents.row(row))), (NOTES, [note.encode()])]
 
 
 def read(file: Foreign) -> Iterator[Found]:

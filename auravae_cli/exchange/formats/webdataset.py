@@ -7,7 +7,7 @@ of the last part of a name) and autodecode.py (npy, json, txt, cls). npy has no 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from auravae_cli.exchange.formats.base import (
     as_numpy,
     dtype_of,
     known,
-    note_of,
+    notes_of,
 )
 from auravae_cli.exchange.formats.zip_container import npy_header, read_npy
 from auravae_cli.files.canonical_json import check_depth, read_json
@@ -36,29 +36,43 @@ VALUES, NOTES, CAPTION, LABEL = ".latent.npy", ".json", ".txt", ".cls"
 _MEMBERS = (".npy", NOTES, CAPTION, LABEL)
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
+_PADDING = [bytes(size) for size in range(_BLOCK)]
 Piece = bytes | memoryview
+Member = tuple[str, list[Piece]]  # a suffix, and the content
 
 
 def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
     """Yield one tar of a stack."""
-    yield Exported(f"{number:06d}.tar", lambda: tar_of(latents, names, _sample))
+    yield Exported(f"{number:06d}.tar", lambda: tar_of(names, _samples(latents)))
 
 
-def tar_of(
-    latents: LatentFile,
-    names: Sequence[str],
-    sample: Callable[[LatentFile], Iterator[tuple[str, list[Piece]]]],
-) -> Iterator[Piece]:
-    """Yield a tar of the members that ``sample`` makes of each latent; its bytes depend only on the content."""
+def tar_of(names: Sequence[str], samples: Iterable[list[Member]]) -> Iterator[Piece]:
+    """Yield a tar of samples; its bytes depend only on the content."""
     size = 0
-    for row, key in enumerate(keys_of(names)):
-        for suffix, content in sample(latents.row(row)):
-            for piece in _member(key + suffix, content):
-                size += len(piece)
-                yield piece
+    for key, sample in zip(keys_of(names), samples, strict=True):
+        for piece in _members(key, sample):
+            size += len(piece)
+            yield piece
     yield _END + bytes(-(size + len(_END)) % tarfile.RECORDSIZE)
+
+
+def _members(key: str, sample: list[Member]) -> Iterator[Piece]:
+    """Yield the members of a sample; what stands before and after its values is one piece."""
+    waiting: list[bytes] = []
+    for suffix, content in sample:
+        size = sum(map(len, content))
+        waiting.append(member_header(key + suffix, size))
+        for piece in content:
+            if isinstance(piece, memoryview):
+                yield b"".join(waiting)
+                yield piece
+                waiting = []
+            else:
+                waiting.append(piece)
+        waiting.append(_PADDING[-size % _BLOCK])
+    yield b"".join(waiting)
 
 
 def keys_of(names: Sequence[str]) -> list[str]:
@@ -79,27 +93,22 @@ def keys_of(names: Sequence[str]) -> list[str]:
     return list(keys)
 
 
-def _sample(latent: LatentFile) -> Iterator[tuple[str, list[Piece]]]:
-    annotations = latent.records[0].annotations
-    yield VALUES, npy_of(latent)
-    yield NOTES, [note_of(latent).encode()]
-    if "caption" in annotations:
-        yield CAPTION, [str(annotations["caption"]).encode(errors="surrogatepass")]
-    if "label" in annotations:
-        yield LABEL, [str(annotations["label"]).encode()]
+def _samples(latents: LatentFile) -> Iterator[list[Member]]:
+    for row, note in enumerate(notes_of(latents)):
+        annotations = latents.records[row].annotations
+        sample: list[Member] = [(VALUES, npy_of(latents.row(row))), (NOTES, [note.encode()])]
+        if "caption" in annotations:
+            caption = str(annotations["caption"]).encode(errors="surrogatepass")
+            sample.append((CAPTION, [caption]))
+        if "label" in annotations:
+            sample.append((LABEL, [str(annotations["label"]).encode()]))
+        yield sample
 
 
 def npy_of(latent: LatentFile) -> list[Piece]:
     """Return a latent as an .npy file."""
     values = as_numpy(latent)
     return [npy_header(values), values.reshape(-1).view(np.uint8).data]
-
-
-def _member(name: str, content: list[Piece]) -> Iterator[Piece]:
-    size = sum(map(len, content))
-    yield member_header(name, size)
-    yield from content
-    yield bytes(-size % _BLOCK)
 
 
 def read(file: Foreign) -> Iterator[Found]:
