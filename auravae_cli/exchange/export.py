@@ -82,13 +82,7 @@ class Exporter:
         A bad latent or file never raises.
         """
         index = self.form.index() if self.form.index else None
-        work = prefetch(
-            self._numbered(parts, losses),
-            self._export,
-            workers=_WRITERS,
-            cost=lambda item: 0 if isinstance(item, Outcome) else item.part.latents.values.nbytes,
-            budget=_READY_BYTES,
-        )
+        work = self._work(self._numbered(parts, losses))
         any_files, unwritten = False, 0
         try:
             for item, outcomes, files in work:
@@ -103,6 +97,20 @@ class Exporter:
         finally:
             if index is not None:
                 index.close()
+
+    def _work(
+        self, items: Iterable[_Numbered | Outcome]
+    ) -> Iterator[tuple[_Numbered | Outcome, list[Outcome], list[Exported] | None]]:
+        """Yield each item with its outcomes and files, which threads write ahead."""
+        if self.form.collects:  # nothing is written yet
+            return map(self._export, items)
+        return prefetch(
+            items,
+            self._export,
+            workers=_WRITERS,
+            cost=lambda item: 0 if isinstance(item, Outcome) else item.part.latents.values.nbytes,
+            budget=_READY_BYTES,
+        )
 
     def _numbered(
         self, parts: Iterable[ExportBatch | Outcome], losses: Unkept

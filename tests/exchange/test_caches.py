@@ -203,6 +203,29 @@ def test_hdf5_that_leads_elsewhere_is_not_followed(tmp_path):
     assert all("another file" in found[name] for name in ("virtual", "raw"))
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"chunks": (4, 2, 3), "compression": "gzip"},
+        {"dtype": ">f4"},
+        {"userblock": 512},
+        {"userblock": 1024, "dtype": "float16"},
+    ],
+    ids=str,
+)
+def test_hdf5_is_read_however_its_values_lie(tmp_path, how):
+    h5py = pytest.importorskip("h5py")
+    how = dict(how)
+    both = np.concatenate([kit.make_latent(0).values.astype(np.float32), np.zeros((4, 3, 4))])
+    with h5py.File(tmp_path / "z.h5", "w", userblock_size=how.pop("userblock", 0)) as file:
+        file.create_dataset("a/é.npy", data=both, **{"dtype": "f4", **how})
+    (one,) = kit.read(tmp_path, "repa-e", tmp_path / "z.h5")
+    assert (one.name, one.fault, one.ignored) == ("a/é", "", ())
+    assert one.values.dtype.isnative
+    assert np.array_equal(one.values, kit.make_latent(0).values)
+
+
 def test_a_prompt_of_sana_is_the_caption(tmp_path):
     path, *_ = kit.write(tmp_path, "sana", kit.make_latent(0))
     content = path.read_bytes().replace(b'"weights_sha256"', b'"weights_sha265"')
