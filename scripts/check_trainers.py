@@ -2,10 +2,10 @@
 
     python scripts/check_trainers.py DIR
 
-DIR holds checkouts by their names: ``sd-scripts``, ``musubi-tuner``, ``ai-toolkit``, ``REPA``; any may be
-absent. Their functions are taken out of their files and run as they stand, so that nothing of theirs
+DIR holds checkouts by their names: ``sd-scripts``, ``musubi-tuner``, ``ai-toolkit``, ``REPA``, ``SimpleTuner``;
+any may be absent. Their functions are taken out of their files and run as they stand, so that nothing of theirs
 needs to be installed. Prints a line per check; the exit code is 1 if one failed. Last run with
-sd-scripts 48d368fa, musubi-tuner 30c658c4, ai-toolkit 27a03a91 and REPA 67f71450.
+sd-scripts 48d368fa, musubi-tuner 30c658c4, ai-toolkit 27a03a91, REPA 67f71450 and SimpleTuner bc8e6ab7.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import __future__
 
 import argparse
 import ast
+import hashlib
+import io
 import json
 import logging
 import math
@@ -63,7 +65,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="DIR")
     folder = parser.parse_args().folder
     failed = 0
-    for check in (kohya_buckets, musubi_buckets, ai_toolkit_buckets, kohya_files, repa_pairs):
+    for check in (
+        *(kohya_buckets, musubi_buckets, ai_toolkit_buckets),
+        *(kohya_files, repa_pairs, simpletuner_files),
+    ):
         try:
             for line in check(folder):
                 print(f"{check.__name__}: {line}")
@@ -209,6 +214,55 @@ def repa_pairs(folder: Path) -> Iterator[str]:
             values = np.random.default_rng(seed).normal(size=(16, 2, 2)).astype("<f2")
             assert np.array_equal(features[:16].numpy(), values.astype(np.float32)), seed
     yield f"{len(pairs)} of {len(pairs)} pairs are right"
+
+
+def simpletuner_files(folder: Path) -> Iterator[str]:
+    """Every latent is found by its picture, in folders as well, and read as it is; and a batch is made of them."""
+    helpers = folder / "SimpleTuner/simpletuner/helpers"
+    local = taken(
+        helpers / "data_backend/local.py",
+        "LocalDataBackend",
+        BaseDataBackend=object,
+        BytesIO=io.BytesIO,
+    )["LocalDataBackend"]
+    named = {"WebhookMixin": object, "sha256": hashlib.sha256, "ensure_dataset_type": None}
+    named |= {"DEFAULT_NSFW_CHECK_MODELS_CSV": ""}
+    cache = taken(helpers / "caching/vae.py", "VAECache", **named)["VAECache"]
+    state = types.SimpleNamespace(
+        get_accelerator=lambda: types.SimpleNamespace(device=torch.device("cpu"))
+    )
+    batch_of = taken(helpers / "training/collate.py", "check_latent_shapes", StateTracker=state)
+    with tempfile.TemporaryDirectory() as name:
+        pictures = [
+            f"{sub}{stem}.png" for sub in ("", "a/", "a/b.c/") for stem in ("x", "y.z", "é")
+        ]
+        latents = {}
+        for seed, picture in enumerate(pictures):
+            latent = latent_of(None, 24, 16, seed)
+            record = replace(latent.records[0], source=picture, source_size=None, source_box=None)
+            latents[picture] = replace(latent, records=(record,))
+            path = Path(name, "latents", picture).with_suffix(".safetensors")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(latents[picture].to_bytes())
+        export_latents(Path(name, "latents"), Path(name, "cache"), "simpletuner")
+        reader = cache.__new__(cache)
+        reader.id, reader.vae_cache_ondemand, reader.hash_filenames = "check", False, True
+        reader.image_data_backend = reader.cache_data_backend = local(None, "check")
+        reader.cache_dir, reader.instance_data_dir = (
+            str(Path(name, "cache")),
+            str(Path(name, "data")),
+        )
+        paths = [str(Path(name, "data", picture)) for picture in pictures]
+        reader.build_vae_cache_filename_map(paths)
+        for picture in paths:
+            assert reader.already_cached(picture), f"{picture} would be encoded again"
+        found = reader.encode_images([None] * len(paths), paths)
+        for picture, values in zip(pictures, found, strict=True):
+            assert values.dtype == torch.float16, values.dtype
+            assert np.array_equal(values.numpy(), latents[picture].values), picture
+        batch = batch_of["check_latent_shapes"](found, paths, "check", [])
+        assert batch.shape == (len(paths), 16, 3, 2), batch.shape
+    yield f"{len(paths)} of {len(paths)} pictures find their latents"
 
 
 if __name__ == "__main__":

@@ -167,8 +167,9 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
 
         Raises ValueError for another shape, ComputeError if memory runs out.
         """
-        if z.ndim != 4 or z.shape[1] != self.irreps.dim or 0 in z.shape[2:]:
-            raise ValueError(f"expected [B, {self.irreps.dim}, h, w], found {tuple(z.shape)}")
+        channels = self.architecture.latent_channels
+        if z.ndim != 4 or z.shape[1] != channels or 0 in z.shape[2:]:
+            raise ValueError(f"expected [B, {channels}, h, w], found {tuple(z.shape)}")
         factor = self.architecture.downsampling_factor
         sides = [factor * side for side in z.shape[2:]]
         image = self._run(self.decoder, TorchNetwork.decode, z, sides)

@@ -226,15 +226,27 @@ def test_tiling_is_called_as_diffusers_calls_it(tiny):
     assert diffusers_vae.AutoencoderMixin.__module__.startswith("diffusers")
 
 
-@pytest.mark.parametrize("has_gradients", [False, True])
-def test_what_is_compiled_is_the_plain_network(tiny, monkeypatch, has_gradients):
+def test_what_is_compiled_is_the_plain_network(tiny, monkeypatch):
     """`torch.compile` traces what runs under it, and could not trace strips, threads and kernels in C."""
     z = torch.zeros(1, 16, 2, 3)
     expected = tiny.decode(z).sample
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     monkeypatch.setattr(tiny, "_plan", None)
-    with torch.set_grad_enabled(has_gradients):
+    with torch.no_grad():
         torch.testing.assert_close(tiny.decode(z).sample, expected, rtol=0, atol=1e-4)
+
+
+def test_gradients_go_through_what_is_compiled():
+    """Traced as a whole, backwards too; which instructions a backend makes of that is its own affair."""
+    torch.manual_seed(0)
+    vae = AuraEquiVAE(ch=64, ch_mult=(1,), num_res_blocks=0).requires_grad_(True)
+    z = torch.randn(1, 16, 2, 3, requires_grad=True)
+    decode = torch.compile(vae.decode, backend="aot_eager", fullgraph=True)
+    trained = [z, *vae.decoder.parameters()]
+    found, expected = (
+        torch.autograd.grad(run(z).sample.square().sum(), trained) for run in (decode, vae.decode)
+    )
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 def test_a_budget_that_is_too_small_is_refused(tiny):
