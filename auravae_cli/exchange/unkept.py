@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from auravae_cli.exchange.formats.base import Choices, Format, Network, label_of
-from auravae_cli.images.trainer_buckets import TRAINERS
+from auravae_cli.exchange.formats.base import Choices, Format, Network, label_of, original_size
+from auravae_cli.images.trainer_buckets import TRAINERS, resolutions_of
 from auravae_cli.latents.latent_file import LatentFile
-from auravae_cli.latents.record import FIELDS, Record, is_set
+from auravae_cli.latents.record import FIELDS, is_set
 
 _OF_THE_SPACE = ("model", "weights_sha256", "downsampling_factor", "representation", "clamp")
 _ALWAYS = (*_OF_THE_SPACE, "tool_version")
+_MOST_TOLD = 4
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Unkept:
     unlabelled: int = 0
     labels: set[int] = field(default_factory=set)
     other_buckets: int = 0
+    resolutions: Counter[int] = field(default_factory=Counter)
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     known: set[str] = field(default_factory=set)
     dtypes: set[str] = field(default_factory=set)
@@ -43,7 +46,22 @@ class Unkept:
             self.unlabelled += label is None
             if label is not None and self.form.counts_classes:
                 self.labels.add(label)
-            self.other_buckets += not _in_buckets_of(self.form.name, record)
+        if self.form.name in TRAINERS:
+            self._compare_buckets(latents)
+
+    def _compare_buckets(self, latents: LatentFile) -> None:
+        """Compare the size of a latent, which was not made for the trainer, with its buckets."""
+        (record,), name = latents.records, self.form.name
+        buckets = record.preparation.get("buckets")
+        of = buckets.get("of") if isinstance(buckets, dict) else None
+        if name in (of, record.preparation.get("imported_from")):
+            return
+        factor, (height, width) = latents.space.downsampling_factor, latents.values.shape[-2:]
+        found = resolutions_of(name, original_size(latents), (factor * height, factor * width))
+        if found and self.form.is_cropped(latents):
+            self.resolutions.update(found)
+        else:
+            self.other_buckets += 1
 
     @property
     def not_kept(self) -> list[str]:
@@ -89,11 +107,16 @@ class Unkept:
         """Return what the user of the files should know."""
         notices = [self.form.advice] if self.form.advice and self.rows else []
         notices += self._of_the_network() if self.rows else []
-        if self.form.name in TRAINERS and self.other_buckets:
+        if self.resolutions:
+            counts = sorted(self.resolutions.items())
+            told = ", ".join(f"{side} ({count} latents)" for side, count in counts[:_MOST_TOLD])
+            more = f", and {len(counts) - _MOST_TOLD} others" if len(counts) > _MOST_TOLD else ""
+            notices.append(f"they fit the trainer's buckets at a resolution of {told}{more}")
+        if self.other_buckets:
             notices.append(
-                f"{self.other_buckets} of {self.rows} were not encoded with --buckets-of "
-                f"{self.form.name}:SIDE: the trainer encodes those again with its own autoencoder, or fails, "
-                "unless they have the sizes of its buckets"
+                f"{self.other_buckets} of {self.rows} fit none of the trainer's buckets at the usual "
+                "resolutions: it encodes those again with its own autoencoder, or fails; encode with "
+                f"--buckets-of {self.form.name}:SIDE"
             )
         if self.labels and self.labels != set(range(len(self.labels))):
             notices.append(
@@ -136,10 +159,3 @@ class Unkept:
                 )
             )
         return notices
-
-
-def _in_buckets_of(name: str, record: Record) -> bool:
-    """Return whether a picture was prepared for a trainer, or the trainer made the latent."""
-    buckets = record.preparation.get("buckets")
-    of = buckets.get("of") if isinstance(buckets, dict) else None
-    return name in (of, record.preparation.get("imported_from"))

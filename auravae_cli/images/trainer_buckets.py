@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from auravae_cli.errors import InputImageError
@@ -217,6 +217,31 @@ class AiToolkitBuckets(_Resizing):
 
 TrainerBuckets = KohyaBuckets | MusubiBuckets | AiToolkitBuckets
 TRAINERS = {kind.of: kind for kind in (KohyaBuckets, MusubiBuckets, AiToolkitBuckets)}
+USUAL = (256, 512, 640, 768, 896, 1024, 1280, 1536, 2048)  # resolutions
+
+
+@lru_cache(1 << 16)
+def resolutions_of(trainer: str, size: Size, bucket: Size) -> tuple[int, ...]:
+    """Return at which of the usual resolutions a trainer, by its defaults, takes a picture in this bucket.
+
+    >>> resolutions_of("kohya", (683, 1024), (704, 1024)), resolutions_of("kohya", (683, 1024), (680, 1024))
+    ((896, 1024), ())
+    """
+    return tuple(side for side in USUAL if _takes(_by_default(trainer, side), size, bucket))
+
+
+def _takes(buckets: TrainerBuckets, size: Size, bucket: Size) -> bool:
+    try:
+        return not buckets.faults and buckets.nearest(*size) == bucket
+    except InputImageError:
+        return False
+
+
+@lru_cache(256)
+def _by_default(trainer: str, side: int) -> TrainerBuckets:
+    if trainer == AiToolkitBuckets.of:
+        return AiToolkitBuckets(side)
+    return (KohyaBuckets if trainer == KohyaBuckets.of else MusubiBuckets)((side, side))
 
 
 def parse_buckets(text: str) -> TrainerBuckets:

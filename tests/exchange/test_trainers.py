@@ -125,15 +125,30 @@ def test_what_ai_toolkit_made_is_taken_once_and_named_again(tmp_path):
 
 
 @pytest.mark.parametrize("trainer", ["kohya", "musubi", "ai-toolkit"])
-def test_latents_outside_the_trainers_buckets_are_counted(tmp_path, trainer):
-    bucketed(f"{trainer}:512", 40, 60)
-    latents = {"in": bucketed(f"{trainer}:512", 300, 400), "out": kit.make_latent(0)}
+def test_latents_are_compared_with_the_trainers_buckets(tmp_path, trainer):
+    made = bucketed(f"{trainer}:512", 300, 400)
+    (record,) = made.records
+    fits = replace(record, preparation={"crop": "by hand"})
+    shifted = replace(fits, source_box=replace(record.source_box, left=9.0, right=360.0))
+    latents = {
+        "made": made,
+        "fits": replace(made, records=(fits,)),
+        "shifted": replace(made, records=(shifted,)),
+        "other": kit.make_latent(0),
+    }
+    told = {}
     for name, latent in latents.items():
         (tmp_path / f"{name}.safetensors").write_bytes(latent.to_bytes())
-    good = export_latents(tmp_path / "in.safetensors", tmp_path / "a", trainer)
-    assert not [text for text in good.unkept.notices() if "--buckets-of" in text]
-    both = export_latents([*tmp_path.glob("*.safetensors")], tmp_path / "b", trainer)
-    assert [text for text in both.unkept.notices() if "1 of 2 were not encoded with" in text]
+        exported = export_latents(tmp_path / f"{name}.safetensors", tmp_path / name, trainer)
+        told[name] = [text for text in exported.unkept.notices() if "trainer's buckets" in text]
+    assert not told["made"]
+    (text,) = told["fits"]
+    assert "at a resolution of" in text
+    # ai-toolkit alone looks for the part of the picture, the others for the size
+    (text,) = told["shifted"]
+    assert ("1 of 1 fit none" in text) == (trainer == "ai-toolkit")
+    (text,) = told["other"]
+    assert f"--buckets-of {trainer}:SIDE" in text
 
 
 @pytest.mark.parametrize(

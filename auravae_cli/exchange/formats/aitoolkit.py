@@ -74,11 +74,24 @@ def _crop_of(latents: LatentFile) -> dict[str, int]:
     """Return its resizing and cropping: the trainer's numbers if the latent shows the same, up to a pixel."""
     if (imported := latents.records[0].preparation.get(CROP)) is not None:
         return dict(zip(_CROP, imported, strict=True))
+    shown, theirs = _shown(latents), _theirs(latents)
+    return dict(zip(_CROP, theirs if _is_same(shown, theirs) else shown, strict=True))
+
+
+def _shown(latents: LatentFile) -> tuple[int, ...]:
+    """Return the numbers of _CROP for what the latent shows."""
     width, height, left, top, right, bottom = shown_box(latents)
-    shown = width, height, left, top, right - left, bottom - top
-    theirs = _central_crop(original_size(latents), (bottom - top, right - left))
-    is_same = max(abs(a - b) for a, b in zip(shown, theirs, strict=True)) <= 1
-    return dict(zip(_CROP, theirs if is_same else shown, strict=True))
+    return width, height, left, top, right - left, bottom - top
+
+
+def _theirs(latents: LatentFile) -> tuple[int, ...]:
+    """Return the numbers of _CROP that the trainer has if the latent's size is its bucket."""
+    *_, wide, high = _shown(latents)
+    return _central_crop(original_size(latents), (high, wide))
+
+
+def _is_same(shown: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
+    return max(abs(a - b) for a, b in zip(shown, theirs, strict=True)) <= 1
 
 
 def _central_crop(size: tuple[int, int], bucket: tuple[int, int]) -> tuple[int, ...]:
@@ -163,6 +176,7 @@ FORMAT = Format(
     by_picture=True,
     any_arch=True,
     dtypes=("float16", "bfloat16", "float32"),
+    is_cropped=lambda latents: _is_same(_shown(latents), _theirs(latents)),
     ignores=lambda name: Path(name).parent.name in ("_t_e_cache", "_clip_vision_cache"),
     advice="a file is found only where the trainer would have resized and cropped the same way",
 )

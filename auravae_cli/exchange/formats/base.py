@@ -172,6 +172,7 @@ class Format:
         squares: whether all latents must be squares of one size.
         index: makes the file that lists all others, if there is one.
         collects: whether that file holds the others, which are not written separately.
+        is_cropped: whether a latent shows what the trainer shows of the picture in a bucket of its size.
         ignores: whether a file in a folder, by its name, is another kind of this project's files.
         paired: whether latents can be numbered in the order of their pictures.
         fills_labels: whether a latent without a label gets 0.
@@ -200,6 +201,7 @@ class Format:
     squares: bool = False
     index: Callable[[], Index] | None = None
     collects: bool = False
+    is_cropped: Callable[[LatentFile], bool] = lambda latents: True
     ignores: Callable[[str], bool] = lambda name: False
     paired: bool = False
     counts_classes: bool = False
