@@ -18,6 +18,7 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -116,7 +117,9 @@ def read_foreign(inputs: Path, output: Path, file: Path) -> None:
     root = next(path for path in file.parents if path.parent == inputs)
     form = FORMATS[root.name]
     adopt = LatentImporter(form.name, read_space("linear"))
-    indexed = {"edm2": "*.npy", "litdata": "*.bin"}  # an index beside them is damaged, too
+    # An index beside these is damaged, too.
+    indexed = {"edm2": "*.npy", "litdata": "*.bin", "diffusion-pipe": "*.bin"}
+    indexed |= {"onetrainer": "[0-9]*.pt"}
     paths = sorted(root.rglob(indexed[form.name])) if form.name in indexed else [file]
     sources = [Source(path, path.relative_to(root)) for path in paths]
     ours(lambda: list(Importer(form, adopt, output).run(sources)))
@@ -168,6 +171,7 @@ def ours(work: Callable[[], object]) -> None:
 FOREIGN = ("ai-toolkit", "comfyui", "kohya", "lightningdit", "mar", "musubi", "webdataset")
 OF_MANY = {"mds": "*.mds", "litdata": "*", "sana": "*.tar"}  # beside what only exports read
 OF_MANY |= {"repa-e": "*.h5"} if find_spec("h5py") else {}
+CACHES = ("onetrainer", "diffusion-pipe", "nemo")  # that are only imported
 STORE = (
     ("info", "store"),
     ("verify", "store"),
@@ -198,6 +202,7 @@ TARGETS = [
     Target("pt", "pt/**/*.pt", read_foreign),
     *(Target(name, f"{name}/**/*", read_foreign) for name in (*FOREIGN, "safetensors")),
     *(Target(name, f"{name}/{files}", read_foreign) for name, files in OF_MANY.items()),
+    *(Target(name, f"{name}/**/*", read_foreign) for name in CACHES),
 ]
 
 
@@ -244,9 +249,36 @@ def make_inputs(folder: Path) -> None:
     )
     for form in ("npy", "npz", "edm2", "pt", "safetensors", *FOREIGN, *OF_MANY):
         command("export", "store", "--to", form, "-o", form)
+    make_caches(folder)
     configs = Path(__file__).parents[1] / "configs"
     shutil.copytree(configs, folder / "configs")
     shutil.copy(folder / "configs/train/small.toml", folder / "configs/train/tiny.toml")
+
+
+def make_caches(folder: Path) -> None:
+    """Caches as their trainers make them; see `auravae_cli.exchange.formats.caches`."""
+    import torch
+
+    one, pipe, nemo = (folder / name for name in ("onetrainer/image/a/b-0", *CACHES[1:]))
+    for place in (one, pipe, nemo / "16x24"):
+        place.mkdir(parents=True)
+    places, content = list[tuple[int, int]](), b""
+    for number in range(2):
+        z, picture = torch.randn(16, 2, 3).clamp(-8, 8), f"/data/{number}.png"
+        size = {"original_resolution": (30, 40)}
+        torch.save({"latent_image": z.bfloat16(), **size}, one / f"{number}.pt")
+        table = {"latent": z, "image_path": picture, "prompt": "a caption", **size}
+        torch.save(table, nemo / f"16x24/{number}.pt")
+        table = {"latents": z[:, None], "image_spec": (None, picture), "caption": ["a caption"]}
+        torch.save(table, buffer := io.BytesIO())
+        places.append((len(content), buffer.tell()))
+        content += buffer.getvalue()
+    torch.save([{"image_path": f"/data/{n}.png"} for n in range(2)], one / "aggregate.pt")
+    (pipe / "shard_0.bin").write_bytes(content)
+    with closing(sqlite3.connect(pipe / "metadata.db")) as database:
+        database.execute("CREATE TABLE shard_0(offset, size)")
+        database.executemany("INSERT INTO shard_0 VALUES (?, ?)", places)
+        database.commit()
 
 
 def command(*arguments: str) -> object:
