@@ -37,6 +37,7 @@ from auravae_cli.latents.latent_file import LatentFile
 VALUES, SHAPE, DTYPE, KEY, CAPTION, LABEL = "latent", "shape", "dtype", "key", "caption", "label"
 _NAMES = (VALUES, "latents", "z")  # names that others use for latents
 _ROWS_BYTES = 16 << 20  # of latents in a row group
+_ROWS_AT_ONCE = 128  # read
 
 
 def write(
@@ -145,11 +146,11 @@ def _rows(file: Foreign) -> Iterator[Found]:
         raise LatentFileError(f"no column {VALUES!r}: it has {shown(columns.names)}")
     for group in range(meta.num_row_groups):
         FILE_BYTES.check(meta.row_group(group).total_byte_size, LatentFileError)
-    others = {name, SHAPE, DTYPE, KEY, CAPTION, LABEL, NOTE}
-    ignored = tuple(column for column in columns.names if column not in others)
+    others = {name, SHAPE, KEY, CAPTION, LABEL, NOTE}
+    ignored = tuple(column for column in columns.names if column not in (*others, DTYPE))
     wanted = [column for column in columns.names if column in others]
     number = 0
-    for batch in table.iter_batches(batch_size=64, columns=wanted):
+    for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
         cells = {other: _cells(batch.column(other)) for other in wanted if other != name}
         rows = _arrays(batch.column(name))
         for row in range(batch.num_rows):
