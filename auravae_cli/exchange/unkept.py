@@ -109,9 +109,9 @@ class Unkept:
         notices += self._of_the_network() if self.rows else []
         if self.resolutions:
             counts = sorted(self.resolutions.items())
-            told = ", ".join(f"{side} ({count} latents)" for side, count in counts[:_MOST_TOLD])
+            shown = ", ".join(f"{side} ({count} latents)" for side, count in counts[:_MOST_TOLD])
             more = f", and {len(counts) - _MOST_TOLD} others" if len(counts) > _MOST_TOLD else ""
-            notices.append(f"they fit the trainer's buckets at a resolution of {told}{more}")
+            notices.append(f"they fit the trainer's buckets at a resolution of {shown}{more}")
         if self.other_buckets:
             notices.append(
                 f"{self.other_buckets} of {self.rows} fit none of the trainer's buckets at the usual "
