@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Result = TypeVar("Result")
-_started: list[threading.Thread] = []
+_running: list[threading.Event] = []  # of work that is awaited or abandoned: set when it has ended
 _INTERVAL = 0.2  # seconds: on some systems, only a wait with an end lets signals through
 
 
@@ -23,18 +23,22 @@ def in_background(work: Callable[[], Result]) -> Result:
     results: list[Result] = []
     errors: list[BaseException] = []
 
+    ended = threading.Event()
+
     def run() -> None:
         try:
             results.append(work())
         except BaseException as error:  # raised again where the result is awaited
             errors.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    _started.append(thread)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_INTERVAL)
-    _started.remove(thread)
+    _running.append(ended)
+    threading.Thread(target=run, daemon=True).start()
+    # Not Thread.join: interrupted, it takes a thread that runs for one that has ended (Python 3.11).
+    while not ended.wait(_INTERVAL):
+        pass
+    _running.remove(ended)
     if errors:
         raise errors[0]
     return results[0]
@@ -42,4 +46,4 @@ def in_background(work: Callable[[], Result]) -> Result:
 
 def is_work_abandoned() -> bool:
     """Return whether a wait was ended, and its thread still computes."""
-    return any(thread.is_alive() for thread in _started)
+    return not all(ended.is_set() for ended in _running)

@@ -101,21 +101,16 @@ def test_nothing_but_its_own_files_goes_into_a_store(auravae, files):
     assert auravae("decode", inside, "-o", "out").code == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
+def test_what_is_no_model(auravae, files):
+    names = "one of aura, linear, small, small-1, or the path of a checkpoint"
+    for name, said in (
         ("a.png", "a PNG picture: expected the weights of a model"),
         ("a.safetensors", "a latent of auravae: expected the weights of a model"),
         ("a.latent", "a latent of ComfyUI: expected the weights of a model"),
-        (
-            "st",
-            "st: a folder: expected one of aura, linear, small, small-1, or the path of a checkpoint",
-        ),
-    ],
-)
-def test_what_is_no_model(auravae, files, name, said):
-    result = auravae("encode", "a.png", "-o", "x", "-m", name)
-    assert result.code == 3 and said in result.message
+        ("st", f"st: a folder: expected {names}"),
+    ):
+        result = auravae("encode", "a.png", "-o", "x", "-m", name)
+        assert result.code == 3 and said in result.message, name
 
 
 def test_a_missing_input_has_one_exit_code(auravae, work):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ Examples:
 
 The small models are part of the package and need no download.
 """
+_WIDTH = 79  # of lines for people
 app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 
@@ -60,20 +62,21 @@ def list_models(as_json: opt.AsJson = False) -> None:
         return
     print_table(
         "",
-        ["model", "", "PSNR dB", "SSIM", "LPIPS", "weights", "what it is"],
+        ["model", "", "PSNR dB", "SSIM", "LPIPS", "weights"],
         [
             [
                 row["name"],
                 "default" * row["default"],
                 *_numbers(row["quality"]),
                 _place(row["weights"]),
-                row["summary"],
             ]
             for row in rows
         ],
     )
-    for data in sorted({row["quality"]["data"] for row in rows if row["quality"]}):
-        tell(f"measured on {data}")
+    told = [f"{row['name']}: {row['summary']}" for row in rows]
+    measured = {row["quality"]["data"] for row in rows if row["quality"]}
+    told += [f"Measured on {data}." for data in sorted(measured)]
+    tell("", *(line for text in told for line in wrap(text, _WIDTH, subsequent_indent="  ")))
 
 
 def _numbers(quality: dict[str, Any] | None) -> tuple[str, str, str]:
