@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def test_the_list_for_people(auravae, no_hub, terminals):
     assert (result.code, result.err) == (0, "")
     for word in ("aura", "linear", "small", "default", "not on this machine"):
         assert word in result.text
-    assert max(map(len, result.text.splitlines())) <= 80
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", result.text)
+    assert max(map(len, plain.splitlines())) <= 80
 
 
 def test_the_network_is_the_default(auravae, no_hub, monkeypatch):
