@@ -85,10 +85,10 @@ def test_an_interrupted_run_goes_on(auravae, recipe, tree, work, monkeypatch):
     with monkeypatch.context() as patch:
         log = run._log
         patch.setattr(
-            run, "_log", lambda *given: (log(*given), os.kill(os.getpid(), signal.SIGINT))
+            run, "_log", lambda *given: (log(*given), os.kill(os.getpid(), signal.SIGTERM))
         )
         stopped = auravae(*arguments, "run")
-        assert stopped.code == 130 and "interrupted: finished work is kept" in stopped.err
+        assert stopped.code == 143 and "terminated: finished work is kept" in stopped.err
     assert set(tree(work / "run")) == {"checkpoint.pt", "log.jsonl"}
     result = auravae(*arguments, "run")
     assert result.code == 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from auravae_cli.cli.shared.signals import stopping
+from auravae_cli.cli.shared.signals import Stop, stopping
 from auravae_cli.cli.terminal.lines import say, tell, tell_json
 from auravae_cli.cli.terminal.live import Live, Pace, duration
 from auravae_cli.machine.progress import Phase
@@ -35,7 +34,7 @@ class TrainingReporter:
     _stages: tuple[Stage, ...] = ()
     _records: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
     _signals: ExitStack = field(default_factory=ExitStack)
-    _stop: threading.Event | None = None
+    _stop: Stop | None = None
 
     def __enter__(self) -> TrainingReporter:
         self.live.hidden = self.quiet or not is_first_process()
@@ -53,7 +52,7 @@ class TrainingReporter:
         self._stop = None
 
     def __call__(self, event: Event | None, done: int, total: int) -> None:
-        """Hear of the opening, a step or a validation. Raises KeyboardInterrupt after a signal."""
+        """Hear of the opening, a step or a validation. After a signal, raises what it raises."""
         if isinstance(event, Opening):
             self._open(event, total)
         elif isinstance(event, Validation):
@@ -64,7 +63,7 @@ class TrainingReporter:
             self.live.begin(f"PSNR {event.psnr:5.2f} dB  rate {event.learning_rate:.1e}")
             self.live.items, self.live.pace.done = done, done - self.live.before
         if self._stop is not None and self._stop.is_set():
-            raise KeyboardInterrupt
+            self._stop.act()
 
     def finish(self, result: TrainingResult) -> None:
         """Tell where the model is."""

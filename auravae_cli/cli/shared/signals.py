@@ -9,12 +9,23 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Stop(threading.Event):
+    """Set by a signal, which can act later."""
+
+    number = 0
+
+    def act(self) -> None:
+        """Let the signal act as it does outside of `stopping`."""
+        signal.raise_signal(self.number)
+
+
 @contextmanager
-def stopping() -> Iterator[threading.Event]:
+def stopping() -> Iterator[Stop]:
     """Yield an event that the first SIGINT or SIGTERM sets. A second one acts at once, as usual."""
-    stop = threading.Event()
+    stop = Stop()
 
     def note(number: int, frame: FrameType | None) -> None:
+        stop.number = number
         stop.set()
         restore()
 
