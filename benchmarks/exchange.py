@@ -6,8 +6,9 @@ A store of latents of 16 x 32 x 32 in float16, four shards, is exported in each 
 again as latent files and as a store. "of a copy": against a safe copy (temporary name, fsync, rename;
 one file after the other) that reads the same files and writes as many as the task does, with the
 latents' own bytes dealt out among them. "of its files": against safe copies of the other project's
-files, whose bytes may be four times as many (float32, two orientations). Interleaved, after a warm-up
-round; the source is in the page cache. Start-up is not in it.
+files, whose bytes may be four times as many (float32, two orientations). "CPU": processor time of a
+latent, which other programs disturb less. Interleaved, after a warm-up round; the source is in the page
+cache. Start-up is not in it.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ def main() -> None:
         make_files(folder, arguments.latents)
         shutil.rmtree(folder / "files")
         print(f"{arguments.latents} latents of 16 x 32 x 32, float16, {arguments.rounds} rounds")
-        print(f"{'':<30} {'median':>8} {'quartiles':>17} {'of a copy':>10} {'of its files':>11}")
+        print(
+            f"{'':<30} {'median':>8} {'quartiles':>17} {'of a copy':>10} {'of its files':>11} {'CPU':>9}"
+        )
         for form in arguments.formats.split(","):
-            measure(folder, form, arguments.rounds, arguments.tasks.split(","))
+            measure(folder, form, arguments, arguments.tasks.split(","))
 
 
-def measure(folder: Path, form: str, rounds: int, tasks: list[str]) -> None:
+def measure(folder: Path, form: str, arguments: argparse.Namespace, tasks: list[str]) -> None:
     """Measure one format: export, import to files, import to a store."""
     store, out = folder / "store", folder / "out"
     export(store, out, form)
@@ -71,18 +74,22 @@ def measure(folder: Path, form: str, rounds: int, tasks: list[str]) -> None:
             "files": partial(copy_files, exported),
         }
         seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
+        computed: list[float] = []
         target = folder / "target"
-        for _ in range(rounds + 1):
+        for _ in range(arguments.rounds + 1):
             for contender, run in contenders.items():
-                started = time.perf_counter()
+                started, before = time.perf_counter(), time.process_time()
                 run(target)
                 seconds[contender].append(time.perf_counter() - started)
+                if contender == "own":
+                    computed.append(time.process_time() - before)
                 shutil.rmtree(target)
         low, median, high = statistics.quantiles(seconds["own"][1:], n=4)
         copy, same = (statistics.median(seconds[c][1:]) / median for c in ("copy", "files"))
         print(
             f"{form + ', ' + task:<30} {median:7.2f}s "
-            f"{low:6.2f} to {high:5.2f}s {copy:9.0%} {same:12.0%}",
+            f"{low:6.2f} to {high:5.2f}s {copy:9.0%} {same:12.0%} "
+            f"{1e6 * statistics.median(computed[1:]) / arguments.latents:6.0f} us",
             flush=True,
         )
     for name in ("out", "back", "again"):
