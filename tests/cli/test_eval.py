@@ -294,7 +294,7 @@ def test_a_store_of_another_model_is_refused_before_anything_is_measured(
         (["--flips", "some"], "expected a number such as 16, or all"),
         (["--noise", "0.1,x"], "expected levels"),
         (["--noise", "-1"], "expected levels"),
-        (["--certificate", "c.json", "--flips", "0"], "needs some pictures"),
+        (["--certificate", "c.json", "--flips", "0"], "a certificate needs --flips"),
         (["--certificate", "c.json", "--symmetrize"], "one certificate for 2 models"),
     ],
 )
