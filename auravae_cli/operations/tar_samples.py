@@ -91,7 +91,7 @@ class TarSamples:
         for suffix, content in members:
             name = key + suffix
             if suffix.lower() in self._given[key]:
-                yield Failure(key, "read", f"{name}: stands twice")
+                yield Failure(key, "read", f"{name}: occurs twice")
             elif len(content) > _LATE_BYTES:
                 yield Failure(key, "read", f"{name}: too long to be apart from its picture")
             else:

@@ -31,7 +31,7 @@ def test_a_sample_that_stands_twice_is_named(work: Path, auravae) -> None:
     write_tar(work / "a.tar", [*once, ("0.png", picture(1)), ("0.txt", b"blue")])
     result = auravae("encode", "a.tar", "-o", "store", "-m", "linear")
     assert result.code == 1
-    assert "failed: 0.png: stands twice" in result.err
+    assert "failed: 0.png: occurs twice" in result.err
 
 
 def test_what_is_passed_over_is_counted(work: Path, auravae) -> None:

@@ -65,7 +65,7 @@ def test_what_stands_twice_side_by_side_is_a_failure() -> None:
 def test_a_caption_that_comes_again_is_a_failure() -> None:
     found, failures, _ = read(("a.png", ""), ("a.txt", "a"), ("b.png", ""), ("a.TXT", "else"))
     assert found == {"a": ("a.png", "a"), "b": ("b.png", None)}
-    assert failures == ["a.TXT: stands twice"]
+    assert failures == ["a.TXT: occurs twice"]
 
 
 def test_a_late_companion_that_is_damaged_is_named() -> None:
