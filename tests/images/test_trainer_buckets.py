@@ -126,9 +126,9 @@ def test_settings_are_the_same_after_json(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kohya", "TRAINER:RESOLUTION"),
+        ("kohya", "TRAINER:SIDE"),
         ("other:512", "kohya, musubi, ai-toolkit"),
-        ("kohya:0", "TRAINER:RESOLUTION"),
+        ("kohya:0", "TRAINER:SIDE"),
         ("kohya:512,step=8", "bucket_reso_steps=N"),
         ("kohya:512,bucket_no_upscale=1", "bucket_no_upscale"),
         ("kohya:512,bucket_reso_steps", "bucket_reso_steps=N"),
