@@ -192,7 +192,9 @@ def test_requests_are_repeated_after_growing_pauses(unreliable):
 
 def test_in_the_end_the_last_reason_is_told(unreliable):
     storage, pauses = unreliable(99, OSError("503 slow down\nmore"))
-    with pytest.raises(StoreError, match=r"memory://bucket/a: gave up after 10 attempts: 503 slow down$"):
+    with pytest.raises(
+        StoreError, match=r"memory://bucket/a: gave up after 10 attempts: 503 slow down$"
+    ):
         storage.read("a")
     assert len(pauses) == 9
 
