@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Unpack
 
 from auravae_cli.defaults import DEFAULT_MODEL, MAX_PIXELS
+from auravae_cli.errors import StoreError
+from auravae_cli.files.places import is_remote
 from auravae_cli.files.storage import open_storage
 from auravae_cli.forecast.dry_run import (
     Forecaster,
@@ -33,7 +35,7 @@ from auravae_cli.operations.loading import Loading, loading_for
 from auravae_cli.operations.outputs import Job
 from auravae_cli.operations.roundtrip import places_of, plan_roundtrip
 from auravae_cli.operations.timed_batches import DECODE_PARTS, ENCODE_PARTS, Parts, roundtrip_parts
-from auravae_cli.store.settings import read_settings
+from auravae_cli.store.settings import StoreSettings, read_settings
 from auravae_cli.symmetry.group import GROUP, GroupElement
 
 
@@ -76,12 +78,21 @@ def predict_encode_store(
     **loading: Unpack[Loading],
 ) -> list[Outcome]:
     """What `encode_store` would take for all files, whatever shards are done; an outcome for each."""
-    found = read_settings(open_storage(store_place(pictures, output)))
-    loading = loading_for(found, model, loading)
+    loading = loading_for(_find_store(store_place(pictures, output)), model, loading)
     files = files_of_store(listed(pictures), passed_over)
     run = _Prediction("encode", ENCODE_PARTS, loading, batch_size, calibrating)
     rows = forecast_store(files, run.forecaster, run.setting(model), preparation, max_pixels)
     return follow(rows, len(files), progress)
+
+
+def _find_store(place: str) -> StoreSettings | None:
+    """Return the settings of a store; None if there is none yet, or a remote one cannot be read."""
+    try:
+        return read_settings(open_storage(place))
+    except StoreError:
+        if is_remote(place):  # the prediction needs neither the network nor its keys
+            return None
+        raise
 
 
 def predict_decode(

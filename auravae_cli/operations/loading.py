@@ -34,6 +34,14 @@ def codec_of(
 
 
 def loading_for(store: StoreSettings | None, model: str | Codec, loading: Loading) -> Loading:
-    """Return ``loading``, in the store's number format if no other is named: ``auto`` depends on the machine."""
-    is_open = isinstance(model, str) and loading.get("dtype", "auto") == "auto"
-    return {**loading, "dtype": store.compute_dtype} if store and is_open else loading
+    """Return ``loading``, in the store's number format if no other is named: ``auto`` depends on the machine.
+
+    A format that networks do not compute in is left to `prepare_store`, which says what differs.
+    """
+    from auravae_cli.model.placement import ITEM_SIZES
+
+    if store is None or not isinstance(model, str) or loading.get("dtype", "auto") != "auto":
+        return loading
+    return (
+        {**loading, "dtype": store.compute_dtype} if store.compute_dtype in ITEM_SIZES else loading
+    )

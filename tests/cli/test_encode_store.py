@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from auravae_cli.errors import StoreError
 from auravae_cli.files import storage
 from auravae_cli.files.canonical_json import canonical
-from auravae_cli.files.storage import LocalStorage
+from auravae_cli.files.storage import LocalStorage, RemoteStorage
 from auravae_cli.forecast import predict
 from auravae_cli.operations import encode_shard
 from auravae_cli.store import shard_writer as rows_module
@@ -223,6 +224,26 @@ def test_automatic_is_the_number_format_that_the_store_has(
     assert asked == [dtype]
     assert read_settings(LocalStorage(Path("store"))).compute_dtype == dtype
     assert len(rows(Path("store"))) == 2
+
+
+def test_a_number_format_that_no_network_computes_in_is_another_setting(encode, auravae, work):
+    write_folder(work / "photos", pictures(1))
+    encode()
+    file = Path("store/store.json")
+    file.write_text(file.read_text().replace('"float32"', '"float8"'))
+    result = encode(code=1)
+    assert "made with --dtype float8, asked for --dtype float32" in result.err
+    dry = auravae("encode", "photos", "-o", "store", "--layout", "shards", "--dry-run")
+    assert dry.code == 0
+
+
+def test_a_dry_run_needs_no_access_to_a_remote_store(auravae, work, monkeypatch):
+    def read(self, name):
+        raise StoreError(f"{self.root}/{name}: Unable to locate credentials")
+
+    monkeypatch.setattr(RemoteStorage, "read", read)
+    write_folder(work / "photos", pictures(1))
+    assert auravae("encode", "photos", "-o", "memory://bucket/store", "--dry-run").code == 0
 
 
 def test_a_renamed_checkpoint_is_the_same_model(encode, undisturbed, work, repository):
