@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
@@ -148,6 +149,8 @@ def store_place(inputs: Names, output: str | Path | None) -> str:
         raise UsageError(NAME_THE_STORE, "output")
     if STREAM in listed(inputs):
         raise UsageError("a store is made from files: standard input cannot be read twice")
+    if not is_remote(output) and os.path.isfile(output):
+        raise UsageError(f"{output}: expected a folder, and a file is there", "output")
     return output
 
 

@@ -37,6 +37,7 @@ def codec():
         (lambda codec: auravae.decode_files("s3://bucket/x", model=codec), "output"),
         (lambda codec: auravae.flip_files("a.png", auravae.E), "by"),
         (lambda codec: auravae.encode_store("a.png", "-", model=codec), "output"),
+        (lambda codec: auravae.encode_store("a.png", "a.png", model=codec), "output"),
         (lambda codec: auravae.encode_store("-", "store", model=codec), None),
         (lambda codec: auravae.encode_store("nothing*", "store", model=codec), None),
         (lambda codec: auravae.encode_store("a.png", "s", model=codec, on_ray=True), "model"),
