@@ -29,7 +29,7 @@ def test_small_and_large_pictures_together(start, small, coffee):
         file = io.BytesIO()
         photo.crop((number, 0, number + width, height)).save(file, "PNG")
         files.append(file.getvalue())
-    assert small.plan("decoder", 1, 200, 320).tiles > 1
+    assert small.autoencoder.plan("decoder", 1, 200, 320).tiles > 1
     running = start(small, Limits(small=100 * 100))
 
     def there_and_back(data: bytes) -> tuple[bytes, bytes]:

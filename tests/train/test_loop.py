@@ -139,7 +139,7 @@ def test_no_recipe_changes_the_network_of_a_run(make_recipe, tmp_path, change):
     recipe, path = make_recipe(), tmp_path / "checkpoint.pt"
     write_checkpoint(path, loop.initial_state(recipe, CPU), recipe)
     other = make_recipe(seed=1, **change)
-    with pytest.raises(ConfigError, match="goes on with its network") as caught:
+    with pytest.raises(ConfigError, match="continues with its network") as caught:
         read_run(path, loop.initial_state(other, CPU), other, is_new_recipe=True)
     assert "seed" not in str(caught.value)
 
