@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from auravae_cli.cli.command_table import CommandTable
+from auravae_cli.cli.command_table import HELP_OPTIONS, CommandTable
 from auravae_cli.cli.shared.numbers import explained
 from auravae_cli.cli.shared.renamed import take_new_variables, with_new_names
 from auravae_cli.cli.shared.streams import replace_closed
@@ -78,7 +78,7 @@ app = typer.Typer(
     help=_HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_OPTIONS,
 )
 
 

@@ -20,6 +20,7 @@ PANELS = {
     "Models": ("eval", "train", "models"),
     "This machine": ("serve", "doctor", "bench"),
 }
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 _FUNCTIONS = {"import": "import_", "eval": "evaluate"}  # Python reserves or uses these names
 
@@ -62,4 +63,7 @@ def _build(name: str) -> Any:
         group.command(name, cls=_Command)(getattr(module, function))
     built = typer.main.get_command(group)
     built.name, built.rich_help_panel = name, panel  # type: ignore[attr-defined]  # both kinds have it
+    for command in (built, *getattr(built, "commands", {}).values()):
+        # It keeps the option that it makes for the first context that asks, which may know no -h.
+        command.get_help_option(command.context_class(command, **HELP_OPTIONS))
     return built

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from auravae_cli.cli.app import app
+from auravae_cli.cli.command_table import _build
 from auravae_cli.cli.shared import options as opt
 
 ROOT = typer.main.get_command(app)
@@ -91,3 +92,13 @@ def test_options_are_in_panels(words):
     assert panels[:first] == [None] * first, "they come first in the signature, too"
     blocks = [panel for panel, _ in groupby(panels)]
     assert len(blocks) == len(set(blocks)), "options of a panel stand together"
+
+
+def test_a_command_has_both_options_for_help_whatever_first_asked_for_its_own() -> None:
+    """click keeps the option that it makes for the first context: without a parent, that had no -h."""
+    _build.cache_clear()
+    for name in ("roundtrip", "models"):
+        command = _build(name)
+        for each in (command, *getattr(command, "commands", {}).values()):
+            option = each.get_help_option(each.context_class(each))
+            assert option is not None and set(option.opts) == {"-h", "--help"}
