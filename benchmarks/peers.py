@@ -184,9 +184,11 @@ def of_onnxruntime(exported: Path, x: Tensor) -> Iterator[tuple[str, Run]]:
 
 
 def to_onnx(module: nn.Module, x: Tensor, path: Path) -> Path:
-    """Write the module as an ONNX file. Raises ImportError: onnx is not installed."""
+    """Write the module as an ONNX file, once. Raises ImportError: onnx is not installed."""
     import onnx  # noqa: F401
 
+    if path.exists():
+        return path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -210,7 +210,7 @@ def _kernels() -> tuple[str, dict[str, Any]]:
 
     kernels, products = native.kernels(), bfloat16.kernels()
     assert kernels is not None
-    has_tiles = products is not None and products.pairs_at_once > 1
+    has_tiles = products is not None and products.has_tiles
     origin = "of the package" if kernels.path.is_relative_to(FOLDER.resolve()) else "built here"
     text = f"kernels {origin}, vectors of {kernels.lanes}, " + (
         f"bfloat16 in {'the tiles of AMX' if has_tiles else 'vectors'} for models that the flips fix"

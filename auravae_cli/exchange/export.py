@@ -279,10 +279,8 @@ def _by_picture(part: ExportBatch) -> ExportBatch:
 
 def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
     """Join small pieces, since each write is a system call. A block is valid until the next one is requested."""
-    block, size = (
-        memoryview(bytearray(_BLOCK_BYTES)),
-        0,
-    )  # one, since new memory costs as much as a copy
+    block = memoryview(bytearray(_BLOCK_BYTES))  # one, since new memory costs as much as a copy
+    size = 0
     for piece in pieces:
         content = memoryview(piece)
         length = content.nbytes

@@ -21,18 +21,19 @@ def canonical(content: Any) -> bytes:
 
 def compact(content: Any) -> str:
     """Return JSON with sorted keys and no spaces, as in headers."""
-    try:
-        return _ENCODER.encode(content)  # `dumps` makes a new one each time
-    except ValueError:
-        return _ENCODER.encode(_finite(content))
+    return _written(_ENCODER, content)  # `dumps` makes a new one each time
 
 
 def write_json(content: Any, **style: Any) -> str:
-    """Return plain data as JSON text; ``style`` is passed to `json.dumps`."""
+    """Return plain data as JSON text; ``style`` is that of `json.JSONEncoder`."""
+    return _written(json.JSONEncoder(allow_nan=False, **style), content)
+
+
+def _written(encoder: json.JSONEncoder, content: Any) -> str:
     try:
-        return json.dumps(content, allow_nan=False, **style)
+        return encoder.encode(content)
     except ValueError:  # rare, so only then is the content searched
-        return json.dumps(_finite(content), allow_nan=False, **style)
+        return encoder.encode(_finite(content))
 
 
 def read_json(text: str | bytes) -> Any:

@@ -81,7 +81,7 @@ def kernels_of(where: Placement) -> str:
         kernels = native.kernels()
         assert kernels is not None
         products = bfloat16.kernels() if where.has_products else None
-        tiles = ", tiles" if products and products.pairs_at_once > 1 else ""
+        tiles = ", tiles" if products and products.has_tiles else ""
         return f"{where.engine} ({platform.machine()}, {kernels.lanes} lanes{tiles})"
     if where.is_on_cpu:
         import torch

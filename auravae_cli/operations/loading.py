@@ -38,10 +38,9 @@ def loading_for(store: StoreSettings | None, model: str | Codec, loading: Loadin
 
     A format that networks do not compute in is left to `prepare_store`, which says what differs.
     """
-    from auravae_cli.model.placement import ITEM_SIZES
-
     if store is None or not isinstance(model, str) or loading.get("dtype", "auto") != "auto":
         return loading
-    return (
-        {**loading, "dtype": store.compute_dtype} if store.compute_dtype in ITEM_SIZES else loading
-    )
+    from auravae_cli.model.placement import ITEM_SIZES
+
+    is_known = store.compute_dtype in ITEM_SIZES
+    return {**loading, "dtype": store.compute_dtype} if is_known else loading

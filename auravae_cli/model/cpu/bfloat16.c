@@ -492,34 +492,26 @@ static void put(const Job *job, const Block *block, int row, int left, int colum
 /* ---- convolutions ---- */
 
 /* All sums of a row, from its combinations. */
-static void sum(const Job *job, const Block *block, int columns) {
+static void sum(const Job *job, const Block *block, int columns, int tiled) {
     int out = job->channels_out / ORDER;
+    int64_t pairs = tiled ? block->room : block->pairs; /* that the weights have */
     float *to = block->sums;
-    for (int at = 0; at < columns; at += GROUP) {
-        const __m512i *maps = block->maps + at / LANES * ORDER * block->room;
-        const int32_t *weights = (const int32_t *)job->weights;
-        for (int q = 0; q < ORDER; q++, maps += block->room * TOGETHER)
-            for (int c = 0; c < out; c += OUT, weights += OUT * block->pairs, to += OUT * GROUP)
-                if (at + LANES < columns)
-                    multiply(maps, weights, block->pairs, to, 1);
-                else
-                    multiply(maps, weights, block->pairs, to, 0);
-    }
-}
-
-static void sum_in_tiles(const Job *job, const Block *block, int columns) {
-    int out = job->channels_out / ORDER;
-    float *to = block->sums;
-    start_tiles();
+    if (tiled) start_tiles();
     for (int at = 0; at < columns; at += GROUP) {
         const __m512i *maps = block->maps + at / LANES * ORDER * block->room;
         const int32_t *weights = (const int32_t *)job->weights;
         for (int q = 0; q < ORDER; q++, maps += block->room * TOGETHER) {
-            multiply_tiles(maps, weights, block->room, out, to);
-            weights += out * block->room, to += out * GROUP;
+            for (int c = 0; c < out && !tiled; c += OUT)
+                if (at + LANES < columns)
+                    multiply(maps, weights + c * pairs, pairs, to + c * GROUP, 1);
+                else
+                    multiply(maps, weights + c * pairs, pairs, to + c * GROUP, 0);
+            if (tiled) multiply_tiles(maps, weights, pairs, out, to);
+            weights += out * pairs;
+            to += out * GROUP;
         }
     }
-    end_tiles();
+    if (tiled) end_tiles();
 }
 
 static inline __attribute__((always_inline)) int64_t convolve_as(const Job *job, const Kind kind) {
@@ -549,10 +541,7 @@ static inline __attribute__((always_inline)) int64_t convolve_as(const Job *job,
                 else
                     pair(&block, c, rows[0], vectors);
             }
-            if (tiled)
-                sum_in_tiles(job, &block, columns);
-            else
-                sum(job, &block, columns);
+            sum(job, &block, columns, tiled);
             put(job, &block, r, left, columns, width);
         }
     }

@@ -52,6 +52,11 @@ class Products(native.Convolutions):
         """1 for vectors, 16 for tiles."""
         return int(self._library.pairs_at_once())
 
+    @property
+    def has_tiles(self) -> bool:
+        """Whether they multiply in tiles."""
+        return self.pairs_at_once > 1
+
     def use_tiles(self, wanted: bool) -> bool:
         """Use tiles from now on, or do not; return whether they are used: the processor may have none."""
         return bool(self._library.use_tiles(wanted))
@@ -128,9 +133,7 @@ def are_right(found: Products) -> bool:
 def _agree(found: Products) -> bool:
     """Return whether convolutions of a small map agree with the definition."""
     generator = np.random.default_rng(0)
-    groups = (
-        1 if found.pairs_at_once == 1 else 3
-    )  # of channels: two that tiles take together, and one
+    groups = 3 if found.has_tiles else 1  # of channels: two that tiles take together, and one
     channels = groups * ORDER * found.channels_out
     x = generator.standard_normal((channels, 6, 40)).astype(np.float32)
     bias = generator.standard_normal(channels // ORDER).astype(np.float32).repeat(ORDER)

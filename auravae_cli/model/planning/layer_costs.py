@@ -217,15 +217,12 @@ def conv_flops(kernel: int, channels_in: int, channels_out: int, pixels: int) ->
 
 def layer_flops(layer: Layer, height: int, width: int) -> int:
     """Return the nominal operations of a layer, for a picture of ``height`` x ``width``."""
-    a, b = layer.channels_in, layer.channels_out
     pixels = (height // layer.scale) * (width // layer.scale)
-    if layer.kind == BLOCK:
-        shortcut = conv_flops(1, a, b, pixels) if a != b else 0
-        return conv_flops(3, a, b, pixels) + conv_flops(3, b, b, pixels) + shortcut
+    results = {DOWN: pixels // 4, UP: 4 * pixels}.get(layer.kind, pixels)
+    flops = sum(conv_flops(*convolution, results) for convolution in _convolutions(layer))
     if layer.kind == ATTENTION:
-        return attention_flops(a, pixels, pixels) + conv_flops(1, a, 4 * a, pixels)
-    pixels = {DOWN: pixels // 4, UP: 4 * pixels}.get(layer.kind, pixels)
-    return conv_flops(3, a, b, pixels)
+        flops += attention_flops(layer.channels_in, pixels, pixels)
+    return flops
 
 
 def attention_flops(channels: int, queries: int, keys: int) -> int:
