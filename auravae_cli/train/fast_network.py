@@ -85,20 +85,47 @@ class FastAutoencoder:
     def _convolve(
         self, conv: Any, x: Tensor, residual: Tensor | None = None, doubled: bool = False
     ) -> Tensor:
-        if x.shape[-1] * (1 + doubled) % LANES:
-            x = F.interpolate(x, scale_factor=2.0) if doubled else x
-            y = _plain(conv, x, padding=1)
-            return y if residual is None else y + residual
+        width = x.shape[-1]
+        if missing := -width % (LANES // (1 + doubled)):  # zeros, as beyond any border
+            x = F.pad(x, (0, missing))
+            residual = None if residual is None else F.pad(residual, (0, missing))
         weight, bias = (
             getattr(conv.parametrizations, name).original for name in ("weight", "bias")
         )
-        return convolve(self.kernels, x, weight, bias, residual, doubled)
+        y = convolve(self.kernels, x, weight, bias, residual, doubled)
+        return y[..., : width * (1 + doubled)] if missing else y
 
 
 def _plain(conv: Any, x: Tensor, **options: int) -> Tensor:
     """Run a convolution in torch."""
-    bias = None if conv.bias is None else conv.bias.to(x.dtype)
-    return F.conv2d(x, conv.weight.to(x.dtype), bias, **options)
+    weight = conv.weight.to(x.dtype)
+    bias = x.new_zeros(len(weight)) if conv.bias is None else conv.bias.to(x.dtype)
+    if conv.kernel_size != (1, 1):
+        return F.conv2d(x, weight, bias, **options)
+    y: Tensor = _Pointwise.apply(x, weight.flatten(1), bias)
+    return y
+
+
+class _Pointwise(torch.autograd.Function):
+    """A 1x1 convolution as a product of matrices: torch's convolution reorders its arguments first.
+
+    x [B, in, H, W], weight [out, in], bias [out] => [B, out, H, W]
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        ctx.save_for_backward(flat, weight)
+        y = torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), flat)
+        return y.unflatten(2, x.shape[2:])
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        flat = dy.flatten(2)
+        dx = torch.bmm(weight.T.expand(len(x), -1, -1), flat).unflatten(2, dy.shape[2:])
+        dweight = torch.bmm(flat, x.transpose(1, 2)).sum(0, dtype=torch.float32)
+        return dx, dweight.to(weight.dtype), flat.sum((0, 2))
 
 
 def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:

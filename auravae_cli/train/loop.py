@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from auravae_cli.errors import ComputeError
+from auravae_cli.machine.allocator import kept_memory
 from auravae_cli.model.checkpoints.ties import PIXELS
 from auravae_cli.model.network.lpips import load_lpips
 from auravae_cli.train import kernels, losses
@@ -94,25 +95,26 @@ def train(
     stream = batches(
         pictures.training, recipe, state.step, processes.rank, processes.world_size, workers
     )
-    for batch in stream:
-        started = time.perf_counter()
-        step = state.step
-        rate = learning_rate(step, recipe)
-        images = to_unit_batch(batch, device)
-        draw = np.random.default_rng([recipe.seed, step, processes.rank, 1]).random()
-        if draw < recipe.reencoded:
-            images = _round_trip(model, recipe, images)
-        values, norm = _update(state, model, recipe, images, rate, lpips, processes)
-        skipped = 0 if math.isfinite(norm) else skipped + 1
-        if skipped > MAX_SKIPPED:
-            raise ComputeError(
-                f"step {step}: the gradient has not been finite for {skipped} steps; lower the "
-                "learning rate, or train in float32"
-            )
-        state.step = step + 1
-        mse = values["mse"]
-        psnr = 10 * math.log10(4 / max(mse, 1e-12)) if math.isfinite(mse) else -math.inf
-        yield StepRecord(step, values, psnr, rate, norm, time.perf_counter() - started)
+    with kept_memory():
+        for batch in stream:
+            started = time.perf_counter()
+            step = state.step
+            rate = learning_rate(step, recipe)
+            images = to_unit_batch(batch, device)
+            draw = np.random.default_rng([recipe.seed, step, processes.rank, 1]).random()
+            if draw < recipe.reencoded:
+                images = _round_trip(model, recipe, images)
+            values, norm = _update(state, model, recipe, images, rate, lpips, processes)
+            skipped = 0 if math.isfinite(norm) else skipped + 1
+            if skipped > MAX_SKIPPED:
+                raise ComputeError(
+                    f"step {step}: the gradient has not been finite for {skipped} steps; lower the "
+                    "learning rate, or train in float32"
+                )
+            state.step = step + 1
+            mse = values["mse"]
+            psnr = 10 * math.log10(4 / max(mse, 1e-12)) if math.isfinite(mse) else -math.inf
+            yield StepRecord(step, values, psnr, rate, norm, time.perf_counter() - started)
 
 
 def _runnable(

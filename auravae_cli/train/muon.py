@@ -48,12 +48,20 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Return the matrix with its singular values brought near 1, by a quintic Newton-Schulz iteration."""
+    """Return the matrix with its singular values brought near 1, by a quintic Newton-Schulz iteration.
+
+    A step multiplies X by P = a + b G + c G^2, where G = X X^T, and makes G to P G P. All commute, so the
+    product of all P is computed first, in the size of G: the long matrix takes part in two products, not
+    in two of every step. What float32 loses of G are singular values below 1e-3 of the largest.
+    """
     a, b, c = NEWTON_SCHULZ
     is_tall = matrix.shape[0] > matrix.shape[1]
     x: Tensor = matrix.T if is_tall else matrix
     x = x / (x.norm() + 1e-7)
+    gram, product = x @ x.T, torch.eye(len(x), device=x.device, dtype=x.dtype)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        factor = b * gram + c * gram @ gram
+        factor.diagonal().add_(a)
+        product, gram = factor @ product, factor @ gram @ factor
+    x = product @ x
     return x.T if is_tall else x

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auravae_cli.train.muon import Muon, orthogonalised
+from auravae_cli.train.muon import ITERATIONS, NEWTON_SCHULZ, Muon, orthogonalised
 
 SHAPES = [(64, 16), (16, 64), (8, 144), (100, 3), (1, 12)]
 
@@ -35,6 +35,23 @@ def test_singular_vectors_stay(shape):
     core = u.T @ orthogonalised(draw(*shape)) @ vh.T
     assert (core - core.diag().diag()).abs().max() < 1e-3
     assert core.diag().min() > 0.5
+
+
+def step_by_step(matrix):
+    """The iteration as published, on the matrix itself."""
+    a, b, c = NEWTON_SCHULZ
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / x.norm()
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (64, 2304)])
+def test_it_is_the_published_iteration(shape):
+    expected = step_by_step(draw(*shape).double()).float()
+    torch.testing.assert_close(orthogonalised(draw(*shape)), expected, rtol=0, atol=2e-5)
 
 
 def test_nothing_becomes_nothing():
