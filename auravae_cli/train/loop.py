@@ -165,6 +165,8 @@ def _update(
         found = losses.reconstruction_losses(
             reconstruction, target, latent, weights, lpips, recipe.lpips_share
         )
+        if weights.uniform:
+            found["uniform"] = losses.uniform(latent, images)
         if weights.gan:
             found["gan"] = _adversarial_loss(state, recipe, reconstruction, target, processes)
     losses.weighted_sum(found, weights).backward()

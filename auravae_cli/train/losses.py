@@ -61,6 +61,16 @@ def anchor(latent: Tensor) -> Tensor:
     return (variance + 1e-6).log().square().mean()
 
 
+def uniform(latent: Tensor, images: Tensor) -> Tensor:
+    """Return the variance within each channel of the latents of pictures of one colour; 0 if there are none.
+
+    Their latents differ only towards the borders, and so do those of photographs: a frame, which is seen
+    in crops of latents.
+    """
+    is_flat = (images.amax((2, 3)) == images.amin((2, 3))).all(1)
+    return latent[is_flat].var((2, 3)).mean() if is_flat.any() else latent.new_zeros(())
+
+
 def reconstruction_losses(
     image: Tensor,
     target: Tensor,
@@ -69,7 +79,7 @@ def reconstruction_losses(
     lpips: Callable[[Tensor, Tensor], Tensor] | None,
     lpips_share: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Return every loss of positive weight except the adversarial one, by name, unweighted.
+    """Return every loss of positive weight except ``uniform`` and ``gan``, by name, unweighted.
 
     ``mse`` is always included, since the log derives the PSNR from it. LPIPS is computed on the first
     pictures, a share ``lpips_share`` of the batch.

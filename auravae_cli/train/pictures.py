@@ -26,7 +26,7 @@ from auravae_cli.files.tars import DAMAGES, read_members
 from auravae_cli.images.read import Pixels, read_image, to_8_bit
 from auravae_cli.operations.suffixes import is_picture
 from auravae_cli.train.recipe import Data, Recipe
-from auravae_cli.train.synthetic import drawn
+from auravae_cli.train.synthetic import drawn, flat
 
 Batch = NDArray[np.uint8]
 _WORKERS = 4  # threads that decode pictures
@@ -162,8 +162,11 @@ def make_batch(
 def _sample(
     pictures: tuple[Pixels, ...], data: Data, generator: np.random.Generator, side: int
 ) -> Pixels:
-    if generator.random() < data.drawn:
+    draw = generator.random()
+    if draw < data.drawn:
         return drawn(generator, side)
+    if draw < data.drawn + data.flat:
+        return flat(generator, side)
     return crop(pictures[generator.integers(len(pictures))], data, generator, side)
 
 

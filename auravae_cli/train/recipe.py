@@ -23,13 +23,14 @@ class Data:
     """The training data.
 
     ``sources`` are folders and WebDataset tars of pictures. A share ``drawn`` of the samples is
-    text and line art, made on the fly; a share ``reduced`` of the crops is taken from the picture
-    at a random scale, down to ``min_scale``. ``num_validation`` pictures are held out. Pictures
+    text and line art, made on the fly, and a share ``flat`` is of one colour; a share ``reduced`` of the
+    crops is taken from the picture at a random scale, down to ``min_scale``. ``num_validation`` pictures are held out. Pictures
     are kept decoded in memory, reduced to ``max_side`` pixels if they are longer.
     """
 
     sources: tuple[str, ...] = ()
     drawn: float = 0.05
+    flat: float = 0.0
     reduced: float = 0.5
     min_scale: float = 0.5
     max_side: int = 1024
@@ -39,7 +40,8 @@ class Data:
     def faults(self) -> list[str]:
         """What is out of range; empty if nothing is."""
         return [
-            *_shares(self, "drawn", "reduced"),
+            *_shares(self, "drawn", "flat", "reduced"),
+            *(["flat: more than drawn leaves"] if self.drawn <= 1 < self.drawn + self.flat else []),
             *_positive(self, "min_scale", "max_side", "num_validation"),
             *(["min_scale: must be at most 1"] if self.min_scale > 1 else []),
         ]
@@ -70,6 +72,7 @@ class LossWeights:
     gan: float = 0.0
     chroma: float = 0.0
     mean_colour: float = 0.0
+    uniform: float = 0.0
 
     @property
     def faults(self) -> list[str]:

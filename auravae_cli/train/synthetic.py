@@ -39,6 +39,12 @@ def drawn(generator: np.random.Generator, side: int) -> Pixels:
     return np.asarray(image)
 
 
+def flat(generator: np.random.Generator, side: int) -> Pixels:
+    """A picture of one colour: uint8 [side, side, 3]."""
+    palette = PALETTES[generator.integers(len(PALETTES))]
+    return np.full((side, side, 3), palette(generator), np.uint8)
+
+
 def _write(image: Image.Image, generator: np.random.Generator, palette: Palette) -> None:
     """Lines of random words over the whole picture, of one size or of a size each."""
     draw, (side, _) = ImageDraw.Draw(image), image.size

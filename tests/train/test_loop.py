@@ -323,6 +323,16 @@ def test_learned_training_flips_latent_and_target_alike(make_recipe, advance):
     assert found.losses == pytest.approx(expected.losses, rel=1e-4)
 
 
+def test_latents_of_one_colour_become_uniform(make_recipe, advance):
+    weights = LossWeights(anchor=0.0, uniform=100.0)
+    recipe = make_recipe(
+        steps=30, losses=weights, data=Data(drawn=0.0, flat=1.0), noise=SILENT, kind="muon"
+    )
+    _, records = advance(recipe)
+    first, last = ([r.losses["uniform"] for r in part] for part in (records[:5], records[-5:]))
+    assert 0 < sum(last) < 0.5 * sum(first)
+
+
 def test_flips_are_drawn_for_learned_networks_alone(make_recipe):
     images = torch.zeros(400, 3, 16, 16)
     assert loop._draws(make_recipe(), 0, 0, images)[1] is None

@@ -27,6 +27,22 @@ def noise(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+# Latents
+
+
+def test_the_latent_of_one_colour_should_be_uniform():
+    images = torch.stack([torch.full((3, 4, 4), 0.5), noise(3, 4, 4)])
+    latent = noise(2, 5, 2, 2)
+    assert losses.uniform(latent, images) == latent[0].var((1, 2)).mean()
+    assert losses.uniform(latent.mean((2, 3), keepdim=True).expand_as(latent), images) < 1e-12
+
+
+def test_other_pictures_may_have_any_latent():
+    latent = noise(2, 5, 2, 2).requires_grad_()
+    grey, colours = noise(1, 1, 4, 4).expand(1, 3, 4, 4), noise(1, 3, 4, 4)
+    assert losses.uniform(latent, torch.cat([grey, colours])) == 0
+
+
 # Reconstruction
 
 

@@ -215,6 +215,14 @@ def test_a_share_of_the_samples_is_drawn(make_recipe, share, few, many):
     assert few <= (~photographs).sum() <= many
 
 
+def test_a_share_of_the_samples_is_of_one_colour(make_recipe):
+    noise = (np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8),)
+    batch = make_batch(noise, make_recipe(batch=40, data=Data(drawn=0.0, flat=0.5)), 0)
+    flat = (batch == batch[:, :, :1, :1]).all((1, 2, 3))
+    assert 12 <= flat.sum() <= 28
+    assert len({sample.tobytes() for sample in batch[flat]}) > 10
+
+
 # Batches
 
 

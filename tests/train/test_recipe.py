@@ -176,6 +176,7 @@ def test_faults_within_a_table_do_not_hide_contradictions(tmp_path):
         ("stages = [5]\n" + HEAD, "stages[0]: expected a table, found 5"),
         (HEAD + "[data]\nsources = [5]\n" + STAGE, "data.sources[0]: expected str, found 5"),
         (HEAD + "[data]\nmin_scale = 1.5\n" + STAGE, "data.min_scale: must be at most 1"),
+        (HEAD + "[data]\ndrawn = 0.6\nflat = 0.5\n" + STAGE, "data.flat: more than drawn leaves"),
     ],
 )
 def test_single_faults(text, fault, tmp_path):

@@ -237,7 +237,9 @@ def note_of(latents: LatentFile, fold: Network | None = None, **more: str) -> st
 
 def notes_of(latents: LatentFile, **more: Iterable[str]) -> Iterator[str]:
     """Yield `note_of` each row of a stack, with its value of each of ``more``."""
-    hashes = [values_sha256(values) for values in latents.values]  # first: threads take turns at each
+    hashes = [
+        values_sha256(values) for values in latents.values
+    ]  # first: threads take turns at each
     own = {SHA256: hashes, **more}
     return latents.metadata_of_rows({STORED_AS: latents.dtype.name}, own)
 
