@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,19 @@ def test_stores_come_back_and_are_sound(auravae, work, make_store, name):
     assert all(one == other for one, other in rows.values())
     more = auravae("import", "out", "--from", name, "-o", "again", "--json")
     assert {row["status"] for row in more.rows[:-1]} == {"skipped"}
+
+
+def test_two_imports_at_once_fill_one_store(auravae, work, make_store):
+    auravae("export", make_store(), "--to", "webdataset", "-o", "out")
+    auravae("import", "out", "--from", "webdataset", "-o", "one", "--layout", "shards")
+    tars = sorted(map(str, Path("out").iterdir()))
+    line = [sys.executable, "-m", "auravae_cli", "import", "--from", "webdataset", "-o", "two"]
+    parts = (tars[: len(tars) // 2], tars[len(tars) // 2 :])
+    runs = [subprocess.Popen([*line, "--layout", "shards", "--quiet", *part]) for part in parts]
+    assert len(tars) > 1
+    assert [run.wait() for run in runs] == [0, 0]
+    one, two = ({p.name: p.read_bytes() for p in Path(name).iterdir()} for name in ("one", "two"))
+    assert one == two
 
 
 def test_a_changed_file_makes_its_shard_anew(auravae, work, make_store):
