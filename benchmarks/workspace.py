@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from auravae_cli.machine.memory import return_what_is_freed
+from auravae_cli.machine.allocator import return_what_is_freed
 from auravae_cli.machine.meter import Meter
 from auravae_cli.model.network.nnpack import has_nnpack
 from auravae_cli.model.network.weights import PARTS

@@ -16,9 +16,6 @@ from typing import cast
 BYTES_PER_PIXEL = 20
 _WORTH_A_LOOK = 16 << 20  # bytes from which free memory is checked
 
-_M_MMAP_THRESHOLD = -3  # of mallopt
-_OWN_MAPPING = 1 << 20  # bytes from which a freed block is returned at once
-
 _LARGE_PAGE, _MADV_HUGEPAGE = 2 << 20, 14  # of madvise
 
 _MEMINFO = Path("/proc/meminfo")
@@ -72,21 +69,6 @@ def _cached_files() -> int:
         return int(line.split()[1])
     except (OSError, ValueError, IndexError):
         return 0
-
-
-@cache
-def return_what_is_freed() -> bool:
-    """Return blocks of a megabyte and more to the system when they are freed; return whether that is so now.
-
-    By default, glibc keeps freed blocks of up to 32 MiB, and cannot return any below a block that is in
-    use: up to half as much again as is used. This costs some time, so it is done only if memory is short.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING))
-    except (OSError, AttributeError):  # another libc
-        return False
 
 
 def in_large_pages(address: int, size: int) -> None:

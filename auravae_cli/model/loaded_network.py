@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from auravae_cli.errors import ComputeError
-from auravae_cli.machine.memory import return_what_is_freed
+from auravae_cli.machine.allocator import return_what_is_freed
 from auravae_cli.model.checkpoints.halves import load_halves
 from auravae_cli.model.cpu.buffers import Buffers, Supply
 from auravae_cli.model.cpu.lazy_maps import Half
