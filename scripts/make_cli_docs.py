@@ -32,9 +32,9 @@ same text as this page.
 | code | meaning |
 |---|---|
 | 0 | everything is done |
-| 1 | some inputs failed or could not be written; each is named with the reason, the others are done |
+| 1 | some inputs failed or could not be written; each is named with the reason, the others are done. Or the run was refused or stopped: an input of a store or of `eval` that does not exist, a store of other settings, `--max-failures` |
 | 2 | wrong usage |
-| 3 | the model or its weights cannot be used |
+| 3 | the model or what it needs (weights, a device, a cluster, a package) cannot be used |
 | 130 | interrupted |
 | 143 | terminated |
 
@@ -44,6 +44,12 @@ same text as this page.
 |---|---|
 | `AURAVAE_MODEL` | the model to use without `--model` |
 | `AURAVAE_KERNELS` | `plain` turns off the fast kernels: those for GPUs, and those in C for CPUs |
+| `AURAVAE_TOKEN` | the token that `auravae serve` asks for ([serve.md](serve.md)) |
+| `AURAVAE_MAX_...` | limits of what is read ([SECURITY.md](../SECURITY.md)) |
+| `OMP_NUM_THREADS` | how many threads compute |
+| `CC` | the compiler that builds the kernels, if they do not come with the package |
+| `XDG_CACHE_HOME` | where kernels and measured speeds are kept; by default `~/.cache` |
+| `NO_COLOR` | output without colours |
 | `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` | where weights from the hub are cached, and how they are downloaded |
 
 ## Completion

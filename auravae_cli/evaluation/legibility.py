@@ -109,7 +109,8 @@ def load_reader() -> TextReader:
         engine = importlib.import_module("rapidocr_onnxruntime").RapidOCR()
     except (ImportError, PackageNotFoundError) as error:
         raise UsageError(
-            f"legibility of text needs an OCR engine ({error}): pip install rapidocr-onnxruntime",
+            f"legibility of text needs an OCR engine ({error}): pip install rapidocr-onnxruntime, which is "
+            "there for Python up to 3.12",
             "text",
         ) from error
     return RapidOcr(engine, f"{PACKAGE} {found}")

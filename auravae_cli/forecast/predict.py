@@ -29,7 +29,7 @@ from auravae_cli.machine.speeds import Speeds
 from auravae_cli.operations.batches import Outcome
 from auravae_cli.operations.decode import plan_decode
 from auravae_cli.operations.encode import plan_encode
-from auravae_cli.operations.encode_store import files_of_store, store_place
+from auravae_cli.operations.encode_store import deal, files_of_store, store_place
 from auravae_cli.operations.jobs import Names, listed
 from auravae_cli.operations.loading import Loading, loading_for
 from auravae_cli.operations.outputs import Job
@@ -72,14 +72,20 @@ def predict_encode_store(
     preparation: Preparation = Preparation(),
     max_pixels: int = MAX_PIXELS,
     batch_size: int | None = None,
+    shard_size: int | None = None,
+    part: tuple[int, int] = (0, 1),
     calibrating: Callable[[RunSetting], None] | None = None,
     progress: Progress[Outcome] | None = None,
     passed_over: Counter[str] | None = None,
     **loading: Unpack[Loading],
 ) -> list[Outcome]:
     """What `encode_store` would take for all files, whatever shards are done; an outcome for each."""
-    loading = loading_for(_find_store(store_place(pictures, output)), model, loading)
-    files = files_of_store(listed(pictures), passed_over)
+    store = _find_store(store_place(pictures, output))
+    loading = loading_for(store, model, loading)
+    files, (number, of) = files_of_store(listed(pictures), passed_over), part
+    if of > 1:
+        shards, _ = deal(files, store, shard_size)
+        files = [file for shard in shards[number::of] for file in shard.files]
     run = _Prediction("encode", ENCODE_PARTS, loading, batch_size, calibrating)
     rows = forecast_store(files, run.forecaster, run.setting(model), preparation, max_pixels)
     return follow(rows, len(files), progress)

@@ -19,7 +19,7 @@ from auravae_cli.machine.progress import Progress
 from auravae_cli.model.codec import Codec
 from auravae_cli.operations.batches import FailureLimit
 from auravae_cli.operations.encode_shard import RowDone, ShardOptions
-from auravae_cli.operations.input_shards import count_file_shards, make_shards
+from auravae_cli.operations.input_shards import InputShard, count_file_shards, make_shards
 from auravae_cli.operations.jobs import Names, listed, place_of
 from auravae_cli.operations.loading import Loading, codec_of, loading_for
 from auravae_cli.operations.local_runner import LocalRunner
@@ -104,11 +104,7 @@ def encode_store(
         raise StoreError(f"{unreadable[0]}: nothing is pruned as long as sources cannot be read")
     storage = open_storage(absolute(place, on_ray))
     found = read_settings(storage)
-    dealt = found.num_file_shards if found else count_file_shards(files, shard_size or SHARD_SIZE)
-    try:
-        shards = make_shards(files, dealt, has_loose=prune and has_loose(storage))
-    except InputImageError as error:
-        raise UsageError(str(error)) from error
+    shards, dealt = deal(files, found, shard_size, has_loose=prune and has_loose(storage))
     refuse_lookalikes((shard.name for shard in shards), storage)
     if found and shard_size:
         require_shard_size(shards, storage, shard_size, drops=prune)
@@ -140,6 +136,24 @@ def encode_store(
         bad = (ShardOutcome(why.partition(": ")[0], "failed", reason=why) for why in unreadable)
         steps = chain(bad, steps)
         return follow_shards(steps, sum(shard.size for shard in shards), progress)
+
+
+def deal(
+    files: list[SourceFile],
+    found: StoreSettings | None,
+    shard_size: int | None,
+    *,
+    has_loose: bool = False,
+) -> tuple[list[InputShard], int]:
+    """Return the input shards of a store, and over how many of them loose files are dealt.
+
+    A store that is there, ``found``, has settled that. Raises UsageError if two files have one name.
+    """
+    dealt = found.num_file_shards if found else count_file_shards(files, shard_size or SHARD_SIZE)
+    try:
+        return make_shards(files, dealt, has_loose=has_loose), dealt
+    except InputImageError as error:
+        raise UsageError(str(error)) from error
 
 
 def store_place(inputs: Names, output: str | Path | None) -> str:

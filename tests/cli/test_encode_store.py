@@ -238,6 +238,20 @@ def test_a_number_format_that_no_network_computes_in_is_another_setting(encode, 
     assert dry.code == 0
 
 
+def test_a_dry_run_of_a_part_is_of_its_shards_alone(encode, auravae, work):
+    write_folder(work / "photos", pictures(12))
+    line = ["encode", "photos", "-o", "store", "--layout", "shards", "--shard-size", "2"]
+    parts = [[*line, "--shard-index", str(i), "--num-shards", "2"] for i in (0, 1)]
+    planned = [
+        {row["source"] for row in auravae(*part, "--dry-run", "--json").rows if "source" in row}
+        for part in parts
+    ]
+    for part, found in zip(parts, planned, strict=True):
+        auravae(*part)
+        assert len(rows(Path("store"))) == sum(map(len, planned[: parts.index(part) + 1]))
+        assert 0 < len(found) < 12
+
+
 def test_a_dry_run_needs_no_access_to_a_remote_store(auravae, work, monkeypatch):
     def read(self, name):
         raise StoreError(f"{self.root}/{name}: Unable to locate credentials")

@@ -140,7 +140,7 @@ def encode(
             address,
         )
         if dry_run:
-            raise typer.Exit(predict_store(names, output, asked, reporter))
+            raise typer.Exit(predict_store(names, output, asked, wanted, reporter))
         raise typer.Exit(fill_store(names, output, asked, wanted, reporter))
     _refuse_for_files(
         {

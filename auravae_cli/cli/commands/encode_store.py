@@ -66,7 +66,11 @@ def fill_store(
 
 
 def predict_store(
-    names: list[str], output: str | None, asked: EncodeRequest, reporter: Reporter
+    names: list[str],
+    output: str | None,
+    asked: EncodeRequest,
+    wanted: StoreRequest,
+    reporter: Reporter,
 ) -> int:
     """Print the cost of all files, including those of finished shards. Return the exit code."""
     from auravae_cli.cli.reports.dry_run import DryRunReporter
@@ -80,6 +84,8 @@ def predict_store(
             preparation=asked.preparation,
             max_pixels=asked.max_pixels,
             batch_size=asked.batch_size,
+            shard_size=wanted.shard_size,
+            part=asked.part,
             calibrating=report.calibrating,
             progress=report,
             passed_over=reporter.passed_over,

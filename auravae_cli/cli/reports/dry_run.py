@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auravae_cli.cli.reports.outcomes import Reporter
+from auravae_cli.cli.reports.values import counted
 from auravae_cli.cli.terminal.lines import say, tell
 from auravae_cli.cli.terminal.live import duration
 from auravae_cli.forecast.dry_run import PLANNED, UNKNOWN
@@ -62,8 +63,7 @@ class DryRunReporter:
         taken = f"{duration(self.seconds)}, at most {size(self.memory)}"
         if self.weights:
             taken += f" and {size(self.weights)} of weights"
-        noun = "picture" if self.pictures == 1 else "pictures"
-        return ", ".join([f"total: {self.pictures} {noun}, {taken}", *counts])
+        return ", ".join([f"total: {counted(self.pictures, 'picture')}, {taken}", *counts])
 
 
 def describe(outcome: Outcome) -> str:
@@ -76,7 +76,7 @@ def describe(outcome: Outcome) -> str:
     height, width = details["padded_size"]
     shape = f"{width} x {height}"
     if "pictures" in details:
-        shape = f"{details['pictures']} pictures up to {shape}"
+        shape = f"{counted(details['pictures'], 'picture')} up to {shape}"
         if details["unreadable"]:
             shape += f", {details['unreadable']} unreadable"
     parts = [shape, tiles(details["tiles"]), size(details["predicted"]["memory"])]

@@ -150,7 +150,7 @@ def _print_filled(title: str, columns: list[str], rows: list[list[str]]) -> None
 
 def _print_appearance(labels: list[str], models: Sequence[Mapping[str, Any]]) -> None:
     _print_filled(
-        "\nColours, the grid of cells, text: the mean and the worst picture",
+        "\nMore of the pictures: the mean and the worst",
         ["model", "CIEDE2000", "worst", "grid, of 255", "worst", "text error", "worst"],
         [
             [
@@ -173,7 +173,7 @@ def _print_noise(labels: list[str], models: Sequence[Mapping[str, Any]]) -> None
         return
     first = found[0][1]["noise"]
     print_table(
-        f"\nPSNR dB at latent noise, {first['pictures']} pictures",
+        f"\nPSNR dB at latent noise, {counted(first['pictures'], 'picture')}",
         ["model", *(f"{point['noise']:g}" for point in first["points"])],
         [
             [label, *(number_or_dash(p["psnr"], "{:.2f}") for p in model["noise"]["points"])]
@@ -187,7 +187,7 @@ def _print_storage(labels: list[str], models: Sequence[Mapping[str, Any]]) -> No
     if not found:
         return
     print_table(
-        f"\nStorage types, {found[0][1]['storage']['pictures']} pictures",
+        f"\nStorage types, {counted(found[0][1]['storage']['pictures'], 'picture')}",
         ["model", "type", "bytes a picture", "PSNR dB", "cost dB", "worst cost"],
         [
             [
@@ -219,7 +219,7 @@ def _print_flips(label: str, certificate: Mapping[str, Any] | None) -> None:
         rows.append([g, *errors, exact, *gaps])
     pictures = certificate["data"]["pictures"]
     print_table(
-        f"\nFlips of {label}, the worst of {pictures} pictures",
+        f"\nFlips of {label}, the worst of {counted(pictures, 'picture')}",
         ["flip", "E error", "no signs", "no flip", "D dB", "mean gap dB", "gap dB"],
         rows,
     )

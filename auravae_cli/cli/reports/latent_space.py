@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from auravae_cli.cli.reports.outcomes import print_table
-from auravae_cli.cli.reports.values import number_or_dash
+from auravae_cli.cli.reports.values import counted, number_or_dash
 from auravae_cli.cli.terminal.lines import tell
 
 WIDTH = 80
@@ -32,7 +32,7 @@ def print_space(labels: Sequence[str], models: Sequence[Model]) -> None:
     ):
         if names:
             print_table(
-                f"\n{title}, {pictures} pictures",
+                f"\n{title}, {counted(pictures, 'picture')}",
                 ["model", *names],
                 [
                     [label, *(number_or_dash(by.get(name, {}).get(key), form) for name in names)]
@@ -41,7 +41,7 @@ def print_space(labels: Sequence[str], models: Sequence[Model]) -> None:
             )
     counts = [point["round_trips"] for point in found[0][1]["space"]["drift"]]
     print_table(
-        f"\nPSNR dB after round trips, and the latent space, {pictures} pictures",
+        f"\nPSNR dB after round trips, and the latent space, {counted(pictures, 'picture')}",
         ["model", *map(str, counts), "crop dB", "border", "dim.", "|corr.|"],
         [
             [

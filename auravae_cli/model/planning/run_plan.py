@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from auravae_cli.model.planning.strip_plan import Search, StripPlan
 
 SHARE_OF_FREE = 0.8  # of the free memory, for features
-ADVICE = "try a smaller picture (--resize, --crop), --dtype bfloat16, or the model linear"
+ADVICE = "try a smaller picture (--resize, --crop) or the model linear"
 LINEAR_STRIP = 4096 * 192  # numbers of the blocks that the linear model works on together, and
 LIVE_LINEAR = 5  # how many copies of them are in memory, measured
 # Beside what is counted: memory between blocks that the allocator can neither use nor return.
