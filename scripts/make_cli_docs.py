@@ -148,6 +148,9 @@ def _meaning(parameter: Any) -> str:
     takes_value = _is_option(parameter) and not parameter.is_flag
     if takes_value and parameter.default is not None and "default" not in text.lower():
         facts.append(f"Default: {_code(_plain(parameter.default))}.")
+    if _is_option(parameter) and parameter.secondary_opts and parameter.default is not None:
+        chosen = parameter.opts if parameter.default else parameter.secondary_opts
+        facts.append(f"Default: {_code(chosen[0])}.")
     if parameter.envvar:
         facts.append(f"Also: {_code(parameter.envvar)} in the environment.")
     return " ".join([text, *facts])

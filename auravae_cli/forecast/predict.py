@@ -163,6 +163,10 @@ class _Prediction:
     _settings: dict[str, RunSetting] = field(default_factory=dict)
     _models: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if unknown := self.loading.keys() - Loading.__annotations__.keys():  # no model is loaded
+            raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
+
     def of_pictures(
         self,
         planned: tuple[list[Job], list[Outcome]],

@@ -28,7 +28,7 @@ def evaluate(
             metavar="MODEL",
             help="A model's name or the path of a checkpoint; or another project's: diffusers:FOLDER (or a "
             "repository of the hub), taesd:FILE, MODULE:ATTRIBUTE of Python; or folder:PATH, reconstructions made "
-            "elsewhere. Repeat it to compare models.",
+            f"elsewhere. Repeat it to compare models. Default: {DEFAULT_MODEL}, or AURAVAE_MODEL.",
             autocompletion=complete_model,
         ),
     ] = None,
@@ -190,7 +190,14 @@ def evaluate(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
-    as_json: opt.AsJson = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object per picture and model, then a summary, on standard output.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,

@@ -29,7 +29,16 @@ app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 
 @app.command("list")
-def list_models(as_json: opt.AsJson = False) -> None:
+def list_models(
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object per model on standard output.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
+) -> None:
     """List the known models, and where their weights are on this machine.
 
     Examples:
@@ -100,7 +109,14 @@ def pull(
         str,
         typer.Argument(help="The model to download: aura.", autocompletion=complete_hub_model),
     ],
-    as_json: opt.AsJson = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object per model on standard output.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Download a model's official weights to the hub's cache, check them, and print their sha256.

@@ -43,7 +43,8 @@ def roundtrip(
             "--model",
             "-m",
             metavar="MODEL",
-            help="A model's name or the path of a checkpoint. Repeat it to compare models; each gets a folder.",
+            help="A model's name or the path of a checkpoint. Repeat it to compare models; each gets a folder. "
+            f"Default: {DEFAULT_MODEL}, or AURAVAE_MODEL.",
             autocompletion=complete_model,
         ),
     ] = None,
