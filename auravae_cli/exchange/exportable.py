@@ -18,6 +18,7 @@ from auravae_cli.operations.inputs import Source
 from auravae_cli.store.manifest import read_manifest
 from auravae_cli.store.names import shards_of
 from auravae_cli.store.settings import require_settings
+from auravae_cli.store.unfinished import find_unfinished
 
 STACK_ROWS, STACK_BYTES = 1000, 256 << 20  # of single latents in one file
 
@@ -65,34 +66,50 @@ def file_parts(sources: Iterable[Source]) -> Iterator[ExportBatch | Outcome]:
 
 
 def store_parts(storage: Storage) -> Iterator[ExportBatch | Outcome]:
-    """Yield the files of a store's finished shards, in order; a failure if it is not a store."""
+    """Yield the files of a store's shards, in order; a failure for what is damaged, unfinished or missing."""
+    is_empty = True
+    for part in _store_parts(storage):
+        is_empty = False
+        yield part
+    if is_empty:
+        yield failed(storage.root, "no latent in it: `auravae info` counts its shards and failures")
+
+
+def _store_parts(storage: Storage) -> Iterator[ExportBatch | Outcome]:
     try:
-        require_settings(storage)
-        shards = shards_of(list(storage.entries()))
+        settings, entries = require_settings(storage), list(storage.entries())
     except StoreError as error:
         yield failed(storage.root, str(error))
         return
-    for shard in shards:
+    for shard, reason in find_unfinished(settings, entries):
+        yield failed(f"{storage.root}/{shard}" if shard else storage.root, reason)
+    for shard in shards_of(entries):
         try:
             manifest = read_manifest(storage, shard)
         except StoreError as error:
             yield failed(f"{storage.root}/{shard}", str(error))
             continue
-        for output in manifest.outputs if manifest else ():
-            source = f"{storage.root}/{output.name}"
-            try:
-                latents = parse_latents(storage.map(output.name))
-            except FileNotFoundError:
-                yield failed(source, "missing, though its manifest names it: copy it again")
-                continue
-            except AuraVaeError as error:
-                yield failed(source, str(error))
-                continue
-            stem = output.name.removesuffix(".safetensors")
-            names = [
-                safe_name(name_of(r, f"{stem}/{n:06d}")) for n, r in enumerate(latents.records)
-            ]
-            yield from sound_rows(ExportBatch(source, latents, names))
+        if manifest is None:
+            yield failed(f"{storage.root}/{shard}", "removed meanwhile: export it again")
+            continue
+        for output in manifest.outputs:
+            yield from _output_parts(storage, output.name)
+
+
+def _output_parts(storage: Storage, name: str) -> Iterator[ExportBatch | Outcome]:
+    """Yield the sound latents in a file of a store, and a failure for each other."""
+    source = f"{storage.root}/{name}"
+    try:
+        latents = parse_latents(storage.map(name))
+    except FileNotFoundError:
+        yield failed(source, "missing, though its manifest names it: copy it again")
+        return
+    except AuraVaeError as error:
+        yield failed(source, str(error))
+        return
+    stem = name.removesuffix(".safetensors")
+    names = [safe_name(name_of(r, f"{stem}/{n:06d}")) for n, r in enumerate(latents.records)]
+    yield from sound_rows(ExportBatch(source, latents, names))
 
 
 def count_rows(storage: Storage) -> int:

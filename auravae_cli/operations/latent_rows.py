@@ -15,7 +15,7 @@ from auravae_cli.files.places import below, safe_name
 from auravae_cli.latents.latent_file import LatentFile, Record, parse_latents
 from auravae_cli.operations.inputs import Source
 from auravae_cli.operations.jobs import Names, listed
-from auravae_cli.store.names import SETTINGS_FILE, is_store, shards_of
+from auravae_cli.store.names import SETTINGS_FILE, is_store, manifest_name, shards_of
 
 if TYPE_CHECKING:
     from auravae_cli.files.storage import Storage
@@ -90,23 +90,28 @@ def expand_shard(source: Source) -> list[Source]:
 
 
 def expand_store(storage: Storage) -> list[StoreRow]:
-    """Return the rows of a store's finished shards, named after their pictures, with faults in their places.
+    """Return the rows of a store's finished shards, named after their pictures, and what is faulty or missing.
 
     If two shards have a picture of the same name, every shard gets its own folder.
     """
     from auravae_cli.store.settings import require_settings
+    from auravae_cli.store.unfinished import find_unfinished
 
     try:
-        require_settings(storage)
-        entries = list(storage.entries())
+        settings, entries = require_settings(storage), list(storage.entries())
     except StoreError as error:
         return [_fault(storage, "", str(error))]
     sizes = {entry.name: entry.size for entry in entries}
     owners: dict[Path, str] = {}
     rows = [(shard, row) for shard in shards_of(entries) for row in _rows(storage, shard, sizes)]
-    if all(owners.setdefault(row.relative.with_suffix(""), shard) == shard for shard, row in rows):
-        return [row for _, row in rows]
-    return [replace(row, relative=Path(shard) / row.relative) for shard, row in rows]
+    if not all(owners.setdefault(r.relative.with_suffix(""), shard) == shard for shard, r in rows):
+        rows = [(shard, replace(r, relative=Path(shard) / r.relative)) for shard, r in rows]
+    # Last, and by names that no picture has, so that a picture's place does not depend on them.
+    unfinished = [
+        replace(_fault(storage, shard, reason), relative=Path(manifest_name(shard)))
+        for shard, reason in find_unfinished(settings, entries)
+    ]
+    return [*(row for _, row in rows), *unfinished]
 
 
 def _rows(storage: Storage, shard: str, sizes: dict[str, int]) -> Iterator[StoreRow]:

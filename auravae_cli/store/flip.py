@@ -37,6 +37,7 @@ from auravae_cli.store.manifest import Manifest, Output, find_manifest, has_all,
 from auravae_cli.store.names import names_by_shard, shards_of
 from auravae_cli.store.progress import follow_shards
 from auravae_cli.store.settings import StoreSettings, require_settings
+from auravae_cli.store.unfinished import find_unfinished
 from auravae_cli.symmetry.group import GroupElement
 
 FLIPPED = "flipped"  # in a store's preparation: the element by which all its latents were flipped
@@ -78,7 +79,7 @@ class StoreFlipper:
         return sum(e.size for e in self.entries if e.name.endswith(".safetensors"))
 
     def run(self) -> Iterator[ShardOutcome]:
-        """Flip every finished shard that is not flipped yet; yield an outcome for each.
+        """Flip every finished shard that is not flipped yet; yield an outcome for each, and for others.
 
         Raises OutputError or StoreError if the target cannot be written, or is a different store.
         """
@@ -113,6 +114,9 @@ class StoreFlipper:
                     continue
                 yield _outcome(made, "done", round(time.perf_counter() - started, 3))
             self._copy_certificate(scratch)
+        for shard, reason in find_unfinished(self.settings, self.entries):
+            told = reason if shard else f"{self.source.root}: {reason}"
+            yield ShardOutcome(shard, "failed", reason=told)
         for shard in shards_of(list(self.target.entries())):
             if shard not in shards:
                 yield ShardOutcome(shard, "kept")

@@ -24,7 +24,7 @@ from auravae_cli.store.certificate import CERTIFICATE_FILE, mismatch, read_certi
 from auravae_cli.store.duplicates import DuplicateFinder
 from auravae_cli.store.headers import read_header
 from auravae_cli.store.ledger import read_failures
-from auravae_cli.store.manifest import Manifest, Output, missing_shards, read_manifest
+from auravae_cli.store.manifest import Manifest, Output, read_manifest
 from auravae_cli.store.names import (
     LEDGER,
     PENDING,
@@ -42,6 +42,7 @@ from auravae_cli.store.settings import (
     read_settings,
     why_no_store,
 )
+from auravae_cli.store.unfinished import why_incomplete
 
 SHOWN_REPEATS = 10  # of keys; the others are counted
 _SHARD_SUFFIXES = (".safetensors", LEDGER, PENDING)
@@ -107,17 +108,8 @@ def find_faults(storage: Storage, seen: VerifyState, *, quick: bool = False) -> 
 
 def _missing(settings: StoreSettings, shards: list[str]) -> Iterator[Finding]:
     """Check that there are as many shards as the settings say."""
-    advice = "copy the store again, or run encode again"
-    number, names = missing_shards(settings, shards)
-    if number:
-        more = f" and {number - len(names)} more" if number > len(names) else ""
-        text = (
-            f"{number} of {settings.num_file_shards} shards of loose files are not there: "
-            f"{', '.join(names)}{more}; {advice}"
-        )
-        yield Finding("fault", "", text)
-    elif not shards:
-        yield Finding("fault", "", f"no shard is finished; {advice}")
+    if reason := why_incomplete(settings, shards):
+        yield Finding("fault", "", reason)
 
 
 def find_shard_faults(

@@ -271,18 +271,20 @@ def decoded():
     return sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.png"))
 
 
-def test_a_store_gives_the_rows_of_its_finished_shards(auravae, store):
+def test_a_store_gives_the_rows_of_its_finished_shards_and_names_the_others(auravae, store):
     """A shard whose manifest is not there is not done, whatever else lies there."""
     root = store()
     (root / "tb.manifest.json").unlink()
     result = auravae("decode", root, "-o", "out", "--json")
-    assert result.code == 0
+    assert result.code == 1
     name = "store/ta.2x3.safetensors"
-    assert [row["source"] for row in result.rows] == [f"{name}[0]", f"{name}[1]"]
+    assert [row["source"] for row in result.rows] == [f"{name}[0]", f"{name}[1]", "store/tb"]
+    assert "not finished" in result.rows[-1]["reason"]
     assert decoded() == ["0.png", "1.png"]
     again = auravae("decode", f"{root}/", "-o", "out", "--json")
-    assert {row["status"] for row in again.rows} == {"skipped"}
-    assert auravae("decode", root, "-o", "out", "--dry-run", "--overwrite").code == 0
+    assert [row["status"] for row in again.rows] == ["skipped", "skipped", "failed"]
+    dry = auravae("decode", root, "-o", "out", "--dry-run", "--overwrite")
+    assert (dry.code, "not finished" in dry.message) == (1, True)
 
 
 def test_shards_with_equal_names_get_folders(auravae, store):

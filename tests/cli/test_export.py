@@ -152,6 +152,25 @@ def test_damaged_stores_cost_what_is_damaged(auravae, work, make_store):
     assert (statuses.count("failed"), statuses.count("done")) == (2, 6)
 
 
+def test_an_unfinished_store_is_no_complete_one(auravae, work, make_store):
+    store = make_store(shards={"files-00000": {(2, 2): 1}, "a": {(2, 2): 2}}, num_file_shards=3)
+    (store / "a.manifest.json").unlink()
+    result = auravae("export", store, "--to", "npy", "-o", "out", "--json")
+    assert result.code == 1
+    begun, missing, done = result.rows[:-1]
+    assert begun["source"] == f"{store}/a" and "not finished" in begun["reason"]
+    assert "2 of 3 shards of loose files are not there" in missing["reason"]
+    assert done["status"] == "done"
+
+
+def test_a_store_without_a_latent_is_no_success(auravae, work, make_store):
+    for number, shards in enumerate(({}, {"a": {}})):
+        store = make_store(f"store{number}", shards=shards)
+        result = auravae("export", store, "--to", "npy", "-o", "out")
+        assert result.code == 1
+        assert f"failed: {store}: no " in result.message
+
+
 def test_two_latents_of_one_name(auravae, work, latent):
     z = read_latents(latent)
     Path("x").mkdir()

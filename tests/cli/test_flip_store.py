@@ -141,3 +141,15 @@ def test_what_cannot_be_flipped_is_wrong_usage(auravae, work, make_store, argume
     assert result.code == 2
     assert message in result.message
     assert everything(store) == before
+
+
+def test_a_shard_that_is_not_finished_is_named_and_the_others_flipped(auravae, work, make_store):
+    store = make_store(shards={"files-00000": {(2, 2): 1}, "a": {(2, 2): 2}}, num_file_shards=3)
+    (store / "a.manifest.json").unlink()
+    result = auravae("flip", store, "-H", "-o", "out")
+    assert result.code == 1
+    assert "shard a: not finished" in result.message
+    assert "2 of 3 shards of loose files are not there" in result.message
+    assert [path.name for path in Path("out").glob("*.manifest.json")] == [
+        "files-00000.manifest.json"
+    ]
