@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from auravae_cli.errors import LatentFileError, LatentMismatchError
+from auravae_cli.exchange.formats.annotations import with_edits
 from auravae_cli.exchange.formats.base import Found
 from auravae_cli.files.limits import FILE_BYTES
+from auravae_cli.files.typed import Faults
 from auravae_cli.latents.checks import bad_values
 from auravae_cli.latents.dtypes import STORED_DTYPES, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace, Record
+from auravae_cli.latents.record import record_to_json, records_from_json
 from auravae_cli.symmetry.geometry import Padding
 from auravae_cli.version import __version__
 
@@ -35,7 +38,8 @@ class LatentImporter:
             raise LatentFileError(
                 f"values are {found.dtype.name}: expected one of {', '.join(STORED_DTYPES)}"
             )
-        latent = self._stored(found.known or self._assumed(found))
+        exported = found.known and with_edits(found.known, found.facts.get("annotations", {}))
+        latent = self._stored(exported or self._assumed(found))
         faults = list(bad_values(latent))
         if faults:
             raise LatentFileError(
@@ -64,7 +68,7 @@ class LatentImporter:
         facts["preparation"] = {"imported_from": self.format_name, **facts.get("preparation", {})}
         if facts.get("source_size") == size:
             del facts["source_size"]
-        return Record(size, Padding(), **facts)
+        return _readable(Record(size, Padding(), **facts))
 
     def _stored(self, latent: LatentFile) -> LatentFile:
         """Return the latent in the requested dtype. If it records its model, that must be the assumed one."""
@@ -80,3 +84,13 @@ class LatentImporter:
             return latent
         values = self.stored_dtype.from_float32(latent.dtype.to_float32(latent.values))
         return replace(latent, values=values, dtype=self.stored_dtype)
+
+
+def _readable(record: Record) -> Record:
+    """Return a record of what others say, as it will be read again. Raises LatentFileError if it could not be."""
+    try:
+        return records_from_json(record_to_json(record), shard=False)[0]
+    except Faults as error:
+        raise LatentFileError(
+            f"what its file says of it cannot be stored: {error}; correct that in the file, or remove it"
+        ) from error

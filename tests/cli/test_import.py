@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from safetensors.numpy import save_file
 
@@ -206,6 +207,22 @@ def test_flipped_copies_of_ours_are_not_taken_and_those_of_others_are(auravae, w
     )
     auravae("import", "x", "--from", "ai-toolkit", "-o", "far", "--assume-model", "linear")
     assert read_latents(Path("far/p.h.safetensors")).records[0].orientation == H
+
+
+@pytest.mark.parametrize("layout", ["files", "shards"])
+def test_a_table_whose_labels_are_partly_missing(auravae, work, layout):
+    """pandas makes them floats, which no record holds."""
+    columns = {"latent": [np.full(1024, 0.5, np.float32)] * 3, "shape": [[16, 8, 8]] * 3}
+    columns |= {"label": [1, None, 2]}
+    columns |= {"key": [10, 11, 12], "caption": ["a", None, ""]}
+    pandas.DataFrame(columns).to_parquet("x.parquet")
+    arguments = ["--from", "parquet", "--assume-model", "linear"]
+    result = auravae("import", "x.parquet", *arguments, "-o", "out", "--layout", layout)
+    assert result.code == 0
+    assert layout == "files" or auravae("verify", "out").code == 0
+    found = [read_latents(path).records for path in sorted(Path("out").glob("*.safetensors"))]
+    said = [record.annotations for records in found for record in records]
+    assert said == [{"label": 1, "caption": "a"}, {}, {"label": 2}]
 
 
 def test_text_encoder_caches_are_passed_over(auravae, work, latents):

@@ -55,6 +55,15 @@ def test_nemo(tmp_path):
     assert (one.name, record.source, record.source_size) == ("cat", "cat.jpg", (100, 90))
     assert record.annotations == {"caption": "a cat"}
 
+    for prompt, ignored in ((["a"], ("caption",)), ("", ()), (None, ())):
+        torch.save(table | {"prompt": prompt}, tmp_path / "x.pt")
+        (one,) = kit.read(tmp_path, "nemo", tmp_path / "x.pt")
+        assert (adopted("nemo", one).records[0].annotations, one.ignored) == ({}, ignored)
+    torch.save(table | {"original_resolution": (2**70, 3)}, tmp_path / "x.pt")
+    (one,) = kit.read(tmp_path, "nemo", tmp_path / "x.pt")
+    with pytest.raises(LatentFileError, match=r"source_size.*64 bits"):
+        adopted("nemo", one)
+
 
 def diffusion_pipe(folder, tables, rows=None):
     """A shard, with its database."""
@@ -91,6 +100,11 @@ def test_diffusion_pipe(tmp_path):
         assert latent.values.tobytes() == z.numpy().tobytes()
         assert latent.records[0].annotations == {"caption": f"c{n}"}
     assert "no tensor 'latents'" in broken.fault
+    several = [tables[0] | {"caption": captions} for captions in (["a", "b"], [], "c", [3])]
+    found = kit.read(tmp_path, "diffusion-pipe", diffusion_pipe(tmp_path, several))
+    assert [(one.facts["annotations"].get("caption"), one.ignored) for one in found] == [
+        *(("a", ("further captions",)), (None, ()), ("c", ()), (None, ("caption",)))
+    ]
     for rows in ([(0, 10**9)], [(5, 5), (0, 5)], [("a", 1)], [(0, -1)]):
         with pytest.raises(LatentFileError, match=r"metadata\.db"):
             list(kit.read(tmp_path, "diffusion-pipe", diffusion_pipe(tmp_path, tables, rows)))

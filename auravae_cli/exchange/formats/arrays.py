@@ -24,6 +24,7 @@ from auravae_cli.exchange.formats.base import (
     flipped,
     known,
     note_of,
+    says_flipped,
 )
 from auravae_cli.exchange.formats.zip_container import (
     Npz,
@@ -71,7 +72,9 @@ def read_plain(file: Foreign) -> Iterator[Found]:
 def read_zipped(file: Foreign) -> Iterator[Found]:
     """Yield the array with one of the usual names, or the only one that can be a latent."""
     arrays = Npz(file.content)
-    able = [name for name, array in arrays.items() if array.ndim in (3, 4)]
+    able = [
+        name for name, array in arrays.items() if array.ndim in (3, 4) and not says_flipped(name)
+    ]
     name = next((name for name in _NAMES if name in able), able[0] if len(able) == 1 else None)
     if name is None:
         shapes = {key: list(array.shape) for key, array in arrays.items()}

@@ -305,6 +305,11 @@ def known(
     return with_metadata(values, dtype, content, shard=values.ndim == 4)
 
 
+def says_flipped(name: str) -> bool:
+    """Return whether an array is a flipped copy, by its name; then it is never taken for the latent."""
+    return "flip" in name.lower()
+
+
 def without_frame(values: Array, ndim: int = 4) -> Array:
     """Return a picture's [..., C, h, w] of a video's [..., C, 1, h, w] with ``ndim`` sides; others unchanged."""
     return values[..., 0, :, :] if values.ndim == ndim and values.shape[-3] == 1 else values

@@ -17,11 +17,13 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.formats.annotations import annotations_from
 from auravae_cli.exchange.formats.base import Foreign, Format, Found, without_frame
 from auravae_cli.exchange.formats.tensors import array_of, loaded
 from auravae_cli.files.limits import FILE_BYTES
@@ -44,7 +46,7 @@ def read_nemo(file: Foreign) -> Iterator[Found]:
     across = _size(table.get("original_resolution"))
     size = (across[1], across[0]) if across else None
     found = _found(file, table, "latent", table.get("image_path"), size)
-    yield _with_caption(found, table.get("prompt"))
+    yield _with_captions(found, [table.get("prompt")])
 
 
 def read_diffusion_pipe(file: Foreign) -> Iterator[Found]:
@@ -58,8 +60,9 @@ def read_diffusion_pipe(file: Foreign) -> Iterator[Found]:
             picture = spec[1] if isinstance(spec, list | tuple) and len(spec) == 2 else None
             found = _found(Foreign(b"", file.root, otherwise), table, "latents", picture, None)
             captions: Any = table.get("caption")
-            one = isinstance(captions, list | tuple) and len(captions) == 1
-            yield _with_caption(found, captions[0] if one else captions)
+            yield _with_captions(
+                found, captions if isinstance(captions, list | tuple) else [captions]
+            )
         except LatentFileError as error:
             yield Found.unusable(otherwise, error)
 
@@ -94,11 +97,12 @@ def _found(
     return Found(stem, without_frame(values), dtype, facts=facts, ignored=ignored)
 
 
-def _with_caption(found: Found, caption: object) -> Found:
-    if not isinstance(caption, str) or not caption:
-        return found
-    facts = {**found.facts, "annotations": {"caption": caption}}
-    return Found(found.name, found.values, found.dtype, facts=facts, ignored=found.ignored)
+def _with_captions(found: Found, captions: Sequence[Any]) -> Found:
+    """Return a latent with the first of its captions; the record has one."""
+    annotations, ignored = annotations_from(captions[0] if captions else None, None)
+    ignored += ("further captions",) if captions[1:] else ()
+    facts = {**found.facts, "annotations": annotations}
+    return replace(found, facts=facts, ignored=(*found.ignored, *ignored))
 
 
 def _size(value: Any) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.formats.annotations import label_from
 from auravae_cli.exchange.formats.base import (
     NOTE,
     Choices,
@@ -134,17 +135,19 @@ def read(file: Foreign) -> Iterator[Found]:
         found = {name: list(tensor.values.shape) for name, tensor in tensors.items()}
         raise LatentFileError(f"expected latents [N, C, h, w] and labels [N], found {shown(found)}")
     require_values(values)
-    ignored = tuple(name for name in tensors if name not in (VALUES, LABELS))
+    others = tuple(name for name in tensors if name not in (VALUES, LABELS))
     latents = known(values, dtype, metadata.get(NOTE))
     for row in range(len(values)):
-        if latents is not None:
-            one = latents.row(row)
-            name = name_of(one.records[0], f"{file.stem}/{row:06d}")
-            yield Found(name, one.values, one.dtype, one, ignored=ignored)
-        else:
-            label = {} if labels is None else {"label": int(labels[row])}
-            facts = {"annotations": label}
-            yield Found(f"{file.stem}/{row:06d}", values[row], dtype, None, facts, ignored)
+        one = None if latents is None else latents.row(row)
+        name = f"{file.stem}/{row:06d}"
+        name = name_of(one.records[0], name) if one else name
+        label = label_from(labels[row]) if labels is not None else None
+        ignored = (*others, LABELS) if labels is not None and label is None else others
+        if one and not label and label_of(one.records[0]) is None:
+            label = None  # 0 was written for none
+        facts = {"annotations": {} if label is None else {"label": label}}
+        z, kind = (one.values, one.dtype) if one else (values[row], dtype)
+        yield Found(name, z, kind, one, facts, ignored)
 
 
 FORMAT = Format(

@@ -35,6 +35,7 @@ from auravae_cli.exchange.formats.samples import (
     FIELDS,
     KEY,
     LABEL,
+    UNREAD,
     VALUES,
     files_of,
     found_in,
@@ -158,7 +159,7 @@ def _found(sample: memoryview, kinds: dict[str, str], name: str, otherwise: str)
             content, start = sample[start : start + size], start + size
             if start > len(sample):
                 raise LatentFileError(f"{field} ends beyond its sample")
-            fields[field] = None
+            fields[field] = UNREAD
             if field == name:
                 fields[field], dtype = _array(kind, content)
             elif kind in ("str", "string") and field in FIELDS:

@@ -30,11 +30,13 @@ from auravae_cli.exchange.formats.base import (
     widened,
 )
 from auravae_cli.exchange.formats.zip_container import Npz, array_text, npz_pieces, text_array
+from auravae_cli.files.canonical_json import read_json
 from auravae_cli.files.typed import read_as, shown
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile
 
 VALUES, FLIPPED = "moments", "moments_flip"
+CLASS = "class_folder"  # in our metadata: the folder of the exported file
 LEAST_LOGVAR = np.float32(-30)
 
 
@@ -42,12 +44,13 @@ def write(
     latents: LatentFile, names: Sequence[str], number: int, choices: Choices
 ) -> Iterator[Exported]:
     """Yield one file, in the folder of its class."""
+    name = f"{folder_of(latents, names[0])}{names[0]}.npz"
     arrays = {
         VALUES: _moments(widened(latents)),
         FLIPPED: _moments(widened(latents, flipped(latents))),
-        NOTE: text_array(note_of(latents)),
+        NOTE: text_array(note_of(latents, None, **{CLASS: name.partition("/")[0]})),
     }
-    yield Exported(f"{folder_of(latents, names[0])}{names[0]}.npz", lambda: npz_pieces(arrays))
+    yield Exported(name, lambda: npz_pieces(arrays))
 
 
 def folder_of(latents: LatentFile, name: str) -> str:
@@ -68,31 +71,63 @@ def read(file: Foreign) -> Iterator[Found]:
     mean, logvar = np.split(moments, 2)
     ignored = [name for name in arrays if name not in (VALUES, NOTE)]
     ignored += ["log-variance"] if (logvar > LEAST_LOGVAR).any() else []
-    latent = known(mean, dtype_of(mean), array_text(arrays.get(NOTE)))
-    label = _label(file)
-    annotations = {} if label is None else {"label": label}
-    facts = {"source": Path(file.name).name, "annotations": annotations}
-    name = file.stem
-    if latent is not None:  # without the class that write put in front
-        rest = name.partition("/")[2]
-        name = rest if folder_of(latent, rest) + rest == name else name
+    note = array_text(arrays.get(NOTE))
+    latent = known(mean, dtype_of(mean), note)
+    label, name = _label(file), file.stem
+    if latent is not None:
+        label, name = _since_export(latent, read_json(note or "").get(CLASS), file, label)
+    facts = {"annotations": {} if label is None else {"label": label}}
     yield Found(name, mean, dtype_of(mean), latent, facts, tuple(ignored))
+
+
+def _since_export(
+    latent: LatentFile, exported: str | None, file: Foreign, label: int | None
+) -> tuple[int | None, str]:
+    """Return the label if the file is in another class than ``exported``, and its name without the class.
+
+    What releases that did not record the class exported counts as being where it was.
+    """
+    folder, _, rest = file.stem.partition("/")
+    was = exported or folder
+    is_in_front = (
+        rest and folder_of(latent, rest) == f"{was}/"
+    )  # otherwise it is in the name itself
+    is_moved = exported is not None and exported != _place(file)[1]
+    return label if is_moved else None, rest if is_in_front else file.stem
+
+
+def _place(file: Foreign) -> tuple[str, str]:
+    """Return the folder of the classes and the class; if the class itself was named, the folder above it."""
+    folder, slash, _ = file.name.partition("/")
+    if slash:
+        return file.root, folder
+    root = Path(file.root).absolute()
+    return str(root.parent), root.name
 
 
 def _label(file: Foreign) -> int | None:
     """Return the class that a file's folder says: its number, or its place among the folders."""
-    folder, slash, _ = file.name.partition("/")
-    if not slash:
+    root, folder = _place(file)
+    if root != file.root and not _has_only_classes(root):
         return None
     if folder.isascii() and folder.isdecimal():
         return read_as(int, int(folder))
-    return _classes(file.root).get(folder)
+    return _classes(root).get(folder)
 
 
 @lru_cache(maxsize=4)
 def _classes(root: str) -> dict[str, int]:
     folders = sorted(path.name for path in Path(root).glob("*") if path.is_dir())
     return {folder: number for number, folder in enumerate(folders)}
+
+
+@lru_cache(maxsize=4)
+def _has_only_classes(root: str) -> bool:
+    """Return whether a folder holds nothing but folders of latents, as any other folder could be above a file."""
+    try:
+        return all(next(path.glob("*.npz"), None) for path in Path(root).iterdir())
+    except OSError:
+        return False
 
 
 def _moments(mean: Array) -> Array:

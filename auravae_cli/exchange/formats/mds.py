@@ -34,6 +34,7 @@ from auravae_cli.exchange.formats.samples import (
     FIELDS,
     KEY,
     LABEL,
+    UNREAD,
     VALUES,
     files_of,
     found_in,
@@ -52,7 +53,8 @@ _VERSION = 2
 _INTEGERS = {"int": "<i8"} | {
     f"{sign}int{8 * n}": f"<{sign or 'i'}{n}" for sign in ("", "u") for n in (1, 2, 4, 8)
 }
-_READ = {"str", "json", *_INTEGERS}  # pickles are never loaded
+_NUMBERS = _INTEGERS | {f"float{8 * n}": f"<f{n}" for n in (2, 4, 8)}
+_READ = {"str", "str_int", "json", *_NUMBERS}  # pickles are never loaded
 _CODES = {18: "float16", 34: "float32", 66: "float64"}  # of arrays that say their own type
 
 
@@ -147,11 +149,11 @@ def _value(encoding: str, content: memoryview, is_wanted: bool) -> Any:
     if is_wanted and encoding.startswith("ndarray"):
         return _array(encoding, content)
     if not is_wanted or encoding not in _READ:
-        return None
-    if encoding in _INTEGERS:
-        return int(np.frombuffer(content, _INTEGERS[encoding])[0])
+        return UNREAD
+    if encoding in _NUMBERS:
+        return np.frombuffer(content, _NUMBERS[encoding])[0].item()
     text = str(content, "utf-8")
-    return text if encoding == "str" else read_json(text)
+    return read_json(text) if encoding == "json" else text
 
 
 def _array(encoding: str, content: memoryview) -> Array:

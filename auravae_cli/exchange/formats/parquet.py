@@ -15,6 +15,13 @@ from typing import Any
 import numpy as np
 
 from auravae_cli.errors import LatentFileError
+from auravae_cli.exchange.formats.annotations import (
+    CAPTION,
+    LABEL,
+    annotations_from,
+    is_missing,
+    key_from,
+)
 from auravae_cli.exchange.formats.base import (
     NOTE,
     Choices,
@@ -34,7 +41,7 @@ from auravae_cli.files.typed import shown
 from auravae_cli.latents.dtypes import STORED_DTYPES, Array
 from auravae_cli.latents.latent_file import LatentFile
 
-VALUES, SHAPE, DTYPE, KEY, CAPTION, LABEL = "latent", "shape", "dtype", "key", "caption", "label"
+VALUES, SHAPE, DTYPE, KEY = "latent", "shape", "dtype", "key"
 _NAMES = (VALUES, "latents", "z")  # names that others use for latents
 _ROWS_BYTES = 16 << 20  # of latents in a row group
 _ROWS_AT_ONCE = 128  # read
@@ -111,7 +118,7 @@ def _table(latents: LatentFile, names: Sequence[str]) -> Any:
         VALUES: pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(number, values[0].size)),
         SHAPE: pa.FixedSizeListArray.from_arrays(sides, 3),
         DTYPE: pa.array([latents.dtype.name] * rows),
-        KEY: pa.array(list(names)),
+        KEY: pa.array([_text(name) for name in names], pa.string()),
         CAPTION: pa.array([_text(r.annotations.get("caption")) for r in records], pa.string()),
         LABEL: pa.array([label_of(record) for record in records], pa.int64()),
         NOTE: pa.array(notes_of(latents), pa.string()),
@@ -119,9 +126,9 @@ def _table(latents: LatentFile, names: Sequence[str]) -> Any:
     return pa.table(columns)
 
 
-def _text(caption: Any) -> str | None:
-    """Return a caption that is valid text; halves of surrogate pairs become question marks."""
-    return None if caption is None else str(caption).encode(errors="replace").decode()
+def _text(said: Any) -> str | None:
+    """Return a caption or a name as valid text; halves of surrogate pairs become question marks."""
+    return None if said is None else str(said).encode(errors="replace").decode()
 
 
 def read(file: Foreign) -> Iterator[Found]:
@@ -181,13 +188,16 @@ def _found(
 
     key = f"{file.stem}/{number:06d}"
     try:
-        key = cell(KEY) or key
+        said = cell(KEY)
+        key = key_from(said) or key
         values = rows(row, cell(SHAPE))
         require_values(values)
         latent = known(values, dtype_of(values), cell(NOTE))
-        annotations = {k: v for k in (CAPTION, LABEL) if (v := cell(k)) is not None}
+        annotations, refused = annotations_from(cell(CAPTION), cell(LABEL))
     except (LatentFileError, ValueError) as error:
         return Found.unusable(key, error)
+    refused += () if is_missing(said) or key_from(said) else (KEY,)
+    ignored += refused
     return Found(key, values, dtype_of(values), latent, {"annotations": annotations}, ignored)
 
 

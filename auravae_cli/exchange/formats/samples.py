@@ -18,13 +18,29 @@ from typing import Any
 import numpy as np
 
 from auravae_cli.errors import LatentFileError
-from auravae_cli.exchange.formats.base import NOTE, Found, dtype_of, known, label_of, notes_of
+from auravae_cli.exchange.formats.annotations import (
+    CAPTION as CAPTION,
+    LABEL as LABEL,
+    annotations_from,
+    is_missing,
+    key_from,
+)
+from auravae_cli.exchange.formats.base import (
+    NOTE,
+    Found,
+    dtype_of,
+    known,
+    label_of,
+    notes_of,
+    says_flipped,
+)
 from auravae_cli.latents.dtypes import Array, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile
 
-CAPTION, KEY, LABEL, VALUES = "caption", "key", "label", "latent"
+KEY, VALUES = "key", "latent"
 FIELDS = (NOTE, CAPTION, KEY, LABEL, VALUES)  # sorted; the latent is the last
 NAMES = (VALUES, "latents", "z")  # names that others use for latents
+UNREAD = object()  # the value of a field whose type is not read
 _NO_LABEL = -1
 _FILE_BYTES = 1 << 30  # of samples in a file, which counts them with four bytes
 
@@ -107,7 +123,8 @@ def places(content: memoryview) -> list[int]:
 
 def latents_among(arrays: Sequence[str]) -> str | None:
     """Return which of a sample's arrays, by their names, is its latent; None if that is unclear."""
-    alone = arrays[0] if len(arrays) == 1 else None
+    able = [name for name in arrays if not says_flipped(name)]
+    alone = able[0] if len(able) == 1 else None
     return next((name for name in NAMES if name in arrays), alone)
 
 
@@ -116,14 +133,13 @@ def found_in(
 ) -> Found:
     """Return the latent of a sample by its fields. Raises LatentHeaderError if our note is damaged."""
     dtype = dtype or dtype_of(values)
-    note, caption, label = fields.get(NOTE), fields.get(CAPTION), fields.get(LABEL)
-    annotations: dict[str, Any] = {}
-    if isinstance(caption, str) and caption:
-        annotations[CAPTION] = caption
-    if isinstance(label, int) and label >= 0:
-        annotations[LABEL] = label
-    ignored = tuple(field for field in fields if field not in FIELDS and field not in NAMES)
+    note, key, label = fields.get(NOTE), fields.get(KEY), fields.get(LABEL)
+    no_label = type(label) is int and label == _NO_LABEL
+    annotations, refused = annotations_from(fields.get(CAPTION), None if no_label else label)
+    refused += () if is_missing(key) or key_from(key) else (KEY,)
+    refused += () if is_missing(note) or isinstance(note, str) else (NOTE,)
+    own = (NOTE, CAPTION, KEY, LABEL)
+    others = (name for name, value in fields.items() if name not in own and value is not values)
     latent = known(values, dtype, note if isinstance(note, str) and note else None)
-    key = fields.get(KEY)
-    name = key if isinstance(key, str) and key else name
-    return Found(name, values, dtype, latent, {"annotations": annotations}, ignored)
+    facts = {"annotations": annotations}
+    return Found(key_from(key) or name, values, dtype, latent, facts, (*others, *refused))

@@ -34,15 +34,8 @@ def _samples(latents: LatentFile) -> Iterator[list[webdataset.Member]]:
 
 
 def read(file: Foreign) -> Iterator[Found]:
-    """Yield every sample that has a latent; of a foreign one, the prompt is the caption."""
-    for found in webdataset.read(file):
-        annotations = found.facts.get("annotations", {})
-        said = annotations.get("metadata")
-        prompt = said.get(PROMPT) if isinstance(said, dict) else None
-        if isinstance(prompt, str) and prompt and not found.known:
-            yield replace(found, facts={"annotations": annotations | {"caption": prompt}})
-        else:
-            yield found
+    """Yield every sample that has a latent; the prompt is the caption."""
+    yield from webdataset.read(file, PROMPT)
 
 
 def _index(tars: list[Any]) -> bytes:

@@ -26,6 +26,7 @@ from auravae_cli.exchange.formats.base import (
     each,
     known,
     note_of,
+    says_flipped,
 )
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import BytesFile
@@ -56,11 +57,11 @@ def saved(values: Array, dtype: StoredDtype) -> bytes:
     """Return a tensor as `torch.save` writes it."""
     import torch
 
-    values = np.ascontiguousarray(values)
+    values = np.array(values, order="C")  # a copy, since torch warns of arrays that are read-only
     if dtype == BFLOAT16:
         tensor = torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
     else:
-        tensor = torch.from_numpy(values.copy())
+        tensor = torch.from_numpy(values)
     buffer = io.BytesIO()
     torch.save(tensor, buffer)
     return buffer.getvalue()
@@ -137,7 +138,8 @@ def array_of(tensor: Any) -> tuple[Array, StoredDtype]:
 
 
 def _choose(tensors: Mapping[str, Any]) -> str:
-    names = [name for name in _NAMES if name in tensors] or list(tensors)
+    able = [name for name in tensors if not says_flipped(name)]
+    names = [name for name in _NAMES if name in able] or able
     if not names or (names[0] not in _NAMES and len(names) > 1):
         found = ", ".join(map(repr, list(tensors)[:4])) or "none"
         raise LatentFileError(f"expected one tensor {VALUES!r}, found {found}")

@@ -23,17 +23,21 @@ from auravae_cli.exchange.formats.base import (
     dtype_of,
     known,
     notes_of,
+    says_flipped,
 )
+from auravae_cli.exchange.formats.samples import NAMES
 from auravae_cli.exchange.formats.zip_container import npy_header, read_npy
 from auravae_cli.files.canonical_json import check_depth, read_json
 from auravae_cli.files.limits import FILE_BYTES, TEXT_BYTES, Limit
 from auravae_cli.files.tars import DAMAGES, member_header, read_members
-from auravae_cli.files.typed import read_as
+from auravae_cli.files.typed import read_as, shown
 from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.operations.suffixes import TARS
 
 VALUES, NOTES, CAPTION, LABEL = ".latent.npy", ".json", ".txt", ".cls"
-_MEMBERS = (".npy", NOTES, CAPTION, LABEL)
+_CAPTIONS = (CAPTION, ".caption")
+_MEMBERS = (".npy", NOTES, *_CAPTIONS, LABEL)
+_USUAL = (*(f".{name}.npy" for name in NAMES), ".npy")  # of latents; VALUES is the first
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
 _PADDING = [bytes(size) for size in range(_BLOCK)]
@@ -98,7 +102,7 @@ def _samples(latents: LatentFile) -> Iterator[list[Member]]:
         annotations = latents.records[row].annotations
         sample: list[Member] = [(VALUES, npy_of(latents.row(row))), (NOTES, [note.encode()])]
         if "caption" in annotations:
-            caption = str(annotations["caption"]).encode(errors="surrogatepass")
+            caption = str(annotations["caption"]).encode(errors="replace")
             sample.append((CAPTION, [caption]))
         if "label" in annotations:
             sample.append((LABEL, [str(annotations["label"]).encode()]))
@@ -111,19 +115,22 @@ def npy_of(latent: LatentFile) -> list[Piece]:
     return [npy_header(values), values.reshape(-1).view(np.uint8).data]
 
 
-def read(file: Foreign) -> Iterator[Found]:
-    """Yield every sample that has a latent; everything except pictures, captions and labels is ignored."""
+def read(file: Foreign, prompt: str = "") -> Iterator[Found]:
+    """Yield every sample that has a latent; everything except arrays, captions and labels is ignored.
+
+    ``prompt`` is the name that a caption has in the ``.json``, if any.
+    """
     key, members, size, most = "", dict[str, Piece | str](), 0, FILE_BYTES.value
     try:
         for member, content in read_members(file.content, limit_of):
             folder, slash, last = member.removeprefix("./").rpartition("/")
             stem, dot, suffix = last.partition(".")
             if folder + slash + stem != key:
-                yield from _found_or_fault(key, members)
+                yield from _found_or_fault(key, members, prompt)
                 key, members, size = folder + slash + stem, {}, 0
             size += len(content)  # of all members of one key, which are held together
             members[dot + suffix] = FILE_BYTES.excess(size) if size > most else content
-        yield from _found_or_fault(key, members)
+        yield from _found_or_fault(key, members, prompt)
     except DAMAGES as error:
         reason = str(error) or type(error).__name__
         raise LatentFileError(f"damaged or cut off: {reason}") from error
@@ -136,7 +143,7 @@ def limit_of(name: str) -> Limit | None:
     return FILE_BYTES if name.endswith(".npy") else TEXT_BYTES
 
 
-def _found_or_fault(key: str, members: dict[str, Piece | str]) -> Iterator[Found]:
+def _found_or_fault(key: str, members: dict[str, Piece | str], prompt: str) -> Iterator[Found]:
     """Yield a sample's latent; a damaged sample fails alone."""
     try:
         whole = {}
@@ -144,22 +151,24 @@ def _found_or_fault(key: str, members: dict[str, Piece | str]) -> Iterator[Found
             if isinstance(content, str):
                 raise LatentFileError(f"{suffix}: {content}")
             whole[suffix] = content
-        yield from _found(key, whole)
+        yield from _found(key, whole, prompt)
     except LatentFileError as error:
         yield Found.unusable(key, error)
 
 
-def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
+def _found(key: str, members: dict[str, Piece], prompt: str) -> Iterator[Found]:
     arrays = [suffix for suffix in members if suffix.endswith(".npy")]
     if not arrays:
         return
-    name = VALUES if VALUES in arrays else arrays[0]
-    ignored = tuple(suffix for suffix in arrays if suffix != name)
+    name = _latent_among(arrays)
+    said = next((suffix for suffix in _CAPTIONS if suffix in members), None)
+    others = (*arrays, *_CAPTIONS)
+    ignored = tuple(suffix for suffix in members if suffix in others and suffix not in (name, said))
     annotations: dict[str, Any] = {}
     try:
         values = read_npy(members[name])
-        if CAPTION in members:
-            annotations["caption"] = str(members[CAPTION], "utf-8").strip()
+        if said is not None:
+            annotations["caption"] = str(members[said], "utf-8").strip()
         if LABEL in members:
             annotations["label"] = read_as(int, int(bytes(members[LABEL])))
         latent = None
@@ -169,9 +178,20 @@ def _found(key: str, members: dict[str, Piece]) -> Iterator[Found]:
         elif content is not None:
             annotations["metadata"] = content
             check_depth(annotations)
+        caption = content.get(prompt) if isinstance(content, dict) else None
+        if isinstance(caption, str) and caption:
+            annotations["caption"] = caption
     except ValueError as error:
         raise LatentFileError(str(error)) from error
     yield Found(key, values, dtype_of(values), latent, {"annotations": annotations}, ignored)
+
+
+def _latent_among(arrays: Sequence[str]) -> str:
+    """Return which of a sample's arrays is its latent: the one with a usual name, or the first."""
+    able = [suffix for suffix in arrays if not says_flipped(suffix)]
+    if not able:
+        raise LatentFileError(f"only flipped copies, {shown(list(arrays))}: expected {VALUES!r}")
+    return next((suffix for suffix in _USUAL if suffix in able), able[0])
 
 
 FORMAT = Format(
