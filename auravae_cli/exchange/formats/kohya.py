@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -38,6 +37,7 @@ from auravae_cli.exchange.formats.base import (
 from auravae_cli.exchange.formats.zip_container import Npz, array_text, npz_pieces, text_array
 from auravae_cli.latents.dtypes import Array
 from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.symmetry.group import E
 
 VALUES, FLIPPED, SIZE, CROP = "latents", "latents_flipped", "original_size", "crop_ltrb"
 ARCHS = {  # of 16 x H/8 x W/8; flux, lumina and anima are normalised before they are cached
@@ -49,6 +49,8 @@ ARCHS = {  # of 16 x H/8 x W/8; flux, lumina and anima are normalised before the
     "sdxl": Network(4, scale=0.13025),
 }
 _ONE_SIZE = ("sd", "sdxl")  # whose keys have no size
+_FARTHEST = 1 << 31  # a side of a crop, in pixels
+_SIZED = re.compile(r"(.+?)(_\d+x\d+)")
 _NAME = re.compile(r"(.+)_\d{4,}x\d{4,}_[a-z0-9]+")
 
 
@@ -61,7 +63,7 @@ def write(
     original = original_size(latents)
     arrays: dict[str, Array] = {
         NOTE + key: text_array(note_of(latents, choices.fold)),
-        CROP + key: np.array(shown_box(latents, latents.records[0].orientation)[2:], "<i8"),
+        CROP + key: np.array(_crop_of(latents), "<i8"),
         VALUES + key: folded(widened(latents), choices.fold),
         SIZE + key: np.array(original[::-1], "<i8"),
     }
@@ -72,16 +74,40 @@ def write(
     yield Exported(name, lambda: npz_pieces(_ordered(arrays)))
 
 
+def _crop_of(latents: LatentFile) -> Sequence[int]:
+    """Return (left, top, right, bottom): the trainer's own numbers if they were imported, and nothing flipped since."""
+    record = latents.records[0]
+    imported = record.preparation.get(CROP)
+    sides = imported if isinstance(imported, list) and len(imported) == 4 else [None]
+    are_pixels = all(type(side) is int and abs(side) < _FARTHEST for side in sides)
+    if are_pixels and record.orientation == E:
+        return sides
+    return shown_box(latents, record.orientation)[2:]
+
+
 def merge(existing: bytes, added: bytes, overwrite: bool) -> bytes:
     """Return a file with the arrays of both, as sd-scripts adds a size to a file.
 
-    Raises LatentFileError if an array would be replaced, and ``overwrite`` does not say so.
+    Raises LatentFileError if an array would be replaced, and ``overwrite`` does not say so. What belongs to
+    latents that are replaced (a mirrored copy, a mask) would be wrong beside others, and goes with them.
     """
     before, now = dict(Npz(existing)), dict(Npz(added))
+    replaced = set[str]()
     for key, array in now.items():
-        if not overwrite and key in before and not np.array_equal(before[key], array):
+        if key not in before or np.array_equal(before[key], array):
+            continue
+        if not overwrite:
             raise LatentFileError(f"its {key!r} is another one")
-    return b"".join(npz_pieces(_ordered(before | now)))
+        if _part_of(key)[0] == VALUES:
+            replaced.add(_part_of(key)[1])
+    kept = {key: array for key, array in before.items() if _part_of(key)[1] not in replaced}
+    return b"".join(npz_pieces(_ordered(kept | now)))
+
+
+def _part_of(key: str) -> tuple[str, str]:
+    """Return what an array is, and the latent's size with the ``_`` before it, or nothing."""
+    match = _SIZED.fullmatch(key)
+    return (match[1], match[2]) if match else (key, "")
 
 
 def _ordered(arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -105,12 +131,16 @@ def read(file: Foreign) -> Iterator[Found]:
         taken = (VALUES + size, SIZE + size, CROP + size, NOTE + size)
         others = (k for k in arrays if k.endswith(size) and k not in taken)
         ignored = tuple(key.removesuffix(size) for key in others if not key.startswith(f"{NOTE}_"))
-        latent = known(values, dtype_of(values), note)
-        yield Found(name, values, dtype_of(values), latent, _facts(arrays, size, file), ignored)
+        try:
+            latent = known(values, dtype_of(values), note)
+        except LatentFileError as error:  # of one size; the others may be sound
+            yield Found.unusable(name, error)
+            continue
+        yield Found(name, values, dtype_of(values), latent, _facts(arrays, size), ignored)
 
 
-def _facts(arrays: Mapping[str, Array], size: str, file: Foreign) -> dict[str, object]:
-    facts: dict[str, object] = {"source": Path(file.name).name}
+def _facts(arrays: Mapping[str, Array], size: str) -> dict[str, object]:
+    facts: dict[str, object] = {}
     original, crop = arrays.get(SIZE + size), arrays.get(CROP + size)
     if original is not None and original.shape == (2,) and original.min() > 0:
         facts["source_size"] = (int(original[1]), int(original[0]))

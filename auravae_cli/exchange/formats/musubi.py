@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from auravae_cli.errors import LatentFileError
 from auravae_cli.exchange.formats.base import (
@@ -86,7 +85,7 @@ def read(file: Foreign) -> Iterator[Found]:
         )
     values, dtype = tensors[keys[0]].values, tensors[keys[0]].dtype
     values = without_frame(values)
-    facts: dict[str, object] = {"source": Path(file.name).name}
+    facts: dict[str, object] = {}
     size = metadata.get("height", ""), metadata.get("width", "")
     if all(side.isdecimal() and int(side) > 0 for side in size):
         facts["source_size"] = (int(size[0]), int(size[1]))
