@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from dataclasses import replace
 
@@ -13,11 +14,13 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from auravae_cli.errors import LatentMismatchError
+from auravae_cli.errors import LatentFileError, LatentMismatchError
 from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.export import export_latents
-from auravae_cli.exchange.formats.base import NOTE, SHA256, Choices
+from auravae_cli.exchange.formats.base import NOTE, SHA256, Choices, source_name
 from auravae_cli.exchange.registry import FORMATS
+from auravae_cli.latents.latent_file import read_latents
+from auravae_cli.symmetry.group import E, H
 from tests.exchange import kit
 
 NOTED = [name for name, form in FORMATS.items() if form.note]
@@ -183,7 +186,10 @@ def test_sizes_that_sd_scripts_added_are_kept_and_foreign(tmp_path):
     assert len(kit.read(out, "kohya", file)) == 3
 
 
-@pytest.mark.parametrize(("name", "arch"), [("kohya", "sd3"), ("musubi", "zi")])
+FOLDING = [("kohya", "sd3"), ("musubi", "zi")]
+
+
+@pytest.mark.parametrize(("name", "arch"), FOLDING)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_shift_can_be_folded_in_and_out_again(tmp_path, name, arch, dtype):
     latent = kit.make_latent(0, dtype=dtype)
@@ -198,3 +204,97 @@ def test_a_shift_can_be_folded_in_and_out_again(tmp_path, name, arch, dtype):
             assert np.abs(trained - expected).max() < 1e-6
     (back,) = adopted(tmp_path, name, path)
     assert back.to_bytes() == latent.to_bytes()
+
+
+@pytest.mark.parametrize(("name", "arch"), FOLDING)
+def test_a_shift_is_folded_out_of_float32_up_to_rounding(tmp_path, name, arch):
+    latent = kit.make_latent(0, dtype="float32")
+    latent.values[:, 0, :2] = [4, -4]  # at the clamp, which rounding must not exceed
+    network = FORMATS[name].archs[arch]
+    path, *_ = kit.write(tmp_path, name, latent, Choices(True, arch, network))
+    for assumed in (None, kit.SPACE):
+        (back,) = adopted(tmp_path, name, path, assumed)
+        assert back.dtype.name == "float32" and back.records == latent.records
+        assert np.abs(back.values - latent.values).max() < 1e-6
+
+
+@pytest.mark.parametrize(("name", "arch"), FOLDING)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_changed_values_under_a_folded_shift_are_refused(tmp_path, name, arch, dtype):
+    """They could be folded or not: the trainer may have written its own."""
+    latent = kit.make_latent(0, dtype=dtype)
+    path, *_ = kit.write(tmp_path, name, latent, Choices(True, arch, FORMATS[name].archs[arch]))
+
+    def halve(content):
+        for key in content:
+            if re.match(r"latents_\d", key):
+                content[key] /= 2
+
+    REWRITE.get(name, change_safetensors)(path, halve)
+    for assumed in (None, kit.SPACE):
+        with pytest.raises(LatentFileError, match=r"--for-shift.*export the latent again"):
+            adopted(tmp_path, name, path, assumed)
+
+
+@pytest.mark.parametrize("arch", FORMATS["musubi"].archs)
+def test_a_file_of_musubi_is_a_safetensors_file_of_one_latent(tmp_path, arch):
+    """[C, 1, h, w] for networks that also take videos."""
+    latent = kit.make_latent(0)
+    for number, fold in enumerate((None, FORMATS["musubi"].archs[arch])):
+        folder = tmp_path / str(number)
+        path, *_ = kit.write(folder, "musubi", latent, Choices(True, arch, fold))
+        (back,) = adopted(folder, "safetensors", path)
+        assert back.to_bytes() == latent.to_bytes()
+
+
+def test_what_belongs_to_replaced_latents_goes_with_them(tmp_path):
+    paths, out = latents_of_one_picture(tmp_path), tmp_path / "out"
+    list(export_latents(paths, out, "kohya").outcomes)
+    (file,) = out.iterdir()
+
+    def masked(content):
+        content["alpha_mask_3x4"] = content["alpha_mask_2x2"] = np.zeros((3, 4), np.float32)
+
+    change_npz(file, masked)
+    other = kit.make_latent(7)
+    paths[0].write_bytes(replace(other, records=read_latents(paths[0]).records).to_bytes())
+    options = {"overwrite": True, "flipped": False}
+    assert [z.status for z in export_latents(paths[:1], out, "kohya", **options).outcomes] == [
+        "done"
+    ]
+    with np.load(file) as arrays:
+        of_3x4 = {key for key in arrays.files if key.endswith("_3x4")}
+        assert np.array_equal(arrays["latents_3x4"], other.values.astype(np.float32))
+        assert {"latents_flipped_2x2", "alpha_mask_2x2"} <= set(arrays.files)
+    assert of_3x4 == {"latents_3x4", "original_size_3x4", "crop_ltrb_3x4", "auravae_3x4"}
+
+
+@pytest.mark.parametrize("arch", ["flux", "sdxl"])
+def test_a_crop_of_sd_scripts_comes_back_to_it(tmp_path, arch):
+    key = "" if arch == "sdxl" else "_2x3"
+    name = f"k_0100x0080_{arch}.npz"
+    arrays = {"latents": np.zeros((4, 2, 3), np.float32), "original_size": [100, 80]}
+    arrays |= {"crop_ltrb": [-1, 0, 25, 16]}
+    np.savez(tmp_path / name, **{f"{k}{key}": array for k, array in arrays.items()})
+    (latent,) = adopted(tmp_path, "kohya", tmp_path / name, kit.SPACE)
+    for g, crop in ((E, [-1, 0, 25, 16]), (H, [0, 0, 24, 16])):
+        folder = tmp_path / str(g)
+        path, *_ = kit.write(folder, "kohya", latent.act(g), Choices(True, arch))
+        with np.load(path) as arrays:
+            assert arrays[f"crop_ltrb{key}"].tolist() == crop
+
+
+@pytest.mark.parametrize("name", ["kohya", "musubi", "mar"])
+def test_the_name_of_a_cache_is_not_that_of_its_picture(tmp_path, name):
+    """An export by the picture's name would look for photo_0024x0016_flux otherwise."""
+    arrays = {"latents_2x3": np.zeros((4, 2, 3), np.float32), "moments": np.zeros((8, 2, 3), "f4")}
+    path = tmp_path / "000001" / "photo_0024x0016_x"
+    path.parent.mkdir()
+    if name == "musubi":
+        save_file({"latents_1x2x3_float32": arrays["latents_2x3"]}, path)
+    else:
+        np.savez(path.with_suffix(".npz"), **arrays)
+        path = path.with_suffix(".npz")
+    (latent,) = adopted(tmp_path, name, path, kit.SPACE)
+    assert latent.records[0].source is None
+    assert source_name(latent, "sub/photo") == "photo"

@@ -30,8 +30,10 @@ from auravae_cli.symmetry.group import E, GroupElement, H
 
 NOTE = METADATA_KEY  # the name of our own metadata in files of others
 # Fields of it: the dtype of the values before they were widened, their sha256 in that dtype, and what
-# their trainer will compute of them, whose inverse is folded in.
-STORED_AS, SHA256, FOLDED = "stored_dtype", "values_sha256", "folded"
+# their trainer will compute of them, whose inverse is folded in, with the sha256 of the result.
+STORED_AS, SHA256, FOLDED, FOLDED_SHA256 = (
+    *("stored_dtype", "values_sha256", "folded", "folded_sha256"),
+)
 
 
 @dataclass(frozen=True)
@@ -229,10 +231,11 @@ def note_of(latents: LatentFile, fold: Network | None = None, **more: str) -> st
 
     It holds the sha256 of the values that it describes, so it cannot be taken to describe others.
     """
-    folded = {FOLDED: [fold.shift, fold.scale]} if fold else {}
-    return latents.metadata(
-        **{STORED_AS: latents.dtype.name, SHA256: values_sha256(latents.values)}, **folded, **more
-    )
+    said: dict[str, Any] = {STORED_AS: latents.dtype.name, SHA256: values_sha256(latents.values)}
+    if fold:  # float32 does not survive it bit for bit, so only the result can be recognised
+        result = values_sha256(folded(widened(latents), fold))
+        said |= {FOLDED: [fold.shift, fold.scale], FOLDED_SHA256: result}
+    return latents.metadata(**said, **more)
 
 
 def notes_of(latents: LatentFile, **more: Iterable[str]) -> Iterator[str]:
@@ -264,8 +267,14 @@ def name_of(record: Record, otherwise: str) -> str:
 
 
 _read_note = table(
-    {STORED_AS: StoredDtype, SHA256: str, FOLDED: tuple[float, float]},
-    optional=(STORED_AS, SHA256, FOLDED),
+    {
+        STORED_AS: StoredDtype,
+        SHA256: str,
+        FOLDED: tuple[float, float],
+        FOLDED_SHA256: str,
+        "clamp": float,
+    },
+    optional=(STORED_AS, SHA256, FOLDED, FOLDED_SHA256, "clamp"),
     others=True,
 )
 
@@ -282,7 +291,8 @@ def known(
     Values that were widened for the format are narrowed again. None if there is no such metadata, or it
     describes other values: programs that rewrite a file may keep metadata that they do not understand. Metadata
     without a hash is trusted only in an ``own_file``, a latent file of ours.
-    ``note`` may be parsed already. Raises LatentHeaderError if it is damaged.
+    ``note`` may be parsed already. Raises LatentHeaderError if it is damaged, or says that a trainer's
+    normalisation is folded in, but not into these values: they could be folded or not.
     """
     if note is None:
         return None
@@ -291,10 +301,11 @@ def known(
         found = _read_note(content)
     except ValueError as error:
         raise LatentHeaderError(f"damaged {NOTE!r} metadata: {error}") from error
+    if values.ndim == 4 and "rows" not in content:  # one latent, as a video's frame or a batch
+        values = values[0] if len(values) == 1 else without_frame(values)
     stored = found.get(STORED_AS, dtype)
-    if FOLDED in found and dtype == FLOAT32:
-        shift, scale = map(np.float32, found[FOLDED])
-        values, dtype = stored.from_float32((values - shift) * scale), stored
+    if FOLDED in found:
+        return with_metadata(*_unfolded(values, dtype, stored, found), content)
     if stored != dtype and dtype == FLOAT32:
         narrow = stored.exactly(values)
         if narrow is not None:
@@ -303,6 +314,25 @@ def known(
     if not is_own and values_sha256(values) != found.get(SHA256):
         return None
     return with_metadata(values, dtype, content, shard=values.ndim == 4)
+
+
+def _unfolded(
+    values: Array, dtype: StoredDtype, stored: StoredDtype, note: Mapping[str, Any]
+) -> tuple[Array, StoredDtype]:
+    """Return the values that an export folded a normalisation into. Raises LatentHeaderError if it was others."""
+    if dtype == FLOAT32:
+        shift, scale = map(np.float32, note[FOLDED])
+        limit = np.float32(note.get("clamp", np.inf))  # which rounding may exceed
+        unfolded = stored.from_float32(np.clip((values - shift) * scale, -limit, limit))
+        if note.get(FOLDED_SHA256) == values_sha256(values):
+            return unfolded, stored
+        if note.get(SHA256) == values_sha256(unfolded):  # before the result had a hash of its own
+            return unfolded, stored
+    raise LatentHeaderError(
+        f"its {NOTE!r} metadata says that a trainer's normalisation is folded into its values (--for-shift), "
+        "but another program has changed them, so that they could be folded or not: export the latent again, "
+        "or remove that metadata to import the values as they are"
+    )
 
 
 def says_flipped(name: str) -> bool:

@@ -74,8 +74,11 @@ def read_safetensors(file: Foreign) -> Iterator[Found]:
     values, dtype = tensors[name].values, tensors[name].dtype
     ignored = tuple(key for key in tensors if key != name)
     latents = known(values, dtype, metadata.get(NOTE), own_file=True)
-    if latents is None or not latents.is_shard:
-        yield from each(Found(file.stem, values, dtype, latents, ignored=ignored))
+    if latents is None:
+        yield from each(Found(file.stem, values, dtype, ignored=ignored))
+        return
+    if not latents.is_shard:
+        yield Found(file.stem, latents.values, latents.dtype, latents, ignored=ignored)
         return
     for row in range(len(latents.records)):
         one, tag = latents.row(row), f"-{row}" if latents.records[1:] else ""
