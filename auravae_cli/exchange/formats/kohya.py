@@ -77,10 +77,9 @@ def write(
 def _crop_of(latents: LatentFile) -> Sequence[int]:
     """Return (left, top, right, bottom): the trainer's own numbers if they were imported, and nothing flipped since."""
     record = latents.records[0]
-    imported = record.preparation.get(CROP)
-    sides = imported if isinstance(imported, list) and len(imported) == 4 else [None]
-    are_pixels = all(type(side) is int and abs(side) < _FARTHEST for side in sides)
-    if are_pixels and record.orientation == E:
+    said = record.preparation.get(CROP)
+    sides = [n for n in said if type(n) is int and abs(n) < _FARTHEST] if type(said) is list else []
+    if record.orientation == E and len(sides) == 4:
         return sides
     return shown_box(latents, record.orientation)[2:]
 
