@@ -8,6 +8,7 @@ AuraVaeError              says what, where, found, expected, and what to do next
 │  ├─ LatentHeaderError   the header is missing, of another version, or contradicts the tensor
 │  └─ LatentMismatchError a sound latent, but of another model or representation
 ├─ OutputError            a result that cannot or must not be written where it was asked for
+│  ├─ ExistingOutputError another file is there, which is not replaced unasked
 │  └─ NoRoomError         nothing can be written there any more: the run ends
 ├─ StoreError             a store that is damaged, unreachable, or holds latents of other settings
 ├─ TooManyFailuresError   more inputs failed than the user allows
@@ -63,6 +64,10 @@ class LatentMismatchError(LatentFileError):
 
 class OutputError(AuraVaeError):
     """An output exists already, collides with another, or cannot be written."""
+
+
+class ExistingOutputError(OutputError):
+    """Another file is in a result's place, and is not replaced unasked."""
 
 
 class NoRoomError(OutputError):

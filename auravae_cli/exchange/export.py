@@ -8,20 +8,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from threading import Lock
 
 from auravae_cli.errors import (
     AuraVaeError,
+    ExistingOutputError,
     LatentFileError,
     LatentMismatchError,
     OutputError,
     UsageError,
     reason_of,
 )
+from auravae_cli.exchange.export_files import EarlierFiles, FileWriter
+from auravae_cli.exchange.export_names import ExportNames
 from auravae_cli.exchange.exportable import (
     ExportBatch,
     count_rows,
@@ -33,10 +36,7 @@ from auravae_cli.exchange.formats.base import Choices, Exported, Format, Index, 
 from auravae_cli.exchange.picture_order import PictureOrder
 from auravae_cli.exchange.registry import format_of
 from auravae_cli.exchange.unkept import Unkept
-from auravae_cli.files.atomic import atomic_file
-from auravae_cli.files.limits import FILE_BYTES
-from auravae_cli.files.mapping import open_regular, read_within
-from auravae_cli.files.places import below, is_remote
+from auravae_cli.files.places import is_remote
 from auravae_cli.files.storage import open_storage
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.machine.prefetch import prefetch
@@ -44,21 +44,14 @@ from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import collect
 from auravae_cli.operations.jobs import Names, listed, named_place
+from auravae_cli.operations.kept_inputs import KeptInputs
 from auravae_cli.operations.names import none_found
-from auravae_cli.operations.outputs import (
-    holds,
-    is_taken,
-    refuse_itself,
-    refuse_to_replace,
-    why_not_there,
-)
+from auravae_cli.operations.outputs import why_not_there
 from auravae_cli.operations.suffixes import LATENTS
-from auravae_cli.operations.taken_names import TakenNames
 from auravae_cli.store.names import is_store
 
 _WRITERS = 4  # threads, which mostly wait for the disk
 _READY_BYTES = 256 << 20  # of latents waiting to be written
-_BLOCK_BYTES = 1 << 20  # written at once
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class Exporter:
     overwrite: bool = False
     any_model: bool = False
     pictures: PictureOrder | None = None
-    _locks: tuple[Lock, ...] = field(default_factory=lambda: tuple(Lock() for _ in range(64)))
+    inputs: KeptInputs = KeptInputs()
 
     def run(self, parts: Iterable[ExportBatch | Outcome], losses: Unkept) -> Iterator[Outcome]:
         """Export everything; yield an outcome per file (or per latent without one).
@@ -82,26 +75,28 @@ class Exporter:
         A bad latent or file never raises.
         """
         index = self.form.index() if self.form.index else None
-        work = self._work(self._numbered(parts, losses))
-        any_files, unwritten = False, 0
+        tally, earlier = _Tally(self._is_taken(index)), EarlierFiles(self.folder)
         try:
-            for item, outcomes, files in work:
-                yield from outcomes
-                unwritten += files is None
-                if index is not None and isinstance(item, _Numbered):
-                    for file in files or ():
-                        index.add(file, item.part.latents)
-                        any_files = True
-            if index is not None and any_files:
-                yield from self._finish(index, unwritten)
+            for made in self._work(self._numbered(parts, losses)):
+                yield from tally.add(made)
+                for name in made.names if self.form.is_numbered else ():
+                    earlier.add(name)
+                if index is not None and isinstance(made.item, _Numbered):
+                    for file in made.files:
+                        index.add(file, made.item.part.latents)
+            if index is not None and tally.indexed:
+                yield from tally.settled(list(self._finish(index, tally)))
         finally:
             if index is not None:
                 index.close()
+        losses.earlier_files = earlier.count()
 
-    def _work(
-        self, items: Iterable[_Numbered | Outcome]
-    ) -> Iterator[tuple[_Numbered | Outcome, list[Outcome], list[Exported] | None]]:
-        """Yield each item with its outcomes and files, which threads write ahead."""
+    def _is_taken(self, index: Index | None) -> bool:
+        """Return whether something is in the place of the one file that holds all latents."""
+        return self.form.collects and index is not None and Path(self.folder, index.name).exists()
+
+    def _work(self, items: Iterable[_Numbered | Outcome]) -> Iterator[_Made]:
+        """Yield what each item made; threads write ahead."""
         if self.form.collects:  # nothing is written yet
             return map(self._export, items)
         return prefetch(
@@ -116,7 +111,8 @@ class Exporter:
         self, parts: Iterable[ExportBatch | Outcome], losses: Unkept
     ) -> Iterator[_Numbered | Outcome]:
         """Yield checked parts in the form the format takes, with their numbers; outcomes for the others."""
-        check, names, number = _Checks(self.form, self.any_model), TakenNames(self.folder), 0
+        check, names = _Checks(self.form, self.any_model), ExportNames(self.form, self.folder)
+        number = 0
         for part in stacked(parts) if self.form.stacked else _singles(parts):
             if isinstance(part, Outcome):
                 yield part
@@ -124,90 +120,60 @@ class Exporter:
             try:
                 check(part.latents)
                 if not self.form.stacked:
-                    part = _by_picture(part) if self.form.by_picture else part  # noqa: PLW2901
-                    _refuse_repeat(part, names, self.form)
+                    part = names.place(part)  # noqa: PLW2901
                 if self.pictures is not None:
                     number, part = self.pictures.place(part)  # noqa: PLW2901
             except LatentFileError as error:
                 yield failed(part.source, str(error))
                 continue
-            losses.add(part.latents)
+            losses.add(part.latents, part.names)
             yield _Numbered(part, number)
             number += 1
         if self.pictures is not None:
             yield from self.pictures.missing()
 
-    def _export(
-        self, item: _Numbered | Outcome
-    ) -> tuple[_Numbered | Outcome, list[Outcome], list[Exported] | None]:
-        """Return the outcomes of a part, and its files; None if one could not be written."""
+    def _export(self, item: _Numbered | Outcome) -> _Made:
+        """Write the files of a part."""
+        made = _Made(item)
         if isinstance(item, Outcome):
-            return item, [item], []
-        part, outcomes, files = item.part, list[Outcome](), list[Exported]()
+            made.outcomes.append(item)
+            return made
+        part, rows = item.part, len(item.part.names)
         assert self.form.write is not None  # `_choose` ensures it
-        is_unwritten = False
         try:
             for file in self.form.write(part.latents, part.names, item.number, self.choices):
-                rows = len(part.names)
+                made.names.append(file.name)
                 if self.form.collects:
-                    outcomes.append(Outcome(part.source, "done", details={"latents": rows}))
+                    made.outcomes.append(Outcome(part.source, "done", details={"latents": rows}))
                 else:
-                    outcomes.append(self._write(part.source, file, rows))
-                files.append(file)
+                    made.outcomes.append(self._writer.write(part.source, file, rows))
+                made.files.append(file)
         except (AuraVaeError, MemoryError) as error:
-            is_unwritten = isinstance(error, OutputError | MemoryError)
-            outcomes.append(failed(part.source, reason_of(error)))
+            if isinstance(error, OutputError | MemoryError):
+                made.fault = error
+                made.files.clear()
+            made.outcomes.append(failed(part.source, reason_of(error)))
         except (ArithmeticError, ValueError) as error:
             # A label or a box that the format cannot hold.
             reason = f"{self.form.name} cannot hold what its header says: {error}"
-            outcomes.append(failed(part.source, reason))
-        return item, outcomes, None if is_unwritten else files
+            made.outcomes.append(failed(part.source, reason))
+        return made
 
-    def _write(self, source: str, file: Exported, rows: int) -> Outcome:
-        """Write a file, unless it exists already. Raises OutputError."""
-        path = below(self.folder, file.name)
-        with self._locks[hash(path) % len(self._locks)]:
-            if is_taken(path):
-                is_done = not self.overwrite and holds(path, file.pieces())
-                if not is_done and self.form.merge is not None:
-                    file = self._with_others(path, file, self.form.merge)
-                    is_done = not self.overwrite and holds(path, file.pieces())
-                if is_done:
-                    return Outcome(source, "skipped", str(path), "up to date")
-                if self.form.merge is None:
-                    refuse_to_replace(path, self.overwrite)
-                refuse_itself(path, Path(source))
-            with atomic_file(path) as output:
-                for block in _joined(file.pieces()):
-                    output.write(block)
-            return Outcome(source, "done", str(path), details={"latents": rows})
+    @cached_property
+    def _writer(self) -> FileWriter:
+        return FileWriter(self.folder, self.overwrite, self.form.merge, self.inputs)
 
-    def _with_others(
-        self, path: Path, file: Exported, merge: Callable[[bytes, bytes, bool], bytes]
-    ) -> Exported:
-        """Return a file with what else an existing one holds, in a format that shares files.
-
-        Raises OutputError if it would replace something.
-        """
-        try:
-            with open_regular(path) as existing:
-                content = read_within(existing, FILE_BYTES, LatentFileError)
-            merged = merge(content, b"".join(file.pieces()), self.overwrite)
-        except LatentFileError:
-            refuse_to_replace(path, self.overwrite)
-            return file
-        except OSError as error:
-            raise OutputError(f"{path}: {error.strerror or error}") from error
-        return Exported(file.name, lambda: [merged])
-
-    def _finish(self, index: Index, unwritten: int) -> Iterator[Outcome]:
-        if unwritten:  # otherwise the next run would find an incomplete index, and keep it
-            reason = f"not written, since it lists all files and {unwritten} failed: run this again"
+    def _finish(self, index: Index, tally: _Tally) -> Iterator[Outcome]:
+        if tally.unwritten:  # otherwise the next run would find an incomplete index, and keep it
+            advice = "run this again"
+            if tally.existing:
+                advice = "replace what exists with --overwrite, or name another folder with -o"
+            reason = f"not written, since it lists all files and {tally.unwritten} failed: {advice}"
             yield failed(index.name, reason)
             return
         for file in index.files():
             try:
-                yield self._write(index.name, file, 0)
+                yield self._writer.write(index.name, file, 0)
             except AuraVaeError as error:
                 yield failed(file.name, str(error))
                 return
@@ -217,6 +183,44 @@ class Exporter:
 class _Numbered:
     part: ExportBatch
     number: int
+
+
+@dataclass
+class _Made:
+    """What became of a part: outcomes, the names of its files, those that exist now, and what prevented one."""
+
+    item: _Numbered | Outcome
+    outcomes: list[Outcome] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    files: list[Exported] = field(default_factory=list)
+    fault: Exception | None = None
+
+
+@dataclass
+class _Tally:
+    """Counts for the index. If it ``decides`` what is done, outcomes wait for it."""
+
+    decides: bool
+    waiting: list[Outcome] = field(default_factory=list)
+    indexed: int = 0
+    unwritten: int = 0
+    existing: int = 0
+
+    def add(self, made: _Made) -> list[Outcome]:
+        """Count a part; return the outcomes that are known."""
+        self.indexed += len(made.files)
+        self.unwritten += made.fault is not None
+        self.existing += isinstance(made.fault, ExistingOutputError)
+        if not (self.decides and made.files):
+            return made.outcomes
+        self.waiting += made.outcomes
+        return []
+
+    def settled(self, ends: list[Outcome]) -> Iterator[Outcome]:
+        """Yield the outcomes that waited, as those of the index turned out, and these."""
+        for one in self.waiting:
+            yield replace(one, status=ends[0].status, reason=ends[0].reason)
+        yield from ends
 
 
 @dataclass
@@ -261,38 +265,6 @@ def _singles(parts: Iterable[ExportBatch | Outcome]) -> Iterator[ExportBatch | O
             yield from part.rows()
         else:
             yield part
-
-
-def _refuse_repeat(part: ExportBatch, names: TakenNames, form: Format) -> None:
-    """Raise LatentFileError for a second latent of the same name, whose file would replace the first one's."""
-    name = part.names[0]
-    place = form.folder(part.latents, name) + name
-    if not names.take(f"{place}_{form.apart(part.latents)}"):
-        raise LatentFileError(f"another latent is called {name!r}, too: name the folder above them")
-
-
-def _by_picture(part: ExportBatch) -> ExportBatch:
-    """Return a latent under its picture's name, without the tag of a flip."""
-    tag = f".{part.latents.records[0].orientation}"
-    return replace(part, names=(part.names[0].removesuffix(tag),)) if tag != ".e" else part
-
-
-def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
-    """Join small pieces, since each write is a system call. A block is valid until the next one is requested."""
-    block = memoryview(bytearray(_BLOCK_BYTES))  # one, since new memory costs as much as a copy
-    size = 0
-    for piece in pieces:
-        content = memoryview(piece)
-        length = content.nbytes
-        if size + length > _BLOCK_BYTES:
-            yield block[:size]
-            size = 0
-        if length >= _BLOCK_BYTES:
-            yield content
-        elif length:
-            block[size : size + length] = content.cast("B")
-            size += length
-    yield block[:size]
 
 
 @dataclass(frozen=True)
@@ -351,7 +323,8 @@ def export_latents(
         raise none_found(names, LATENTS, "latents: stores, files, folders, patterns")
     total = sum(map(count_rows, stores)) + len(files)
     parts, unkept = chain(*map(store_parts, stores), file_parts(files)), Unkept(form, choices)
-    exporter = Exporter(form, Path(place), choices, overwrite, any_model, order)
+    inputs = KeptInputs.of(files)
+    exporter = Exporter(form, Path(place), choices, overwrite, any_model, order, inputs)
     return Exports(follow(exporter.run(parts, unkept), total, progress), unkept)
 
 

@@ -27,12 +27,13 @@ STACK_ROWS, STACK_BYTES = 1000, 256 << 20  # of single latents in one file
 class ExportBatch:
     """A readable file of latents: one, or a stack; ``names`` has a name for each.
 
-    ``source`` is its name in messages.
+    ``source`` is its name in messages; ``is_row`` says whether it is one of a stack.
     """
 
     source: str
     latents: LatentFile
     names: Sequence[str]
+    is_row: bool = False
 
     def rows(self) -> Iterator[ExportBatch]:
         """Yield each latent separately."""
@@ -40,7 +41,7 @@ class ExportBatch:
             yield self
             return
         for row, name in enumerate(self.names):
-            yield ExportBatch(f"{self.source}[{row}]", self.latents.row(row), (name,))
+            yield ExportBatch(f"{self.source}[{row}]", self.latents.row(row), (name,), True)
 
 
 def file_parts(sources: Iterable[Source]) -> Iterator[ExportBatch | Outcome]:

@@ -24,11 +24,11 @@ from auravae_cli.model.latent_space import read_space
 from auravae_cli.operations.batches import Outcome, failed
 from auravae_cli.operations.inputs import Source, collect
 from auravae_cli.operations.jobs import Names, listed, named_place
+from auravae_cli.operations.kept_inputs import KeptInputs
 from auravae_cli.operations.names import none_found
 from auravae_cli.operations.outputs import (
     holds,
     is_taken,
-    refuse_itself,
     refuse_to_replace,
     why_not_there,
 )
@@ -46,6 +46,7 @@ class Importer:
     adopt: LatentImporter
     folder: Path
     overwrite: bool = False
+    inputs: KeptInputs = KeptInputs()
     ignored: Counter[str] = field(default_factory=Counter)
 
     def run(self, sources: Iterable[Source]) -> Iterator[Outcome]:
@@ -104,8 +105,7 @@ class Importer:
             if not self.overwrite and holds(output, pieces):
                 return Outcome(item.label, "skipped", str(output), "up to date")
             refuse_to_replace(output, self.overwrite)
-            if item.source.path is not None:
-                refuse_itself(output, item.source.path)
+            self.inputs.refuse(output)
         with atomic_file(output) as file:
             file.write(b"".join(pieces))
         details = {"model": latent.space.model, "shape": list(latent.values.shape)}
@@ -195,7 +195,7 @@ def import_files(
         raise UsageError(f"{place}: only stores are written there: --layout shards", "output")
     if reason := why_not_there(Path(place) / "result"):
         raise UsageError(f"{reason}, or add --layout shards", "output")
-    importer = Importer(form, adopt, Path(place), overwrite)
+    importer = Importer(form, adopt, Path(place), overwrite, KeptInputs.of(sources))
     return ImportedFiles(follow(importer.run(sources), len(sources), progress), importer.ignored)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,15 +25,16 @@ class Unkept:
     choices: Choices = Choices()
     rows: int = 0
     unlabelled: int = 0
-    labels: set[int] = field(default_factory=set)
+    classes: set[str] = field(default_factory=set)
+    earlier_files: int = 0
     other_buckets: int = 0
     resolutions: Counter[int] = field(default_factory=Counter)
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     known: set[str] = field(default_factory=set)
     dtypes: set[str] = field(default_factory=set)
 
-    def add(self, latents: LatentFile) -> None:
-        """Add a latent, or a stack."""
+    def add(self, latents: LatentFile, names: Sequence[str]) -> None:
+        """Add a latent, or a stack, by the names of their files."""
         rows = len(latents.records)
         self.rows += rows
         self.dtypes.add(latents.dtype.name)
@@ -42,12 +44,17 @@ class Unkept:
                 self.known.add(name)
         for record in latents.records:
             self.known.update(record.annotations)
-            label = label_of(record)
-            self.unlabelled += label is None
-            if label is not None and self.form.counts_classes:
-                self.labels.add(label)
+            self.unlabelled += label_of(record) is None
+        if self.form.counts_classes:
+            self._count_class(latents, names[0])
         if self.form.name in TRAINERS:
             self._compare_buckets(latents)
+
+    def _count_class(self, latents: LatentFile, name: str) -> None:
+        """Add the folder of a latent, which is its class for readers, even without a label."""
+        folder = self.form.folder(latents, name)
+        self.unlabelled -= not folder
+        self.classes.add((folder + name).partition("/")[0])
 
     def _compare_buckets(self, latents: LatentFile) -> None:
         """Compare the size of a latent, which was not made for the trainer, with its buckets."""
@@ -118,18 +125,23 @@ class Unkept:
                 "resolutions: it encodes those again with its own autoencoder, or fails; encode with "
                 f"--buckets-of {self.form.name}:SIDE"
             )
-        if self.labels and self.labels != set(range(len(self.labels))):
+        classes = sorted(self.classes)
+        if classes != [f"{number:06d}" for number in range(len(classes))]:
             notices.append(
-                f"its readers number the classes by their folders, in order: the {len(self.labels)} labels "
-                f"up to {max(self.labels)} become 0 to {len(self.labels) - 1} there"
+                f"its readers number the classes by their folders, in order: the {len(classes)} from "
+                f"{classes[0]} to {classes[-1]} become 0 to {len(classes) - 1} there"
             )
         if self.form.fills_labels and self.unlabelled:
             notices.append(f"{self.unlabelled} of {self.rows} have no label: 0 stands in its place")
-        elif self.form.index and self.unlabelled:
-            needed = "; REPA needs them: --pictures FOLDER takes them from its dataset.json"
+        elif self.form.paired and self.unlabelled:
             notices.append(
-                f"{self.unlabelled} of {self.rows} have no label, so none are written"
-                f"{needed if self.form.paired else ''}"
+                f"{self.unlabelled} of {self.rows} have no label, so none are written; REPA needs them: "
+                "--pictures FOLDER takes them from its dataset.json"
+            )
+        if self.earlier_files:
+            notices.append(
+                f"of an earlier export, {self.earlier_files} more of its files are in the folder, which "
+                "readers take in: remove them, or export to another folder"
             )
         if self.form.stacked and self.form.needs_flipped and len(self.shapes) > 1:
             notices.append(

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from auravae_cli.defaults import STREAM
-from auravae_cli.errors import OutputError
+from auravae_cli.errors import ExistingOutputError, OutputError
 from auravae_cli.files.atomic import write_atomically
 from auravae_cli.files.kinds import store_around
 from auravae_cli.files.places import below, is_remote
@@ -199,9 +199,9 @@ def to_be_made(jobs: Iterable[Job], overwrite: bool) -> list[Job]:
 
 
 def refuse_to_replace(output: Path, overwrite: bool) -> None:
-    """Raise OutputError if a file exists and must not be replaced."""
+    """Raise ExistingOutputError if a file exists and must not be replaced."""
     if is_taken(output) and not overwrite:
-        raise OutputError(
+        raise ExistingOutputError(
             f"{output} exists already and is not the result of this input with these settings; "
             "kept it (replace it with --overwrite)"
         )
@@ -211,16 +211,6 @@ def refuse_to_replace_input(output: Path, data: bytes) -> None:
     """Raise OutputError if ``output`` is the input picture, with these bytes."""
     if holds(output, [data]):
         raise OutputError(f"{output} is the picture itself: it is never overwritten")
-
-
-def refuse_itself(output: Path, source: Path) -> None:
-    """Raise OutputError if both are the same file."""
-    try:
-        same = output.samefile(source)
-    except OSError:
-        return
-    if same:
-        raise OutputError(f"{output} is the input itself: it is never overwritten")
 
 
 def holds(path: Path, pieces: Iterable[bytes | memoryview]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -301,5 +302,61 @@ def test_the_input_is_never_replaced(auravae, latent):
     before = latent.read_bytes()
     result = auravae("export", latent, "--to", "safetensors", "-o", ".", "--overwrite")
     assert result.code == 1
-    assert "is the input itself" in result.message
+    assert "is an input itself" in result.message
     assert latent.read_bytes() == before
+
+
+def test_a_row_of_a_shard_replaces_no_input(auravae, latent):
+    """Neither its own shard nor another file that is read."""
+    z = read_latents(latent)
+    rows = stack([z, z.act(H)])
+    records = tuple(
+        replace(record, key=key) for record, key in zip(rows.records, ("a", "z"), strict=True)
+    )
+    Path("a.safetensors").write_bytes(replace(rows, records=records).to_bytes())
+    before = Path("a.safetensors").read_bytes(), latent.read_bytes()
+    arguments = ["export", "a.safetensors", latent, "--to", "safetensors", "-o", "."]
+    result = auravae(*arguments, "--overwrite")
+    assert result.code == 1
+    assert all(f"{name}.safetensors is an input itself" in result.message for name in "az")
+    assert (Path("a.safetensors").read_bytes(), latent.read_bytes()) == before
+
+
+@pytest.mark.parametrize("name", ["edm2", "lightningdit", "webdataset"])
+def test_numbered_files_of_an_earlier_export_are_told(auravae, work, make_store, name):
+    many = make_store("many", shards={"a": {(2, 2): 2}, "b": {(2, 2): 2}})
+    few = make_store("few", shards={"a": {(2, 2): 1}})
+    assert "earlier" not in auravae("export", many, "--to", name, "-o", "out").message
+    count = 3 if name == "edm2" else 1
+    for options in ((), ("--overwrite",)):
+        result = auravae("export", few, "--to", name, "-o", "out", *options)
+        assert f"of an earlier export, {count} more of its files" in result.message
+
+
+def test_an_index_that_cannot_be_replaced_says_how(auravae, work, make_store):
+    first = make_store("first", shards={"a": {(2, 2): 1}})
+    other = make_store("other", shards={"b": {(2, 2): 2}})
+    auravae("export", first, "--to", "mds", "-o", "out")
+    result = auravae("export", other, "--to", "mds", "-o", "out", "--json")
+    assert result.code == 1
+    assert "--overwrite" in result.rows[-2]["reason"]
+
+
+def test_nothing_is_done_if_the_file_of_all_latents_stays_as_it_is(auravae, work, make_store):
+    pytest.importorskip("h5py")
+    first = make_store("first", shards={"a": {(2, 2): 1}})
+    other = make_store("other", shards={"b": {(2, 2): 2}})
+    for store, status in ((first, "done"), (first, "skipped"), (other, "failed")):
+        result = auravae("export", store, "--to", "repa-e", "-o", "out", "--json")
+        assert {row["status"] for row in result.rows[:-1]} == {status}
+    assert all("--overwrite" in row["reason"] for row in result.rows[:-1])
+
+
+def test_numbered_formats_take_a_flipped_store_beside_the_store(auravae, work, make_store):
+    store = make_store(shards={"a": {(2, 2): 2}})
+    auravae("flip", store, "-H", "-o", "flipped")
+    result = auravae("export", store, "flipped", "--to", "edm2", "-o", "out")
+    assert (result.code, len(list(Path("out").rglob("*.npy")))) == (0, 4)
+    result = auravae("export", store, "flipped", "--to", "npy", "-o", "npy")
+    assert (result.code, len(list(Path("npy").rglob("*.npy")))) == (1, 2)
+    assert "export one of them to another folder" in result.message

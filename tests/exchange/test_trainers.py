@@ -24,9 +24,9 @@ from auravae_cli.images.prepare import Preparation
 from auravae_cli.images.read import LoadedImage
 from auravae_cli.images.trainer_buckets import parse_buckets
 from auravae_cli.latents.dtypes import FLOAT16
-from auravae_cli.latents.latent_file import LatentFile, Record, read_latents
+from auravae_cli.latents.latent_file import LatentFile, Record, read_latents, stack
 from auravae_cli.symmetry.geometry import Padding
-from auravae_cli.symmetry.group import GROUP, HV, H
+from auravae_cli.symmetry.group import GROUP, HV, H, V
 from tests.exchange import kit
 
 
@@ -274,7 +274,11 @@ def test_labels_that_mar_would_renumber_stay_and_are_told(tmp_path):
         latent = kit.make_latent(label, label=label)
         (tmp_path / f"{label}.safetensors").write_bytes(latent.to_bytes())
     made = export_latents([*tmp_path.glob("*.safetensors")], tmp_path / "out", "mar")
-    assert [text for text in made.unkept.notices() if "3 labels up to 12 become 0 to 2" in text]
+    assert [
+        text
+        for text in made.unkept.notices()
+        if "the 3 from 000003 to 000012 become 0 to 2" in text
+    ]
     for path in (tmp_path / "out").rglob("*.npz"):
         with np.load(path) as arrays:  # as another program would leave it
             moments = arrays["moments"].copy()
@@ -282,6 +286,20 @@ def test_labels_that_mar_would_renumber_stay_and_are_told(tmp_path):
         (found,) = kit.read(tmp_path / "out", "mar", path)
         label = LatentImporter("mar", kit.SPACE)(found).records[0].annotations["label"]
         assert label == int(path.stem)
+
+
+@pytest.mark.parametrize("name", ["mds", "sana", "lightningdit", "edm2", "mar"])
+def test_only_what_is_true_of_labels_is_told(tmp_path, name):
+    for stem, label in (("0/a", None), ("1/b", None), ("1/c", 1)):
+        latent = kit.make_latent(0, 16, 16, label=label)
+        (tmp_path / "in" / stem).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / f"{stem}.safetensors").write_bytes(latent.to_bytes())
+    told = " ".join(export_latents(tmp_path / "in", tmp_path / "out", name).unkept.notices())
+    assert ("2 of 3 have no label, so none are written" in told) == (name == "edm2")
+    assert ("2 of 3 have no label: 0 stands" in told) == (name == "lightningdit")
+    assert ("the 3 from 0 to 1 become 0 to 2" in told) == (
+        name == "mar"
+    )  # of folders 0, 000001 and 1
 
 
 @pytest.mark.parametrize("name", ["kohya", "musubi", "pt", "safetensors", "npy", "comfyui"])
@@ -310,11 +328,44 @@ def test_a_video_of_one_frame_is_a_picture(tmp_path, name):
     assert np.array_equal(LatentImporter(name, kit.SPACE)(found).values, z)
 
 
-@pytest.mark.parametrize("name", ["kohya", "musubi"])
-def test_a_latent_that_was_flipped_before_has_the_name_of_its_picture(tmp_path, name):
-    latent = kit.make_latent(0)
-    (tmp_path / "photo.h.safetensors").write_bytes(latent.act(H).to_bytes())
-    (tmp_path / "other.h.safetensors").write_bytes(latent.to_bytes())  # its own name
-    export_latents([*tmp_path.glob("*.safetensors")], tmp_path / "out", name)
-    names = sorted(path.name.partition("_")[0] for path in (tmp_path / "out").iterdir())
-    assert names == ["other.h", "photo"]
+def of_picture(seed, source, key=None):
+    """A latent whose header names another picture, or none."""
+    latent = kit.make_latent(seed)
+    records = (replace(latent.records[0], source=source, key=key),)
+    return replace(latent, records=records)
+
+
+def exported_names(tmp_path, name):
+    made = export_latents([*sorted(tmp_path.glob("*.safetensors"))], tmp_path / "out", name)
+    return made.outcomes, sorted(p.name.partition("_")[0] for p in (tmp_path / "out").rglob("*.*"))
+
+
+@pytest.mark.parametrize("name", ["kohya", "musubi", "ai-toolkit"])
+def test_a_file_has_the_name_of_its_picture_whatever_the_latents_is(tmp_path, name):
+    latents = {
+        "photo.h.v": of_picture(0, "photo.jpg").act(H).act(V),
+        "renamed": of_picture(1, "in/other.jpg"),
+        "unknown.h": of_picture(2, None).act(H),
+        "plain.h": of_picture(3, None),  # its own name
+        "imported": of_picture(4, "third_0064x0048_flux.npz"),  # no picture's name
+    }
+    for stem, latent in latents.items():
+        (tmp_path / f"{stem}.safetensors").write_bytes(latent.to_bytes())
+    outcomes, names = exported_names(tmp_path, name)
+    assert {outcome.status for outcome in outcomes} == {"done"}
+    found = set(names) - {""}
+    assert found == {"photo", "other", "unknown", "plain.h", "imported"}
+
+
+def test_keys_have_no_tags(tmp_path):
+    """A picture may be called pic.h.jpg, and another one pic.jpg."""
+    rows = [of_picture(0, None, "pic.h").act(H), of_picture(1, None, "pic").act(H)]
+    (tmp_path / "shard.safetensors").write_bytes(stack(rows).to_bytes())
+    assert exported_names(tmp_path, "kohya")[1] == ["pic", "pic.h"]
+
+
+def test_two_pictures_whose_names_make_one_file_are_told_apart(tmp_path):
+    for stem, source in (("x", "a.jpg"), ("y", "a.png")):
+        (tmp_path / f"{stem}.safetensors").write_bytes(of_picture(0, source).to_bytes())
+    made = export_latents([*tmp_path.glob("*.safetensors")], tmp_path / "out", "simpletuner")
+    assert sorted(outcome.status for outcome in made.outcomes) == ["done", "failed"]

@@ -211,6 +211,11 @@ class Format:
     needs: str = ""
     advice: str = ""
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the names of its files are numbers, so that an export of fewer latents leaves others there."""
+        return self.stacked or (self.paired and not self.collects)
+
     def holds_many(self, name: str) -> bool:
         """Return whether a file holds many latents, by its name."""
         return name.lower().endswith(self.containers)

@@ -8,10 +8,9 @@ at bc8e6ab7. A file is looked up by the sha256 of the picture's name without fol
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 
-from auravae_cli.exchange.formats.base import Choices, Exported, Format, source_name
+from auravae_cli.exchange.formats.base import Choices, Exported, Format
 from auravae_cli.exchange.formats.tensors import read_pickle, saved
 from auravae_cli.latents.latent_file import LatentFile
 
@@ -21,8 +20,6 @@ def write(
 ) -> Iterator[Exported]:
     """Yield one file; the picture's name cannot be read from the file's."""
     folder, slash, stem = names[0].rpartition("/")
-    if latents.records[0].source:
-        stem = os.path.splitext(source_name(latents, stem))[0]  # noqa: PTH122 - as the trainer does
     code = hashlib.sha256(stem.encode(errors="surrogatepass")).hexdigest()
     yield Exported(f"{folder}{slash}{code}.pt", lambda: [saved(latents.values, latents.dtype)])
 
