@@ -19,7 +19,8 @@ from auravae_cli.exchange.formats.base import Found
 from auravae_cli.exchange.formats.tensors import saved
 from auravae_cli.exchange.import_files import import_files
 from auravae_cli.exchange.registry import FORMATS
-from auravae_cli.latents.dtypes import FLOAT32
+from auravae_cli.latents import safetensors_file
+from auravae_cli.latents.dtypes import BFLOAT16, FLOAT32
 from auravae_cli.latents.latent_file import parse_latents
 from tests.exchange import kit
 from tests.exchange.test_caches import litdata_index, mds_shard
@@ -59,7 +60,10 @@ def test_numbers_beyond_64_bits_and_lists_are_told(tmp_path):
 
 
 def test_integers_are_keys(tmp_path):
-    assert [one.name for one in table(tmp_path, key=[7, 8])] == ["7", "8"]
+    assert [one.name for one in table(tmp_path, key=np.uint64([7, 2**64 - 1]))] == [
+        *("7", "18446744073709551615")
+    ]
+    assert [one.name for one in table(tmp_path, key=[7, None])] == ["7", "t/000001"]
     made = import_files(tmp_path, tmp_path / "out", "parquet").outcomes  # and no traceback
     assert {outcome.status for outcome in made} == {"failed"}
 
@@ -269,3 +273,10 @@ def test_labels_of_lightningdit_with_a_fraction_are_told(tmp_path):
     one, other = kit.read(tmp_path, "lightningdit", tmp_path / "a.safetensors")
     assert (annotations(one), one.ignored) == ({}, ("labels",))
     assert (annotations(other), other.ignored) == ({"label": 2}, ())
+    words = (BFLOAT16, (2,)), BFLOAT16.from_float32(np.array([7, 8], np.float32))
+    latents = (FLOAT32, (2, *Z.shape)), Z[None].repeat(2, 0)
+    header = safetensors_file.header_bytes({"labels": words[0], "latents": latents[0]}, {})
+    path = tmp_path / "b.safetensors"
+    path.write_bytes(header + words[1].tobytes() + latents[1].tobytes())
+    found = kit.read(tmp_path, "lightningdit", path)
+    assert [annotations(one) for one in found] == [{"label": 7}, {"label": 8}]

@@ -236,6 +236,14 @@ def test_changed_values_under_a_folded_shift_are_refused(tmp_path, name, arch, d
             adopted(tmp_path, name, path, assumed)
 
 
+@pytest.mark.parametrize("flipped", [True, False])
+def test_a_folded_file_of_kohya_is_no_plain_one(tmp_path, flipped):
+    choices = Choices(flipped, "sd3", FORMATS["kohya"].archs["sd3"])
+    path, *_ = kit.write(tmp_path, "kohya", kit.make_latent(0), choices)
+    with pytest.raises(LatentFileError, match="--from kohya"):
+        adopted(tmp_path, "npz", path, kit.SPACE)
+
+
 @pytest.mark.parametrize("arch", FORMATS["musubi"].archs)
 def test_a_file_of_musubi_is_a_safetensors_file_of_one_latent(tmp_path, arch):
     """[C, 1, h, w] for networks that also take videos."""

@@ -34,6 +34,8 @@ def key_from(value: Any) -> str | None:
     """Return a sample's key as text; None if it is neither text nor an integer."""
     if isinstance(value, str):
         return str(value) or None
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(int(value))  # of any size, since hashes are keys, too
     number = label_from(value)
     return None if number is None else str(number)
 

@@ -72,10 +72,11 @@ def read_plain(file: Foreign) -> Iterator[Found]:
 def read_zipped(file: Foreign) -> Iterator[Found]:
     """Yield the array with one of the usual names, or the only one that can be a latent."""
     arrays = Npz(file.content)
-    able = [
-        name for name, array in arrays.items() if array.ndim in (3, 4) and not says_flipped(name)
-    ]
-    name = next((name for name in _NAMES if name in able), able[0] if len(able) == 1 else None)
+    if any(name.startswith(f"{NOTE}_") for name in arrays):  # which says more than the values
+        raise LatentFileError("a file of kohya's, by our metadata: import it with `--from kohya`")
+    able = [name for name, array in arrays.items() if array.ndim in (3, 4)]
+    alone = able[0] if len(able) == 1 and not says_flipped(able[0]) else None
+    name = next((name for name in _NAMES if name in able), alone)
     if name is None:
         shapes = {key: list(array.shape) for key, array in arrays.items()}
         raise LatentFileError(f"expected an array {VALUES!r} [C, h, w], found {shown(shapes)}")

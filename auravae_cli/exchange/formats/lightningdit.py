@@ -32,7 +32,7 @@ from auravae_cli.exchange.formats.base import (
 )
 from auravae_cli.files.typed import shown
 from auravae_cli.latents import safetensors_file
-from auravae_cli.latents.dtypes import Array
+from auravae_cli.latents.dtypes import BFLOAT16, Array
 from auravae_cli.latents.latent_file import LatentFile
 from auravae_cli.symmetry.action import act
 from auravae_cli.symmetry.group import H
@@ -131,6 +131,8 @@ def read(file: Foreign) -> Iterator[Found]:
     stack = tensor(tensors, VALUES)
     values, dtype = stack.values, stack.dtype
     labels = tensors[LABELS].values if LABELS in tensors else None
+    if labels is not None and tensors[LABELS].dtype == BFLOAT16:  # which are words here
+        labels = BFLOAT16.to_float32(labels)
     if values.ndim != 4 or (labels is not None and labels.shape != values.shape[:1]):
         found = {name: list(tensor.values.shape) for name, tensor in tensors.items()}
         raise LatentFileError(f"expected latents [N, C, h, w] and labels [N], found {shown(found)}")
