@@ -34,7 +34,7 @@ from auravae_cli.exchange.exportable import (
 )
 from auravae_cli.exchange.formats.base import Choices, Exported, Format, Index, Network
 from auravae_cli.exchange.picture_order import PictureOrder
-from auravae_cli.exchange.registry import format_of
+from auravae_cli.exchange.registry import format_of, require_library
 from auravae_cli.exchange.unkept import Unkept
 from auravae_cli.files.places import is_remote
 from auravae_cli.files.storage import open_storage
@@ -332,6 +332,7 @@ def _choose(name: str, flipped: bool, arch: str | None, for_shift: bool) -> tupl
     form = format_of(name)
     if form.write is None:
         raise UsageError(f"{name} is only imported: {form.advice}")
+    require_library(name, form.write_needs)
     if arch is not None and not form.archs:
         raise UsageError(f"{name} names no network", "arch")
     if arch is not None and arch not in form.archs and not form.any_arch:

@@ -13,11 +13,11 @@ from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Foreign, Format, Found
 from auravae_cli.exchange.registry import format_of
 from auravae_cli.files.atomic import atomic_file
-from auravae_cli.files.kinds import kind_of_file
+from auravae_cli.files.kinds import LATENT, kind_of_file
 from auravae_cli.files.mapping import read_or_map
 from auravae_cli.files.places import below, is_remote, safe_name
 from auravae_cli.latents.dtypes import StoredDtype
-from auravae_cli.latents.latent_file import LatentFile
+from auravae_cli.latents.latent_file import LatentFile, read_latents
 from auravae_cli.machine.prefetch import prefetch
 from auravae_cli.machine.progress import Progress, follow
 from auravae_cli.model.latent_space import read_space
@@ -134,10 +134,18 @@ def why_not_read(source: Source, form: Format, error: Exception) -> str:
     Formats share containers, such as .npy, so a file that one of them reads may have the right suffix.
     """
     kind = None if source.path is None else kind_of_file(source.path)
-    if kind is None or kind.form == form.name:
+    if kind is None or kind.form == form.name or (kind == LATENT and not _is_latent(source.path)):
         return reason_of(error)
     fits = bool(kind.form) and source.path is not None and source.path.suffix in form.suffixes
     return reason_of(error) if fits else str(kind)
+
+
+def _is_latent(path: Path | None) -> bool:
+    """Return whether a file that begins as a latent file of ours is a whole one, and not cut off."""
+    try:
+        return path is not None and bool(read_latents(path).records)
+    except (AuraVaeError, MemoryError):
+        return False
 
 
 def open_foreign(root: str, name: str) -> Foreign:

@@ -44,6 +44,11 @@ def format_of(name: str) -> Format:
     if name not in FORMATS:
         raise UsageError(f"{name!r}: expected one of {', '.join(FORMATS)}")
     form = FORMATS[name]
-    if form.needs and find_spec(form.needs) is None:
-        raise UsageError(f"{name} needs {form.needs}: pip install {form.needs}")
+    require_library(name, form.needs)
     return form
+
+
+def require_library(name: str, library: str) -> None:
+    """Raise UsageError if a format needs a library, by its name, and that is not installed."""
+    if library and find_spec(library) is None:
+        raise UsageError(f"{name} needs {library}: pip install {library}")

@@ -275,3 +275,25 @@ def test_wrong_usage(auravae, work, arguments, message):
     result = auravae("import", *arguments)
     assert result.code == 2
     assert message in result.message
+
+
+@pytest.mark.parametrize("name", ["safetensors", "ai-toolkit", "lightningdit"])
+def test_a_file_that_is_cut_off_is_not_called_a_latent(auravae, work, latents, name):
+    auravae("export", "lat/a.safetensors", "--to", name, "-o", "out")
+    path = next(Path("out").rglob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1])
+    options = ("-o", "back", "--layout", "files")
+    result = auravae("import", path, "--from", name, *options)
+    assert result.code == 1
+    assert "auravae decode" not in result.message
+    whole = auravae("import", "lat/a.safetensors", "--from", "lightningdit", *options)
+    assert "auravae decode" in whole.message
+
+
+@pytest.mark.parametrize("name", ["webdataset", "sana"])
+def test_what_is_packed_beside_tars_is_passed_over(auravae, work, make_store, name):
+    auravae("export", make_store(), "--to", name, "-o", "out")
+    Path("out/stats.json.gz").write_bytes(b"packed")
+    result = auravae("import", "out", "--from", name, "-o", "again")
+    assert (result.code, auravae("verify", "again").code) == (0, 0)
+    assert auravae("import", "out/stats.json.gz", "--from", name, "-o", "other").code == 1

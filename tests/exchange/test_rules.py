@@ -6,6 +6,7 @@ import io
 import json
 import re
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -14,7 +15,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from auravae_cli.cli.shared.options import ExchangeFormat
+from auravae_cli.cli.shared.options import WRITTEN_FORMATS, ExchangeFormat
+from auravae_cli.errors import UsageError
+from auravae_cli.exchange.export import export_latents
 from auravae_cli.exchange.formats.base import Choices
 from auravae_cli.exchange.registry import FORMATS
 from auravae_cli.latents.dtypes import STORED_DTYPES
@@ -31,6 +34,7 @@ def check(path, name, latent):
 def test_every_format_has_its_rules_and_its_place_on_the_command_line():
     assert [form.value for form in ExchangeFormat] == list(FORMATS)
     assert list(kit.WRITTEN) == list(RULES)
+    assert ", ".join(kit.WRITTEN) == WRITTEN_FORMATS
     assert all(form.name == name and form.rules for name, form in FORMATS.items())
 
 
@@ -351,3 +355,29 @@ def test_musubi_with_frames(tmp_path, arch, full):
     assert tuple(tensors["latents_1x3x4_float16"].shape) == (4, 1, 3, 4)
     (found,) = kit.read(tmp_path, "musubi", path)
     assert found.known.to_bytes() == latent.to_bytes()
+
+
+def test_the_page_names_the_formats_that_an_import_makes_stores_of():
+    page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text()
+    (told,) = re.findall(r"Files of many latents \(([^)]*)\) become a store", page)
+    filling = {name for name, form in FORMATS.items() if form.fills_stores}
+    assert set(re.findall(r"`(.+?)`", told)) == filling
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, form in FORMATS.items() if form.needs or form.write_needs]
+)
+def test_a_library_that_is_missing_is_told_before_anything_is_written(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("auravae_cli.exchange.registry.find_spec", lambda library: None)
+    latent = kit.make_latent(0, 16, 16)
+    (tmp_path / "z.safetensors").write_bytes(latent.to_bytes())
+    with pytest.raises(UsageError, match="pip install"):
+        export_latents(tmp_path / "z.safetensors", tmp_path / "out", name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_formats_whose_writing_takes_torch_say_so():
+    takes = {"lightningdit", "simpletuner", "pt"}
+    assert {
+        n for n, form in kit.WRITTEN.items() if "torch" in (form.needs, form.write_needs)
+    } == takes

@@ -23,7 +23,7 @@ def export(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help=f"The format to write: {opt.FORMATS}.",
+            help=f"The format to write: {opt.WRITTEN_FORMATS}.",
             show_default=False,
         ),
     ] = None,

@@ -126,7 +126,7 @@ def _into_store(layout: opt.Layout, how: ImportRequest) -> bool:
     from auravae_cli.store.names import is_store
 
     if layout is opt.Layout.auto:
-        return FORMATS[how.of].stacked or is_store(how.output)
+        return FORMATS[how.of].fills_stores or is_store(how.output)
     return layout is opt.Layout.shards
 
 

@@ -72,6 +72,8 @@ class ExchangeFormat(str, Enum):
 
 
 FORMATS = ", ".join(ExchangeFormat)
+IMPORTED_ALONE = (ExchangeFormat.onetrainer, ExchangeFormat.diffusion_pipe, ExchangeFormat.nemo)
+WRITTEN_FORMATS = ", ".join(form for form in ExchangeFormat if form not in IMPORTED_ALONE)
 
 
 class Pad(str, Enum):

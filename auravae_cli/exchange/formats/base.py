@@ -180,6 +180,7 @@ class Format:
         fills_labels: whether a latent without a label gets 0.
         counts_classes: whether its readers number the classes by their folders, in order.
         needs: a library that must be installed.
+        write_needs: one that is needed only to write its files.
     """
 
     name: str
@@ -209,12 +210,18 @@ class Format:
     counts_classes: bool = False
     fills_labels: bool = False
     needs: str = ""
+    write_needs: str = ""
     advice: str = ""
 
     @property
     def is_numbered(self) -> bool:
         """Whether the names of its files are numbers, so that an export of fewer latents leaves others there."""
         return self.stacked or (self.paired and not self.collects)
+
+    @property
+    def fills_stores(self) -> bool:
+        """Whether all its files hold many latents each, so that an import makes a store."""
+        return self.stacked or all(map(self.holds_many, self.suffixes))
 
     def holds_many(self, name: str) -> bool:
         """Return whether a file holds many latents, by its name."""

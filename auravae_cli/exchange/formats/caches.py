@@ -162,6 +162,7 @@ def _places(file: Foreign, size: int) -> Iterator[tuple[int, int]]:
 _only_imported = partial(
     Format,
     write=None,
+    needs="torch",
     advice="its caches hold the embeddings of its text encoders, too",
 )
 ONETRAINER = _only_imported(

@@ -167,4 +167,5 @@ FORMAT = Format(
     containers=(".safetensors",),
     index=Statistics,
     fills_labels=True,
+    write_needs="torch",
 )

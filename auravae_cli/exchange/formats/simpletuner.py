@@ -33,5 +33,6 @@ FORMAT = Format(
     keeps=frozenset(("stored_dtype",)),
     dtypes=("float16", "bfloat16", "float32"),
     by_picture=True,
+    needs="torch",
     advice="the output is its cache_dir; a latent must have the size of the trainer's own crop",
 )

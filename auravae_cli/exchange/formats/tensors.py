@@ -168,5 +168,6 @@ PICKLE = Format(
     read=read_pickle,
     keeps=frozenset(("stored_dtype",)),
     dtypes=("float16", "bfloat16", "float32"),
+    needs="torch",
     advice="pass them as they are: scaling_factor 1, shift_factor 0",
 )

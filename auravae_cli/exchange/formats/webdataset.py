@@ -198,6 +198,7 @@ FORMAT = Format(
     name="webdataset",
     rules="webdataset/webdataset, tariterators.py and autodecode.py",
     suffixes=frozenset((".tar", ".gz", ".tgz")),
+    ignores=lambda name: not name.lower().endswith(TARS),  # stats.json.gz, beside the tars
     write=write,
     read=read,
     keeps=frozenset(
