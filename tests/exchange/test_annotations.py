@@ -202,6 +202,14 @@ def test_a_file_of_mar_in_another_class_has_its_label(tmp_path, label, folder):
     assert LatentImporter("mar")(one).records[0].annotations["label"] == int(folder)
 
 
+def test_a_copy_of_a_file_of_mar_keeps_its_label(tmp_path):
+    path = tmp_path / "in" / "some copies" / "photo.npz"
+    latent = mar(path, 3)
+    for root in (path.parents[1], path.parent):
+        (one,) = kit.read(root, "mar", path)
+        assert LatentImporter("mar")(one).to_bytes() == latent.to_bytes()
+
+
 def test_a_class_of_mar_is_known_without_the_folder_above(tmp_path):
     z = np.concatenate([Z, np.full_like(Z, -30)])
     for folder in ("cats", "dogs", "000007"):

@@ -85,14 +85,15 @@ def _since_export(
 ) -> tuple[int | None, str]:
     """Return the label if the file is in another class than ``exported``, and its name without the class.
 
-    What releases that did not record the class exported counts as being where it was.
+    Only a number can be another class: a plain copy may be in any folder. A file of a release that did not
+    record its class counts as being where it was.
     """
     folder, _, rest = file.stem.partition("/")
     was = exported or folder
-    is_in_front = (
-        rest and folder_of(latent, rest) == f"{was}/"
-    )  # otherwise it is in the name itself
-    is_moved = exported is not None and exported != _place(file)[1]
+    # Otherwise the class is a part of the name itself.
+    is_in_front = rest and folder_of(latent, rest) == f"{was}/"
+    now = _place(file)[1]
+    is_moved = exported is not None and now != exported and _is_number(now)
     return label if is_moved else None, rest if is_in_front else file.stem
 
 
@@ -110,9 +111,13 @@ def _label(file: Foreign) -> int | None:
     root, folder = _place(file)
     if root != file.root and not _has_only_classes(root):
         return None
-    if folder.isascii() and folder.isdecimal():
+    if _is_number(folder):
         return read_as(int, int(folder))
     return _classes(root).get(folder)
+
+
+def _is_number(folder: str) -> bool:
+    return folder.isascii() and folder.isdecimal()
 
 
 @lru_cache(maxsize=4)
