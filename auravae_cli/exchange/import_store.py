@@ -24,6 +24,7 @@ from auravae_cli.exchange.adopt import LatentImporter
 from auravae_cli.exchange.formats.base import Foreign, Format, Found
 from auravae_cli.exchange.import_files import name_by_file, open_foreign, plan_import
 from auravae_cli.exchange.import_plan import count_file_shards, deal, first_latent, settings_for
+from auravae_cli.exchange.store_keys import StoreKeys
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import MOST_READ
 from auravae_cli.files.scratch import scratch_if_needed
@@ -67,6 +68,9 @@ class StoreImporter:
     settings: StoreSettings
     ignored: Counter[str] = field(default_factory=Counter)
 
+    def __post_init__(self) -> None:
+        self._keys = StoreKeys(self.storage)
+
     def run(self, work: Iterable[Work]) -> Iterator[RowDone | ShardOutcome]:
         """Import every shard of ``work``; yield steps of progress, and an outcome per shard.
 
@@ -96,7 +100,8 @@ class StoreImporter:
         """Read a shard; yield a step per latent."""
         (shard, old), start = work, time.perf_counter()
         rows, states = ShardWriter(shard.name, scratch), list[SourceState]()
-        index, ended, keys = 0, False, set[str]()
+        index, ended = 0, False
+        self._keys.begin(shard.name)
         try:
             for item in chain.from_iterable(self._read(file, hasher) for file in shard.files):
                 if isinstance(item, SourceState):
@@ -107,7 +112,7 @@ class StoreImporter:
                     if item.latent is None:
                         self.ignored["flipped copy"] += 1
                         continue
-                row = rows.add(index, self._row(item, keys))
+                row = rows.add(index, self._row(item))
                 index += 1
                 yield RowDone(0, row if isinstance(row, Failure) else None)
             ended = True
@@ -170,17 +175,17 @@ class StoreImporter:
         place = f"{file.key}: {found.name}" if self.form.holds_many(file.key) else file.key
         return Failure(found.name, "read", f"{place}: {reason_of(error)}")
 
-    def _row(self, item: _Adopted | Failure, keys: set[str]) -> LatentFile | Failure:
+    def _row(self, item: _Adopted | Failure) -> LatentFile | Failure:
         if isinstance(item, Failure):
             return item
         assert item.latent is not None
         try:
-            return self._keyed(item.latent, item, keys)
+            return self._keyed(item.latent, item)
         except LatentFileError as error:
             return self._failure(item.file, item.found, error)
 
-    def _keyed(self, latent: LatentFile, item: _Adopted, keys: set[str]) -> LatentFile:
-        """Return the latent with a key that is unique in the shard. Raises LatentFileError."""
+    def _keyed(self, latent: LatentFile, item: _Adopted) -> LatentFile:
+        """Return the latent with a key that is unique in the store. Raises LatentFileError."""
         _same(latent.space, self.settings.space)
         if latent.dtype != self.settings.stored_dtype:
             raise LatentFileError(
@@ -189,10 +194,11 @@ class StoreImporter:
             )
         (record,) = latent.records
         wanted = record.key or item.found.name
-        key = next((name for name in (wanted, item.found.name) if name not in keys), None)
-        if (key := item.other() if key is None else key) in keys:
-            raise LatentFileError(f"another latent has the key {wanted!r}")
-        keys.add(key)
+        key = next(filter(self._keys.take, _names(wanted, item)), None)
+        if key is None:
+            raise LatentFileError(
+                f"another latent has the key {wanted!r}: name one of them otherwise"
+            )
         if record.key == key and latent.space == self.settings.space:
             return latent
         records = (replace(record, key=key),)
@@ -218,6 +224,13 @@ class _Adopted:
     found: Found
     latent: LatentFile | None
     other: Callable[[], str]  # its name if the first one is taken
+
+
+def _names(wanted: str, item: _Adopted) -> Iterator[str]:
+    """Yield the names that a latent may have, the best one first."""
+    yield wanted
+    yield item.found.name
+    yield item.other()
 
 
 @contextmanager

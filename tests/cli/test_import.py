@@ -20,6 +20,8 @@ FORMATS = [
     *("npz", "safetensors"),
 ]
 
+FORMATS_OF_KEYS = {"webdataset": ".tar", "mds": ".mds", "parquet": ".parquet"}
+
 
 def files_of(folder):
     return {
@@ -297,3 +299,44 @@ def test_what_is_packed_beside_tars_is_passed_over(auravae, work, make_store, na
     result = auravae("import", "out", "--from", name, "-o", "again")
     assert (result.code, auravae("verify", "again").code) == (0, 0)
     assert auravae("import", "out/stats.json.gz", "--from", name, "-o", "other").code == 1
+
+
+def keys_of(store):
+    """The keys of a store's rows, by shard."""
+    found = {}
+    for path in sorted(Path(store).glob("*.safetensors")):
+        keys = found.setdefault(path.name.partition(".")[0], [])
+        keys += [record.key for record in read_latents(path).records]
+    return found
+
+
+@pytest.mark.parametrize("name", ["webdataset", "mds", "parquet"])
+def test_equal_keys_in_two_shards_are_told_apart(auravae, work, make_store, tree, name):
+    """Also if a run is cut off, and if the first shard is made again."""
+    auravae("export", make_store("one", shards={"a": {(2, 2): 2}}), "--to", name, "-o", "one-out")
+    files = [path for path in Path("one-out").rglob("*") if FORMATS_OF_KEYS[name] == path.suffix]
+    Path("in").mkdir()
+    for stem in ("first", "second"):
+        Path(f"in/{stem}{files[0].suffix}").write_bytes(files[0].read_bytes())
+    arguments = ["import", "in", "--from", name, "-o", "s", "--layout", "shards"]
+    assert auravae(*arguments).code == 0
+    assert auravae("verify", "s").code == 0
+    whole, keys = tree(Path("s")), keys_of("s")
+    assert keys == {"first": ["a/2x2/0", "a/2x2/1"], "second": ["second/000001", "second/000002"]}
+    for shard in keys:
+        Path(f"s/{shard}.manifest.json").unlink()
+        assert auravae(*arguments).code == 0
+        assert tree(Path("s")) == whole
+
+
+def test_equal_names_of_single_files_are_told_apart(auravae, work, picture):
+    for side in (16, 24, 32):
+        picture(f"in{side}/a.png", side, side)
+        auravae("encode", f"in{side}", "-o", f"lat{side}")
+        auravae("export", f"lat{side}", "--to", "kohya", "-o", "out")
+    arguments = ["import", "out", "--from", "kohya", "-o", "s", "--layout", "shards"]
+    assert auravae(*arguments, "--shard-size", "1").code == 0
+    assert auravae("verify", "s").code == 0
+    keys = keys_of("s")
+    assert len(keys) > 1
+    assert len({key for some in keys.values() for key in some}) == 3
