@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -54,7 +53,7 @@ _WRITERS = 4  # threads, which mostly wait for the disk
 _READY_BYTES = 256 << 20  # of latents waiting to be written
 
 
-@dataclass(frozen=True)
+@dataclass
 class Exporter:
     """Where and how to export. ``any_model`` allows latents of several models.
 
@@ -68,6 +67,10 @@ class Exporter:
     any_model: bool = False
     pictures: PictureOrder | None = None
     inputs: KeptInputs = KeptInputs()
+
+    def __post_init__(self) -> None:
+        # One for all threads, since its locks keep two sizes of a picture from one file at once.
+        self._writer = FileWriter(self.folder, self.overwrite, self.form.merge, self.inputs)
 
     def run(self, parts: Iterable[ExportBatch | Outcome], losses: Unkept) -> Iterator[Outcome]:
         """Export everything; yield an outcome per file (or per latent without one).
@@ -158,10 +161,6 @@ class Exporter:
             reason = f"{self.form.name} cannot hold what its header says: {error}"
             made.outcomes.append(failed(part.source, reason))
         return made
-
-    @cached_property
-    def _writer(self) -> FileWriter:
-        return FileWriter(self.folder, self.overwrite, self.form.merge, self.inputs)
 
     def _finish(self, index: Index, tally: _Tally) -> Iterator[Outcome]:
         if tally.unwritten:  # otherwise the next run would find an incomplete index, and keep it

@@ -50,7 +50,10 @@ class StoreKeys:
     def _read_file(self, shard: str, name: str, size: int) -> None:
         try:
             records = read_header(self.storage, name, size).records
-        except (AuraVaeError, FileNotFoundError):  # such a shard is made again, or `auravae verify` names it
+        except (
+            AuraVaeError,
+            FileNotFoundError,
+        ):  # such a shard is made again, or `auravae verify` names it
             return
         for record in records:
             if record.key is not None:
