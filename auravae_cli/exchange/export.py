@@ -35,7 +35,7 @@ from auravae_cli.exchange.formats.base import Choices, Exported, Format, Index, 
 from auravae_cli.exchange.picture_order import PictureOrder
 from auravae_cli.exchange.registry import format_of, require_library
 from auravae_cli.exchange.unkept import Unkept
-from auravae_cli.files.places import is_remote
+from auravae_cli.files.places import below, is_remote
 from auravae_cli.files.storage import open_storage
 from auravae_cli.latents.latent_file import LatentFile, LatentSpace
 from auravae_cli.machine.prefetch import prefetch
@@ -45,7 +45,7 @@ from auravae_cli.operations.inputs import collect
 from auravae_cli.operations.jobs import Names, listed, named_place
 from auravae_cli.operations.kept_inputs import KeptInputs
 from auravae_cli.operations.names import none_found
-from auravae_cli.operations.outputs import why_not_there
+from auravae_cli.operations.outputs import is_taken, why_not_there
 from auravae_cli.operations.suffixes import LATENTS
 from auravae_cli.store.names import is_store
 
@@ -96,7 +96,9 @@ class Exporter:
 
     def _is_taken(self, index: Index | None) -> bool:
         """Return whether something is in the place of the one file that holds all latents."""
-        return self.form.collects and index is not None and Path(self.folder, index.name).exists()
+        if not self.form.collects or index is None:
+            return False
+        return is_taken(below(self.folder, index.name, to_write=False))
 
     def _work(self, items: Iterable[_Numbered | Outcome]) -> Iterator[_Made]:
         """Yield what each item made; threads write ahead."""
