@@ -15,6 +15,7 @@ from auravae_cli.latents.record import FIELDS, is_set
 _OF_THE_SPACE = ("model", "weights_sha256", "downsampling_factor", "representation", "clamp")
 _ALWAYS = (*_OF_THE_SPACE, "tool_version")
 _MOST_TOLD = 4
+_SIDES_SWAPPED = range(5, 9)  # EXIF orientations
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Unkept:
     classes: set[str] = field(default_factory=set)
     earlier_files: int = 0
     other_buckets: int = 0
+    on_their_side: int = 0
     resolutions: Counter[int] = field(default_factory=Counter)
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     known: set[str] = field(default_factory=set)
@@ -45,6 +47,7 @@ class Unkept:
         for record in latents.records:
             self.known.update(record.annotations)
             self.unlabelled += label_of(record) is None
+            self.on_their_side += record.exif_orientation in _SIDES_SWAPPED
         if self.form.counts_classes:
             self._count_class(latents, names[0])
         if self.form.name in TRAINERS:
@@ -124,6 +127,12 @@ class Unkept:
                 f"{self.other_buckets} of {self.rows} fit none of the trainer's buckets at the usual "
                 "resolutions: it encodes those again with its own autoencoder, or fails; encode with "
                 f"--buckets-of {self.form.name}:SIDE"
+            )
+        if self.on_their_side and not self.form.turns_pictures:
+            notices.append(
+                f"{self.on_their_side} of {self.rows} pictures lie on their side, with an EXIF entry that the trainer "
+                "ignores: it looks for a file of the other size, and encodes those again with its own "
+                "autoencoder; save them upright before encoding"
             )
         classes = sorted(self.classes)
         if classes != [f"{number:06d}" for number in range(len(classes))]:

@@ -302,6 +302,18 @@ def test_only_what_is_true_of_labels_is_told(tmp_path, name):
     )  # of folders 0, 000001 and 1
 
 
+@pytest.mark.parametrize("name", ["kohya", "musubi", "ai-toolkit", "webdataset"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_pictures_that_the_trainer_sees_on_their_side_are_told(tmp_path, name, orientation):
+    latent = kit.make_latent(0, 16, 24)
+    record = replace(latent.records[0], exif_orientation=orientation)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(replace(latent, records=(record,)).to_bytes())
+    told = " ".join(export_latents(path, tmp_path / "out", name).unkept.notices())
+    is_lost = name in ("kohya", "musubi") and orientation == 6
+    assert ("1 of 1 pictures lie on their side" in told) == is_lost
+
+
 @pytest.mark.parametrize("name", ["kohya", "musubi", "pt", "safetensors", "npy", "comfyui"])
 def test_a_video_of_one_frame_is_a_picture(tmp_path, name):
     import torch

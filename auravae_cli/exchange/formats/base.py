@@ -169,6 +169,7 @@ class Format:
         containers: suffixes of files that hold many latents.
         apart: what distinguishes two latents of one name, apart from their folders.
         by_picture: whether its readers find a file by the name of its picture.
+        turns_pictures: whether its readers turn pictures as their EXIF data says.
         merge: adds a file to an existing one, if files are shared; whether it may replace anything.
         folder: the folder of a latent's file, before its name; usually empty.
         squares: whether all latents must be squares of one size.
@@ -199,6 +200,7 @@ class Format:
     containers: tuple[str, ...] = ()
     apart: Callable[[LatentFile], object] = lambda latents: ""
     by_picture: bool = False
+    turns_pictures: bool = True
     merge: Callable[[bytes, bytes, bool], bytes] | None = None
     folder: Callable[[LatentFile, str], str] = lambda latents, name: ""
     squares: bool = False

@@ -160,6 +160,7 @@ FORMAT = Format(
     archs=ARCHS,
     apart=lambda latents: (original_size(latents), latents.values.shape),
     by_picture=True,
+    turns_pictures=False,
     merge=merge,
     ignores=lambda name: name.endswith(("_te.npz", "_te_outputs.npz")),
     advice="files belong beside their pictures",

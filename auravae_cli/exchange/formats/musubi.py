@@ -107,6 +107,7 @@ FORMAT = Format(
     dtypes=("float16", "bfloat16", "float32"),
     apart=original_size,
     by_picture=True,
+    turns_pictures=False,
     ignores=lambda name: name.endswith("_te.safetensors"),
     advice="training also needs its text encoder's caches; it looks into one folder, not below it",
 )
