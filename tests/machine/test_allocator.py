@@ -2,6 +2,7 @@
 
 import platform
 import resource
+from pathlib import Path
 
 import pytest
 
@@ -9,32 +10,35 @@ from auravae_cli.machine.allocator import kept_memory
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 
-BYTES = 24 << 20
-PAGES = BYTES // resource.getpagesize()
+BYTES = 48 << 20
 
 
-def pages_taken(times):
-    """How many new pages it takes to make an array, and free it, some times."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(times):
-        bytearray(BYTES)  # zeroed, so every page is written
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def resident():
+    """The bytes that the process holds in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def test_large_arrays_use_the_same_pages_again():
+@pytest.fixture
+def before():
+    """What is held before, without anything that was freed already."""
     with kept_memory():
-        pages_taken(8)  # until a free piece is large enough
-        assert pages_taken(4) < PAGES / 4
+        pass
+    return resident()
 
 
-def test_memory_is_returned_afterwards():
+def make_and_free():
+    bytearray(BYTES)  # zeroed, so every page is written
+
+
+def test_freed_memory_is_kept_and_returned_afterwards(before):
     with kept_memory():
-        pages_taken(8)
-    assert pages_taken(1) > PAGES / 4
+        make_and_free()
+        assert resident() - before > BYTES / 2
+    assert resident() - before < BYTES / 4
 
 
-def test_it_is_returned_after_an_error_too():
+def test_it_is_returned_after_an_error_too(before):
     with pytest.raises(ZeroDivisionError), kept_memory():
-        pages_taken(8)
+        make_and_free()
         _ = 1 / 0
-    assert pages_taken(1) > PAGES / 4
+    assert resident() - before < BYTES / 4
