@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 from auravae_cli.errors import AuraVaeError
 from auravae_cli.files.storage import Storage
+from auravae_cli.operations.taken_names import digest_of
 from auravae_cli.store.headers import read_header
 from auravae_cli.store.manifest import find_manifest
 from auravae_cli.store.names import shards_of
@@ -33,7 +33,10 @@ class StoreKeys:
 
     def take(self, key: str) -> bool:
         """Take a key; return whether it was new to the store."""
-        if self._owners.setdefault(_digest(key), self._shard) != self._shard or key in self._taken:
+        if (
+            self._owners.setdefault(digest_of(key), self._shard) != self._shard
+            or key in self._taken
+        ):
             return False
         self._taken.add(key)
         return True
@@ -50,16 +53,8 @@ class StoreKeys:
     def _read_file(self, shard: str, name: str, size: int) -> None:
         try:
             records = read_header(self.storage, name, size).records
-        except (
-            AuraVaeError,
-            FileNotFoundError,
-        ):  # such a shard is made again, or `auravae verify` names it
-            return
+        except (AuraVaeError, FileNotFoundError):
+            return  # such a shard is made again, or `auravae verify` names it
         for record in records:
             if record.key is not None:
-                self._owners.setdefault(_digest(record.key), shard)
-
-
-def _digest(key: str) -> int:
-    digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
+                self._owners.setdefault(digest_of(record.key), shard)

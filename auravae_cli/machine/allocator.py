@@ -10,6 +10,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in bytes
 _DEFAULT, _OWN_MAPPING, _NEVER = 128 << 10, 1 << 20, 1 << 30
@@ -46,6 +47,7 @@ def kept_memory() -> Iterator[None]:
         library.malloc_trim(0)
 
 
+@cache
 def _glibc() -> ctypes.CDLL | None:
     if not sys.platform.startswith("linux"):
         return None

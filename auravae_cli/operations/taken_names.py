@@ -23,7 +23,7 @@ class TakenNames:
     def take(self, name: str) -> bool:
         """Take a name; return whether it was new, also to the folder."""
         folded = fold(name)
-        number, common = _digest(name), _digest(folded)
+        number, common = digest_of(name), digest_of(folded)
         if number in self._taken:
             return False
         alike = common in self._folded or (folded != name and common in self._taken)
@@ -39,6 +39,7 @@ class TakenNames:
         return tells_apart(self._folder)
 
 
-def _digest(name: str) -> int:
+def digest_of(name: str) -> int:
+    """Return a number of 64 bits that stands for a name of any length."""
     digest = hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")

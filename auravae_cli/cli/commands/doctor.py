@@ -30,14 +30,7 @@ def doctor(
             help="Check that a picture of N x N pixels fits into memory.",
         ),
     ] = 1024,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object per check on standard output.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = False,
+    as_json: Annotated[bool, opt.json_per("check")] = False,
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,

@@ -190,14 +190,7 @@ def evaluate(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object per picture and model, then a summary, on standard output.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = False,
+    as_json: Annotated[bool, opt.json_per("picture and model, then a summary,")] = False,
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     dtype: opt.Dtype = opt.ComputeDtype.auto,

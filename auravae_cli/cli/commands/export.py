@@ -75,14 +75,7 @@ def export(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object per file, then a summary, on standard output.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = False,
+    as_json: Annotated[bool, opt.json_per("file, then a summary,")] = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Write latents in the formats of other projects: kohya, ComfyUI, LightningDiT and others.

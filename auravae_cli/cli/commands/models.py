@@ -30,14 +30,7 @@ app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 @app.command("list")
 def list_models(
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object per model on standard output.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = False,
+    as_json: Annotated[bool, opt.json_per("model")] = False,
 ) -> None:
     """List the known models, and where their weights are on this machine.
 
@@ -109,14 +102,7 @@ def pull(
         str,
         typer.Argument(help="The model to download: aura.", autocompletion=complete_hub_model),
     ],
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object per model on standard output.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = False,
+    as_json: Annotated[bool, opt.json_per("model")] = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Download a model's official weights to the hub's cache, check them, and print their sha256.

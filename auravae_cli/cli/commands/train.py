@@ -51,14 +51,7 @@ def train(
             metavar="PATH", help="Weights of LPIPS, if it is a loss.", rich_help_panel=opt.MODEL
         ),
     ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object per validation on standard output.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = False,
+    as_json: Annotated[bool, opt.json_per("validation")] = False,
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
     workers: Annotated[

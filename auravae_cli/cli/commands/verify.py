@@ -26,14 +26,7 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Check sizes and headers only; read no values.")
     ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object per finding and per store on standard output.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = False,
+    as_json: Annotated[bool, opt.json_per("finding and per store")] = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Check every file, header, value and key of a store against its manifests.

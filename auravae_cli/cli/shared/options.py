@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -222,14 +222,15 @@ Interval = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
-AsJson = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON object per input on standard output.",
-        rich_help_panel=OUTPUT,
-    ),
-]
+
+
+def json_per(what: str) -> Any:
+    """Return the option ``--json`` of a command that prints an object per ``what``."""
+    text = f"Print one JSON object per {what} on standard output."
+    return typer.Option("--json", help=text, rich_help_panel=OUTPUT)
+
+
+AsJson = Annotated[bool, json_per("input")]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Print only failures.", rich_help_panel=OUTPUT),

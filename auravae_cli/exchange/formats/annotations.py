@@ -11,7 +11,7 @@ import numpy as np
 
 from auravae_cli.latents.latent_file import LatentFile
 
-CAPTION, LABEL = "caption", "label"
+CAPTION, KEY, LABEL = "caption", "key", "label"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
@@ -30,8 +30,13 @@ def label_from(value: Any) -> int | None:
     return int(value) if -(2**63) <= value < 2**63 else None
 
 
-def key_from(value: Any) -> str | None:
-    """Return a sample's key as text; None if it is neither text nor an integer."""
+def key_from(value: Any) -> tuple[str | None, tuple[str, ...]]:
+    """Return a sample's key as text, None if it is neither text nor an integer; and `KEY` if it is something else."""
+    key = _key_from(value)
+    return key, () if key or is_missing(value) else (KEY,)
+
+
+def _key_from(value: Any) -> str | None:
     if isinstance(value, str):
         return str(value) or None
     if isinstance(value, int | np.integer) and not isinstance(value, bool):

@@ -31,9 +31,8 @@ from auravae_cli.symmetry.group import E, GroupElement, H
 NOTE = METADATA_KEY  # the name of our own metadata in files of others
 # Fields of it: the dtype of the values before they were widened, their sha256 in that dtype, and what
 # their trainer will compute of them, whose inverse is folded in, with the sha256 of the result.
-STORED_AS, SHA256, FOLDED, FOLDED_SHA256 = (
-    *("stored_dtype", "values_sha256", "folded", "folded_sha256"),
-)
+STORED_AS, SHA256 = "stored_dtype", "values_sha256"
+FOLDED, FOLDED_SHA256 = "folded", "folded_sha256"
 
 
 @dataclass(frozen=True)
@@ -254,10 +253,8 @@ def note_of(latents: LatentFile, fold: Network | None = None, **more: str) -> st
 
 def notes_of(latents: LatentFile, **more: Iterable[str]) -> Iterator[str]:
     """Yield `note_of` each row of a stack, with its value of each of ``more``."""
-    hashes = [
-        values_sha256(values) for values in latents.values
-    ]  # first: threads take turns at each
-    own = {SHA256: hashes, **more}
+    # All hashes first: other threads take turns at each.
+    own = {SHA256: [values_sha256(values) for values in latents.values], **more}
     return latents.metadata_of_rows({STORED_AS: latents.dtype.name}, own)
 
 
@@ -352,6 +349,16 @@ def _unfolded(
 def says_flipped(name: str) -> bool:
     """Return whether an array is a flipped copy, by its name; then it is never taken for the latent."""
     return "flip" in name.lower()
+
+
+def latent_among(arrays: Sequence[str], usual: Sequence[str]) -> str | None:
+    """Return which array is the latent, by its name: one of the ``usual``, or the only one; None if that is unclear.
+
+    A flipped copy is none.
+    """
+    able = [name for name in arrays if not says_flipped(name)]
+    alone = able[0] if len(able) == 1 else None
+    return next((name for name in usual if name in able), alone)
 
 
 def without_frame(values: Array, ndim: int = 4) -> Array:

@@ -28,6 +28,7 @@ from auravae_cli.exchange.formats.base import (
     Format,
     Found,
     Listing,
+    latent_among,
     require_values,
 )
 from auravae_cli.exchange.formats.samples import (
@@ -35,11 +36,11 @@ from auravae_cli.exchange.formats.samples import (
     FIELDS,
     KEY,
     LABEL,
+    NAMES,
     UNREAD,
     VALUES,
     files_of,
     found_in,
-    latents_among,
     places,
     texts_of,
 )
@@ -144,7 +145,8 @@ def _read_index(path: Path, version: int) -> dict[str, str]:
 
 
 def _latents_among(kinds: dict[str, str]) -> str:
-    name = latents_among([name for name, kind in kinds.items() if kind in ("tensor", "numpy")])
+    arrays = [name for name, kind in kinds.items() if kind in ("tensor", "numpy")]
+    name = latent_among(arrays, NAMES)
     if name is None:
         raise LatentFileError(f"no tensor {VALUES!r}: its samples have {shown(kinds)}")
     return name

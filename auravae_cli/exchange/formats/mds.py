@@ -27,6 +27,7 @@ from auravae_cli.exchange.formats.base import (
     Found,
     Listing,
     as_numpy,
+    latent_among,
     require_values,
 )
 from auravae_cli.exchange.formats.samples import (
@@ -34,11 +35,11 @@ from auravae_cli.exchange.formats.samples import (
     FIELDS,
     KEY,
     LABEL,
+    NAMES,
     UNREAD,
     VALUES,
     files_of,
     found_in,
-    latents_among,
     places,
     texts_of,
 )
@@ -120,7 +121,7 @@ def read(file: Foreign) -> Iterator[Found]:
 def _latents_among(encodings: dict[str, str]) -> str:
     """Return the name of the column of latents."""
     arrays = [name for name, encoding in encodings.items() if encoding.startswith("ndarray")]
-    name = latents_among(arrays)
+    name = latent_among(arrays, NAMES)
     if name is None:
         raise LatentFileError(f"no column {VALUES!r} of arrays: it has {shown(encodings)}")
     return name

@@ -17,9 +17,9 @@ import numpy as np
 from auravae_cli.errors import LatentFileError
 from auravae_cli.exchange.formats.annotations import (
     CAPTION,
+    KEY,
     LABEL,
     annotations_from,
-    is_missing,
     key_from,
 )
 from auravae_cli.exchange.formats.base import (
@@ -41,7 +41,7 @@ from auravae_cli.files.typed import shown
 from auravae_cli.latents.dtypes import STORED_DTYPES, Array
 from auravae_cli.latents.latent_file import LatentFile
 
-VALUES, SHAPE, DTYPE, KEY = "latent", "shape", "dtype", "key"
+VALUES, SHAPE, DTYPE = "latent", "shape", "dtype"
 _NAMES = (VALUES, "latents", "z")  # names that others use for latents
 _ROWS_BYTES = 16 << 20  # of latents in a row group
 _ROWS_AT_ONCE = 128  # read
@@ -188,17 +188,16 @@ def _found(
 
     key = f"{file.stem}/{number:06d}"
     try:
-        said = cell(KEY)
-        key = key_from(said) or key
+        said, no_key = key_from(cell(KEY))
+        key = said or key
         values = rows(row, cell(SHAPE))
         require_values(values)
         latent = known(values, dtype_of(values), cell(NOTE))
         annotations, refused = annotations_from(cell(CAPTION), cell(LABEL))
     except (LatentFileError, ValueError) as error:
         return Found.unusable(key, error)
-    refused += () if is_missing(said) or key_from(said) else (KEY,)
-    ignored += refused
-    return Found(key, values, dtype_of(values), latent, {"annotations": annotations}, ignored)
+    facts = {"annotations": annotations}
+    return Found(key, values, dtype_of(values), latent, facts, (*ignored, *refused, *no_key))
 
 
 def _arrays(column: Any) -> Callable[[int, Sequence[int] | None], Array]:

@@ -20,6 +20,7 @@ import numpy as np
 from auravae_cli.errors import LatentFileError
 from auravae_cli.exchange.formats.annotations import (
     CAPTION as CAPTION,
+    KEY as KEY,
     LABEL as LABEL,
     annotations_from,
     is_missing,
@@ -32,12 +33,11 @@ from auravae_cli.exchange.formats.base import (
     known,
     label_of,
     notes_of,
-    says_flipped,
 )
 from auravae_cli.latents.dtypes import Array, StoredDtype
 from auravae_cli.latents.latent_file import LatentFile
 
-KEY, VALUES = "key", "latent"
+VALUES = "latent"
 FIELDS = (NOTE, CAPTION, KEY, LABEL, VALUES)  # sorted; the latent is the last
 NAMES = (VALUES, "latents", "z")  # names that others use for latents
 UNREAD = object()  # the value of a field whose type is not read
@@ -121,25 +121,19 @@ def places(content: memoryview) -> list[int]:
     return places
 
 
-def latents_among(arrays: Sequence[str]) -> str | None:
-    """Return which of a sample's arrays, by their names, is its latent; None if that is unclear."""
-    able = [name for name in arrays if not says_flipped(name)]
-    alone = able[0] if len(able) == 1 else None
-    return next((name for name in NAMES if name in arrays), alone)
-
-
 def found_in(
     fields: Mapping[str, Any], values: Array, dtype: StoredDtype | None, name: str
 ) -> Found:
     """Return the latent of a sample by its fields. Raises LatentHeaderError if our note is damaged."""
     dtype = dtype or dtype_of(values)
-    note, key, label = fields.get(NOTE), fields.get(KEY), fields.get(LABEL)
+    note, label = fields.get(NOTE), fields.get(LABEL)
     no_label = type(label) is int and label == _NO_LABEL
     annotations, refused = annotations_from(fields.get(CAPTION), None if no_label else label)
-    refused += () if is_missing(key) or key_from(key) else (KEY,)
+    key, no_key = key_from(fields.get(KEY))
+    refused += no_key
     refused += () if is_missing(note) or isinstance(note, str) else (NOTE,)
     own = (NOTE, CAPTION, KEY, LABEL)
     others = (name for name, value in fields.items() if name not in own and value is not values)
     latent = known(values, dtype, note if isinstance(note, str) and note else None)
     facts = {"annotations": annotations}
-    return Found(key_from(key) or name, values, dtype, latent, facts, (*others, *refused))
+    return Found(key or name, values, dtype, latent, facts, (*others, *refused))

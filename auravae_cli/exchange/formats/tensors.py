@@ -25,8 +25,8 @@ from auravae_cli.exchange.formats.base import (
     dtype_of,
     each,
     known,
+    latent_among,
     note_of,
-    says_flipped,
 )
 from auravae_cli.files.limits import FILE_BYTES
 from auravae_cli.files.mapping import BytesFile
@@ -141,12 +141,11 @@ def array_of(tensor: Any) -> tuple[Array, StoredDtype]:
 
 
 def _choose(tensors: Mapping[str, Any]) -> str:
-    able = [name for name in tensors if not says_flipped(name)]
-    names = [name for name in _NAMES if name in able] or able
-    if not names or (names[0] not in _NAMES and len(names) > 1):
+    name = latent_among(list(tensors), _NAMES)
+    if name is None:
         found = ", ".join(map(repr, list(tensors)[:4])) or "none"
         raise LatentFileError(f"expected one tensor {VALUES!r}, found {found}")
-    return names[0]
+    return name
 
 
 SAFETENSORS = Format(
