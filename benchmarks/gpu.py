@@ -278,7 +278,7 @@ def diffusers(case: Case) -> Function:
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
-        layers_per_block=case.architecture.num_res_blocks,
+        layers_per_block=max(case.architecture.blocks),
         latent_channels=case.architecture.latent_channels,
     )
     module: nn.Module = getattr(model, case.part)

@@ -211,7 +211,7 @@ def of_diffusers(architecture: Architecture, part: str, x: Tensor) -> Iterator[t
         block_out_channels=architecture.widths,
         down_block_types=("DownEncoderBlock2D",) * len(architecture.widths),
         up_block_types=("UpDecoderBlock2D",) * len(architecture.widths),
-        layers_per_block=architecture.num_res_blocks,
+        layers_per_block=max(architecture.blocks),
         latent_channels=architecture.latent_channels,
         use_quant_conv=False,
         use_post_quant_conv=False,

@@ -82,7 +82,7 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         self,
         ch: int = 256,
         ch_mult: Sequence[int] = (1, 2, 4, 4),
-        num_res_blocks: int = 2,
+        num_res_blocks: int | Sequence[int] = 2,
         latent_channels: int = 16,
         irreps: str = "12xee+2xoe+2xeo",
         clamp: float = 8.0,
@@ -96,7 +96,8 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         force_upcast: bool = False,
     ) -> None:
         super().__init__()
-        self.architecture = Architecture(ch, tuple(ch_mult), num_res_blocks, latent_channels)
+        blocks = num_res_blocks if isinstance(num_res_blocks, int) else tuple(num_res_blocks)
+        self.architecture = Architecture(ch, tuple(ch_mult), blocks, latent_channels)
         self.irreps = Irreps.parse(irreps)
         self.encoder, self.decoder = Encoder(self.architecture), Decoder(self.architecture)
         # Pipelines derive the downsampling factor from the length of this list.

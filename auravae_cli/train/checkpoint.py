@@ -14,6 +14,7 @@ from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.train.loop import State
 from auravae_cli.train.optimizers import load_moments
 from auravae_cli.train.recipe import Recipe, Stage
+from auravae_cli.train.trainable import with_blocks
 
 FILE_NAME = "checkpoint.pt"
 # May differ between the parts of one run: it changes where things are, not what is computed.
@@ -69,11 +70,28 @@ def read_run(
 
 
 def continue_from(path: Path, state: State) -> None:
-    """Take over weights, averages and optimizers from another run; ``state`` keeps its step.
+    """Take over weights, averages and optimizers from another run; ``state``, untrained, keeps its step.
+
+    The network can have more residual blocks than that run's. They start as identity, as in any untrained
+    network, and the optimizers start anew.
 
     Raises WeightsError: not a checkpoint, damaged, or of another network or optimizer.
     """
-    _fill(path, _read(path)[0], state)
+    content = _read(path)[0]
+    _add_blocks(content, state)
+    _fill(path, content, state)
+
+
+def _add_blocks(content: dict[str, Any], state: State) -> None:
+    """Give a checkpoint the blocks that it lacks from ``state``; its moments then fit no longer."""
+    grown: dict[str, Any] = {
+        name: with_blocks(content[name], getattr(state, name).state_dict())
+        for name in ("autoencoder", "ema")
+        if name in content
+    }
+    if any(len(grown[name]) > len(content[name]) for name in grown):
+        content |= grown
+        content["optimizers"] = [optimizer.state_dict() for optimizer in state.optimizers]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -36,7 +36,7 @@ from auravae_cli.train.pictures import Pictures, make_batch, read_pictures
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe, Stage
 from auravae_cli.train.status import LOG_NAME, Validation
-from auravae_cli.train.trainable import TrainedAutoencoder
+from auravae_cli.train.trainable import TrainedAutoencoder, with_blocks
 from auravae_cli.train.write_model import (
     centre_colours,
     latent_deviation,
@@ -168,10 +168,12 @@ def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
         return
     elif recipe.start != "random":
         path = Path(recipe.start)
-        weights = {n: torch.from_numpy(array) for n, array in read_weights(path).state.items()}
+        own = whole_state(autoencoder)
+        saved = {n: torch.from_numpy(array) for n, array in read_weights(path).state.items()}
+        weights = with_blocks(saved, own)
         expected, found = (
             {name: tuple(tensor.shape) for name, tensor in state.items()}
-            for state in (whole_state(autoencoder), weights)
+            for state in (own, weights)
         )
         check_names(path, expected, found)
         load_whole_state(autoencoder, weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,10 @@ from auravae_cli.model.network.layers import AttentionBlock, ResnetBlock
 from auravae_cli.model.network.tied import tie_weights
 from auravae_cli.symmetry.group import H, Irreps, V
 from auravae_cli.train.recipe import Recipe
+
+_BLOCK = re.compile(
+    r"(.+\.block)\.(\d+)\."
+)  # the level and the number of a residual block's tensor
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,22 @@ def build(recipe: Recipe) -> TrainedAutoencoder:
     if is_tied:
         tie_weights(autoencoder, recipe.space.irreps)
     return autoencoder
+
+
+def with_blocks(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add to ``weights`` the residual blocks of ``own`` that follow the last ones of their levels.
+
+    In an untrained network a block is the identity, so one with more blocks starts as the smaller one.
+    """
+    last: dict[str, int] = {}
+    for match in filter(None, map(_BLOCK.match, weights)):
+        last[match[1]] = max(last.get(match[1], 0), int(match[2]))
+    added = {
+        name: tensor
+        for name, tensor in own.items()
+        if (block := _BLOCK.match(name)) and int(block[2]) > last.get(block[1], int(block[2]))
+    }
+    return dict(weights) | added
 
 
 def flip_each(batch: Tensor, flips: Tensor, irreps: Irreps) -> Tensor:

@@ -183,6 +183,29 @@ def test_another_run_goes_on_with_weights_and_optimizers(
         continue_from(path, loop.initial_state(wider, CPU))
 
 
+def test_a_network_goes_on_with_more_blocks(make_recipe, advance, tmp_path):
+    path, images = tmp_path / "checkpoint.pt", torch.rand(1, 3, 16, 16)
+    small = make_recipe(kind="muon")
+    first, _ = advance(small, 2)
+    write_checkpoint(path, first, small)
+    sizes = Architecture(32, (1, 2), (1, 3), 8)
+    larger = make_recipe(kind="muon", architecture=sizes, start=str(path))
+    second = loop.initial_state(larger, CPU)
+    continue_from(path, second)
+    for name in ("autoencoder", "ema"):
+        before, after = getattr(first, name), getattr(second, name)
+        assert len(after.state_dict()) > len(before.state_dict())
+        torch.testing.assert_close(
+            after(images)[0], before(images)[0]
+        )  # added blocks change nothing
+    start = {name: p.clone() for name, p in second.autoencoder.named_parameters()}
+    advance(larger, 2, second)
+    assert [n for n, p in second.autoencoder.named_parameters() if p.equal(start[n])] == []
+    with pytest.raises(WeightsError, match="damaged checkpoint"):  # blocks are not taken away
+        write_checkpoint(path, second, larger)
+        continue_from(path, loop.initial_state(small, CPU))
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_parts_of_latents_are_decoded_on_a_share_of_the_steps(make_recipe, advance, precision):
     recipe = make_recipe(steps=12, crop=32, latent_crops=0.5, precision=precision)

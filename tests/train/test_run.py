@@ -368,6 +368,24 @@ def test_a_run_starts_from_the_weights_of_another(
 
 
 @pytest.mark.parametrize("equivariance", ["exact", "learned"])
+def test_a_start_from_weights_can_have_more_blocks(finished, make_recipe, pictures, equivariance):
+    path = finished[0] / "model.safetensors"
+    small, large = (
+        make_recipe(
+            start=str(path), equivariance=equivariance, architecture=Architecture(32, (1, 2), n, 8)
+        )
+        for n in (1, (1, 3))
+    )
+    states = [initial_state(recipe, CPU) for recipe in (small, large)]
+    for state, recipe in zip(states, (small, large), strict=True):
+        run.start(state, recipe, pictures)
+    images = torch.rand(1, 3, 16, 16)
+    before, after = (state.ema(images)[0] for state in states)
+    torch.testing.assert_close(after, before)
+    assert len(states[1].ema.state_dict()) > len(states[0].ema.state_dict())
+
+
+@pytest.mark.parametrize("equivariance", ["exact", "learned"])
 def test_weights_of_another_architecture_are_no_start(
     make_recipe, pictures, tmp_path, equivariance
 ):

@@ -63,7 +63,7 @@ class Encoder(nn.Module):
             Level(
                 channels_in,
                 channels_out,
-                architecture.num_res_blocks,
+                architecture.blocks[level],
                 "downsample" if level < len(widths) - 1 else None,
             )
             for level, (channels_in, channels_out) in enumerate(
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
             Level(
                 channels_in,
                 channels_out,
-                architecture.num_res_blocks + 1,
+                architecture.blocks[level] + 1,
                 "upsample" if level > 0 else None,
             )
             for level, (channels_out, channels_in) in enumerate(pairwise((*widths, widths[-1])))

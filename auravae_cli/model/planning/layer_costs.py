@@ -103,7 +103,7 @@ def layers(architecture: Architecture, part: str) -> Iterator[Layer]:
         yield Layer(CONV, IMAGE_CHANNELS, architecture.ch, 1, "conv_in")
         for level, (before, width) in enumerate(pairwise((architecture.ch, *widths))):
             name = f"down.{level}"
-            yield from _blocks(before, width, architecture.num_res_blocks, 2**level, name)
+            yield from _blocks(before, width, architecture.blocks[level], 2**level, name)
             if level < len(widths) - 1:
                 yield Layer(DOWN, width, width, 2**level, f"{name}.downsample.conv")
         yield from middle
@@ -114,7 +114,7 @@ def layers(architecture: Architecture, part: str) -> Iterator[Layer]:
         for level in reversed(range(len(widths))):
             before, width = widths[min(level + 1, len(widths) - 1)], widths[level]
             name = f"up.{level}"
-            yield from _blocks(before, width, architecture.num_res_blocks + 1, 2**level, name)
+            yield from _blocks(before, width, architecture.blocks[level] + 1, 2**level, name)
             if level:
                 yield Layer(UP, width, width, 2**level, f"{name}.upsample.conv")
         yield Layer(OUT, widths[0], IMAGE_CHANNELS, 1)

@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+from auravae_cli.files.typed import read_as
 from auravae_cli.symmetry.group import Irreps
 
 IMAGE_CHANNELS = 3
@@ -22,18 +24,36 @@ MAX_LEVELS = 16  # of resolution; more would leave no cell of any picture
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
+def _one_or_many(value: Any) -> int | tuple[int, ...]:
+    """Read a number for all levels, or a list of one for each. Raises Faults."""
+    return read_as(tuple[int, ...], value) if type(value) in (list, tuple) else read_as(int, value)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """The sizes that determine a network of the AuraEquiVAE family.
 
     ``ch`` channels at full resolution, ``ch * ch_mult[i]`` at resolution 1 / 2**i, with
-    ``num_res_blocks`` residual blocks per level (one more in the decoder).
+    ``num_res_blocks`` residual blocks per level (one more in the decoder): one number for all levels,
+    or one for each, from full resolution down.
     """
 
     ch: int
     ch_mult: tuple[int, ...]
-    num_res_blocks: int
+    num_res_blocks: Annotated[int | tuple[int, ...], _one_or_many]
     latent_channels: int
+
+    def __post_init__(self) -> None:
+        """Write equal numbers as one, so that equal networks compare equal."""
+        if len(set(self.blocks)) == 1:
+            object.__setattr__(self, "num_res_blocks", self.blocks[0])
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The number of the encoder's residual blocks at each level, from full resolution down."""
+        if isinstance(self.num_res_blocks, int):
+            return (self.num_res_blocks,) * len(self.ch_mult)
+        return self.num_res_blocks
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -49,8 +69,13 @@ class Architecture:
     def faults(self) -> list[str]:
         """Why this architecture cannot be built; empty if it can."""
         faults = []
-        if not self.ch_mult or min(self.ch, self.num_res_blocks, self.latent_channels) < 1:
+        if not self.ch_mult or min(self.ch, *self.blocks, self.latent_channels) < 1:
             faults.append("ch, ch_mult, num_res_blocks and latent_channels must be positive")
+        elif len(self.blocks) != len(self.ch_mult):
+            faults.append(
+                f"num_res_blocks: expected one number, or {len(self.ch_mult)} as in ch_mult, "
+                f"found {len(self.blocks)}"
+            )
         elif len(self.ch_mult) > MAX_LEVELS:
             faults.append(f"ch_mult: expected at most {MAX_LEVELS} levels")
         elif any(width < 32 or width % 32 for width in (self.ch, *self.widths)):
@@ -68,10 +93,11 @@ class Architecture:
             rf"{re.escape(levels)}\.(\d{{1,2}})\.block\.(\d{{1,2}})\.conv1\.weight"
         )
         widths: dict[int, int] = {}
-        num_blocks = 0
+        numbers: dict[int, int] = {}
         for match in filter(None, map(pattern.fullmatch, shapes)):
             widths[int(match[1])] = shapes[match[0]][0] if shapes[match[0]] else 0
-            num_blocks = max(num_blocks, int(match[2]) + 1)
+            number = int(match[2]) + 1 - blocks
+            numbers[int(match[1])] = max(numbers.get(int(match[1]), 0), number)
         try:
             # A decoder does not depend on ch itself: any value that divides all widths describes it.
             ch = shapes["encoder.conv_in.weight"][0] if encoder else math.gcd(*widths.values())
@@ -81,9 +107,10 @@ class Architecture:
                 else shapes["decoder.conv_in.weight"][1]
             )
             ch_mult = tuple(widths[level] // ch for level in range(len(widths)))
+            num_res_blocks = tuple(numbers[level] for level in range(len(widths)))
         except (KeyError, IndexError, ZeroDivisionError):
             return None
-        found = cls(ch, ch_mult, num_blocks - blocks, latent)
+        found = cls(ch, ch_mult, num_res_blocks, latent)
         divides = found.widths == tuple(widths[level] for level in range(len(widths)))
         return found if divides and not found.faults else None
 

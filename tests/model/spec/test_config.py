@@ -81,6 +81,12 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert asdict(config)["weights"] is None
 
 
+def test_the_number_of_blocks_can_differ_between_levels() -> None:
+    uneven = Architecture(64, (1, 2), (1, 3), 4)
+    assert (uneven.blocks, uneven.num_res_blocks) == ((1, 3), (1, 3))
+    assert Architecture(64, (1, 2), (2, 2), 4) == Architecture(64, (1, 2), 2, 4)
+
+
 def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
     text = """
         name = 5
@@ -135,6 +141,18 @@ HEAD = 'name = "x"\nsummary = "x"\nkind = "network"\n'
             HEAD + "[space]\n[architecture]\nch = 48\nch_mult = [1, 2]\nnum_res_blocks = 1\n"
             "latent_channels = 16",
             "every width must be a multiple of 32 (norm groups): (48, 96)",
+        ),
+        (
+            HEAD
+            + "[space]\n[architecture]\nch = 64\nch_mult = [1, 2]\nnum_res_blocks = [1, 2, 2]\n"
+            "latent_channels = 16",
+            "architecture.num_res_blocks: expected one number, or 2 as in ch_mult, found 3",
+        ),
+        (
+            HEAD
+            + "[space]\n[architecture]\nch = 64\nch_mult = [1, 2]\nnum_res_blocks = [1, true]\n"
+            "latent_channels = 16",
+            "architecture.num_res_blocks[1]: expected int, found True",
         ),
     ],
 )
@@ -202,7 +220,7 @@ def shapes_of(a: Architecture, half: str) -> dict[str, tuple[int, ...]]:
     shapes = {
         f"{levels}.{level}.block.{block}.conv1.weight": (width, width, 3, 3)
         for level, width in enumerate(a.widths)
-        for block in range(a.num_res_blocks + blocks)
+        for block in range(a.blocks[level] + blocks)
     }
     if half == "encoder":
         shapes["encoder.conv_in.weight"] = (first, 3, 3, 3)
@@ -212,7 +230,10 @@ def shapes_of(a: Architecture, half: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-@pytest.mark.parametrize("architecture", [AURA, Architecture(64, (1, 3), 1, 4)])
+@pytest.mark.parametrize(
+    "architecture",
+    [AURA, Architecture(64, (1, 3), 1, 4), Architecture(64, (1, 2, 1), (1, 3, 2), 4)],
+)
 def test_sizes_are_read_off_a_checkpoint(architecture: Architecture) -> None:
     encoder, decoder = (shapes_of(architecture, half) for half in ("encoder", "decoder"))
     for shapes in (encoder, decoder, encoder | decoder):
