@@ -37,11 +37,12 @@ typedef struct {
     const float *weights; /* [4, out, SLOTS, channels]; [4, channels, SLOTS, out] if adjoint */
     const float *bias;    /* [out], the same for the four blocks, or null */
     const bf16 *residual; /* like y, to be added, or null */
-    bf16 *y;              /* [batch, 4 * out, height, width] */
+    bf16 *y;              /* [batch, 4 * out, height, width], of one picture */
     const bf16 *dy;       /* like y: the gradient, for the weights' */
     float *dweights;      /* [4, out, SLOTS, channels] */
     float *dbias;         /* [out] */
     int32_t batch, channels, out, height, width; /* channels and out of one block */
+    int32_t pictures; /* 1; 2 if each of `batch` is two images of 8 columns, side by side in a row */
     int32_t doubled;                             /* whether each pixel of x stands for 2 x 2 */
     int32_t adjoint; /* whether x is a gradient, to be taken from results back to inputs */
     int32_t threads;
@@ -53,13 +54,26 @@ static inline __m512 widen(__m256i x) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 static inline __m512 load16(const bf16 *p) { return widen(_mm256_loadu_si256((const void *)p)); }
-static inline __m512 load8_twice(const bf16 *p) {
-    const __m256i twice = _mm256_setr_epi16(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-    __m256i x = _mm256_castsi128_si256(_mm_loadu_si128((const void *)p));
-    return widen(_mm256_permutexvar_epi16(twice, x));
-}
 static inline __m256i narrow(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
 static inline void store16(bf16 *p, __m512 x) { _mm256_storeu_si256((void *)p, narrow(x)); }
+
+/* A vector of a row: `next` is the distance to the second picture of the row, 0 if there is none. */
+static inline __m512 load_row(const bf16 *p, int64_t next) {
+    const __m128i *low = (const void *)p, *high = (const void *)(p + next);
+    return next ? widen(_mm256_set_m128i(_mm_loadu_si128(high), _mm_loadu_si128(low))) : load16(p);
+}
+static inline __m512 load_row_twice(const bf16 *p, int64_t next) {
+    const __m256i twice = _mm256_setr_epi16(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const __m128i *low = (const void *)p, *high = (const void *)(p + next);
+    __m128i x = next ? _mm_unpacklo_epi64(_mm_loadl_epi64(low), _mm_loadl_epi64(high))
+                     : _mm_loadu_si128(low);
+    return widen(_mm256_permutexvar_epi16(twice, _mm256_castsi128_si256(x)));
+}
+static inline void store_row(bf16 *p, int64_t next, __m512 x) {
+    if (!next) return store16(p, x);
+    _mm_storeu_si128((void *)p, _mm256_castsi256_si128(narrow(x)));
+    _mm_storeu_si128((void *)(p + next), _mm256_extracti128_si256(narrow(x), 1));
+}
 static inline __m512i interleave(__m512 low, __m512 high) {
     const __m512i zip = _mm512_setr_epi32(
         0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005, 0x160006, 0x170007, 0x180008,
@@ -91,10 +105,11 @@ static void slots(int32_t slot[4][3][3]) {
 /* One row of one channel of all blocks, combined down: to[parity][down][1 + column]. */
 static void combine_down(const Convolution *j, int64_t image, int32_t channel, int32_t row,
                          float *to, int64_t stride) {
-    int32_t half = j->doubled, height = j->height >> half, width = j->width >> half;
+    int32_t half = j->doubled, height = j->height >> half;
+    int32_t width = (j->width >> half) / j->pictures;
     int64_t plane = (int64_t)height * width;
-    const bf16 *x = j->x + (image * 4 * j->channels + channel) * plane;
-    int64_t block = j->channels * plane;
+    const bf16 *x = j->x + (image * j->pictures * 4 * j->channels + channel) * plane;
+    int64_t block = j->channels * plane, next = (j->pictures - 1) * 4 * block;
     const __m512 zero = _mm512_setzero_ps();
     for (int32_t column = 0; column < j->width; column += LANES) {
         __m512 rows[3][4];
@@ -102,7 +117,9 @@ static void combine_down(const Convolution *j, int64_t image, int32_t channel, i
             int32_t at = row + r - 1;
             for (int k = 0; k < 4; k++) {
                 const bf16 *p = x + k * block + (int64_t)(at >> half) * width + (column >> half);
-                rows[r][k] = at < 0 || at >= j->height ? zero : half ? load8_twice(p) : load16(p);
+                rows[r][k] = at < 0 || at >= j->height ? zero
+                             : half                    ? load_row_twice(p, next)
+                                                       : load_row(p, next);
             }
         }
         for (int k = 0; k < 4; k++) {
@@ -120,8 +137,10 @@ static void combine_down(const Convolution *j, int64_t image, int32_t channel, i
     for (int i = 0; i < 12; i++) to[i * stride] = to[i * stride + 1 + j->width] = 0;
 }
 
-static inline void combine_across(const float *row, __m512 to[3]) {
-    __m512 left = _mm512_loadu_ps(row), right = _mm512_loadu_ps(row + 2);
+/* Two pictures of a row do not see each other. */
+static inline void combine_across(const float *row, int32_t pictures, __m512 to[3]) {
+    __m512 left = _mm512_maskz_loadu_ps(pictures == 2 ? 0xfeff : 0xffff, row);
+    __m512 right = _mm512_maskz_loadu_ps(pictures == 2 ? 0xff7f : 0xffff, row + 2);
     to[0] = _mm512_loadu_ps(row + 1);
     to[1] = _mm512_add_ps(left, right);
     to[2] = _mm512_sub_ps(right, left);
@@ -148,8 +167,8 @@ static void pair_maps(const Convolution *j, int64_t image, int32_t first, int32_
                     }
                     for (int32_t column = 0; column < j->width; column += LANES) {
                         __m512 low[3], high[3];
-                        combine_across(line + from + column, low);
-                        combine_across(second + from + column, high);
+                        combine_across(line + from + column, j->pictures, low);
+                        combine_across(second + from + column, j->pictures, high);
                         for (int b = 0; b < 3; b++)
                             _mm512_storeu_si512(to[b] + 2 * column, interleave(low[b], high[b]));
                     }
@@ -168,7 +187,7 @@ static void pixel_maps(const Convolution *j, int64_t image, int32_t first, int32
                 for (int a = 0; a < 3; a++)
                     for (int32_t column = 0; column < j->width; column += LANES) {
                         __m512 combined[3];
-                        combine_across(line + (p * 3 + a) * stride + column, combined);
+                        combine_across(line + (p * 3 + a) * stride + column, j->pictures, combined);
                         for (int b = 0; b < 3; b++) {
                             int q = p ^ (a == 2) << 1 ^ (b == 2);
                             int64_t at = q * all + slot[p][a][b] * j->channels + channel;
@@ -233,7 +252,9 @@ static inline __attribute__((always_inline)) void multiply(const bf16 *maps, con
 /* Parities of results => blocks, with bias and residual, where they belong. */
 static inline void put(const Convolution *j, int64_t image, int32_t row, int32_t column,
                        int32_t channel, float (*results)[OUT][2 * LANES], int half) {
-    int64_t plane = (int64_t)j->height * j->width;
+    int64_t plane = (int64_t)j->height * j->width / j->pictures;
+    int64_t next = (j->pictures - 1) * 4 * j->out * plane;
+    image *= j->pictures;
     for (int i = 0; i < OUT; i++) {
         __m512 f[4];
         for (int q = 0; q < 4; q++) f[q] = _mm512_load_ps(results[q][i] + half * LANES);
@@ -241,10 +262,10 @@ static inline void put(const Convolution *j, int64_t image, int32_t row, int32_t
         __m512 bias = _mm512_set1_ps(j->bias ? j->bias[channel + i] : 0);
         for (int k = 0; k < 4; k++) {
             int64_t at = ((image * 4 + k) * j->out + channel + i) * plane +
-                         (int64_t)row * j->width + column;
+                         (int64_t)row * j->width / j->pictures + column;
             __m512 y = _mm512_add_ps(f[k], bias);
-            if (j->residual) y = _mm512_add_ps(y, load16(j->residual + at));
-            store16(j->y + at, y);
+            if (j->residual) y = _mm512_add_ps(y, load_row(j->residual + at, next));
+            store_row(j->y + at, next, y);
         }
     }
 }
@@ -313,13 +334,16 @@ int32_t convolve(const Convolution *j) {
 /* The blocks of a gradient => its parities, [parity][channel][pixel], and their sums for the bias. */
 static void exchanged(const Convolution *j, int64_t image, int32_t first, int32_t rows, bf16 *to,
                       int64_t pixels, float *dbias) {
-    int64_t plane = (int64_t)j->height * j->width;
+    int64_t plane = (int64_t)j->height * j->width / j->pictures;
+    int64_t next = (j->pictures - 1) * 4 * j->out * plane;
     for (int32_t channel = 0; channel < j->out; channel++) {
         __m512 sum = _mm512_setzero_ps();
-        const bf16 *dy = j->dy + (image * 4 * j->out + channel) * plane + (int64_t)first * j->width;
+        const bf16 *dy = j->dy + (image * j->pictures * 4 * j->out + channel) * plane +
+                         (int64_t)first * j->width / j->pictures;
         for (int64_t pixel = 0; pixel < (int64_t)rows * j->width; pixel += LANES) {
             __m512 f[4];
-            for (int k = 0; k < 4; k++) f[k] = load16(dy + k * j->out * plane + pixel);
+            for (int k = 0; k < 4; k++)
+                f[k] = load_row(dy + k * j->out * plane + pixel / j->pictures, next);
             exchange(f);
             sum = _mm512_add_ps(sum, f[0]);
             for (int q = 0; q < 4; q++)
@@ -377,9 +401,13 @@ int32_t convolve_weights(const Convolution *j) {
     int32_t slot[4][3][3], failed = 0;
     slots(slot);
     int64_t all = SLOTS * j->channels, size = 4 * j->out * all;
-    int32_t rows = rows_at_once(j, j->width, SUM_PIXELS);
-    int32_t parts = (j->height + rows - 1) / rows;
-    int64_t pixels = ((int64_t)rows * j->width + 2 * LANES - 1) / (2 * LANES) * (2 * LANES);
+    int32_t rows = rows_at_once(j, j->width, SUM_PIXELS); /* of one image, or several whole ones: */
+    int32_t images = SUM_PIXELS / (j->height * j->width), most = j->batch / j->threads;
+    images = images < most ? images : most;
+    images = images > 1 ? images : 1;
+    int32_t parts = (j->height + rows - 1) / rows, groups = (j->batch + images - 1) / images;
+    int64_t size_of_one = (int64_t)rows * j->width;
+    int64_t pixels = (images * size_of_one + 2 * LANES - 1) / (2 * LANES) * (2 * LANES);
     float *sums = aligned(j->threads * (size + j->out) * sizeof(float));
     if (!sums) return -1;
 #pragma omp parallel num_threads(j->threads)
@@ -393,14 +421,18 @@ int32_t convolve_weights(const Convolution *j) {
         if (!failed) memset(maps, 0, 4 * all * pixels * sizeof(bf16));
         if (!failed) memset(dy, 0, (int64_t)4 * j->out * pixels * sizeof(bf16));
 #pragma omp for schedule(static)
-        for (int64_t part = 0; part < (int64_t)j->batch * parts; part++) {
+        for (int64_t part = 0; part < (int64_t)groups * parts; part++) {
             if (failed) continue;
-            int64_t image = part / parts;
+            int64_t image = part / parts * images;
             int32_t first = part % parts * rows;
             int32_t count = j->height - first < rows ? j->height - first : rows;
-            if (count < rows) memset(dy, 0, (int64_t)4 * j->out * pixels * sizeof(bf16));
-            pixel_maps(j, image, first, count, slot, line, maps, pixels);
-            exchanged(j, image, first, count, dy, pixels, dbias);
+            int64_t last = image + images < j->batch ? image + images : j->batch;
+            if (count < rows || last < image + images)
+                memset(dy, 0, (int64_t)4 * j->out * pixels * sizeof(bf16));
+            for (int64_t at = 0; image < last; image++, at += size_of_one) {
+                pixel_maps(j, image, first, count, slot, line, maps + at, pixels);
+                exchanged(j, image, first, count, dy + at, pixels, dbias);
+            }
             for (int q = 0; q < 4; q++)
                 for (int64_t k = 0; k < all; k += 4)
                     for (int32_t channel = 0; channel < j->out; channel += 4)

@@ -29,7 +29,7 @@ class _Convolution(ctypes.Structure):
         (name, kind)
         for kind, names in (
             (ctypes.c_void_p, "x weights bias residual y dy dweights dbias"),
-            (ctypes.c_int32, "batch channels out height width doubled adjoint threads"),
+            (ctypes.c_int32, "batch channels out height width pictures doubled adjoint threads"),
         )
         for name in names.split()
     )
@@ -102,20 +102,27 @@ class _Convolve(torch.autograd.Function):
     ) -> Tensor:
         x = x.contiguous()
         ctx.save_for_backward(x, weights)
-        ctx.doubled, ctx.kernels, ctx.has_residual = doubled, kernels, residual is not None
+        ctx.facts = kernels, doubled, residual is not None
         return _run(kernels, x, weights, bias, residual, doubled)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, weights = ctx.saved_tensors
+        kernels, doubled, has_residual = ctx.facts
         dy = dy.contiguous()
-        dweights, dbias = _run_weights(ctx.kernels, x, weights, dy, ctx.doubled)
+        dweights, dbias = _run_weights(kernels, x, weights, dy, doubled)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = _run(ctx.kernels, dy, weights, is_adjoint=True)
-            if ctx.doubled:
-                dx = torch.nn.functional.avg_pool2d(dx, 2, divisor_override=1)
-        return dx, dweights, dbias, dy if ctx.has_residual else None, None, None
+            dx = _run(kernels, dy, weights, is_adjoint=True)
+            if doubled:
+                dx = _sums_of_squares(dx)
+        return dx, dweights, dbias, dy if has_residual else None, None, None
+
+
+def _sums_of_squares(x: Tensor) -> Tensor:
+    """Sum each 2 x 2 pixels: [B, C, 2 * H, 2 * W] => [B, C, H, W]."""
+    rows = x[..., ::2, :] + x[..., 1::2, :]
+    return rows[..., ::2] + rows[..., 1::2]
 
 
 def _run(
@@ -127,17 +134,16 @@ def _run(
     doubled: bool = False,
     is_adjoint: bool = False,
 ) -> Tensor:
-    batch, channels, *sides = x.shape
-    height, width = (side * (1 + doubled) for side in sides)
+    height, width = (side * (1 + doubled) for side in x.shape[2:])
     out = weights.shape[2] // parity.SLOTS if is_adjoint else weights.shape[1]
-    y = x.new_empty(batch, 4 * out, height, width)
+    y = x.new_empty(len(x), 4 * out, height, width)
     weights = weights.detach().contiguous()
     bias = None if bias is None else bias.detach().float().contiguous()
     residual = None if residual is None else residual.contiguous()
     call = _Convolution(
         x=_address(x), weights=_address(weights), bias=_address(bias), residual=_address(residual),
-        y=_address(y), batch=batch, channels=channels // 4, out=out, height=height, width=width,
-        doubled=doubled, adjoint=is_adjoint, threads=torch.get_num_threads(),
+        y=_address(y), channels=x.shape[1] // 4, out=out, **_rows(y), doubled=doubled, adjoint=is_adjoint,
+        threads=torch.get_num_threads(),
     )  # fmt: skip
     _check(kernels.convolve(call))
     return y
@@ -146,16 +152,27 @@ def _run(
 def _run_weights(
     kernels: Kernels, x: Tensor, weights: Tensor, dy: Tensor, doubled: bool
 ) -> tuple[Tensor, Tensor]:
-    batch, channels, *_ = x.shape
-    out, (height, width) = weights.shape[1], dy.shape[2:]
+    out = weights.shape[1]
     dweights, dbias = torch.empty(weights.shape), torch.empty(out)
     call = _Convolution(
         x=_address(x), dy=_address(dy), dweights=_address(dweights), dbias=_address(dbias),
-        batch=batch, channels=channels // 4, out=out, height=height, width=width,
-        doubled=doubled, threads=torch.get_num_threads(),
+        channels=x.shape[1] // 4, out=out, **_rows(dy), doubled=doubled, threads=torch.get_num_threads(),
     )  # fmt: skip
     _check(kernels.convolve_weights(call))
     return dweights, dbias
+
+
+def _rows(y: Tensor) -> dict[str, int]:
+    """Return the sizes of a result, [B, C, H, W], with two pictures of half a vector a row."""
+    batch, _, height, width = y.shape
+    pictures = 2 if width == LANES // 2 else 1
+    assert width * pictures % LANES == 0 == batch % pictures
+    return {
+        "batch": batch // pictures,
+        "height": height,
+        "width": width * pictures,
+        "pictures": pictures,
+    }
 
 
 def _check(status: int) -> None:
@@ -216,7 +233,8 @@ def convolve(
 ) -> Tensor:
     """Run an equivariant 3x3 convolution by its representatives [out, 4 * in, 3, 3] and bias [out].
 
-    ``doubled``: each pixel of ``x`` counts as 2 x 2. ``residual`` is added.
+    ``doubled``: each pixel of ``x`` counts as 2 x 2. ``residual`` is added. The width of the result is a multiple
+    of 16, or 8 if their number is even: then two pictures fill a vector.
     """
     weights = parity.from_representatives(representatives)
     assert x.dtype == torch.bfloat16 and weights.dtype == torch.float32

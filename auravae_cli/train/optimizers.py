@@ -35,7 +35,9 @@ def build_optimizers(module: nn.Module, settings: Optimizer) -> list[torch.optim
         {"params": vectors, "weight_decay": 0.0, SHARE: share},
     ]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2))
+        torch.optim.AdamW(
+            groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True
+        )
     ]
     if matrices:
         optimizers.append(

@@ -44,14 +44,17 @@ def order() -> tuple[tuple[tuple[int, int, int], ...], ...]:
 def from_representatives(representatives: Tensor) -> Tensor:
     """Convert [out, 4 * in, 3, 3] => [4, out, 9 * in]. Differentiable."""
     out, channels = representatives.shape[0], representatives.shape[1] // 4
-    hadamard = representatives.new_tensor(HADAMARD) / 4  # so that blocks come back unscaled
-    taps = representatives.new_tensor(TAPS)
-    blocks = representatives.view(out, 4, channels, 3, 3)
-    combined = torch.einsum("pm,ai,bj,nmcij->pabnc", hadamard, taps, taps, blocks)
-    chosen = combined.view(36, out, channels)[_indices()]
-    return chosen.view(4, SLOTS, out, channels).transpose(1, 2).reshape(4, out, SLOTS * channels)
+    blocks = (
+        representatives.view(out, 4, channels, SLOTS).transpose(2, 3).reshape(out, 36, channels)
+    )
+    combined = _basis().to(representatives) @ blocks
+    return combined.view(out, 4, SLOTS * channels).transpose(0, 1)
 
 
 @cache
-def _indices() -> Tensor:
-    return torch.tensor([9 * p + 3 * a + b for slots in order() for p, a, b in slots])
+def _basis() -> Tensor:
+    """Return the change of basis: combinations in their order => blocks and taps, [36, 36]."""
+    hadamard = torch.tensor(HADAMARD) / 4  # so that blocks come back unscaled
+    taps = torch.tensor(TAPS)
+    combined = torch.einsum("pm,ai,bj->pabmij", hadamard, taps, taps).reshape(36, 36)
+    return combined[[9 * p + 3 * a + b for slots in order() for p, a, b in slots]]

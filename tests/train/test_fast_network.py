@@ -5,6 +5,7 @@ import torch
 
 from auravae_cli.model.spec.config import Architecture, SpaceSpec
 from auravae_cli.symmetry.group import Irreps
+from auravae_cli.train import fast_network
 from auravae_cli.train.fast_network import FastAutoencoder
 from auravae_cli.train.trainable import Window, build
 
@@ -43,11 +44,12 @@ def distances(found, expected):
     return [float((a.detach() - b.detach()).norm() / b.detach().norm()) for a, b in pairs]
 
 
-@pytest.mark.parametrize("side", [64, 48, 24, 20])  # vectors of 16 columns: all levels, some, none
-def test_it_is_about_as_close_to_float32_as_autocast(found, autoencoder, side):
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("side", [64, 48, 32, 20])  # vectors of 16 columns: all levels, some, none
+def test_it_is_about_as_close_to_float32_as_autocast(found, autoencoder, batch, side):
     generator = torch.Generator().manual_seed(side)
-    images = torch.rand(2, 3, side, side, generator=generator) * 2 - 1
-    factors = 1 + 0.1 * torch.randn(2, 8, side // 4, side // 4, generator=generator)
+    images = torch.rand(batch, 3, side, side, generator=generator) * 2 - 1
+    factors = 1 + 0.1 * torch.randn(batch, 8, side // 4, side // 4, generator=generator)
     plain = step(autoencoder, autoencoder, images, factors)
     with BFLOAT16:
         usual = step(autoencoder, autoencoder, images, factors)
@@ -55,6 +57,14 @@ def test_it_is_about_as_close_to_float32_as_autocast(found, autoencoder, side):
     for ours, others in zip(distances(fast, plain), distances(usual, plain), strict=True):
         assert ours < 1.4 * others + 1e-3
         assert ours < 0.03
+
+
+def test_attention_over_many_tokens_is_the_same(found, autoencoder, monkeypatch):
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    fast = FastAutoencoder(autoencoder, found)
+    few = step(autoencoder, fast, images)
+    monkeypatch.setattr(fast_network, "FEW_TOKENS", 0)
+    assert max(distances(step(autoencoder, fast, images), few)) < 0.02
 
 
 def test_a_window_of_the_latent_is_decoded(found, autoencoder):

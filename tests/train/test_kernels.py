@@ -41,6 +41,9 @@ def rounded(*shape, seed):
         (2, 64, 32, 7, 24, True),
         (1, 32, 32, 1, 16, False),
         (1, 32, 32, 48, 32, False),  # sums over several parts
+        (5, 32, 32, 16, 16, False),  # sums over two images at once, the last one alone
+        (4, 64, 32, 5, 8, False),  # two images a vector
+        (6, 32, 64, 3, 4, True),
     ],
 )
 def test_convolutions_and_their_gradients(

@@ -77,6 +77,20 @@ def test_weight_decay_shrinks_what_has_no_gradient_to_speak_of():
     torch.testing.assert_close(parameter.detach(), torch.full((4, 6), 0.95))
 
 
+def test_parameters_together_move_as_alone():
+    def moved(optimize):
+        parameters = [draw(*shape, seed=n).requires_grad_() for n, shape in enumerate(SHAPES * 2)]
+        for n, parameter in enumerate(parameters):
+            parameter.grad = draw(*parameter.shape, seed=100 + n)
+        optimize(parameters)
+        return [parameter.detach() for parameter in parameters]
+
+    together = moved(lambda parameters: Muon(parameters, lr=0.01).step())
+    alone = moved(lambda parameters: [Muon([p], lr=0.01).step() for p in parameters])
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_parameters_without_a_gradient_are_left_alone():
     parameter = torch.ones(4, 6, requires_grad=True)
     Muon([parameter], lr=0.1, weight_decay=0.5).step()

@@ -23,7 +23,7 @@ class Orbit(nn.Module):
         return self.tie.expand(representatives)
 
     def right_inverse(self, tensor: Tensor) -> Tensor:
-        return self.tie.representatives(tensor)
+        return self.tie.representatives(tensor).contiguous()  # not part of a larger tensor
 
 
 def tie_weights(autoencoder: nn.Module, irreps: Irreps) -> None:
