@@ -69,6 +69,17 @@ def read_run(
     return changes
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file is a run's checkpoint, by its name or its content; others may be a model's weights."""
+    if path.name == FILE_NAME:
+        return True
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch raises errors of every type on other files
+        return False
+    return isinstance(content, dict) and {"recipe", *_MODULES} <= content.keys()
+
+
 def continue_from(path: Path, state: State) -> None:
     """Take over weights, averages and optimizers from another run; ``state``, untrained, keeps its step.
 

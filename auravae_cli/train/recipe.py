@@ -135,7 +135,7 @@ class Recipe:
 
     ``equivariance`` is ``exact`` (tied weights) or ``learned`` (the reference's: a random group
     element on latent and target, drawn per sample). ``start`` is ``random``, ``linear`` (the closed
-    form of `linear_start`), the path of a model's weights, or that of a run's ``checkpoint.pt``, whose
+    form of `linear_start`), the path of a model's weights, or that of a run's checkpoint, whose
     optimizers continue, too, under this recipe and from its first step. The network can have more residual
     blocks than either: they start as identity, and the optimizers anew. On a share ``latent_crops`` of
     the steps, a random window of half the latent's height and width is decoded and compared with that

@@ -163,7 +163,7 @@ def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
         images = to_unit_batch(make_batch(pictures.training, crops, 0))
         warm_start(autoencoder.cpu(), images)
         autoencoder.to(device)
-    elif recipe.start.endswith(checkpoint.FILE_NAME):
+    elif recipe.start != "random" and checkpoint.is_checkpoint(Path(recipe.start)):
         checkpoint.continue_from(Path(recipe.start), state)
         return
     elif recipe.start != "random":

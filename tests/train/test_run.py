@@ -367,6 +367,21 @@ def test_a_run_starts_from_the_weights_of_another(
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.parametrize("name", ["checkpoint.pt", "before-the-decay.pt", "copy"])
+def test_a_run_starts_from_the_checkpoint_of_another(
+    finished, make_recipe, pictures, tmp_path, name
+):
+    copied = tmp_path / name
+    copied.write_bytes((finished[0] / "checkpoint.pt").read_bytes())
+    before = torch.load(copied, weights_only=True)
+    recipe = make_recipe(kind="muon", start=str(copied))
+    state = initial_state(recipe, CPU)
+    run.start(state, recipe, pictures)
+    for part in ("autoencoder", "ema"):
+        torch.testing.assert_close(getattr(state, part).state_dict(), before[part], rtol=0, atol=0)
+    assert state.optimizers[0].state_dict()["state"]  # goes on, too
+
+
 @pytest.mark.parametrize("equivariance", ["exact", "learned"])
 def test_a_start_from_weights_can_have_more_blocks(finished, make_recipe, pictures, equivariance):
     path = finished[0] / "model.safetensors"
