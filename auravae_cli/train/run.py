@@ -24,6 +24,7 @@ from auravae_cli.images.contact_sheet import contact_sheet
 from auravae_cli.images.metrics import psnr, ssim
 from auravae_cli.images.read import Pixels, from_unit, to_unit
 from auravae_cli.images.write import picture_bytes
+from auravae_cli.machine.allocator import kept_memory
 from auravae_cli.machine.background import in_background
 from auravae_cli.machine.progress import Phase
 from auravae_cli.model.checkpoints.halves import check_names
@@ -182,9 +183,10 @@ def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
 
 def finish(folder: Path, state: State, recipe: Recipe, pictures: Pictures) -> Validation:
     """Write a model to a folder, with a preview and its quality; colours are centred first."""
-    centre_colours(state.ema, _crops(recipe, pictures, state))
-    result = _validate(folder, state, pictures)
-    export(folder / MODEL_NAME, state, recipe, pictures, result)
+    with kept_memory():  # crops at full resolution, one batch after the other
+        centre_colours(state.ema, _crops(recipe, pictures, state))
+        result = _validate(folder, state, pictures)
+        export(folder / MODEL_NAME, state, recipe, pictures, result)
     return result
 
 

@@ -13,10 +13,13 @@ from PIL import Image
 
 from auravae_cli.files.toml_config import read_config
 from auravae_cli.model.codec import load_codec
+from auravae_cli.model.network.tied import load_whole_state, whole_state
 from auravae_cli.train import run
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe
 from auravae_cli.train.run import run_training
+from auravae_cli.train.trainable import build
+from auravae_cli.train.write_model import write_weights
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "export_checkpoint.py"
 RECIPE = """
@@ -77,3 +80,26 @@ def test_a_recipe_that_has_changed_since_is_told(interrupted, photos, tmp_path, 
     main = runpy.run_path(str(SCRIPT))["main"]
     main([*map(str, (recipe, folder / "checkpoint.pt", tmp_path / "o")), "--data", str(photos)])
     assert "stages.0.steps: 9 then, 7 now" in capsys.readouterr().out
+
+
+def test_the_weights_of_a_run_are_mixed_with_those_of_its_start(make_recipe, tmp_path):
+    small = make_recipe()
+    large = replace(small, architecture=replace(small.architecture, num_res_blocks=(1, 2)))
+    start, ema = (build(recipe) for recipe in (small, large))
+    for number, module in enumerate((start, ema)):
+        generator = torch.Generator().manual_seed(number)
+        weights = {
+            n: torch.randn(t.shape, generator=generator) for n, t in whole_state(module).items()
+        }
+        load_whole_state(module, weights)
+    before, after = whole_state(start), whole_state(ema)
+    path = tmp_path / "start.safetensors"
+    write_weights(path, before, small, {})
+    runpy.run_path(str(SCRIPT))["mix"](ema, path, 0.25)
+    for name, found in whole_state(ema).items():
+        if name in before:
+            expected = 0.75 * before[name] + 0.25 * after[name]
+        else:  # a block that the start has not: there it is the identity
+            expected = after[name] * (0.25 if ".conv2." in name else 1)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    assert whole_state(ema).keys() - before.keys()
