@@ -38,7 +38,7 @@ CONVOLUTIONS = [  # kernel, stride, channels in and out, height, width
     (3, 2, 1024, 1024, 33, 33),
 ]
 ARCHITECTURES = {
-    "small": Architecture(32, (3, 4, 8, 8), 1, 16),
+    "small": Architecture(32, (3, 4, 8, 8), (1, 1, 2, 2), 16),
     "ch32": Architecture(32, (1, 2, 4, 4), 2, 16),
     "full": Architecture(256, (1, 2, 4, 4), 2, 16),
 }

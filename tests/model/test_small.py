@@ -54,7 +54,7 @@ def test_its_card_says_how_it_was_made():
     assert recipe["architecture"] == {
         "ch": config.architecture.ch,
         "ch_mult": list(config.architecture.ch_mult),
-        "num_res_blocks": config.architecture.num_res_blocks,
+        "num_res_blocks": list(config.architecture.blocks),
         "latent_channels": 16,
     }
 
