@@ -125,7 +125,7 @@ class AuraEquiVAE(ModelMixin, AutoencoderMixin, ConfigMixin):
             vae = cls(
                 ch=sizes.ch,
                 ch_mult=list(sizes.ch_mult),
-                num_res_blocks=sizes.num_res_blocks,
+                num_res_blocks=list(sizes.blocks),  # as JSON gives it back
                 latent_channels=sizes.latent_channels,
                 irreps=str(space.irreps),
                 clamp=space.clamp,

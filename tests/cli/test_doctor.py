@@ -53,7 +53,7 @@ def test_the_network(auravae, work):
     result = auravae("doctor", "-m", "small", "--json", "--device", "cpu", "--dtype", "float32")
     assert (result.code, failed(result)) == (0, [])
     found = checks(result)
-    assert found["tensors"]["facts"]["parameters"] == 15_832_019
+    assert found["tensors"]["facts"]["parameters"] == 20_556_755
     assert found["golden"]["facts"]["latent_error"] < 1e-4
     assert found["flips"]["facts"]["encoder_error"] == 0
     assert found["flips"]["facts"]["exact_by_construction"]
