@@ -2,9 +2,11 @@
 
     python scripts/export_checkpoint.py RECIPE CHECKPOINT FOLDER --data PHOTOS [--data ...] [--mix WEIGHTS SHARE]
 
-With --mix, the weights are SHARE of the run's, and the rest those of the model that the run started from, which can
-have fewer residual blocks: where it has none, it is the identity. FOLDER gets model.safetensors, preview.png and a line of log.jsonl; the run is left alone. RECIPE is the
-one that the run follows now, PHOTOS are its pictures. Two minutes on two cores.
+FOLDER gets model.safetensors, preview.png and a line of log.jsonl; the run is left alone. RECIPE is the
+one that the run follows now, PHOTOS are its pictures. Four minutes on two cores.
+
+With --mix, a SHARE of the weights is the run's, and the rest is that of the model from which the run started. That
+can have fewer residual blocks: where it has none, it is the identity.
 """
 
 from __future__ import annotations

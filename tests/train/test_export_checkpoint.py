@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import runpy
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from auravae_cli.files.toml_config import read_config
 from auravae_cli.model.codec import load_codec
 from auravae_cli.model.network.tied import load_whole_state, whole_state
+from auravae_cli.model.spec.card import read_card
 from auravae_cli.train import run
 from auravae_cli.train.processes import Processes
 from auravae_cli.train.recipe import Recipe
@@ -80,6 +82,21 @@ def test_a_recipe_that_has_changed_since_is_told(interrupted, photos, tmp_path, 
     main = runpy.run_path(str(SCRIPT))["main"]
     main([*map(str, (recipe, folder / "checkpoint.pt", tmp_path / "o")), "--data", str(photos)])
     assert "stages.0.steps: 9 then, 7 now" in capsys.readouterr().out
+
+
+def test_a_mixture_is_told_in_the_card(interrupted, photos, tmp_path):
+    recipe, folder = interrupted
+    main = runpy.run_path(str(SCRIPT))["main"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = [str(recipe), str(folder / "checkpoint.pt")]
+    main([*command, str(first), "--data", str(photos)])
+    start = first / "model.safetensors"
+    main([*command, str(second), "--data", str(photos), "--mix", str(start), "0.5"])
+    mixed = second / "model.safetensors"
+    digest = hashlib.sha256(start.read_bytes()).hexdigest()
+    assert read_card(mixed).content["mixed"] == {"share": 0.5, "with_sha256": digest}
+    codec = load_codec(str(mixed), device="cpu")
+    assert np.isfinite(codec.encode(np.zeros((1, 3, 16, 16), np.float32))).all()
 
 
 def test_the_weights_of_a_run_are_mixed_with_those_of_its_start(make_recipe, tmp_path):
