@@ -18,20 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.numpy import load_file, save
 
-from auravae_cli.files.atomic import write_atomically
-from auravae_cli.files.canonical_json import read_json, write_json
 from auravae_cli.files.toml_config import read_config
 from auravae_cli.model.checkpoints.read import read_checkpoint as read_weights
 from auravae_cli.model.network.tied import load_whole_state, whole_state
-from auravae_cli.model.spec.card import KEY
 from auravae_cli.train.checkpoint import read_run
 from auravae_cli.train.loop import initial_state
 from auravae_cli.train.pictures import read_pictures
 from auravae_cli.train.recipe import Recipe
-from auravae_cli.train.run import MODEL_NAME, finish
+from auravae_cli.train.run import finish
 from auravae_cli.train.trainable import TrainedAutoencoder
 
 
@@ -51,13 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state = initial_state(recipe, torch.device("cpu"))
     for change in read_run(options.checkpoint, state, recipe, is_new_recipe=True):
         print(f"the checkpoint's recipe differs: {change}")
+    facts = {}
     if options.mix:
-        mix(state.ema, Path(options.mix[0]), float(options.mix[1]))
+        start, share = Path(options.mix[0]), float(options.mix[1])
+        mix(state.ema, start, share)
+        digest = hashlib.sha256(start.read_bytes()).hexdigest()
+        facts["mixed"] = {"share": share, "with_sha256": digest}
     pictures = read_pictures(recipe.data)
     options.folder.mkdir(parents=True, exist_ok=True)
-    held = finish(options.folder, state, recipe, pictures)
-    if options.mix:
-        tell_mixture(options.folder / MODEL_NAME, Path(options.mix[0]), float(options.mix[1]))
+    held = finish(options.folder, state, recipe, pictures, **facts)
     print(f"step {held.step}: PSNR {held.psnr:.2f} dB  SSIM {held.ssim:.4f}  tint {held.tint:.2f}")
 
 
@@ -72,14 +69,6 @@ def mix(ema: TrainedAutoencoder, start: Path, share: float) -> None:
         for name, tensor in after.items()
     }
     load_whole_state(ema, mixed)
-
-
-def tell_mixture(path: Path, start: Path, share: float) -> None:
-    """Say in a model's card with what it was mixed."""
-    with safe_open(path, framework="np") as file:
-        card = read_json(file.metadata()[KEY])
-    card["mixed"] = {"share": share, "with_sha256": hashlib.sha256(start.read_bytes()).hexdigest()}
-    write_atomically(path, save(load_file(path), {KEY: write_json(card, sort_keys=True)}))
 
 
 if __name__ == "__main__":

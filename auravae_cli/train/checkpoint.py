@@ -88,9 +88,7 @@ def continue_from(path: Path, state: State) -> None:
 
     Raises WeightsError: not a checkpoint, damaged, or of another network or optimizer.
     """
-    content = _read(path)[0]
-    _add_blocks(content, state)
-    _fill(path, content, state)
+    _fill(path, _read(path)[0], state, adds_blocks=True)
 
 
 def _add_blocks(content: dict[str, Any], state: State) -> None:
@@ -98,7 +96,6 @@ def _add_blocks(content: dict[str, Any], state: State) -> None:
     grown: dict[str, Any] = {
         name: with_blocks(content[name], getattr(state, name).state_dict())
         for name in ("autoencoder", "ema")
-        if name in content
     }
     if any(len(grown[name]) > len(content[name]) for name in grown):
         content |= grown
@@ -116,9 +113,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from error
 
 
-def _fill(path: Path, content: dict[str, Any], state: State) -> int:
+def _fill(path: Path, content: dict[str, Any], state: State, adds_blocks: bool = False) -> int:
     """Put a checkpoint's content into ``state``; return the step at which it was written."""
     try:
+        if adds_blocks:
+            _add_blocks(content, state)
         for name in _MODULES:
             module, saved = getattr(state, name), content[name]
             if module is not None and not _is_new_adversary(name, saved):

@@ -181,22 +181,33 @@ def start(state: State, recipe: Recipe, pictures: Pictures) -> None:
     state.ema.load_state_dict(autoencoder.state_dict())
 
 
-def finish(folder: Path, state: State, recipe: Recipe, pictures: Pictures) -> Validation:
-    """Write a model to a folder, with a preview and its quality; colours are centred first."""
+def finish(
+    folder: Path, state: State, recipe: Recipe, pictures: Pictures, **facts: Any
+) -> Validation:
+    """Write a model to a folder, with a preview and its quality; colours are centred first.
+
+    ``facts`` are added to the model's card.
+    """
     with kept_memory():  # crops at full resolution, one batch after the other
         centre_colours(state.ema, _crops(recipe, pictures, state))
         result = _validate(folder, state, pictures)
-        export(folder / MODEL_NAME, state, recipe, pictures, result)
+        export(folder / MODEL_NAME, state, recipe, pictures, result, **facts)
     return result
 
 
 def export(
-    path: Path, state: State, recipe: Recipe, pictures: Pictures, result: Validation
+    path: Path,
+    state: State,
+    recipe: Recipe,
+    pictures: Pictures,
+    result: Validation,
+    **facts: Any,
 ) -> None:
-    """Write the averaged weights, scaled to latents of unit deviation, with their card."""
+    """Write the averaged weights, scaled to latents of unit deviation, with their card and ``facts``."""
     images = _crops(recipe, pictures, state)
     weights = unit_deviation(whole_state(state.ema), latent_deviation(state.ema, images))
-    write_weights(path, weights, recipe, model_card(recipe, state.step, asdict(result)))
+    card = model_card(recipe, state.step, asdict(result)) | facts
+    write_weights(path, weights, recipe, card)
 
 
 def _crops(recipe: Recipe, pictures: Pictures, state: State) -> Tensor:

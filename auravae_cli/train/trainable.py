@@ -15,9 +15,8 @@ from auravae_cli.model.network.tied import tie_weights
 from auravae_cli.symmetry.group import H, Irreps, V
 from auravae_cli.train.recipe import Recipe
 
-_BLOCK = re.compile(
-    r"(.+\.block)\.(\d+)\."
-)  # the level and the number of a residual block's tensor
+# The level and the number of a residual block, at the head of its tensors' names.
+_BLOCK = re.compile(r"(.+\.block)\.(\d+)\.")
 
 
 @dataclass(frozen=True)

@@ -195,15 +195,24 @@ def test_a_network_goes_on_with_more_blocks(make_recipe, advance, tmp_path):
     for name in ("autoencoder", "ema"):
         before, after = getattr(first, name), getattr(second, name)
         assert len(after.state_dict()) > len(before.state_dict())
-        torch.testing.assert_close(
-            after(images)[0], before(images)[0]
-        )  # added blocks change nothing
+        # Added blocks change nothing.
+        torch.testing.assert_close(after(images)[0], before(images)[0])
     start = {name: p.clone() for name, p in second.autoencoder.named_parameters()}
     advance(larger, 2, second)
     assert [n for n, p in second.autoencoder.named_parameters() if p.equal(start[n])] == []
     with pytest.raises(WeightsError, match="damaged checkpoint"):  # blocks are not taken away
         write_checkpoint(path, second, larger)
         continue_from(path, loop.initial_state(small, CPU))
+
+
+@pytest.mark.parametrize("broken", [None, [], {1: 2}])
+def test_a_damaged_checkpoint_is_no_start(make_recipe, tmp_path, broken):
+    path, recipe = tmp_path / "checkpoint.pt", make_recipe()
+    write_checkpoint(path, loop.initial_state(recipe, CPU), recipe)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "autoencoder": broken}, path)
+    with pytest.raises(WeightsError, match="damaged checkpoint"):
+        continue_from(path, loop.initial_state(recipe, CPU))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
